@@ -63,8 +63,9 @@ impl World {
             let Some(node) = &machine.node else {
                 return Some(format!("n{place} does not run"));
             };
-            if !machine.store.hints.is_empty() {
-                return Some(format!("n{place} holds hints"));
+            if let Some((key, hint)) = machine.store.hints.records().next() {
+                let targets: Vec<usize> = hint.targets.iter().map(|t| index(*t)).collect();
+                return Some(format!("n{place} holds a hint of {:?} for {targets:?}", key.key));
             }
             if node.requests_in_flight() > 0 {
                 return Some(format!("n{place} has requests in flight"));
