@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::{Node, Timer};
 use crate::event::{Action, HeldHint, Notice};
-use crate::id::NodeId;
+use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
 
@@ -43,8 +43,8 @@ impl Node {
     }
 
     /// A hint for `owner` is stored here.
-    pub(super) fn hint_kept(&mut self, owner: NodeId) {
-        self.notice(Notice::HintStored(owner));
+    pub(super) fn hint_kept(&mut self, owner: NodeId, keyspace: KeyspaceId) {
+        self.notice(Notice::HintStored(owner, keyspace));
         self.handoffs.entry(owner).or_default().is_dirty = true;
     }
 
@@ -138,9 +138,9 @@ impl Node {
         }
     }
 
-    pub(super) fn hint_settled(&mut self, target: NodeId, is_settled: bool) {
+    pub(super) fn hint_settled(&mut self, target: NodeId, keyspace: KeyspaceId, is_settled: bool) {
         if is_settled {
-            self.notice(Notice::HintDelivered(target));
+            self.notice(Notice::HintDelivered(target, keyspace));
         }
         if let Some(handoff) = self.handoffs.get_mut(&target) {
             handoff.settling = handoff.settling.saturating_sub(1);
