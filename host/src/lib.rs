@@ -1,1 +1,3 @@
-//! Placeholder
+//! Stator's host: a Dynamo-style key-value store that lets a Wasm module merge what diverged.
+
+pub mod storage;
