@@ -37,7 +37,10 @@ impl Arena {
     /// An arena that has not looked at the memory yet.
     #[allow(clippy::new_without_default)] // `Default::default` is not const
     pub const fn new() -> Self {
-        Arena { next: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+        Arena {
+            next: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+        }
     }
 
     fn next(&self) -> usize {
@@ -82,7 +85,9 @@ unsafe impl GlobalAlloc for Arena {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let start = self.next().checked_next_multiple_of(layout.align());
-        let Some(start) = start else { return ptr::null_mut() };
+        let Some(start) = start else {
+            return ptr::null_mut();
+        };
         match start.checked_add(layout.size()) {
             Some(end) if self.claim(end) => ptr::with_exposed_provenance_mut(start),
             _ => ptr::null_mut(),
@@ -111,9 +116,8 @@ unsafe impl GlobalAlloc for Arena {
         }
         // SAFETY: the caller promises that `new_size`, rounded up to the alignment, is no more
         // than `isize::MAX`, and the alignment is the valid one of `layout`.
-        let moved = unsafe {
-            self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()))
-        };
+        let moved =
+            unsafe { self.alloc(Layout::from_size_align_unchecked(new_size, layout.align())) };
         if !moved.is_null() {
             // SAFETY: `block` has `layout.size()` bytes by the caller's promise; `moved` has
             // more, and lies beyond every block in use.

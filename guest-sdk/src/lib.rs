@@ -49,16 +49,18 @@
 //! (see `memcmp.rs`). Together they more than halve the time of a small merge.
 
 #[cfg(target_arch = "wasm32")]
-mod arena;
+#[doc(hidden)]
+pub mod arena;
 mod divergence;
 pub mod log;
 #[cfg(target_arch = "wasm32")]
 mod memcmp;
 mod resolution;
 
-/// The bindings generated from `wit/merge.wit`.
+/// The bindings generated from `wit/merge.wit`. Public for [`export!`] only.
+#[doc(hidden)]
 #[allow(missing_docs, clippy::all, unused_qualifications)]
-mod bindings {
+pub mod bindings {
     wit_bindgen::generate!({
         path: "../wit",
         world: "module",
@@ -105,19 +107,8 @@ macro_rules! export {
         };
         #[cfg(target_arch = "wasm32")]
         #[global_allocator]
-        static STATOR_ARENA: $crate::__private::Arena = $crate::__private::Arena::new();
+        static STATOR_ARENA: $crate::arena::Arena = $crate::arena::Arena::new();
         #[cfg(target_arch = "wasm32")]
-        $crate::__private::bindings::export_module!(
-            $module with_types_in $crate::__private::bindings
-        );
+        $crate::bindings::export_module!($module with_types_in $crate::bindings);
     };
-}
-
-/// What [`export!`] expands to. Not part of the interface.
-#[doc(hidden)]
-pub mod __private {
-    #[cfg(target_arch = "wasm32")]
-    pub use crate::arena::Arena;
-    #[cfg(target_arch = "wasm32")]
-    pub use crate::bindings;
 }

@@ -15,11 +15,18 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 
     while i + 8 <= n {
         // SAFETY: i + 8 <= n, and the caller promises n readable bytes on both sides.
         let (l, r) = unsafe {
-            (left.add(i).cast::<u64>().read_unaligned(), right.add(i).cast::<u64>().read_unaligned())
+            (
+                left.add(i).cast::<u64>().read_unaligned(),
+                right.add(i).cast::<u64>().read_unaligned(),
+            )
         };
         if l != r {
             // The first byte that differs decides, so it must be the most significant one.
-            return if l.swap_bytes() < r.swap_bytes() { -1 } else { 1 };
+            return if l.swap_bytes() < r.swap_bytes() {
+                -1
+            } else {
+                1
+            };
         }
         i += 8;
     }
