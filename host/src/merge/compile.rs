@@ -33,9 +33,7 @@ pub(super) async fn compile(
         });
     };
     let end = end.map_err(|e| ModuleRefused::NodeFault(format!("talking to its compiler: {e}")))?;
-    if !end.status.success() {
-        return Err(ModuleRefused::Compile(end.complaint(limits)));
-    }
+    // Asked first: a child whose artefact was not read to its end has failed of that.
     if end.artefact.len() > limits.artefact_bytes_max {
         return Err(ModuleRefused::TooLarge {
             what: "bytes of machine code".to_owned(),
@@ -43,6 +41,9 @@ pub(super) async fn compile(
             max: limits.artefact_bytes_max as u64,
             class: limits.class,
         });
+    }
+    if !end.status.success() {
+        return Err(ModuleRefused::Compile(end.complaint(limits)));
     }
     Ok(end.artefact)
 }

@@ -7,7 +7,7 @@ use stator_core::divergence::MergeFailure;
 use stator_core::id::ModuleDigest;
 
 /// How far a module came; see the head of [`crate::merge`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Its size and shape.
     Bounds,

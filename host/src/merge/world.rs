@@ -44,10 +44,10 @@ pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
             _ => {}
         }
     }
+    check_exports(&exports)?;
     imports
         .iter()
-        .try_for_each(|name| check_import(name, &types))?;
-    check_exports(&exports)
+        .try_for_each(|name| check_import(name, &types))
 }
 
 fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
