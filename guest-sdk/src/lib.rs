@@ -53,7 +53,7 @@
 pub mod arena;
 mod divergence;
 pub mod log;
-#[cfg(target_arch = "wasm32")]
+#[cfg(any(target_arch = "wasm32", test))]
 mod memcmp;
 mod resolution;
 

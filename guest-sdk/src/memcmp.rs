@@ -9,7 +9,7 @@
 ///
 /// # Safety
 /// `n` bytes must be readable at `left` and at `right`.
-#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 {
     let mut i = 0;
     while i + 8 <= n {
@@ -39,4 +39,35 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 
         i += 1;
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::memcmp;
+
+    #[test]
+    fn it_orders_like_slices() {
+        let texts: Vec<Vec<u8>> = (0..40)
+            .flat_map(|length| {
+                let base: Vec<u8> = (0..length).collect();
+                let changed = (0..usize::from(length)).flat_map(|at| {
+                    [0, 0x7f, 0x80, 0xff]
+                        .map(|byte| [&base[..at], &[byte], &base[at + 1..]].concat())
+                });
+                changed.chain([base.clone()]).collect::<Vec<_>>()
+            })
+            .collect();
+        for left in &texts {
+            for right in &texts {
+                let n = left.len().min(right.len());
+                // SAFETY: both have n bytes.
+                let order = unsafe { memcmp(left.as_ptr(), right.as_ptr(), n) };
+                assert_eq!(
+                    order.cmp(&0),
+                    left[..n].cmp(&right[..n]),
+                    "{left:?} {right:?}"
+                );
+            }
+        }
+    }
 }

@@ -35,12 +35,10 @@ pub(super) async fn compile(
     let end = end.map_err(|e| ModuleRefused::NodeFault(format!("talking to its compiler: {e}")))?;
     // Asked first: a child whose artefact was not read to its end has failed of that.
     if end.artefact.len() > limits.artefact_bytes_max {
-        return Err(ModuleRefused::TooLarge {
-            what: "bytes of machine code".to_owned(),
-            found: end.artefact.len() as u64,
-            max: limits.artefact_bytes_max as u64,
-            class: limits.class,
-        });
+        return Err(ModuleRefused::Compile(format!(
+            "its machine code has more than {} bytes, which is the limit of class `{}`",
+            limits.artefact_bytes_max, limits.class
+        )));
     }
     if !end.status.success() {
         return Err(ModuleRefused::Compile(end.complaint(limits)));

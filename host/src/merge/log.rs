@@ -45,14 +45,14 @@ impl LogValve {
         LogValve(Arc::new(Mutex::new(window)))
     }
 
-    fn passes(&self) -> bool {
+    fn passes(&self, now: Instant) -> bool {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.opened.elapsed() >= WINDOW {
+        if now.saturating_duration_since(window.opened) >= WINDOW {
             if window.dropped > 0 {
                 tracing::warn!(dropped = window.dropped, "merge modules log too much");
             }
             *window = Window {
-                opened: Instant::now(),
+                opened: now,
                 passed: 0,
                 dropped: 0,
             };
@@ -84,7 +84,7 @@ impl CallLog {
 
     fn write(&mut self, level: Level, line: &str) {
         self.lines += 1;
-        if !self.valve.passes() {
+        if !self.valve.passes(Instant::now()) {
             return;
         }
         let line = &line[..line.floor_char_boundary(LINE_BYTES_MAX)];
@@ -121,4 +121,18 @@ fn write(
         store.data_mut().log.write(level, &line);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_valve_closes_for_the_rest_of_a_window() {
+        let (valve, start) = (LogValve::new(), Instant::now());
+        let passed = (0..500).filter(|_| valve.passes(start)).count();
+        assert_eq!(passed, LINES_PER_WINDOW_MAX as usize);
+        assert!(!valve.passes(start));
+        assert!(valve.passes(start + 2 * WINDOW));
+    }
 }

@@ -31,11 +31,13 @@
 //! Folds, the checks of the merge laws, and the optional interfaces of `wit/merge.wit` other than
 //! `log`: a module that exports one is refused until the host can honour it.
 
+mod admit;
 mod artefact;
 mod bindings;
 mod bounds;
 mod compile;
 mod compile_child;
+mod config;
 mod encode;
 mod engine;
 mod figures;
@@ -47,9 +49,11 @@ mod refused;
 mod run;
 mod world;
 
+pub use admit::ModuleInfo;
 pub use compile_child::{COMPILE_MODULE, compile_module_main};
+pub use config::{MergeHostConfig, MergeHostError};
 pub use encode::{EncodeError, encode_component};
 pub use figures::Figures;
-pub use host::{MergeHost, MergeHostConfig, MergeHostError, ModuleInfo};
+pub use host::MergeHost;
 pub use limits::Limits;
 pub use refused::{ModuleRefused, Stage};

@@ -229,3 +229,81 @@ fn explain(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> Merge
         None => MergeFailure::BadAnswer(format!("{error:#}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::engine;
+    use super::*;
+
+    /// `make guests && cargo test --release -p stator --lib -- --ignored --nocapture measure`
+    #[test]
+    #[ignore = "a measurement; it checks nothing"]
+    fn measure_a_merge_of_three_carts_of_1_kib() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../target/components/cart.wasm"
+        );
+        let component = std::fs::read(path).expect("run `make guests`");
+        let artefact = engine::compiling()
+            .expect("starts")
+            .precompile_component(&component);
+        let limits = Limits::small();
+        let engine = engine::running(&limits, 1).expect("starts");
+        // SAFETY: compiled a line ago.
+        let component = unsafe { Component::deserialize(&engine, artefact.expect("compiles")) };
+        let digest = ModuleDigest([0; 32]);
+        let module =
+            LoadedModule::link(&engine, digest, &component.expect("loads"), LogValve::new())
+                .expect("links");
+        let cart = |device: u32| {
+            let item = |n| format!(r#""{device}:{n}":{{"quantity":{n},"sku":"8512{n}A"}}"#);
+            let items: Vec<_> = (10..34).map(item).collect();
+            format!(r#"{{"items":{{{}}},"removed":["1:12"]}}"#, items.join(","))
+        };
+        let siblings = [1, 2, 3].map(|device| DivergentVersion {
+            value: Some(cart(device).into()),
+            schema: 0,
+            written_at_ms: 0,
+        });
+        let divergence = |siblings: &[DivergentVersion]| Divergence {
+            keyspace: "carts".to_owned(),
+            key: Bytes::from_static(b"key"),
+            siblings: siblings.to_vec(),
+            ancestor: Ancestor::Unknown,
+            fingerprint: [0; 32],
+        };
+        let tombstone = DivergentVersion {
+            value: None,
+            schema: 0,
+            written_at_ms: 0,
+        };
+        for (what, divergence) in [
+            ("a tombstone", divergence(&[tombstone])),
+            ("three carts", divergence(&siblings)),
+        ] {
+            let mut nanos: Vec<_> = (0..20_000)
+                .map(|_| {
+                    let start = Instant::now();
+                    let answer = module.resolve(&divergence, &limits);
+                    assert!(answer.is_ok());
+                    start.elapsed().as_nanos()
+                })
+                .collect();
+            nanos.sort_unstable();
+            let bytes: usize = divergence
+                .siblings
+                .iter()
+                .filter_map(|s| Some(s.value.as_ref()?.len()))
+                .sum();
+            let fuel = module
+                .resolve(&divergence, &limits)
+                .map_or(0, |r| r.fuel_used);
+            println!(
+                "{what}, {bytes} bytes: {} ns (median), {fuel} fuel",
+                nanos[10_000]
+            );
+        }
+    }
+}

@@ -212,3 +212,50 @@ async fn only_core_modules_with_types_are_encoded() {
     assert!(error.contains("refused by every node"), "{error}");
     assert!(error.contains("does not export"), "{error}");
 }
+
+/// More than the initial memory has: the arena has to grow it, and gives nothing back.
+#[tokio::test]
+async fn a_large_merge_grows_the_memory() {
+    let test = TestHost::new();
+    let digest = test
+        .host
+        .admit(cart())
+        .await
+        .expect("the cart is taken")
+        .digest;
+    let cart = |device: usize| {
+        let item = |n| format!(r#""{device}:{n}":{{"quantity":1,"sku":"\u0041"}}"#);
+        format!(
+            r#"{{"items":{{{}}}}}"#,
+            (0..4000).map(item).collect::<Vec<_>>().join(",")
+        )
+    };
+    let carts: Vec<_> = (0..5).map(cart).collect();
+    let values: Vec<_> = carts.iter().map(|cart| Some(cart.as_str())).collect();
+    let merged = test
+        .host
+        .resolve(&digest, &divergence(&values))
+        .await
+        .expect("merges");
+    assert_eq!(text(&merged).matches("\"sku\":\"A\"").count(), 5 * 4000);
+}
+
+/// What the sandbox rests on, and what the SDK promises.
+#[test]
+fn a_module_built_with_the_sdk_imports_nothing() {
+    use wasmparser::{Parser, Payload};
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(&cart()) {
+        match payload.expect("a component") {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ImportSection(section) => assert_eq!(section.count(), 0, "core imports"),
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    assert_eq!(import.expect("an import").name.name, "stator:merge/types@0.1.0");
+                }
+            }
+            _ => {}
+        }
+    }
+}
