@@ -12,8 +12,7 @@
 mod format;
 mod merge;
 
-pub use format::{Cart, Item};
-
+use format::Cart;
 use stator_guest::{Divergence, Failure, Merge, Resolution};
 
 /// The largest schema number that this module reads: the format of the README. A client that

@@ -32,7 +32,13 @@ impl MergeHost {
         let digest = ModuleDigest::of(&component);
         let component_bytes = component.len();
         let prepared = self.prepare(digest, component).await?;
-        judge(self.run(&prepared.module, &probe()).await)?;
+        let probed = judge(self.run(&prepared.module, &probe()).await);
+        if let Err(refusal) = probed {
+            // Or refused modules would fill the disk, one push after the other.
+            let inner = self.0.clone();
+            blocking(move || Ok(inner.artefacts.remove(&digest))).await?;
+            return Err(refusal);
+        }
         self.0.insert(digest, prepared.module);
         Ok(ModuleInfo {
             digest,
@@ -67,7 +73,7 @@ impl MergeHost {
         let _turn = self.0.compiling.lock().await;
         let inner = self.0.clone();
         // Whoever had the turn before may have compiled the same module.
-        if let Some(prepared) = blocking(move || Ok(inner.from_cache(digest))).await? {
+        if let Some(prepared) = blocking(move || Ok(inner.cached(digest))).await? {
             return Ok(prepared);
         }
         let config = &self.0.config;
@@ -106,10 +112,10 @@ impl Inner {
         }
         bounds::check(component, &self.config.limits)?;
         world::check(component)?;
-        Ok(self.from_cache(wanted))
+        Ok(self.cached(wanted))
     }
 
-    fn from_cache(&self, digest: ModuleDigest) -> Option<Prepared> {
+    fn cached(&self, digest: ModuleDigest) -> Option<Prepared> {
         let artefact = self.artefacts.get(&digest)?;
         self.link(digest, &artefact)
             .inspect_err(|error| tracing::warn!(module = %digest, %error, "recompiling"))

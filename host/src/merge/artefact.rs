@@ -64,7 +64,7 @@ impl ArtefactCache {
             return Some(file);
         }
         tracing::warn!(%module, path = %path.display(), "a cached artefact is damaged; recompiling");
-        let _ = fs::remove_file(&path);
+        self.remove(module);
         None
     }
 
@@ -76,6 +76,12 @@ impl ArtefactCache {
         file.write_all(artefact)?;
         file.persist(self.path(module)).map_err(|e| e.error)?;
         Ok(())
+    }
+
+    /// Forgets an artefact.
+    pub(super) fn remove(&self, module: &ModuleDigest) {
+        // A file that stays is only room on the disk.
+        let _ = fs::remove_file(self.path(module));
     }
 
     fn path(&self, module: &ModuleDigest) -> PathBuf {

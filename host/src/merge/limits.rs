@@ -33,7 +33,8 @@ pub struct Limits {
     /// Bytes of the machine code and its tables.
     pub artefact_bytes_max: usize,
 
-    /// Fuel of one call, instantiation included; about one unit an instruction.
+    /// Fuel of one call, instantiation included; about one unit an instruction. Merging JSON takes
+    /// about 100 units a byte.
     pub fuel: u64,
     /// Linear memory of one instance, in bytes.
     pub memory_bytes_max: usize,
@@ -66,7 +67,7 @@ impl Limits {
             compile_cpu_seconds: 20,
             compile_wall: Duration::from_secs(60),
             artefact_bytes_max: 32 << 20,
-            fuel: 500_000_000,
+            fuel: 1_000_000_000,
             memory_bytes_max: 32 << 20,
             table_elements_max: 20_000,
             stack_bytes: 256 << 10,

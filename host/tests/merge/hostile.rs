@@ -29,6 +29,10 @@ async fn refused_by(test: &TestHost, component: Bytes, stage: Stage, says: &[&st
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }
     assert_eq!(test.host.figures().modules, 0);
+    let left = std::fs::read_dir(test.cache.path())
+        .expect("the cache is there")
+        .count();
+    assert_eq!(left, 0, "nothing of it stays in the cache");
 }
 
 /// Takes the cart and merges with it: what a host that was attacked must still be able to do.
@@ -302,7 +306,7 @@ async fn a_module_that_fails_its_first_call_is_refused() {
         (i32.const 64)";
     let deep = format!("(drop (call 1 {})) {EMPTY_ANSWER}", parameters());
     for (component, says) in [
-        (module(LOOP), "used up its fuel of 500000000"),
+        (module(LOOP), "used up its fuel of 1000000000"),
         (module_with(&start, EMPTY_ANSWER), "used up its fuel"),
         (module("(unreachable)"), "unreachable"),
         (module(hog), "limit of 33554432 bytes"),
@@ -356,7 +360,14 @@ async fn a_merge_that_fails_says_how_and_is_not_tried_twice() {
     let cases: [(&str, Check, &str); 9] = [
         (
             LOOP,
-            |f| matches!(f, MergeFailure::OutOfFuel { limit: 500_000_000 }),
+            |f| {
+                matches!(
+                    f,
+                    MergeFailure::OutOfFuel {
+                        limit: 1_000_000_000
+                    }
+                )
+            },
             "fuel",
         ),
         (

@@ -252,7 +252,10 @@ fn a_module_built_with_the_sdk_imports_nothing() {
             Payload::ImportSection(section) => assert_eq!(section.count(), 0, "core imports"),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    assert_eq!(import.expect("an import").name.name, "stator:merge/types@0.1.0");
+                    assert_eq!(
+                        import.expect("an import").name.name,
+                        "stator:merge/types@0.1.0"
+                    );
                 }
             }
             _ => {}
