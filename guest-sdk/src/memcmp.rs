@@ -1,8 +1,8 @@
 //! A `memcmp` that compares eight bytes at a time.
 //!
 //! The one that comes with the target compares byte by byte, and the host checks the fuel once
-//! per round of a loop. Merges compare keys all the time, so this shows: three carts of 1 KiB
-//! merge in a little more than half the time.
+//! per round of a loop. Merges compare keys all the time: long ones, such as UUIDs, make this a
+//! tenth to two fifths of the time of a small merge.
 
 /// Compares `n` bytes at `left` and `right` like C's function of that name, whose place it takes
 /// when the module is linked.

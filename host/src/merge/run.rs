@@ -258,8 +258,8 @@ mod tests {
             LoadedModule::link(&engine, digest, &component.expect("loads"), LogValve::new())
                 .expect("links");
         let cart = |device: u32| {
-            let item = |n| format!(r#""{device}:{n}":{{"quantity":{n},"sku":"8512{n}A"}}"#);
-            let items: Vec<_> = (10..34).map(item).collect();
+            let item = |n| format!(r#""6a3f4f0e-9d0c-{device:04}:{n}":{{"quantity":{n},"sku":"8512{n}A"}}"#);
+            let items: Vec<_> = (10..28).map(item).collect();
             format!(r#"{{"items":{{{}}},"removed":["1:12"]}}"#, items.join(","))
         };
         let siblings = [1, 2, 3].map(|device| DivergentVersion {
