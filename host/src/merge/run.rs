@@ -258,7 +258,9 @@ mod tests {
             LoadedModule::link(&engine, digest, &component.expect("loads"), LogValve::new())
                 .expect("links");
         let cart = |device: u32| {
-            let item = |n| format!(r#""6a3f4f0e-9d0c-{device:04}:{n}":{{"quantity":{n},"sku":"8512{n}A"}}"#);
+            let item = |n| {
+                format!(r#""6a3f4f0e-9d0c-{device:04}:{n}":{{"quantity":{n},"sku":"8512{n}A"}}"#)
+            };
             let items: Vec<_> = (10..28).map(item).collect();
             format!(r#"{{"items":{{{}}},"removed":["1:12"]}}"#, items.join(","))
         };
