@@ -17,18 +17,11 @@ pub fn messages(
     validate_only: bool,
 ) -> impl Iterator<Item = PushModuleRequest> + Send + 'static {
     let size_bytes = component.len() as u64;
-    let header = Part::Header(ModuleHeader {
-        name,
-        size_bytes,
-        digest,
-        validate_only,
-    });
+    let header = Part::Header(ModuleHeader { name, size_bytes, digest, validate_only });
     let chunks = (0..component.len()).step_by(CHUNK_BYTES).map(move |start| {
         Part::Chunk(component.slice(start..component.len().min(start + CHUNK_BYTES)))
     });
-    std::iter::once(header)
-        .chain(chunks)
-        .map(|part| PushModuleRequest { part: Some(part) })
+    std::iter::once(header).chain(chunks).map(|part| PushModuleRequest { part: Some(part) })
 }
 
 #[cfg(test)]
@@ -40,15 +33,11 @@ mod tests {
         let component: Vec<u8> = (0..=255).cycle().take(CHUNK_BYTES * 2 + 1).collect();
         let sent = messages("m".into(), "d".into(), component.clone().into(), false);
         let mut parts = sent.filter_map(|message| message.part);
-        let Some(Part::Header(header)) = parts.next() else {
-            panic!("no header")
-        };
+        let Some(Part::Header(header)) = parts.next() else { panic!("no header") };
         assert_eq!(header.size_bytes, component.len() as u64);
         let mut bytes = Vec::new();
         for part in parts {
-            let Part::Chunk(chunk) = part else {
-                panic!("a second header")
-            };
+            let Part::Chunk(chunk) = part else { panic!("a second header") };
             assert!(chunk.len() <= CHUNK_BYTES);
             bytes.extend_from_slice(&chunk);
         }

@@ -77,12 +77,6 @@ fn print(report: &Report) -> Result<(), Failure> {
     for (cell, keyspace) in header[1..].iter_mut().zip(&report.keyspaces) {
         keyspace.name.clone_into(cell);
     }
-    let rows = report
-        .rows()
-        .into_iter()
-        .filter_map(|row| <[String; 3]>::try_from(row).ok());
-    output::line(output::table(
-        header.each_ref().map(String::as_str),
-        rows.collect(),
-    ))
+    let rows = report.rows().into_iter().filter_map(|row| <[String; 3]>::try_from(row).ok());
+    output::line(output::table(header.each_ref().map(String::as_str), rows.collect()))
 }

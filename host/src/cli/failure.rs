@@ -129,9 +129,7 @@ impl From<Status> for Failure {
         let mut failure = Failure::new(kind, message);
         failure.take_details(&details);
         if status.code() == Code::Unimplemented {
-            failure
-                .hints
-                .push("this node's version does not offer that".to_owned());
+            failure.hints.push("this node's version does not offer that".to_owned());
         }
         failure
     }
@@ -141,45 +139,30 @@ impl Failure {
     fn take_details(&mut self, details: &ErrorDetails) {
         if let Some(info) = details.error_info() {
             self.reason = Some(info.reason.clone());
-            self.facts = info
-                .metadata
-                .iter()
-                .map(|(k, v)| (k.clone(), Value::from(v.as_str())))
-                .collect();
-            if info
-                .metadata
-                .get("effect")
-                .is_some_and(|effect| effect == "MAYBE")
-            {
+            self.facts =
+                info.metadata.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect();
+            if info.metadata.get("effect").is_some_and(|effect| effect == "MAYBE") {
                 self.hints
                     .push("the write may be applied, now or later; read before you retry".into());
             }
         }
         if let Some(bad) = details.bad_request() {
             let lines = bad.field_violations.iter();
-            self.hints
-                .extend(lines.map(|v| format!("{}: {}", v.field, v.description)));
+            self.hints.extend(lines.map(|v| format!("{}: {}", v.field, v.description)));
         }
         if let Some(unmet) = details.precondition_failure() {
             let lines = unmet.violations.iter();
-            self.hints
-                .extend(lines.map(|v| format!("{}: {}", v.subject, v.description)));
+            self.hints.extend(lines.map(|v| format!("{}: {}", v.subject, v.description)));
         }
         if let Some(quota) = details.quota_failure() {
             let lines = quota.violations.iter();
-            self.hints
-                .extend(lines.map(|v| format!("{}: {}", v.subject, v.description)));
+            self.hints.extend(lines.map(|v| format!("{}: {}", v.subject, v.description)));
         }
         if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-            self.hints
-                .push(format!("try again in {} ms", delay.as_millis()));
+            self.hints.push(format!("try again in {} ms", delay.as_millis()));
         }
         if let Some(help) = details.help() {
-            self.hints.extend(
-                help.links
-                    .iter()
-                    .map(|l| format!("{}: {}", l.description, l.url)),
-            );
+            self.hints.extend(help.links.iter().map(|l| format!("{}: {}", l.description, l.url)));
         }
     }
 }
@@ -212,18 +195,11 @@ mod tests {
         let status = Status::with_error_details(Code::InvalidArgument, "bad key", details);
         let failure = Failure::from(status);
         assert_eq!(failure.kind, Kind::Refused);
-        assert!(
-            failure.words().contains("key: 2000 bytes; 1024 allowed"),
-            "{}",
-            failure.words()
-        );
+        assert!(failure.words().contains("key: 2000 bytes; 1024 allowed"), "{}", failure.words());
     }
 
     #[test]
     fn what_does_not_exist_has_an_exit_code_of_its_own() {
-        assert_eq!(
-            Failure::from(Status::not_found("no such keyspace")).kind,
-            Kind::NotFound
-        );
+        assert_eq!(Failure::from(Status::not_found("no such keyspace")).kind, Kind::NotFound);
     }
 }

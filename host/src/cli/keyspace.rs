@@ -93,12 +93,7 @@ impl Keyspace {
             Keyspace::List => list(session).await,
             Keyspace::Describe { name } => {
                 let request = session.request(v1::GetKeyspaceRequest { name });
-                let keyspace = session
-                    .admin()
-                    .await?
-                    .get_keyspace(request)
-                    .await?
-                    .into_inner();
+                let keyspace = session.admin().await?.get_keyspace(request).await?.into_inner();
                 print(session, &keyspace)
             }
             Keyspace::Delete(command) => command.run(session).await,
@@ -142,14 +137,9 @@ impl Create {
             reconcile: Some(reconcile),
             ..Default::default()
         };
-        let request = v1::CreateKeyspaceRequest {
-            keyspace: Some(keyspace),
-            validate_only: self.dry_run,
-        };
-        let keyspace = admin
-            .create_keyspace(session.request(request))
-            .await?
-            .into_inner();
+        let request =
+            v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: self.dry_run };
+        let keyspace = admin.create_keyspace(session.request(request)).await?.into_inner();
         if self.dry_run {
             output::say("nothing was created; it would be:");
         }
@@ -160,9 +150,7 @@ impl Create {
 /// The protocol takes 0 for "not given", so a given 0 must not get through.
 fn at_least_one((option, number): (&str, Option<u32>)) -> Result<u32, Failure> {
     match number {
-        Some(0) => Err(Failure::usage(format!(
-            "{option} 0: at least 1 replica is needed"
-        ))),
+        Some(0) => Err(Failure::usage(format!("{option} 0: at least 1 replica is needed"))),
         Some(number) => Ok(number),
         None => Ok(0),
     }
@@ -177,16 +165,9 @@ impl Delete {
             ))
             .hint("say --yes if that is meant"));
         }
-        let request = v1::DeleteKeyspaceRequest {
-            name: name.clone(),
-            etag,
-            validate_only: false,
-        };
+        let request = v1::DeleteKeyspaceRequest { name: name.clone(), etag, validate_only: false };
         let mut admin = session.admin().await?;
-        let answer = admin
-            .delete_keyspace(session.request(request))
-            .await?
-            .into_inner();
+        let answer = admin.delete_keyspace(session.request(request)).await?.into_inner();
         let keyspace = answer
             .keyspace
             .ok_or_else(|| Failure::refused("the node did not say what it deleted"))?;
@@ -202,14 +183,8 @@ async fn list(session: &Session) -> Result<(), Failure> {
     let mut keyspaces = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListKeyspacesRequest {
-            page_size: 0,
-            page_token,
-        };
-        let page = admin
-            .list_keyspaces(session.request(request))
-            .await?
-            .into_inner();
+        let request = v1::ListKeyspacesRequest { page_size: 0, page_token };
+        let page = admin.list_keyspaces(session.request(request)).await?.into_inner();
         keyspaces.extend(page.keyspaces);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -226,10 +201,7 @@ async fn list(session: &Session) -> Result<(), Failure> {
         }
         Output::Table => {
             let rows = keyspaces.iter().map(row).collect();
-            output::line(output::table(
-                ["name", "n", "r", "w", "durability", "reconcile"],
-                rows,
-            ))
+            output::line(output::table(["name", "n", "r", "w", "durability", "reconcile"], rows))
         }
     }
 }
@@ -240,18 +212,9 @@ fn print(session: &Session, keyspace: &v1::Keyspace) -> Result<(), Failure> {
         Output::Table => {
             let facts = [
                 ("name", keyspace.name.clone()),
-                (
-                    "id",
-                    format!("{} (generation {})", keyspace.id, keyspace.generation),
-                ),
-                (
-                    "replicas",
-                    format!("n={} r={} w={}", keyspace.n, keyspace.r, keyspace.w),
-                ),
-                (
-                    "durability",
-                    Durability::word(keyspace.durability).to_owned(),
-                ),
+                ("id", format!("{} (generation {})", keyspace.id, keyspace.generation)),
+                ("replicas", format!("n={} r={} w={}", keyspace.n, keyspace.r, keyspace.w)),
+                ("durability", Durability::word(keyspace.durability).to_owned()),
                 ("reconcile", reconcile_words(keyspace)),
                 ("etag", keyspace.etag.clone()),
             ];

@@ -74,13 +74,7 @@ struct Global {
     )]
     admin: String,
     /// Text for people or one JSON document for programs
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     output: Output,
     /// How long a request may take: 500ms, 10s, 2m
     #[arg(
@@ -124,11 +118,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Fails only if the stream is closed, and then nobody reads it.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                failure::Kind::Usage as u8
-            } else {
-                0
-            });
+            return ExitCode::from(if error.use_stderr() { failure::Kind::Usage as u8 } else { 0 });
         }
     };
     let output = global.output;
@@ -188,11 +178,7 @@ mod tests {
     #[test]
     fn every_command_explains_itself() {
         for command in Cli::command().get_subcommands() {
-            assert!(
-                command.get_about().is_some(),
-                "{} has no help",
-                command.get_name()
-            );
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
         }
     }
 }

@@ -72,11 +72,8 @@ impl Encode {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         let core = read(&self.input)?;
         let component = encode(&core).map_err(|error| {
-            Failure::refused(format!(
-                "{} makes no component: {error:#}",
-                self.input.display()
-            ))
-            .hint("build it for wasm32-unknown-unknown with the stator-guest crate")
+            Failure::refused(format!("{} makes no component: {error:#}", self.input.display()))
+                .hint("build it for wasm32-unknown-unknown with the stator-guest crate")
         })?;
         if let Some(folder) = self.out.parent() {
             fs::create_dir_all(folder)?;
@@ -99,10 +96,7 @@ impl Encode {
 }
 
 fn encode(core: &[u8]) -> anyhow::Result<Vec<u8>> {
-    ComponentEncoder::default()
-        .module(core)?
-        .validate(true)
-        .encode()
+    ComponentEncoder::default().module(core)?.validate(true).encode()
 }
 
 impl Push {
@@ -110,12 +104,7 @@ impl Push {
         let component = read(&self.file)?;
         let name = match self.name {
             Some(name) => name,
-            None => self
-                .file
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let mut admin = session.admin().await?;
         let digest = ModuleDigest::of(&component).to_string();
@@ -148,14 +137,8 @@ async fn all(
     let mut modules = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListModulesRequest {
-            page_size: 0,
-            page_token,
-        };
-        let page = admin
-            .list_modules(session.request(request))
-            .await?
-            .into_inner();
+        let request = v1::ListModulesRequest { page_size: 0, page_token };
+        let page = admin.list_modules(session.request(request)).await?.into_inner();
         modules.extend(page.modules);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -185,10 +168,7 @@ async fn list(session: &Session) -> Result<(), Failure> {
                     keyspaces,
                 ]
             });
-            output::line(output::table(
-                ["name", "digest", "bytes", "keyspaces"],
-                rows.collect(),
-            ))
+            output::line(output::table(["name", "digest", "bytes", "keyspaces"], rows.collect()))
         }
     }
 }
@@ -210,22 +190,16 @@ fn choose(modules: &[v1::Module], text: &str) -> Result<String, Failure> {
     let named = modules.iter().filter(|module| module.name == text);
     let mut found: Vec<_> = named.map(|module| module.digest.clone()).collect();
     if found.is_empty() && text.len() >= 8 {
-        let begun = modules
-            .iter()
-            .filter(|module| module.digest.starts_with(text));
+        let begun = modules.iter().filter(|module| module.digest.starts_with(text));
         found.extend(begun.map(|module| module.digest.clone()));
     }
     match found.as_slice() {
         [digest] => Ok(digest.clone()),
-        [] => Err(
-            Failure::new(Kind::NotFound, format!("no module is called {text}")).hint(
-                "`stator module list` shows those there are, `stator module push FILE` adds one",
-            ),
-        ),
-        several => Err(
-            Failure::usage(format!("{} modules are called {text}", several.len()))
-                .hint(format!("give the digest: {}", several.join(", "))),
-        ),
+        [] => Err(Failure::new(Kind::NotFound, format!("no module is called {text}")).hint(
+            "`stator module list` shows those there are, `stator module push FILE` adds one",
+        )),
+        several => Err(Failure::usage(format!("{} modules are called {text}", several.len()))
+            .hint(format!("give the digest: {}", several.join(", ")))),
     }
 }
 
@@ -251,25 +225,12 @@ mod tests {
             digest: digest.into(),
             ..Default::default()
         };
-        let modules = [
-            module("a", "0123456789"),
-            module("b", "01234567ff"),
-            module("b", "aa"),
-        ];
+        let modules = [module("a", "0123456789"), module("b", "01234567ff"), module("b", "aa")];
         assert_eq!(choose(&modules, "a").ok().as_deref(), Some("0123456789"));
-        assert_eq!(
-            choose(&modules, "01234567f").ok().as_deref(),
-            Some("01234567ff")
-        );
+        assert_eq!(choose(&modules, "01234567f").ok().as_deref(), Some("01234567ff"));
         assert_eq!(choose(&modules, "b").expect_err("two").kind, Kind::Usage);
-        assert_eq!(
-            choose(&modules, "01234567").expect_err("two").kind,
-            Kind::Usage
-        );
-        assert_eq!(
-            choose(&modules, "c").expect_err("none").kind,
-            Kind::NotFound
-        );
+        assert_eq!(choose(&modules, "01234567").expect_err("two").kind, Kind::Usage);
+        assert_eq!(choose(&modules, "c").expect_err("none").kind, Kind::NotFound);
     }
 
     #[test]

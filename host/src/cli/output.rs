@@ -51,9 +51,7 @@ pub(super) fn say(text: impl AsRef<str>) {
 /// A table with columns and no lines around them.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.map(str::to_uppercase));
     table.add_rows(rows);
     for column in table.column_iter_mut() {
@@ -68,10 +66,7 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_has_no_frame() {
-        let text = table(
-            ["a", "b"],
-            vec![["long".into(), "1".into()], ["x".into(), "2".into()]],
-        );
+        let text = table(["a", "b"], vec![["long".into(), "1".into()], ["x".into(), "2".into()]]);
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
         assert_eq!(lines, ["A     B", "long  1", "x     2"]);
     }

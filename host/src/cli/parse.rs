@@ -8,9 +8,7 @@ use bytes::Bytes;
 
 /// A duration as `500ms`, `10s` or `2m`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("{text:?} is no duration: write 500ms, 10s or 2m");
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -32,9 +30,7 @@ pub(super) fn context(text: &str) -> Result<Bytes, String> {
     match BASE64.decode(text.trim()) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
         Ok(_) => Err("a context is not empty; leave it out for a blind put".to_owned()),
-        Err(error) => Err(format!(
-            "a context is base64, as `stator kv get` prints it: {error}"
-        )),
+        Err(error) => Err(format!("a context is base64, as `stator kv get` prints it: {error}")),
     }
 }
 
@@ -60,16 +56,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in [
-            "",
-            "s",
-            "-1s",
-            "0s",
-            "5 s",
-            "1d",
-            "99999999999999999999s",
-            "25h",
-        ] {
+        for wrong in ["", "s", "-1s", "0s", "5 s", "1d", "99999999999999999999s", "25h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
@@ -77,10 +64,7 @@ mod tests {
     #[test]
     fn contexts_read_back_what_is_printed() {
         let bytes = [0, 255, 7];
-        assert_eq!(
-            context(&print_base64(&bytes)),
-            Ok(Bytes::copy_from_slice(&bytes))
-        );
+        assert_eq!(context(&print_base64(&bytes)), Ok(Bytes::copy_from_slice(&bytes)));
         assert!(context("").is_err());
         assert!(context("not base64!").is_err());
     }

@@ -140,26 +140,14 @@ impl Serve {
 
 fn start_log(config: &Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| {
-        Failure::usage(format!(
-            "the setting `log` = {:?} cannot be read: {error}",
-            config.log
-        ))
+        Failure::usage(format!("the setting `log` = {:?} cannot be read: {error}", config.log))
     })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     Ok(())
 }
 
 fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<(), Failure> {
-    let RunningNode {
-        client_addr,
-        admin_addr,
-        peer_addr,
-        node_id,
-        ..
-    } = node;
+    let RunningNode { client_addr, admin_addr, peer_addr, node_id, .. } = node;
     if output == Output::Json {
         return output::json(&json!({
             "ready": true,
@@ -174,11 +162,7 @@ fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<
     ))?;
     let defaults = Config::default();
     let option = |name: &str, addr: &SocketAddr, default: SocketAddr| {
-        if *addr == default {
-            String::new()
-        } else {
-            format!(" --{name} http://{addr}")
-        }
+        if *addr == default { String::new() } else { format!(" --{name} http://{addr}") }
     };
     match bootstrap {
         Bootstrap::Single => {
@@ -204,10 +188,7 @@ mod tests {
 
     #[test]
     fn flags_that_are_not_given_override_nothing() {
-        assert_eq!(
-            serde_json::to_value(Flags::default()).expect("serialises"),
-            json!({})
-        );
+        assert_eq!(serde_json::to_value(Flags::default()).expect("serialises"), json!({}));
     }
 
     #[test]

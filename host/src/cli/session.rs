@@ -68,12 +68,10 @@ impl Session {
 fn url(address: &str) -> Result<String, Failure> {
     match address.split_once("://") {
         Some(("http", _)) => Ok(address.to_owned()),
-        Some(("https", _)) => Err(Failure::usage(format!(
-            "{address}: this version has no TLS yet; use http://"
-        ))),
-        Some(_) => Err(Failure::usage(format!(
-            "{address} is not an http:// address"
-        ))),
+        Some(("https", _)) => {
+            Err(Failure::usage(format!("{address}: this version has no TLS yet; use http://")))
+        }
+        Some(_) => Err(Failure::usage(format!("{address} is not an http:// address"))),
         None => Ok(format!("http://{address}")),
     }
 }
@@ -81,14 +79,11 @@ fn url(address: &str) -> Result<String, Failure> {
 async fn connect(url: &str, option: &str, timeout: Duration) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Failure::usage(format!("{url} is not an address: {error}")))?;
-    let endpoint = endpoint
-        .connect_timeout(timeout.min(Duration::from_secs(5)))
-        .timeout(timeout);
+    let endpoint = endpoint.connect_timeout(timeout.min(Duration::from_secs(5))).timeout(timeout);
     endpoint.connect().await.map_err(|error| {
         let message = format!("no node answers at {url} ({})", root_cause(&error));
-        Failure::new(Kind::Unavailable, message).hint(format!(
-            "start one with `stator serve`, or say where it is with {option}"
-        ))
+        Failure::new(Kind::Unavailable, message)
+            .hint(format!("start one with `stator serve`, or say where it is with {option}"))
     })
 }
 
@@ -107,10 +102,7 @@ mod tests {
 
     #[test]
     fn an_address_may_lack_its_scheme() {
-        assert_eq!(
-            url("127.0.0.1:1").ok().as_deref(),
-            Some("http://127.0.0.1:1")
-        );
+        assert_eq!(url("127.0.0.1:1").ok().as_deref(), Some("http://127.0.0.1:1"));
         assert_eq!(url("http://a:1").ok().as_deref(), Some("http://a:1"));
         assert_eq!(url("https://a:1").expect_err("no TLS").kind, Kind::Usage);
         assert_eq!(url("ftp://a:1").expect_err("no gRPC").kind, Kind::Usage);

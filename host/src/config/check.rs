@@ -79,15 +79,9 @@ impl Config {
             return Err(Refusal::NoSecret(self.peer_listen));
         }
         for (index, (first, address)) in listeners.into_iter().enumerate() {
-            let same = listeners[index + 1..]
-                .iter()
-                .find(|(_, other)| *other == address);
+            let same = listeners[index + 1..].iter().find(|(_, other)| *other == address);
             if let Some((second, _)) = same.filter(|_| address.port() != 0) {
-                return Err(Refusal::SameAddress {
-                    first,
-                    second,
-                    address,
-                });
+                return Err(Refusal::SameAddress { first, second, address });
             }
         }
         self.check_ranges()
@@ -105,58 +99,18 @@ impl Config {
         let (limits, timings) = (&self.limits, &self.timings);
         let ranges = [
             ("weight", u64::from(self.weight), 1, 1_000),
-            (
-                "limits.key_bytes_max",
-                limits.key_bytes_max as u64,
-                1,
-                64 << 10,
-            ),
-            (
-                "limits.value_bytes_max",
-                limits.value_bytes_max as u64,
-                1,
-                16 << 20,
-            ),
+            ("limits.key_bytes_max", limits.key_bytes_max as u64, 1, 64 << 10),
+            ("limits.value_bytes_max", limits.value_bytes_max as u64, 1, 16 << 20),
             ("limits.siblings_max", limits.siblings_max as u64, 1, 10_000),
-            (
-                "limits.siblings_bytes_max",
-                limits.siblings_bytes_max as u64,
-                1,
-                256 << 20,
-            ),
-            (
-                "limits.context_bytes_max",
-                limits.context_bytes_max as u64,
-                256,
-                1 << 20,
-            ),
-            (
-                "limits.hints_bytes_max",
-                limits.hints_bytes_max,
-                0,
-                u64::MAX,
-            ),
-            (
-                "timings.replica_timeout_ms",
-                timings.replica_timeout_ms,
-                1,
-                60_000,
-            ),
-            (
-                "timings.request_timeout_ms",
-                timings.request_timeout_ms,
-                1,
-                600_000,
-            ),
+            ("limits.siblings_bytes_max", limits.siblings_bytes_max as u64, 1, 256 << 20),
+            ("limits.context_bytes_max", limits.context_bytes_max as u64, 256, 1 << 20),
+            ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
+            ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
+            ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
         ];
         for (setting, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
-                return Err(Refusal::OutOfRange {
-                    setting,
-                    value,
-                    least,
-                    most,
-                });
+                return Err(Refusal::OutOfRange { setting, value, least, most });
             }
         }
         Ok(())
@@ -171,23 +125,14 @@ mod tests {
     const ANYWHERE: &str = "0.0.0.0:7103";
 
     fn exposed() -> Config {
-        Config {
-            peer_listen: ANYWHERE.parse().expect("an address"),
-            ..Config::default()
-        }
+        Config { peer_listen: ANYWHERE.parse().expect("an address"), ..Config::default() }
     }
 
     #[test]
     fn beyond_loopback_takes_insecure_and_a_secret() {
         let mut config = exposed();
         let refusal = config.check().expect_err("unencrypted");
-        assert!(matches!(
-            refusal,
-            Refusal::Unencrypted {
-                setting: "peer_listen",
-                ..
-            }
-        ));
+        assert!(matches!(refusal, Refusal::Unencrypted { setting: "peer_listen", .. }));
         config.insecure = true;
         assert!(matches!(config.check(), Err(Refusal::NoSecret(_))));
         config.cluster_secret = Some(Secret::new("open sesame"));
@@ -220,9 +165,6 @@ mod tests {
         let mut config = Config::default();
         config.limits.key_bytes_max = 0;
         let words = config.check().expect_err("out of range").to_string();
-        assert!(
-            words.contains("limits.key_bytes_max") && words.contains("1 to 65536"),
-            "{words}"
-        );
+        assert!(words.contains("limits.key_bytes_max") && words.contains("1 to 65536"), "{words}");
     }
 }

@@ -47,18 +47,13 @@ pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Config, Confi
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
     if let Some(path) = file {
         // figment takes a missing file for an empty one.
-        File::open(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        File::open(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    figment = figment
-        .merge(environment())
-        .merge(Serialized::defaults(flags));
-    let mut config: Config = figment
-        .extract()
-        .map_err(|error| ConfigError::Invalid(describe(error)))?;
+    figment = figment.merge(environment()).merge(Serialized::defaults(flags));
+    let mut config: Config =
+        figment.extract().map_err(|error| ConfigError::Invalid(describe(error)))?;
     if let Some(path) = config.cluster_secret_file.clone() {
         config.cluster_secret = Some(read_secret(path)?);
     }
@@ -89,15 +84,11 @@ fn setting_names() -> Vec<String> {
 
 fn read_secret(path: PathBuf) -> Result<Secret, ConfigError> {
     match fs::read_to_string(&path) {
-        Ok(text) if text.trim_end().is_empty() => Err(ConfigError::Secret {
-            path,
-            reason: "the file is empty".to_owned(),
-        }),
+        Ok(text) if text.trim_end().is_empty() => {
+            Err(ConfigError::Secret { path, reason: "the file is empty".to_owned() })
+        }
         Ok(text) => Ok(Secret::new(text.trim_end())),
-        Err(error) => Err(ConfigError::Secret {
-            path,
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(ConfigError::Secret { path, reason: error.to_string() }),
     }
 }
 
@@ -106,10 +97,7 @@ fn describe(error: Error) -> String {
     let setting = error.path.join(".");
     let (name, file) = match &error.metadata {
         Some(metadata) => {
-            let file = metadata
-                .source
-                .as_ref()
-                .and_then(|source| source.file_path());
+            let file = metadata.source.as_ref().and_then(|source| source.file_path());
             (metadata.name.as_ref(), file)
         }
         None => ("", None),
@@ -166,9 +154,7 @@ mod tests {
 
     #[test]
     fn an_unknown_setting_is_named_with_its_file_and_the_known_ones() {
-        let error = load_text("[limits]\nkey_size = 1\n")
-            .expect_err("unknown")
-            .to_string();
+        let error = load_text("[limits]\nkey_size = 1\n").expect_err("unknown").to_string();
         for part in ["configuration file", "key_size", "key_bytes_max"] {
             assert!(error.contains(part), "{part} is missing in: {error}");
         }
@@ -176,44 +162,25 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named_with_its_setting() {
-        let error = load_text("client_listen = \"nowhere\"")
-            .expect_err("wrong")
-            .to_string();
-        assert!(
-            error.contains("client_listen") && error.contains("configuration file"),
-            "{error}"
-        );
+        let error = load_text("client_listen = \"nowhere\"").expect_err("wrong").to_string();
+        assert!(error.contains("client_listen") && error.contains("configuration file"), "{error}");
     }
 
     #[test]
     fn a_file_that_is_no_toml_or_is_missing_is_named() {
         let error = load_text("zone = = 1").expect_err("no TOML").to_string();
         assert!(error.contains("TOML"), "{error}");
-        let missing = load(
-            Some(Path::new("/nonexistent/stator.toml")),
-            &serde_json::json!({}),
-        );
-        assert!(
-            missing
-                .expect_err("missing")
-                .to_string()
-                .contains("/nonexistent/stator.toml")
-        );
+        let missing = load(Some(Path::new("/nonexistent/stator.toml")), &serde_json::json!({}));
+        assert!(missing.expect_err("missing").to_string().contains("/nonexistent/stator.toml"));
     }
 
     #[test]
     fn a_secret_comes_from_its_file_or_the_file_is_blamed() {
         let mut secret = tempfile::NamedTempFile::new().expect("a temporary file");
         let line = format!("cluster_secret_file = {:?}", secret.path());
-        assert!(
-            matches!(load_text(&line), Err(ConfigError::Secret { .. })),
-            "an empty file"
-        );
+        assert!(matches!(load_text(&line), Err(ConfigError::Secret { .. })), "an empty file");
         secret.write_all(b"open sesame\n").expect("written");
         let config = load_text(&line).expect("valid");
-        assert_eq!(
-            config.cluster_secret.expect("a secret").reveal(),
-            "open sesame"
-        );
+        assert_eq!(config.cluster_secret.expect("a secret").reveal(), "open sesame");
     }
 }

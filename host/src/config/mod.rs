@@ -160,9 +160,6 @@ pub struct Timings {
 
 impl Default for Timings {
     fn default() -> Self {
-        Timings {
-            replica_timeout_ms: 500,
-            request_timeout_ms: 5_000,
-        }
+        Timings { replica_timeout_ms: 500, request_timeout_ms: 5_000 }
     }
 }

@@ -1,6 +1,6 @@
 //! A shopping cart as its clients see it, in the format that the cart module merges.
 //!
-//! `{"items":{"<tag>":{"sku":"…","quantity":n}},"removed":["<tag>",…]}`: every add gets a tag that
+//! `{"items":{"<tag>":{"quantity":n,"sku":"…"}},"removed":["<tag>",…]}`: every add gets a tag that
 //! no other add has. A removal takes the tags that the client saw out of `items` and lists them
 //! in `removed`, so that an add it had not seen stays. Written from the format alone.
 
@@ -23,10 +23,10 @@ pub struct Cart {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Item {
+    /// How many, at least one.
+    pub quantity: u32,
     /// The article.
     pub sku: String,
-    /// How many.
-    pub quantity: i64,
 }
 
 impl Cart {
@@ -47,14 +47,8 @@ impl Cart {
     }
 
     /// Puts `quantity` of `sku` in, under a tag that no other add has.
-    pub fn add(&mut self, tag: &str, sku: &str, quantity: i64) {
-        self.items.insert(
-            tag.to_owned(),
-            Item {
-                sku: sku.to_owned(),
-                quantity,
-            },
-        );
+    pub fn add(&mut self, tag: &str, sku: &str, quantity: u32) {
+        self.items.insert(tag.to_owned(), Item { sku: sku.to_owned(), quantity });
     }
 
     /// Takes every add of `sku` out that is in this cart, and tells their tags.
@@ -83,10 +77,7 @@ mod tests {
         cart.add("b2", "cup", 1);
         assert_eq!(cart.remove("cup"), BTreeSet::from(["b2".to_owned()]));
         let text = String::from_utf8(cart.write().expect("writes")).expect("UTF-8");
-        assert_eq!(
-            text,
-            r#"{"items":{"a1":{"sku":"tea","quantity":2}},"removed":["b2"]}"#
-        );
+        assert_eq!(text, r#"{"items":{"a1":{"quantity":2,"sku":"tea"}},"removed":["b2"]}"#);
         assert_eq!(Cart::read(Some(text.as_bytes())).expect("reads"), cart);
     }
 

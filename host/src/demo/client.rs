@@ -123,33 +123,18 @@ impl NodeClient {
             ..Default::default()
         };
         let answer = self.kv.clone().get(with_deadline(request)).await;
-        let answer = answer
-            .map_err(|status| ReadError::Unavailable(words(&status)))?
-            .into_inner();
+        let answer = answer.map_err(|status| ReadError::Unavailable(words(&status)))?.into_inner();
         let merge = answer.merge.unwrap_or_default();
         if answer.versions.len() > 1 {
             let siblings = answer.versions.len();
-            return Err(ReadError::NotMerged {
-                siblings,
-                reason: merge.failure,
-            });
+            return Err(ReadError::NotMerged { siblings, reason: merge.failure });
         }
         let Some(context) = answer.context else {
-            return Err(ReadError::Unavailable(
-                "the answer has no context".to_owned(),
-            ));
+            return Err(ReadError::Unavailable("the answer has no context".to_owned()));
         };
-        let value = answer
-            .versions
-            .into_iter()
-            .next()
-            .and_then(|version| version.value);
+        let value = answer.versions.into_iter().next().and_then(|version| version.value);
         let siblings = merge.sibling_count.max(u32::from(value.is_some()));
-        Ok(Read {
-            value,
-            context,
-            siblings,
-        })
+        Ok(Read { value, context, siblings })
     }
 
     /// Writes a cart in place of what `context` covers.
@@ -175,14 +160,9 @@ impl NodeClient {
             Ok(_) => Ok(()),
             Err(status) => {
                 let details = status.get_error_details();
-                let effect = details
-                    .error_info()
-                    .and_then(|info| info.metadata.get("effect"));
+                let effect = details.error_info().and_then(|info| info.metadata.get("effect"));
                 let no_effect = effect.is_some_and(|effect| effect == "NONE");
-                Err(WriteError {
-                    no_effect,
-                    message: words(&status),
-                })
+                Err(WriteError { no_effect, message: words(&status) })
             }
         }
     }
@@ -197,11 +177,7 @@ impl NodeClient {
             cluster_name: "demo".to_owned(),
             ..Default::default()
         };
-        self.admin
-            .clone()
-            .init_cluster(with_deadline(request))
-            .await
-            .map_err(refusal)?;
+        self.admin.clone().init_cluster(with_deadline(request)).await.map_err(refusal)?;
         Ok(())
     }
 
@@ -214,10 +190,7 @@ impl NodeClient {
         let messages = upload::messages(name.to_owned(), digest, component, false);
         // Compiling takes its time: no deadline but the channel's.
         let mut admin = self.admin.clone();
-        let module = admin
-            .push_module(futures::stream::iter(messages))
-            .await
-            .map_err(refusal)?;
+        let module = admin.push_module(futures::stream::iter(messages)).await.map_err(refusal)?;
         Ok(module.into_inner().digest)
     }
 
@@ -235,21 +208,11 @@ impl NodeClient {
             n: 3,
             r: 1,
             w: 1,
-            reconcile: Some(v1::Reconcile {
-                policy: policy as i32,
-                module_digest,
-            }),
+            reconcile: Some(v1::Reconcile { policy: policy as i32, module_digest }),
             ..Default::default()
         };
-        let request = v1::CreateKeyspaceRequest {
-            keyspace: Some(keyspace),
-            validate_only: false,
-        };
-        self.admin
-            .clone()
-            .create_keyspace(with_deadline(request))
-            .await
-            .map_err(refusal)?;
+        let request = v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: false };
+        self.admin.clone().create_keyspace(with_deadline(request)).await.map_err(refusal)?;
         Ok(())
     }
 
@@ -259,11 +222,7 @@ impl NodeClient {
     /// The node's refusal.
     pub async fn set_isolated(&self, isolated: bool) -> Result<()> {
         let request = v1::SetFaultRequest { isolated };
-        self.admin
-            .clone()
-            .set_fault(with_deadline(request))
-            .await
-            .map_err(refusal)?;
+        self.admin.clone().set_fault(with_deadline(request)).await.map_err(refusal)?;
         Ok(())
     }
 
@@ -273,27 +232,11 @@ impl NodeClient {
     /// The node does not answer.
     pub async fn view(&self) -> Result<NodeView> {
         let request = with_deadline(v1::GetStatusRequest {});
-        let status = self
-            .admin
-            .clone()
-            .get_status(request)
-            .await
-            .map_err(refusal)?
-            .into_inner();
+        let status = self.admin.clone().get_status(request).await.map_err(refusal)?.into_inner();
         let alive = |view: &&v1::MemberView| view.reachability() == v1::Reachability::Alive;
         let counters = status.keyspaces.iter().map(|keyspace| {
-            let v1::KeyspaceStatus {
-                hints_delivered,
-                merges,
-                ..
-            } = *keyspace;
-            (
-                keyspace.name.clone(),
-                Counters {
-                    hints_delivered,
-                    merges,
-                },
-            )
+            let v1::KeyspaceStatus { hints_delivered, merges, .. } = *keyspace;
+            (keyspace.name.clone(), Counters { hints_delivered, merges })
         });
         Ok(NodeView {
             members: status.members.len(),

@@ -63,12 +63,7 @@ impl Cluster {
             clients.push(NodeClient::new(&ready.client, &ready.admin)?);
             processes.push(process);
         }
-        Ok(Cluster {
-            processes,
-            clients,
-            folder,
-            keep,
-        })
+        Ok(Cluster { processes, clients, folder, keep })
     }
 
     /// A connection to each node.
@@ -78,18 +73,12 @@ impl Cluster {
 
     /// Where the nodes reach each other, as HOST:PORT.
     pub fn peer_addresses(&self) -> Vec<String> {
-        self.processes
-            .iter()
-            .map(|process| process.peer.clone())
-            .collect()
+        self.processes.iter().map(|process| process.peer.clone()).collect()
     }
 
     /// The last lines of each node's log.
     pub fn log_tails(&self) -> String {
-        self.processes
-            .iter()
-            .map(|process| tail(&process.log))
-            .collect()
+        self.processes.iter().map(|process| tail(&process.log)).collect()
     }
 
     /// Stops the nodes, cleanly if they can. Tells the folder if it is kept.
@@ -119,20 +108,8 @@ async fn start_node(folder: &Path, index: usize) -> Result<(Process, Ready)> {
         std::fs::File::create(&log).with_context(|| format!("no log {}", log.display()))?;
     let mut command = Command::new(program);
     command
-        .args([
-            "serve",
-            "--bootstrap",
-            "wait",
-            "--enable-faults",
-            "--output",
-            "json",
-        ])
-        .args([
-            "--client-listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ])
+        .args(["serve", "--bootstrap", "wait", "--enable-faults", "--output", "json"])
+        .args(["--client-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .args(["--peer-listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder.join(format!("node-{number}")))
         .stdin(Stdio::null())
@@ -146,9 +123,7 @@ async fn start_node(folder: &Path, index: usize) -> Result<(Process, Ready)> {
         }
     }
     let mut child = command.spawn().context("cannot start a node")?;
-    let Some(stdout) = child.stdout.take() else {
-        bail!("node {number} has no output")
-    };
+    let Some(stdout) = child.stdout.take() else { bail!("node {number} has no output") };
     let mut line = String::new();
     let mut stdout = BufReader::new(stdout);
     let read = timeout(START_TIMEOUT, stdout.read_line(&mut line)).await;
@@ -159,11 +134,7 @@ async fn start_node(folder: &Path, index: usize) -> Result<(Process, Ready)> {
         }
         Ok(_) => bail!("node {number} did not start\n{}", tail(&log)),
         Err(_) => {
-            bail!(
-                "node {number} was not ready after {} s\n{}",
-                START_TIMEOUT.as_secs(),
-                tail(&log)
-            )
+            bail!("node {number} was not ready after {} s\n{}", START_TIMEOUT.as_secs(), tail(&log))
         }
     }
 }
@@ -197,9 +168,6 @@ mod tests {
     fn the_ready_line_of_serve_is_understood() {
         let line = r#"{"admin":"127.0.0.1:2","client":"127.0.0.1:1","node":"00","peer":"127.0.0.1:3","ready":true}"#;
         let ready: Ready = serde_json::from_str(line).expect("understood");
-        assert_eq!(
-            (ready.client.as_str(), ready.peer.as_str()),
-            ("127.0.0.1:1", "127.0.0.1:3")
-        );
+        assert_eq!((ready.client.as_str(), ready.peer.as_str()), ("127.0.0.1:1", "127.0.0.1:3"));
     }
 }

@@ -16,8 +16,8 @@ pub struct Line {
     pub invoice: String,
     /// The article.
     pub sku: String,
-    /// How many; negative for what is given back.
-    pub quantity: i64,
+    /// How many; negative for what is given back, and 0 changes nothing.
+    pub quantity: i32,
     /// The customer, empty if unknown.
     pub customer: String,
 }
@@ -64,8 +64,8 @@ pub enum DataError {
         /// Which field.
         column: &'static str,
     },
-    /// A quantity is no whole number.
-    #[error("line {line}: Quantity {text:?} is no whole number")]
+    /// A quantity is no whole number, or too large for a cart.
+    #[error("line {line}: Quantity {text:?} is no whole number of 32 bits")]
     Quantity {
         /// Where.
         line: u64,
@@ -83,9 +83,7 @@ pub enum DataError {
 /// Names the line and what is wrong in it.
 pub fn read(source: impl Read) -> Result<Vec<Line>, DataError> {
     let mut reader = ReaderBuilder::new().from_reader(source);
-    let header = reader
-        .byte_headers()
-        .map_err(|source| DataError::Csv { line: 1, source })?;
+    let header = reader.byte_headers().map_err(|source| DataError::Csv { line: 1, source })?;
     let columns = Columns::find(header)?;
     let mut lines = Vec::new();
     let mut record = ByteRecord::new();
@@ -97,11 +95,7 @@ pub fn read(source: impl Read) -> Result<Vec<Line>, DataError> {
             Err(source) => return Err(DataError::Csv { line, source }),
         }
     }
-    if lines.is_empty() {
-        Err(DataError::NoLines)
-    } else {
-        Ok(lines)
-    }
+    if lines.is_empty() { Err(DataError::NoLines) } else { Ok(lines) }
 }
 
 /// Where the needed columns are.
@@ -131,22 +125,16 @@ impl Columns {
     fn line(&self, record: &ByteRecord) -> Result<Line, DataError> {
         let number = record.position().map_or(0, csv::Position::line);
         let text = |index| {
-            String::from_utf8_lossy(record.get(index).unwrap_or_default())
-                .trim()
-                .to_owned()
+            String::from_utf8_lossy(record.get(index).unwrap_or_default()).trim().to_owned()
         };
         let filled = |index, column| match text(index) {
-            field if field.is_empty() => Err(DataError::Empty {
-                line: number,
-                column,
-            }),
+            field if field.is_empty() => Err(DataError::Empty { line: number, column }),
             field => Ok(field),
         };
         let quantity = filled(self.quantity, "Quantity")?;
-        let quantity = quantity.parse().map_err(|_| DataError::Quantity {
-            line: number,
-            text: quantity.clone(),
-        })?;
+        let quantity = quantity
+            .parse()
+            .map_err(|_| DataError::Quantity { line: number, text: quantity.clone() })?;
         Ok(Line {
             number,
             invoice: filled(self.invoice, "InvoiceNo")?,
@@ -171,14 +159,8 @@ mod tests {
     fn lines_know_their_cart_and_whether_they_remove() {
         let text = "1,a,\"x, y\",2,17850.0\nC2,a,,3,17850\n3,b,,-1,\n";
         let lines = read_text(text).expect("valid");
-        assert_eq!(
-            lines.iter().map(|l| l.number).collect::<Vec<_>>(),
-            [2, 3, 4]
-        );
-        assert_eq!(
-            lines.iter().map(Line::is_removal).collect::<Vec<_>>(),
-            [false, true, true]
-        );
+        assert_eq!(lines.iter().map(|l| l.number).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(lines.iter().map(Line::is_removal).collect::<Vec<_>>(), [false, true, true]);
         let carts: Vec<_> = lines.iter().map(Line::cart).collect();
         assert_eq!(carts, ["customer-17850", "customer-17850", "invoice-3"]);
     }
@@ -195,14 +177,10 @@ mod tests {
         let of = |text: &str| read_text(text).expect_err("wrong").to_string();
         assert_eq!(
             of("1,a,,2,\n1,a,,two,\n"),
-            "line 3: Quantity \"two\" is no whole number"
+            "line 3: Quantity \"two\" is no whole number of 32 bits"
         );
         assert_eq!(of("1,,,2,\n"), "line 2: StockCode is empty");
-        assert!(
-            of("1,a,,2,\n1,a\n").starts_with("line 3:"),
-            "{}",
-            of("1,a,,2,\n1,a\n")
-        );
+        assert!(of("1,a,,2,\n1,a\n").starts_with("line 3:"), "{}", of("1,a,,2,\n1,a\n"));
         assert!(matches!(read_text(""), Err(DataError::NoLines)));
         let error = read(b"InvoiceNo,StockCode\n1,2\n".as_slice()).expect_err("no column");
         assert!(matches!(error, DataError::Column { column: "Quantity" }));

@@ -93,10 +93,7 @@ pub async fn run(options: Options) -> Result<Report> {
         }
     };
     if let Some(folder) = cluster.stop().await {
-        progress.say(&format!(
-            "the nodes' data and logs are in {}",
-            folder.display()
-        ));
+        progress.say(&format!("the nodes' data and logs are in {}", folder.display()));
     }
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
@@ -128,34 +125,18 @@ async fn replay(
         keyspaces.push(KeyspaceReport::new(keyspace, log, &reading, &verdict));
     }
     verify::add_counters(cluster.clients(), &mut keyspaces).await?;
-    Ok(Report {
-        keyspaces,
-        seconds: 0.0,
-    })
+    Ok(Report { keyspaces, seconds: 0.0 })
 }
 
 /// Makes the cluster and its keyspaces: three replicas, of which one suffices to read and write,
 /// so that a side that is cut off goes on.
 async fn prepare(cluster: &Cluster, module: Bytes) -> Result<()> {
-    let [first, ..] = cluster.clients() else {
-        anyhow::bail!("there are no nodes")
-    };
-    first
-        .init_cluster(&cluster.peer_addresses())
-        .await
-        .context("cannot make a cluster")?;
-    verify::settle(cluster.clients())
-        .await
-        .context("the nodes did not find each other")?;
-    let digest = first
-        .push_module("cart", module)
-        .await
-        .context("cannot push the cart module")?;
+    let [first, ..] = cluster.clients() else { anyhow::bail!("there are no nodes") };
+    first.init_cluster(&cluster.peer_addresses()).await.context("cannot make a cluster")?;
+    verify::settle(cluster.clients()).await.context("the nodes did not find each other")?;
+    let digest = first.push_module("cart", module).await.context("cannot push the cart module")?;
     let [merged, last_write] = KEYSPACES;
-    let policies = [
-        (merged, Policy::Module(digest)),
-        (last_write, Policy::LastWriteWins),
-    ];
+    let policies = [(merged, Policy::Module(digest)), (last_write, Policy::LastWriteWins)];
     for (keyspace, policy) in policies {
         let created = first.create_keyspace(keyspace, policy).await;
         created.with_context(|| format!("cannot create the keyspace {keyspace}"))?;
@@ -188,10 +169,7 @@ fn read_module(path: Option<&Path>) -> Result<Bytes> {
             }
         }
     }
-    let looked: Vec<_> = places
-        .iter()
-        .map(|place| place.display().to_string())
-        .collect();
+    let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
     anyhow::bail!(
         "the cart module is not at {}: run `make guests`, or name it with --module",
         looked.join(" nor at ")
@@ -202,11 +180,7 @@ fn read_module(path: Option<&Path>) -> Result<Bytes> {
 fn default_modules() -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from("target/components/cart.wasm")];
     let beside = std::env::current_exe().ok();
-    if let Some(folder) = beside
-        .as_deref()
-        .and_then(Path::parent)
-        .and_then(Path::parent)
-    {
+    if let Some(folder) = beside.as_deref().and_then(Path::parent).and_then(Path::parent) {
         places.push(folder.join("components/cart.wasm"));
     }
     places

@@ -107,10 +107,7 @@ mod tests {
             cart: "c".into(),
             device: 0,
             node: 2,
-            operation: Operation::Get {
-                siblings: 2,
-                error: None,
-            },
+            operation: Operation::Get { siblings: 2, error: None },
         };
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         write(file.path(), &[vec![record.clone()], vec![record]]).expect("written");

@@ -73,22 +73,10 @@ impl KeyspaceReport {
                 },
             }
         }
-        let lost = verdict
-            .lost_adds
-            .iter()
-            .map(|(cart, tag)| format!("{cart} lost the add {tag}"));
-        let back = verdict
-            .resurrected
-            .iter()
-            .map(|(cart, sku)| format!("{cart} has {sku} back"));
-        let unequal = reading
-            .unequal
-            .iter()
-            .map(|cart| format!("{cart} differs between nodes"));
-        let kinds = lost
-            .take(NAMED_MAX)
-            .chain(back.take(NAMED_MAX))
-            .chain(unequal.take(NAMED_MAX));
+        let lost = verdict.lost_adds.iter().map(|(cart, tag)| format!("{cart} lost the add {tag}"));
+        let back = verdict.resurrected.iter().map(|(cart, sku)| format!("{cart} has {sku} back"));
+        let unequal = reading.unequal.iter().map(|cart| format!("{cart} differs between nodes"));
+        let kinds = lost.take(NAMED_MAX).chain(back.take(NAMED_MAX)).chain(unequal.take(NAMED_MAX));
         report.examples = kinds.collect();
         report
     }
@@ -111,10 +99,7 @@ impl KeyspaceReport {
 impl Report {
     /// The document for programs.
     pub fn json(&self) -> Value {
-        let keyspaces = self
-            .keyspaces
-            .iter()
-            .map(|report| (report.name.to_owned(), report.json()));
+        let keyspaces = self.keyspaces.iter().map(|report| (report.name.to_owned(), report.json()));
         json!({
             "keyspaces": keyspaces.collect::<Map<_, _>>(),
             "seconds": (self.seconds * 10.0).round() / 10.0,
@@ -127,29 +112,19 @@ impl Report {
         let facts: [(&str, Fact); 10] = [
             ("carts", |report| report.carts.to_string()),
             ("puts acknowledged", |report| report.puts_acked.to_string()),
-            ("puts with unknown outcome", |report| {
-                report.puts_unknown.to_string()
-            }),
+            ("puts with unknown outcome", |report| report.puts_unknown.to_string()),
             ("items taken out", |report| report.removals.to_string()),
-            ("reads that met siblings", |report| {
-                report.siblings_seen.to_string()
-            }),
+            ("reads that met siblings", |report| report.siblings_seen.to_string()),
             ("merges", |report| report.merges.to_string()),
-            ("hints delivered", |report| {
-                report.hints_delivered.to_string()
-            }),
+            ("hints delivered", |report| report.hints_delivered.to_string()),
             ("adds lost", |report| report.lost_adds.to_string()),
-            ("removed items that came back", |report| {
-                report.resurrected_removals.to_string()
-            }),
+            ("removed items that came back", |report| report.resurrected_removals.to_string()),
             ("all nodes agree", |report| {
                 if report.replicas_equal { "yes" } else { "no" }.to_owned()
             }),
         ];
         let row = |(name, fact): (&str, Fact)| {
-            std::iter::once(name.to_owned())
-                .chain(self.keyspaces.iter().map(fact))
-                .collect()
+            std::iter::once(name.to_owned()).chain(self.keyspaces.iter().map(fact)).collect()
         };
         facts.into_iter().map(row).collect()
     }
@@ -164,22 +139,10 @@ impl Report {
             (merged.lost_adds > 0, "acknowledged adds are lost"),
             (merged.resurrected_removals > 0, "removed items came back"),
             (!merged.replicas_equal, "the nodes do not agree"),
-            (
-                merged.siblings_seen == 0,
-                "no read met siblings, so nothing is proved",
-            ),
-            (
-                merged.merges == 0,
-                "nothing was merged, so nothing is proved",
-            ),
-            (
-                merged.hints_delivered == 0,
-                "no hint was delivered, so nothing is proved",
-            ),
-            (
-                merged.removals == 0,
-                "nothing was taken out, so nothing is proved",
-            ),
+            (merged.siblings_seen == 0, "no read met siblings, so nothing is proved"),
+            (merged.merges == 0, "nothing was merged, so nothing is proved"),
+            (merged.hints_delivered == 0, "no hint was delivered, so nothing is proved"),
+            (merged.removals == 0, "nothing was taken out, so nothing is proved"),
         ];
         let bad = bad.into_iter().filter(|(holds, _)| *holds);
         let words = bad.map(|(_, words)| format!("{}: {words}", merged.name));
@@ -206,49 +169,21 @@ mod tests {
     }
 
     fn report(merged: KeyspaceReport) -> Report {
-        let lossy = KeyspaceReport {
-            lost_adds: 9,
-            replicas_equal: false,
-            ..good("carts_lww")
-        };
-        Report {
-            keyspaces: vec![merged, lossy],
-            seconds: 1.25,
-        }
+        let lossy = KeyspaceReport { lost_adds: 9, replicas_equal: false, ..good("carts_lww") };
+        Report { keyspaces: vec![merged, lossy], seconds: 1.25 }
     }
 
     #[test]
     fn last_write_wins_may_lose_and_the_merge_may_not() {
         assert!(report(good("carts")).complaints().is_empty());
         let bad = [
-            KeyspaceReport {
-                lost_adds: 1,
-                ..good("carts")
-            },
-            KeyspaceReport {
-                resurrected_removals: 1,
-                ..good("carts")
-            },
-            KeyspaceReport {
-                replicas_equal: false,
-                ..good("carts")
-            },
-            KeyspaceReport {
-                siblings_seen: 0,
-                ..good("carts")
-            },
-            KeyspaceReport {
-                merges: 0,
-                ..good("carts")
-            },
-            KeyspaceReport {
-                hints_delivered: 0,
-                ..good("carts")
-            },
-            KeyspaceReport {
-                removals: 0,
-                ..good("carts")
-            },
+            KeyspaceReport { lost_adds: 1, ..good("carts") },
+            KeyspaceReport { resurrected_removals: 1, ..good("carts") },
+            KeyspaceReport { replicas_equal: false, ..good("carts") },
+            KeyspaceReport { siblings_seen: 0, ..good("carts") },
+            KeyspaceReport { merges: 0, ..good("carts") },
+            KeyspaceReport { hints_delivered: 0, ..good("carts") },
+            KeyspaceReport { removals: 0, ..good("carts") },
         ];
         for merged in bad {
             assert_eq!(report(merged.clone()).complaints().len(), 1, "{merged:?}");
@@ -259,10 +194,7 @@ mod tests {
     fn the_line_for_programs_has_exactly_these_keys() {
         let json = report(good("carts")).json();
         let keys = |value: &Value| -> Vec<String> {
-            value
-                .as_object()
-                .map(|object| object.keys().cloned().collect())
-                .unwrap_or_default()
+            value.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default()
         };
         assert_eq!(keys(&json), ["keyspaces", "seconds"]);
         let mut expected = [

@@ -78,10 +78,8 @@ impl Run {
         progress: Progress,
     ) -> Self {
         let steps: usize = plans.iter().map(CartPlan::steps).sum();
-        let carts = plans
-            .into_iter()
-            .enumerate()
-            .map(|(index, plan)| Reverse(CartRun::new(index, plan)));
+        let carts =
+            plans.into_iter().enumerate().map(|(index, plan)| Reverse(CartRun::new(index, plan)));
         Run {
             clients: clients.to_vec(),
             seed,
@@ -107,9 +105,7 @@ impl Run {
         while let Some(worker) = tasks.join_next().await {
             worker.context("a worker failed")??;
         }
-        Ok(std::array::from_fn(|keyspace| {
-            std::mem::take(&mut *lock(&run.logs[keyspace]))
-        }))
+        Ok(std::array::from_fn(|keyspace| std::mem::take(&mut *lock(&run.logs[keyspace]))))
     }
 
     async fn work(self: Arc<Self>) -> Result<()> {
@@ -155,13 +151,7 @@ impl Run {
 
     fn record(&self, keyspace: usize, plan: &CartPlan, device: usize, operation: Operation) {
         let (cart, node) = (plan.key.clone(), plan.nodes[device]);
-        let record = Record {
-            keyspace: KEYSPACES[keyspace],
-            cart,
-            device,
-            node,
-            operation,
-        };
+        let record = Record { keyspace: KEYSPACES[keyspace], cart, device, node, operation };
         lock(&self.logs[keyspace]).push(record);
     }
 }
@@ -199,22 +189,13 @@ impl Lane {
         let mut added = Vec::new();
         if let Change::Add { tag, sku, quantity } = &step.change {
             cart.add(tag, sku, *quantity);
-            added.push(Added {
-                tag: tag.clone(),
-                sku: sku.clone(),
-            });
+            added.push(Added { tag: tag.clone(), sku: sku.clone() });
         }
         if added.is_empty() && removed.is_empty() {
             return Ok(None);
         }
         let (device, value, context) = (step.device, cart.write()?, read.context);
-        Ok(Some(Prepared {
-            device,
-            value,
-            context,
-            added,
-            removed,
-        }))
+        Ok(Some(Prepared { device, value, context, added, removed }))
     }
 
     /// Takes out what the step says and what the device does not like at first sight.
@@ -234,9 +215,7 @@ impl Lane {
             Removed { sku, tags }
         });
         // A cancellation of what is not in the cart changes nothing.
-        removals
-            .filter(|removed| !removed.tags.is_empty())
-            .collect()
+        removals.filter(|removed| !removed.tags.is_empty()).collect()
     }
 
     /// The cart as the device's node gives it. None if it does not answer.
@@ -245,19 +224,13 @@ impl Lane {
         for attempt in 1.. {
             let error = match client.read(KEYSPACES[self.keyspace], &plan.key).await {
                 Ok(read) => {
-                    let operation = Operation::Get {
-                        siblings: read.siblings,
-                        error: None,
-                    };
+                    let operation = Operation::Get { siblings: read.siblings, error: None };
                     run.record(self.keyspace, plan, device, operation);
                     return Ok(Some(read));
                 }
                 Err(error) => error,
             };
-            let operation = Operation::Get {
-                siblings: 0,
-                error: Some(error.to_string()),
-            };
+            let operation = Operation::Get { siblings: 0, error: Some(error.to_string()) };
             run.record(self.keyspace, plan, device, operation);
             match error {
                 _ if attempt < READ_TRIES => sleep(READ_PAUSE).await,
@@ -272,48 +245,26 @@ impl Lane {
     }
 
     async fn write(&self, run: &Run, plan: &CartPlan, change: Option<Prepared>) {
-        let Some(Prepared {
-            device,
-            value,
-            context,
-            added,
-            removed,
-        }) = change
-        else {
+        let Some(Prepared { device, value, context, added, removed }) = change else {
             return;
         };
         let client = &run.clients[plan.nodes[device]];
-        let answer = client
-            .write(KEYSPACES[self.keyspace], &plan.key, value, context)
-            .await;
+        let answer = client.write(KEYSPACES[self.keyspace], &plan.key, value, context).await;
         let outcome = match &answer {
             Ok(()) => Outcome::Acked,
             Err(error) if error.no_effect => Outcome::Refused,
             Err(_) => Outcome::Unknown,
         };
         let error = answer.err().map(|error| error.message);
-        let put = Put {
-            added,
-            removed,
-            outcome,
-            error,
-        };
+        let put = Put { added, removed, outcome, error };
         run.record(self.keyspace, plan, device, Operation::Put(put));
     }
 }
 
 impl CartRun {
     fn new(index: usize, plan: CartPlan) -> Self {
-        let lanes = std::array::from_fn(|keyspace| Lane {
-            keyspace,
-            seen: Default::default(),
-        });
-        CartRun {
-            position: (0, index),
-            plan,
-            rounds_done: 0,
-            lanes,
-        }
+        let lanes = std::array::from_fn(|keyspace| Lane { keyspace, seen: Default::default() });
+        CartRun { position: (0, index), plan, rounds_done: 0, lanes }
     }
 
     fn advance(&mut self) {
@@ -358,10 +309,7 @@ mod tests {
         let lines = data::read(crate::demo::EMBEDDED_LINES.as_bytes()).expect("valid");
         let plans = plan::plan(&lines, 1);
         let run = Run::new(&[], plans, 1, Progress::new(0));
-        let total: usize = lock(&run.waiting)
-            .iter()
-            .map(|cart| cart.0.plan.rounds.len())
-            .sum();
+        let total: usize = lock(&run.waiting).iter().map(|cart| cart.0.plan.rounds.len()).sum();
         for _ in 0..total / 2 {
             let Some(Reverse(mut cart)) = lock(&run.waiting).pop() else {
                 break;
@@ -372,11 +320,7 @@ mod tests {
         let waiting = lock(&run.waiting);
         for Reverse(cart) in waiting.iter().filter(|cart| cart.0.plan.rounds.len() >= 10) {
             let share = cart.rounds_done * 100 / cart.plan.rounds.len();
-            assert!(
-                (40..=65).contains(&share),
-                "{} is at {share} %",
-                cart.plan.key
-            );
+            assert!((40..=65).contains(&share), "{} is at {share} %", cart.plan.key);
         }
     }
 }

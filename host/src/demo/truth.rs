@@ -51,8 +51,7 @@ impl<'a> History<'a> {
             }
         }
         for removal in &put.removed {
-            self.maybe_removed
-                .extend(removal.tags.iter().map(String::as_str));
+            self.maybe_removed.extend(removal.tags.iter().map(String::as_str));
             if put.outcome == Outcome::Acked {
                 self.removals.push((&removal.sku, &removal.tags));
             }
@@ -62,18 +61,14 @@ impl<'a> History<'a> {
     fn judge(&self, key: &str, views: &[Cart], verdict: &mut Verdict) {
         for tag in self.acked.difference(&self.maybe_removed) {
             if !views.iter().all(|cart| cart.items.contains_key(*tag)) {
-                verdict
-                    .lost_adds
-                    .insert((key.to_owned(), (*tag).to_owned()));
+                verdict.lost_adds.insert((key.to_owned(), (*tag).to_owned()));
             }
         }
         for (sku, seen) in &self.removals {
             let adds = self.adds.get(sku);
             let saw_all = adds.is_none_or(|tags| tags.iter().all(|tag| seen.contains(*tag)));
             if saw_all && views.iter().any(|cart| cart.holds(sku)) {
-                verdict
-                    .resurrected
-                    .insert((key.to_owned(), (*sku).to_owned()));
+                verdict.resurrected.insert((key.to_owned(), (*sku).to_owned()));
             }
         }
     }
@@ -102,20 +97,12 @@ mod tests {
     use crate::demo::oplog::{Added, Removed};
 
     fn put(added: &[(&str, &str)], removed: &[(&str, &[&str])], outcome: Outcome) -> Record {
-        let added = added.iter().map(|(tag, sku)| Added {
-            tag: (*tag).into(),
-            sku: (*sku).into(),
-        });
+        let added = added.iter().map(|(tag, sku)| Added { tag: (*tag).into(), sku: (*sku).into() });
         let removed = removed.iter().map(|(sku, tags)| Removed {
             sku: (*sku).into(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         });
-        let put = Put {
-            added: added.collect(),
-            removed: removed.collect(),
-            outcome,
-            error: None,
-        };
+        let put = Put { added: added.collect(), removed: removed.collect(), outcome, error: None };
         Record {
             keyspace: "carts",
             cart: "c".into(),
@@ -143,17 +130,10 @@ mod tests {
 
     #[test]
     fn an_acknowledged_add_that_is_missing_is_lost() {
-        let log = [
-            put(&[("a1", "tea")], &[], Acked),
-            put(&[("a2", "cup")], &[], Acked),
-        ];
+        let log = [put(&[("a1", "tea")], &[], Acked), put(&[("a2", "cup")], &[], Acked)];
         assert_eq!(verdict(&log, &[&[("a1", "tea"), ("a2", "cup")]]), (0, 0));
         assert_eq!(verdict(&log, &[&[("a1", "tea")]]), (1, 0));
-        assert_eq!(
-            judge(&log, &Finals::new()).lost_adds.len(),
-            2,
-            "an absent cart"
-        );
+        assert_eq!(judge(&log, &Finals::new()).lost_adds.len(), 2, "an absent cart");
     }
 
     #[test]
@@ -164,10 +144,7 @@ mod tests {
 
     #[test]
     fn a_removed_item_that_is_there_is_resurrected() {
-        let log = [
-            put(&[("a1", "tea")], &[], Acked),
-            put(&[], &[("tea", &["a1"])], Acked),
-        ];
+        let log = [put(&[("a1", "tea")], &[], Acked), put(&[], &[("tea", &["a1"])], Acked)];
         assert_eq!(verdict(&log, &[&[]]), (0, 0));
         assert_eq!(verdict(&log, &[&[], &[("a1", "tea")]]), (0, 1));
     }
@@ -179,16 +156,8 @@ mod tests {
             put(&[("b2", "tea")], &[], Acked),
             put(&[], &[("tea", &["a1"])], Acked),
         ];
-        assert_eq!(
-            verdict(&log, &[&[("b2", "tea")]]),
-            (0, 0),
-            "the add that was not seen"
-        );
-        assert_eq!(
-            verdict(&log, &[&[]]),
-            (1, 0),
-            "it must not go with the one that was"
-        );
+        assert_eq!(verdict(&log, &[&[("b2", "tea")]]), (0, 0), "the add that was not seen");
+        assert_eq!(verdict(&log, &[&[]]), (1, 0), "it must not go with the one that was");
     }
 
     #[test]
@@ -200,10 +169,7 @@ mod tests {
 
     #[test]
     fn what_an_unknown_write_removed_may_be_there_or_not() {
-        let log = [
-            put(&[("a1", "tea")], &[], Acked),
-            put(&[], &[("tea", &["a1"])], Unknown),
-        ];
+        let log = [put(&[("a1", "tea")], &[], Acked), put(&[], &[("tea", &["a1"])], Unknown)];
         assert_eq!(verdict(&log, &[&[]]), (0, 0));
         assert_eq!(verdict(&log, &[&[("a1", "tea")]]), (0, 0));
     }

@@ -64,9 +64,7 @@ fn unrest(index: usize, view: &NodeView, nodes: usize) -> Option<String> {
     let number = index + 1;
     if view.members != nodes || view.alive + 1 != nodes {
         let (alive, members) = (view.alive, view.members);
-        return Some(format!(
-            "node {number} sees {alive} others alive of {members} members"
-        ));
+        return Some(format!("node {number} sees {alive} others alive of {members} members"));
     }
     (view.hints_held > 0).then(|| format!("node {number} holds {} hints", view.hints_held))
 }
@@ -84,10 +82,7 @@ pub async fn until_everywhere(clients: &[NodeClient], names: &[&str]) -> Result<
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!(
-                "not every node has learnt of the keyspaces {}",
-                names.join(" and ")
-            );
+            bail!("not every node has learnt of the keyspaces {}", names.join(" and "));
         }
         sleep(POLL / 10).await;
     }
@@ -108,19 +103,15 @@ pub async fn read_all(clients: &[NodeClient], keyspace: &str, keys: &[String]) -
                 try_join_all(clients.iter().map(|client| read(client, keyspace, key))).await?;
             anyhow::Ok((key.clone(), values))
         });
-        let answers: Vec<_> = stream::iter(reads)
-            .buffer_unordered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
+        let answers: Vec<_> =
+            stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
         left.clear();
         for (key, values) in answers {
             if values.windows(2).any(|pair| pair[0] != pair[1]) {
                 left.push(key.clone());
             }
-            let carts: serde_json::Result<_> = values
-                .iter()
-                .map(|value| Cart::read(value.as_deref()))
-                .collect();
+            let carts: serde_json::Result<_> =
+                values.iter().map(|value| Cart::read(value.as_deref())).collect();
             let carts =
                 carts.with_context(|| format!("the cart {key} is not in the cart's format"))?;
             reading.finals.insert(key, carts);
@@ -135,9 +126,7 @@ pub async fn read_all(clients: &[NodeClient], keyspace: &str, keys: &[String]) -
 
 async fn read(client: &NodeClient, keyspace: &str, key: &str) -> Result<Option<Bytes>> {
     let read = client.read(keyspace, key).await;
-    Ok(read
-        .with_context(|| format!("cannot read the cart {key} of {keyspace} at the end"))?
-        .value)
+    Ok(read.with_context(|| format!("cannot read the cart {key} of {keyspace} at the end"))?.value)
 }
 
 /// Adds up what the nodes counted of each keyspace.

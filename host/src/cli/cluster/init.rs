@@ -62,10 +62,7 @@ impl Init {
             replicas_max: self.replicas_max.unwrap_or(0),
         };
         let mut admin = session.admin_of(first).await?;
-        let answer = admin
-            .init_cluster(session.request(request))
-            .await?
-            .into_inner();
+        let answer = admin.init_cluster(session.request(request)).await?.into_inner();
         let cluster = answer
             .cluster
             .ok_or_else(|| Failure::refused("the node did not say which cluster it made"))?;
@@ -89,9 +86,7 @@ impl Init {
                     cluster.partitions,
                     cluster.ring_version
                 ))?;
-                output::say(format!(
-                    "next: stator keyspace create default --admin {first}"
-                ));
+                output::say(format!("next: stator keyspace create default --admin {first}"));
                 Ok(())
             }
         }
@@ -102,23 +97,17 @@ impl Init {
 async fn waiting_peer(session: &Session, address: &str) -> Result<String, Failure> {
     let mut admin = session.admin_of(address).await?;
     let request = session.request(v1::GetStatusRequest {});
-    let status = admin
-        .get_status(request)
-        .await
-        .map_err(|e| Failure::from(e).during(address))?;
+    let status = admin.get_status(request).await.map_err(|e| Failure::from(e).during(address))?;
     let status = status.into_inner();
     if let Some(cluster) = status.cluster {
-        let message = format!(
-            "the node at {address} is a member of cluster {} already",
-            cluster.name
-        );
+        let message =
+            format!("the node at {address} is a member of cluster {} already", cluster.name);
         return Err(
             Failure::refused(message).hint("only nodes started with --bootstrap wait can join")
         );
     }
-    let node = status
-        .node
-        .ok_or_else(|| Failure::refused(format!("{address} did not say who it is")))?;
+    let node =
+        status.node.ok_or_else(|| Failure::refused(format!("{address} did not say who it is")))?;
     Ok(node.peer_address)
 }
 

@@ -13,15 +13,9 @@ use crate::cli::session::Session;
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     let mut admin = session.admin().await?;
-    let asked = admin
-        .get_status(session.request(v1::GetStatusRequest {}))
-        .await?
-        .into_inner();
-    let members: Vec<v1::Member> = asked
-        .members
-        .iter()
-        .filter_map(|view| view.member.clone())
-        .collect();
+    let asked = admin.get_status(session.request(v1::GetStatusRequest {})).await?.into_inner();
+    let members: Vec<v1::Member> =
+        asked.members.iter().filter_map(|view| view.member.clone()).collect();
     let answers = join_all(members.iter().map(|member| ask(session, member))).await;
     // By node id. A member that does not answer is missing here and shown all the same.
     let mut statuses: BTreeMap<String, v1::NodeStatus> = BTreeMap::new();
@@ -43,10 +37,7 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
 
 async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
     let mut admin = session.admin_of(&member.admin_address).await.ok()?;
-    let answer = admin
-        .get_status(session.request(v1::GetStatusRequest {}))
-        .await
-        .ok()?;
+    let answer = admin.get_status(session.request(v1::GetStatusRequest {})).await.ok()?;
     Some(answer.into_inner())
 }
 
@@ -70,11 +61,7 @@ fn print(
         ))?,
         None => output::line("the node waits for a cluster: `stator cluster init` makes one")?,
     }
-    let names: Vec<_> = asked
-        .keyspaces
-        .iter()
-        .map(|keyspace| keyspace.name.as_str())
-        .collect();
+    let names: Vec<_> = asked.keyspaces.iter().map(|keyspace| keyspace.name.as_str()).collect();
     if !names.is_empty() {
         output::line(format!("keyspaces: {}", names.join(" ")))?;
     }
@@ -93,9 +80,7 @@ fn print(
         "store",
     ];
     let rows = rows_of(asked, members);
-    let rows = rows
-        .iter()
-        .map(|member| row(member, statuses.get(&member.node_id), statuses));
+    let rows = rows.iter().map(|member| row(member, statuses.get(&member.node_id), statuses));
     output::line(output::table(header, rows.collect()))
 }
 
@@ -109,24 +94,17 @@ fn row(
         None => "-".to_owned(),
     };
     let merges =
-        status
-            .map(Totals::of)
-            .map_or("-".to_owned(), |totals| match totals.merge_failures {
-                0 => totals.merges.to_string(),
-                failures => format!("{} ({failures} failed)", totals.merges),
-            });
-    let ring = status
-        .and_then(|status| status.cluster.as_ref())
-        .map(|cluster| cluster.ring_version);
+        status.map(Totals::of).map_or("-".to_owned(), |totals| match totals.merge_failures {
+            0 => totals.merges.to_string(),
+            failures => format!("{} ({failures} failed)", totals.merges),
+        });
+    let ring =
+        status.and_then(|status| status.cluster.as_ref()).map(|cluster| cluster.ring_version);
     [
         member.node_id.clone(),
         member.peer_address.clone(),
         member.client_address.clone(),
-        if member.zone.is_empty() {
-            "-".to_owned()
-        } else {
-            member.zone.clone()
-        },
+        if member.zone.is_empty() { "-".to_owned() } else { member.zone.clone() },
         state_words(status),
         seen_words(&member.node_id, statuses),
         ring.map_or("-".to_owned(), |version| version.to_string()),
@@ -173,20 +151,13 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
     };
-    if status.isolated {
-        format!("{state}, cut off")
-    } else {
-        state.to_owned()
-    }
+    if status.isolated { format!("{state}, cut off") } else { state.to_owned() }
 }
 
 /// How many of the other members that answered see the node alive.
 fn seen_words(node_id: &str, statuses: &BTreeMap<String, v1::NodeStatus>) -> String {
     let views = views_of(node_id, statuses);
-    let alive = views
-        .iter()
-        .filter(|(_, view)| *view == v1::Reachability::Alive)
-        .count();
+    let alive = views.iter().filter(|(_, view)| *view == v1::Reachability::Alive).count();
     match views.len() {
         0 => "-".to_owned(),
         all => format!("{alive} of {all}"),
@@ -197,15 +168,12 @@ fn views_of<'a>(
     node_id: &str,
     statuses: &'a BTreeMap<String, v1::NodeStatus>,
 ) -> Vec<(&'a str, v1::Reachability)> {
-    let others = statuses
-        .iter()
-        .filter(|(other, _)| other.as_str() != node_id);
+    let others = statuses.iter().filter(|(other, _)| other.as_str() != node_id);
     let views = others.filter_map(|(other, status)| {
-        let view = status.members.iter().find(|view| {
-            view.member
-                .as_ref()
-                .is_some_and(|member| member.node_id == node_id)
-        })?;
+        let view = status
+            .members
+            .iter()
+            .find(|view| view.member.as_ref().is_some_and(|member| member.node_id == node_id))?;
         Some((other.as_str(), view.reachability()))
     });
     views.collect()
@@ -218,20 +186,13 @@ fn store_words(status: Option<&v1::NodeStatus>) -> String {
     let mut words = Vec::new();
     for store in &status.stores {
         let state = store_word(store);
-        let detail = if store.detail.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", store.detail)
-        };
+        let detail =
+            if store.detail.is_empty() { String::new() } else { format!(": {}", store.detail) };
         if store.state() != v1::StoreState::Serving {
             words.push(format!("{} {state}{detail}", store.name));
         }
     }
-    if words.is_empty() {
-        "serving".to_owned()
-    } else {
-        words.join("; ")
-    }
+    if words.is_empty() { "serving".to_owned() } else { words.join("; ") }
 }
 
 fn store_word(store: &v1::StoreStatus) -> &'static str {
@@ -261,12 +222,7 @@ fn node_json(
     let seen_by: BTreeMap<_, _> = views_of(&member.node_id, statuses)
         .into_iter()
         .map(|(other, view)| {
-            (
-                other,
-                view.as_str_name()
-                    .trim_start_matches("REACHABILITY_")
-                    .to_lowercase(),
-            )
+            (other, view.as_str_name().trim_start_matches("REACHABILITY_").to_lowercase())
         })
         .collect();
     json!({
@@ -294,10 +250,8 @@ fn node_json(
 }
 
 fn hints_json(status: &v1::NodeStatus) -> Vec<Value> {
-    let targets = status
-        .members
-        .iter()
-        .filter(|view| view.reachability() != v1::Reachability::Self_);
+    let targets =
+        status.members.iter().filter(|view| view.reachability() != v1::Reachability::Self_);
     let hints = targets.map(|view| {
         json!({
             "target": view.member.as_ref().map(|member| &member.node_id),

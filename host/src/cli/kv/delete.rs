@@ -47,12 +47,7 @@ impl Delete {
             durability: Durability::number(self.durability),
             ..Default::default()
         };
-        let answer = session
-            .kv()
-            .await?
-            .delete(session.request(request))
-            .await?
-            .into_inner();
+        let answer = session.kv().await?.delete(session.request(request)).await?.into_inner();
         let written = Written {
             dot: answer.dot,
             context: answer.context,

@@ -67,12 +67,7 @@ impl Get {
             view: view as i32,
             ring_version: 0,
         };
-        let answer = session
-            .kv()
-            .await?
-            .get(session.request(request))
-            .await?
-            .into_inner();
+        let answer = session.kv().await?.get(session.request(request)).await?.into_inner();
         self.save_context(&answer)?;
         match session.output {
             Output::Json => output::json(&self.json(&answer))?,
@@ -82,10 +77,8 @@ impl Get {
             true => Ok(()),
             false => {
                 let target = &self.target;
-                let message = format!(
-                    "{:?} has no value in keyspace {}",
-                    target.key, target.keyspace
-                );
+                let message =
+                    format!("{:?} has no value in keyspace {}", target.key, target.keyspace);
                 Err(Failure::new(Kind::NotFound, message))
             }
         }
@@ -102,10 +95,7 @@ impl Get {
             .hint("nothing can be replaced by it; try again, or with another -r"));
         };
         fs::write(path, parse::print_base64(context)).map_err(|error| {
-            Failure::refused(format!(
-                "cannot write the context to {}: {error}",
-                path.display()
-            ))
+            Failure::refused(format!("cannot write the context to {}: {error}", path.display()))
         })
     }
 
@@ -136,17 +126,12 @@ impl Get {
         }
         match answer.versions.as_slice() {
             [] => Ok(()),
-            [
-                v1::Version {
-                    value: Some(value), ..
-                },
-            ] if matches!(self.view, View::Merged) => output::raw(value),
+            [v1::Version { value: Some(value), .. }] if matches!(self.view, View::Merged) => {
+                output::raw(value)
+            }
             versions => {
                 let rows = versions.iter().map(row).collect();
-                output::line(output::table(
-                    ["value", "bytes", "written", "by", "dots"],
-                    rows,
-                ))?;
+                output::line(output::table(["value", "bytes", "written", "by", "dots"], rows))?;
                 if versions.len() > 1 {
                     output::say(
                         "concurrent versions: a put with this get's context replaces them all",
@@ -170,10 +155,7 @@ fn explain(merge: &v1::MergeInfo) {
             merge.sibling_count, merge.failure
         ));
     } else if merge.merged {
-        output::say(format!(
-            "merged from {} siblings by {by}",
-            merge.sibling_count
-        ));
+        output::say(format!("merged from {} siblings by {by}", merge.sibling_count));
     }
     if !merge.note.is_empty() {
         output::say(format!("note of {by}: {}", merge.note));
@@ -181,10 +163,7 @@ fn explain(merge: &v1::MergeInfo) {
 }
 
 fn row(version: &v1::Version) -> [String; 5] {
-    let merged = version
-        .origin
-        .as_ref()
-        .and_then(|origin| origin.maker.as_ref());
+    let merged = version.origin.as_ref().and_then(|origin| origin.maker.as_ref());
     let by = match merged {
         Some(v1::origin::Maker::Merge(_)) => "merge",
         _ => "client",
@@ -192,11 +171,7 @@ fn row(version: &v1::Version) -> [String; 5] {
     [
         preview(version),
         version.value_bytes.to_string(),
-        format!(
-            "{}.{:03}",
-            version.written_at_ms / 1_000,
-            version.written_at_ms % 1_000
-        ),
+        format!("{}.{:03}", version.written_at_ms / 1_000, version.written_at_ms % 1_000),
         by.to_owned(),
         version.dots.join(" "),
     ]
@@ -227,10 +202,7 @@ mod tests {
     #[test]
     fn a_preview_is_short_and_has_no_control_characters() {
         let of = |value: &str| {
-            preview(&v1::Version {
-                value: Some(value.to_owned().into()),
-                ..Default::default()
-            })
+            preview(&v1::Version { value: Some(value.to_owned().into()), ..Default::default() })
         };
         assert_eq!(of("a\u{1b}[31m\nb"), "a [31m b");
         assert_eq!(of(&"x".repeat(61)).chars().count(), 61);

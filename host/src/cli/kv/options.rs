@@ -37,11 +37,7 @@ pub(super) struct Replicas {
 
 impl Replicas {
     pub(super) fn quorum(&self) -> i32 {
-        let quorum = if self.strict {
-            v1::Quorum::Strict
-        } else {
-            v1::Quorum::Sloppy
-        };
+        let quorum = if self.strict { v1::Quorum::Strict } else { v1::Quorum::Sloppy };
         quorum as i32
     }
 }
@@ -63,10 +59,7 @@ impl Contexts {
         let mut contexts = self.contexts;
         for path in self.context_file {
             let text = fs::read_to_string(&path).map_err(|error| {
-                Failure::usage(format!(
-                    "cannot read the context file {}: {error}",
-                    path.display()
-                ))
+                Failure::usage(format!("cannot read the context file {}: {error}", path.display()))
             })?;
             contexts.push(parse::context(&text).map_err(|error| {
                 Failure::usage(format!("the context file {}: {error}", path.display()))
@@ -137,17 +130,11 @@ impl Written {
 
     /// A sentence for people that begins with what was done.
     pub(super) fn sentence(&self, done: &str) -> String {
-        let nodes = if self.acked == 1 {
-            "1 node".to_owned()
-        } else {
-            format!("{} nodes", self.acked)
-        };
+        let nodes =
+            if self.acked == 1 { "1 node".to_owned() } else { format!("{} nodes", self.acked) };
         let mut text = format!("{done}, acknowledged by {nodes}");
         if self.hinted > 0 {
-            text.push_str(&format!(
-                " ({} of them in place of an absent one)",
-                self.hinted
-            ));
+            text.push_str(&format!(" ({} of them in place of an absent one)", self.hinted));
         }
         if self.siblings_remain {
             text.push_str("; other versions remain beside it: read it with `stator kv get`");
@@ -177,11 +164,7 @@ pub(super) fn version_json(version: &v1::Version) -> Value {
 }
 
 fn origin_json(version: &v1::Version) -> Value {
-    match version
-        .origin
-        .as_ref()
-        .and_then(|origin| origin.maker.as_ref())
-    {
+    match version.origin.as_ref().and_then(|origin| origin.maker.as_ref()) {
         Some(v1::origin::Maker::Merge(merge)) => json!({
             "merge": { "module_digest": merge.module_digest, "input_dots": merge.input_dots },
         }),

@@ -56,12 +56,7 @@ pub(in crate::cli) struct Put {
     #[arg(long = "label", value_parser = parse::label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
     /// Names this put, so that a retry with the same id is one write
-    #[arg(
-        long,
-        default_value = "",
-        hide_default_value = true,
-        value_name = "TEXT"
-    )]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     request_id: String,
 }
 
@@ -82,12 +77,7 @@ impl Put {
             request_id: self.request_id.into_bytes().into(),
             ring_version: 0,
         };
-        let answer = session
-            .kv()
-            .await?
-            .put(session.request(request))
-            .await?
-            .into_inner();
+        let answer = session.kv().await?.put(session.request(request)).await?.into_inner();
         let written = Written {
             dot: answer.dot,
             context: answer.context,
