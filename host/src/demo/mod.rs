@@ -24,6 +24,8 @@ pub mod cart;
 pub mod client;
 pub mod cluster;
 pub mod data;
+#[cfg(test)]
+mod fake;
 pub mod oplog;
 pub mod plan;
 mod progress;
@@ -38,7 +40,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 
-use client::Policy;
+use client::{NodeClient, Policy};
 use cluster::Cluster;
 use progress::Progress;
 pub use report::Report;
@@ -53,7 +55,7 @@ const EMBEDDED_LINES: &str = include_str!("../../demo/online-retail-slice.csv");
 pub const KEYSPACES: [&str; 2] = ["carts", "carts_lww"];
 
 /// What a demo is told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// A file of retail lines, or the ones that come with the program.
     pub data: Option<PathBuf>,
@@ -84,56 +86,54 @@ pub async fn run(options: Options) -> Result<Report> {
     progress.say(&format!("{} lines make {} carts", lines.len(), plans.len()));
 
     let cluster = Cluster::start(options.keep).await?;
-    let mut report = match replay(&cluster, module, plans, &options, &progress).await {
-        Ok(report) => report,
-        Err(error) => {
-            progress.say(&cluster.log_tails());
-            cluster.stop().await;
-            return Err(error);
-        }
-    };
+    let peers = cluster.peer_addresses();
+    let report = replay(cluster.clients(), &peers, module, plans, &options, &progress).await;
+    if !report.as_ref().is_ok_and(|report| report.complaints().is_empty()) {
+        progress.say(&cluster.log_tails());
+    }
     if let Some(folder) = cluster.stop().await {
         progress.say(&format!("the nodes' data and logs are in {}", folder.display()));
     }
-    report.seconds = started.elapsed().as_secs_f64();
-    Ok(report)
+    Ok(Report { seconds: started.elapsed().as_secs_f64(), ..report? })
 }
 
+/// The demo on nodes that wait for a cluster and reach each other at `peers`.
 async fn replay(
-    cluster: &Cluster,
+    clients: &[NodeClient],
+    peers: &[String],
     module: Bytes,
     plans: Vec<plan::CartPlan>,
     options: &Options,
     progress: &Progress,
 ) -> Result<Report> {
-    prepare(cluster, module).await?;
+    prepare(clients, peers, module).await?;
     progress.say("three nodes are one cluster; the devices start");
     let keys: Vec<String> = plans.iter().map(|plan| plan.key.clone()).collect();
-    let run = Run::new(cluster.clients(), plans, options.seed, progress.clone());
+    let run = Run::new(clients, plans, options.seed, progress.clone());
     let logs = run.finish(options.workers).await?;
     if let Some(path) = &options.log {
         oplog::write(path, &logs)
             .with_context(|| format!("cannot write the log to {}", path.display()))?;
     }
     progress.say("all devices are done; waiting until no hint is left");
-    verify::settle(cluster.clients()).await?;
+    verify::settle(clients).await?;
     progress.say("reading every cart from every node");
     let mut keyspaces = Vec::new();
     for (keyspace, log) in KEYSPACES.into_iter().zip(&logs) {
-        let reading = verify::read_all(cluster.clients(), keyspace, &keys).await?;
+        let reading = verify::read_all(clients, keyspace, &keys).await?;
         let verdict = truth::judge(log, &reading.finals);
         keyspaces.push(KeyspaceReport::new(keyspace, log, &reading, &verdict));
     }
-    verify::add_counters(cluster.clients(), &mut keyspaces).await?;
+    verify::add_counters(clients, &mut keyspaces).await?;
     Ok(Report { keyspaces, seconds: 0.0 })
 }
 
 /// Makes the cluster and its keyspaces: three replicas, of which one suffices to read and write,
 /// so that a side that is cut off goes on.
-async fn prepare(cluster: &Cluster, module: Bytes) -> Result<()> {
-    let [first, ..] = cluster.clients() else { anyhow::bail!("there are no nodes") };
-    first.init_cluster(&cluster.peer_addresses()).await.context("cannot make a cluster")?;
-    verify::settle(cluster.clients()).await.context("the nodes did not find each other")?;
+async fn prepare(clients: &[NodeClient], peers: &[String], module: Bytes) -> Result<()> {
+    let [first, ..] = clients else { anyhow::bail!("there are no nodes") };
+    first.init_cluster(peers).await.context("cannot make a cluster")?;
+    verify::settle(clients).await.context("the nodes did not find each other")?;
     let digest = first.push_module("cart", module).await.context("cannot push the cart module")?;
     let [merged, last_write] = KEYSPACES;
     let policies = [(merged, Policy::Module(digest)), (last_write, Policy::LastWriteWins)];
@@ -141,7 +141,7 @@ async fn prepare(cluster: &Cluster, module: Bytes) -> Result<()> {
         let created = first.create_keyspace(keyspace, policy).await;
         created.with_context(|| format!("cannot create the keyspace {keyspace}"))?;
     }
-    verify::until_everywhere(cluster.clients(), &KEYSPACES).await
+    verify::until_everywhere(clients, &KEYSPACES).await
 }
 
 fn read_lines(path: Option<&Path>) -> Result<Vec<data::Line>> {
@@ -188,7 +188,42 @@ fn default_modules() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::fake::{Fake, Merge};
     use super::*;
+
+    async fn replay_on(merge: Merge) -> Report {
+        let lines = read_lines(None).expect("valid");
+        let options = Options { seed: 1, workers: 8, ..Options::default() };
+        let plans = plan::plan(&lines, options.seed);
+        let (fake, clients) = Fake::start(merge).await;
+        let progress = Progress::new(0);
+        let report = replay(&clients, &[], Bytes::from("module"), plans, &options, &progress).await;
+        assert_eq!(fake.faults(), [true, false], "one cut, healed");
+        report.expect("a report")
+    }
+
+    #[tokio::test]
+    async fn a_right_merge_passes_and_last_write_wins_loses() {
+        let report = replay_on(Merge::Right).await;
+        assert_eq!(report.complaints(), Vec::<String>::new());
+        let [merged, last_write] = report.keyspaces.as_slice() else { panic!("two keyspaces") };
+        assert!(merged.carts > 100 && merged.puts_acked > 2_000 && merged.puts_unknown == 0);
+        assert!(last_write.lost_adds > 0, "racing devices overwrite each other");
+    }
+
+    #[tokio::test]
+    async fn a_merge_that_forgets_a_version_is_found_out() {
+        let report = replay_on(Merge::Forgetful).await;
+        assert!(report.keyspaces[0].lost_adds > 0);
+        assert!(!report.complaints().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_merge_that_brings_removed_items_back_is_found_out() {
+        let report = replay_on(Merge::Reviving).await;
+        assert!(report.keyspaces[0].resurrected_removals > 0);
+        assert!(!report.complaints().is_empty());
+    }
 
     #[test]
     fn the_embedded_lines_are_usable_and_hold_cancellations() {
