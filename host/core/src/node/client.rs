@@ -246,11 +246,15 @@ impl Node {
         let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
             return;
         };
+        // A record that is minted here for others is a hint for each of them.
+        let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
+        let (keyspace, asker) = (put.key.keyspace, put.asker);
         let failure = match result {
             Ok(Stored { siblings, dot: Some(dot) }) => {
                 let detector = &self.detector;
                 let places = put.minted(dot, siblings, |node| detector.is_reachable(node), due_ms);
                 places.into_iter().for_each(|place| self.place(request, place));
+                hint_for.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
                 return self.advance(request);
             }
             Ok(Stored { dot: None, .. }) => {
@@ -259,11 +263,11 @@ impl Node {
             }
             Err(StoreFailure::Refused(refused)) => RequestError::TooManySiblings(refused),
             Err(StoreFailure::Failed(reason)) => {
+                hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
                 RequestError::Store { reason, effect: Effect::Maybe }
             }
             Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
         };
-        let asker = put.asker;
         self.requests.remove(&request);
         self.put_done(asker, Err(failure));
     }
@@ -318,7 +322,10 @@ impl Node {
     ) {
         match result {
             Ok(_) => self.hint_kept(owner, keyspace),
-            Err(error) => self.notice(Notice::HintLost(owner, keyspace, error.to_string())),
+            Err(error) => {
+                self.hint_failed(owner, &error);
+                self.notice(Notice::HintLost(owner, keyspace, error.to_string()));
+            }
         }
         if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
             put.hint_stored(owner);
