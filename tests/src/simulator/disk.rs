@@ -57,7 +57,7 @@ impl World {
             Action::ListHints { target, after, count_max } => {
                 let hints =
                     self.machines[machine].store.list_hints(target, after.as_ref(), count_max);
-                self.tell(machine, Event::HintsListed(target, hints));
+                self.tell(machine, Event::HintsListed(target, Ok(hints)));
             }
             Action::SettleHint { target, key, sequence } => {
                 let is_settled = self.machines[machine].store.settle(target, &key, sequence);
@@ -69,7 +69,7 @@ impl World {
                         index(target)
                     ),
                 );
-                let settled = Event::HintSettled(target, is_settled);
+                let settled = Event::HintSettled(target, key.keyspace, is_settled);
                 self.written(machine, Area::Hints, false, settled);
             }
             _ => {}

@@ -295,8 +295,8 @@ impl World {
 
     fn count(&mut self, notice: &Notice) {
         match notice {
-            Notice::HintStored(_) => self.report.hints_stored += 1,
-            Notice::HintDelivered(_) => self.report.hints_delivered += 1,
+            Notice::HintStored(..) => self.report.hints_stored += 1,
+            Notice::HintDelivered(..) => self.report.hints_delivered += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
             _ => {}
         }

@@ -248,7 +248,7 @@ impl Node {
         };
         // A record that is minted here for others is a hint for each of them.
         let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
-        let (keyspace, asker) = (put.key.keyspace, put.asker);
+        let keyspace = put.key.keyspace;
         let failure = match result {
             Ok(Stored { siblings, dot: Some(dot) }) => {
                 let detector = &self.detector;
@@ -268,8 +268,11 @@ impl Node {
             }
             Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
         };
-        self.requests.remove(&request);
-        self.put_done(asker, Err(failure));
+        if let Some(InFlight::Put(put)) = self.requests.remove(&request)
+            && !put.is_answered()
+        {
+            self.put_done(put.asker, Err(failure));
+        }
     }
 
     /// Carries out what an owner is owed.
