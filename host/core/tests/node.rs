@@ -114,8 +114,7 @@ fn foreign_key(node: NodeId) -> (Bytes, Vec<NodeId>) {
 }
 
 fn the_write(actions: &[Action], in_area: Area) -> Action {
-    let is_it =
-        |action: &&Action| matches!(action, Action::Write { area, .. } if *area == in_area);
+    let is_it = |action: &&Action| matches!(action, Action::Write { area, .. } if *area == in_area);
     actions.iter().find(is_it).expect("a write").clone()
 }
 
@@ -199,8 +198,6 @@ fn a_hint_list_goes_on_behind_its_last_key() {
     let settle = driven.tell(Event::Received(owners[0], done));
     assert!(matches!(&settle[..], [Action::SettleHint { sequence: 1, .. }]), "{settle:?}");
     let next = driven.tell(Event::HintSettled(owners[0], keyspace(), true));
-    let is_next = |action: &Action| {
-        matches!(action, Action::ListHints { after, .. } if after.as_ref() == Some(&key))
-    };
+    let is_next = |action: &Action| matches!(action, Action::ListHints { after, .. } if after.as_ref() == Some(&key));
     assert!(next.iter().any(is_next), "{next:?}");
 }

@@ -99,8 +99,7 @@ impl Client {
             limits: SiblingLimits { siblings_max: 8, siblings_bytes_max: 1 << 20 },
             timeout_ms,
         };
-        let strict_w =
-            (is_strict && scenario.durability == Durability::All).then_some(w);
+        let strict_w = (is_strict && scenario.durability == Durability::All).then_some(w);
         let write = ClientWrite {
             key: place,
             is_delete,

@@ -9,10 +9,10 @@ use stator_core::event::{Action, Area, Event, StoreFailure, Stored};
 use stator_core::keys::StoreKey;
 use stator_core::write::Change;
 
+use super::Planted;
 use super::clients;
 use super::scenario::WRITE_BEHIND_US;
 use super::world::{Inner, World, index};
-use super::Planted;
 
 /// An action that the disk carries out.
 pub(super) struct DiskStep(Action);

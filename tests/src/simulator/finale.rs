@@ -1,8 +1,8 @@
 //! The end of a run: everything heals, the cluster comes to rest, and is judged.
 
+use stator_core::catalogue::Catalogue;
 use stator_core::causality::Siblings;
 use stator_core::id::NodeId;
-use stator_core::catalogue::Catalogue;
 
 use super::checkers::{self, CONVERGED, HANDED_OFF, RESTS, Violation};
 use super::clients;
@@ -97,9 +97,8 @@ impl World {
         let owners: Vec<NodeId> = catalogue.ring.owners(partition).take(N as usize).collect();
         let held = |owner: NodeId| {
             let mut records = self.machines[index(owner)].store.data.records();
-            let record = records.find(|(known, _)| {
-                known.keyspace == key.keyspace && known.key == key.bytes
-            });
+            let record =
+                records.find(|(known, _)| known.keyspace == key.keyspace && known.key == key.bytes);
             (index(owner), record.map(|(_, record)| Siblings::clone(&record.siblings)))
         };
         owners.into_iter().map(held).collect()

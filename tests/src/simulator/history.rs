@@ -87,7 +87,8 @@ impl History {
 
     /// Whether the write certainly took effect.
     pub fn is_certain(&self, id: WriteId) -> bool {
-        let is_acked = matches!(self.get(id), Some(w) if matches!(w.outcome, Outcome::Acked { .. }));
+        let is_acked =
+            matches!(self.get(id), Some(w) if matches!(w.outcome, Outcome::Acked { .. }));
         is_acked || self.observed.contains(&id)
     }
 

@@ -66,7 +66,8 @@ impl Shelf {
         self.sync_through(self.synced + kept as u64);
         self.unsynced.clear();
         self.applied = self.durable.clone();
-        let sequences = self.applied.values().filter_map(|bytes| Record::decode(bytes.clone()).ok());
+        let sequences =
+            self.applied.values().filter_map(|bytes| Record::decode(bytes.clone()).ok());
         self.sequence = sequences.map(|record| record.sequence).max().unwrap_or(0);
     }
 
@@ -220,9 +221,10 @@ impl Store {
         count_max: usize,
     ) -> Vec<HeldHint> {
         let is_later = |key: &StoreKey| after.is_none_or(|after| key > after);
-        let held = self.hints.records().filter(|(key, record)| {
-            is_later(key) && record.targets.contains(&target)
-        });
+        let held = self
+            .hints
+            .records()
+            .filter(|(key, record)| is_later(key) && record.targets.contains(&target));
         let hint = |(key, record): (&StoreKey, Record)| HeldHint {
             key: key.clone(),
             siblings: record.siblings,

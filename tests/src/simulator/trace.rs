@@ -18,11 +18,7 @@ impl Trace {
     /// A trace that keeps its lines if `is_kept`.
     pub fn new(is_kept: bool) -> Self {
         // FNV-1a, 64 bits: no one attacks it, and it must be cheap.
-        Trace {
-            hash: 0xcbf2_9ce4_8422_2325,
-            line: String::new(),
-            lines: is_kept.then(Vec::new),
-        }
+        Trace { hash: 0xcbf2_9ce4_8422_2325, line: String::new(), lines: is_kept.then(Vec::new) }
     }
 
     /// Adds a line.

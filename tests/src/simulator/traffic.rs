@@ -12,6 +12,7 @@ use stator_core::request::{GetReceipt, GetRequest, QuorumKind, RequestError};
 use super::checkers;
 use super::clients::{self, Wish};
 use super::history::{Outcome, WriteId};
+use super::machine::Machine;
 use super::queue::Micros;
 use super::world::{Happening, Inner, LATE, N, World, spec};
 
@@ -23,10 +24,19 @@ pub struct Request {
 }
 
 enum Asked {
-    Get { client: usize, key: usize, strict_r: Option<u32> },
-    Put { client: usize, id: WriteId },
+    Get {
+        client: usize,
+        key: usize,
+        strict_r: Option<u32>,
+    },
+    Put {
+        client: usize,
+        id: WriteId,
+    },
     /// A get of the checkers, at the end.
-    Inspect { key: usize },
+    Inspect {
+        key: usize,
+    },
 }
 
 /// How much later than its deadline an answer may come: clocks count whole milliseconds.
@@ -41,7 +51,8 @@ impl World {
         let keys = if self.is_late_ready { self.keys.len() } else { self.early_keys };
         let place = self.rng.random_range(0..keys);
         let machine = self.rng.random_range(0..self.machines.len());
-        if self.machines[machine].node.is_none() {
+        let Machine { node, frozen_until_us, .. } = &self.machines[machine];
+        if node.is_none() || *frozen_until_us > self.now_us {
             return self.think(client);
         }
         let key = &self.keys[place];
@@ -56,8 +67,7 @@ impl World {
                 let id = self.history.start(write);
                 clients::name(&mut put, id);
                 let timeout_us = put.timeout_ms * 1_000;
-                let ticket =
-                    self.request(machine, Asked::Put { client, id }, timeout_us);
+                let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
                 self.trace.line(
                     self.now_us,
                     format_args!(
@@ -80,7 +90,10 @@ impl World {
         let ticket = self.request(machine, asked, get.timeout_ms * 1_000);
         self.trace.line(
             self.now_us,
-            format_args!("n{machine}: get {ticket} of {:?}, r {:?} {:?}", get.key, get.r, get.quorum),
+            format_args!(
+                "n{machine}: get {ticket} of {:?}, r {:?} {:?}",
+                get.key, get.r, get.quorum
+            ),
         );
         self.tell(machine, Event::Get(ticket, get));
     }

@@ -33,7 +33,7 @@ use super::traffic::Request;
 use super::{Options, Planted, Report};
 
 /// How long clients and faults go on.
-pub const TROUBLE_US: Micros = 20_000_000;
+pub const TROUBLE_US: Micros = 40_000_000;
 /// Replicas of each key.
 pub const N: u32 = 3;
 /// The keyspace that exists from the start.
