@@ -123,6 +123,7 @@ impl World {
         let clients: usize = rng.random_range(2..6);
         let mut world = World {
             network: Network::new(scenario.quality),
+            history: History::new(scenario.is_handoff_complete),
             scenario,
             planted: options.planted,
             rng,
@@ -137,7 +138,6 @@ impl World {
             last_crash_us: None,
             requests: BTreeMap::new(),
             last_ticket: 0,
-            history: History::default(),
             dots: DotWatch::default(),
             violations: Vec::new(),
             report: Report::default(),
