@@ -319,7 +319,7 @@ impl Committer {
                 .for_each(|(key, record)| index.set(key, record));
         }
         self.records.health.commits.fetch_add(1, Ordering::Relaxed);
-        self.records.health.note(&self.meta);
+        self.records.health.show(&self.meta);
         Ok(())
     }
 

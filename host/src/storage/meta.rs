@@ -9,7 +9,7 @@ const WHAT: &str = "store note";
 /// Under which name the note is stored.
 pub(super) const NAME: &str = "meta";
 
-/// How far sequences jump at an unclean start. More commits than this cannot have been lost, so
+/// How far sequences jump after an unclean stop. More commits than this cannot have been lost, so
 /// no number is used for two of them.
 const UNCLEAN_STEP: u64 = 1 << 32;
 
@@ -31,8 +31,8 @@ mod tag {
 }
 
 impl Meta {
-    /// The note to go on with after a start that may have lost commits.
-    pub(super) fn after_unclean_start(self) -> Self {
+    /// The note to go on with after a stop that may have lost commits.
+    pub(super) fn after_unclean_stop(self) -> Self {
         Meta {
             sequence: self.sequence.saturating_add(UNCLEAN_STEP),
             ..self

@@ -9,7 +9,7 @@ use stator_core::record::Record;
 
 use super::StoreError;
 use super::chunks::{self, Stored};
-use super::engine::{Engine, EngineError};
+use super::engine::{Batch, Engine, EngineError};
 use super::job::{Area, StoreFigures};
 use super::meta::{self, Meta};
 
@@ -49,7 +49,7 @@ impl Health {
     }
 
     /// Shows what the store holds after a commit.
-    pub(super) fn note(&self, meta: &Meta) {
+    pub(super) fn show(&self, meta: &Meta) {
         self.objects.store(meta.objects, Ordering::Relaxed);
         self.sequence.store(meta.sequence, Ordering::Relaxed);
     }
@@ -75,6 +75,27 @@ pub(super) enum Found {
     Whole(Record, u32),
     /// Something that cannot be read.
     Damaged(DecodeError, u32),
+}
+
+/// What was found of a store's counters when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The store was never opened before.
+    Nothing,
+    /// Its note, as of the last commit that is not lost.
+    Noted(Meta),
+    /// The note was unreadable: what the records tell.
+    Rebuilt(Meta),
+}
+
+impl Kept {
+    /// The counters to go on with if commits may have been lost: no number is used twice.
+    pub(super) fn after_unclean_stop(self) -> Meta {
+        match self {
+            Kept::Nothing => Meta::default(),
+            Kept::Noted(meta) | Kept::Rebuilt(meta) => meta.after_unclean_stop(),
+        }
+    }
 }
 
 impl Records {
@@ -151,16 +172,12 @@ impl Records {
         }
     }
 
-    /// The store's note about itself; rebuilt from all records if it cannot be read.
-    ///
-    /// The flag tells whether it was stored, so that nothing else than commits can be missing.
-    pub(super) fn meta(&self) -> Result<(Meta, bool), EngineError> {
+    /// What the store says about itself, from its note or, if that cannot be read, its records.
+    pub(super) fn kept(&self) -> Result<Kept, EngineError> {
         let why = match chunks::note(&*self.engine, meta::NAME)?.map(Meta::decode) {
-            Some(Ok(meta)) => return Ok((meta, true)),
+            Some(Ok(meta)) => return Ok(Kept::Noted(meta)),
             Some(Err(why)) => why.to_string(),
-            None if chunks::scan(&*self.engine, &[], 1)?.is_empty() => {
-                return Ok((Meta::default(), true));
-            }
+            None if chunks::scan(&*self.engine, &[], 1)?.is_empty() => return Ok(Kept::Nothing),
             None => "it is missing".to_owned(),
         };
         tracing::warn!(
@@ -178,6 +195,14 @@ impl Records {
                 meta.reserved_until = meta.reserved_until.max(epoch);
             }
         })?;
-        Ok((meta, false))
+        Ok(Kept::Rebuilt(meta))
+    }
+
+    /// Writes the store's note, durably, ahead of the first commit.
+    pub(super) fn note(&self, meta: &Meta) -> Result<(), EngineError> {
+        let mut batch = Batch::new();
+        chunks::put_note(&mut batch, meta::NAME, meta.encode());
+        self.engine.apply(batch)?;
+        self.engine.sync()
     }
 }

@@ -16,17 +16,16 @@ use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
 use super::StoreError;
-use super::chunks;
 use super::committer::{Committer, Job};
-use super::engine::{Batch, Engine, EngineError, MemoryEngine, SledEngine};
+use super::engine::{Engine, EngineError, MemoryEngine, SledEngine};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
 use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
-use super::meta::{self, Meta};
+use super::meta::Meta;
 use super::queue::{Queue, Rejected};
 use super::readers::{Read, Reader};
-use super::records::{Found, Health, Records};
+use super::records::{Found, Health, Kept, Records};
 
 /// Which engine keeps the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -167,16 +166,15 @@ impl Stores {
         };
         let data = opened(Area::Data, data);
         let hints = opened(Area::Hints, hints);
-        let ((mut data_meta, data_whole), (mut hints_meta, hints_whole)) =
-            (data.meta()?, hints.meta()?);
+        let kept = (data.kept()?, hints.kept()?);
         let is_kept = options.engine != EngineKind::Memory;
-        let gone_on = go_on(&home, &data_meta, &hints_meta)?;
-        let incarnation = match gone_on.filter(|_| is_kept && data_whole && hints_whole) {
-            Some(incarnation) => incarnation,
+        let (incarnation, data_meta, hints_meta) = match go_on(&home, kept)?.filter(|_| is_kept) {
+            Some(gone_on) => gone_on,
             None => {
-                data_meta = start_anew(&data, data_meta)?;
-                hints_meta = start_anew(&hints, hints_meta)?;
-                home.draw_incarnation()?
+                let metas = (kept.0.after_unclean_stop(), kept.1.after_unclean_stop());
+                data.note(&metas.0)?;
+                hints.note(&metas.1)?;
+                (home.draw_incarnation()?, metas.0, metas.1)
             }
         };
         let reserved_until = data_meta.reserved_until.max(hints_meta.reserved_until);
@@ -405,7 +403,7 @@ impl Start<'_> {
             queue: Arc::new(Queue::new(self.options.jobs_max)),
             health: records.health.clone(),
         };
-        records.health.note(&meta);
+        records.health.show(&meta);
         let committer = Committer {
             queue: handle.queue.clone(),
             minter: self.minter.clone(),
@@ -431,30 +429,20 @@ fn spawn<T: Send + 'static>(
         .map_err(OpenError::Thread)
 }
 
-/// The incarnation to go on with, if the last stop was clean and nothing was lost since.
-fn go_on(home: &Home, data: &Meta, hints: &Meta) -> Result<Option<Incarnation>, HomeError> {
+/// Takes away the note of the last clean stop, and answers with what to go on with if it is
+/// there and nothing was lost since.
+fn go_on(home: &Home, kept: (Kept, Kept)) -> Result<Option<(Incarnation, Meta, Meta)>, HomeError> {
     let stop = home.take_clean_stop()?;
-    let drawn = home.incarnation()?;
-    Ok(drawn.filter(|&incarnation| {
-        stop == Some(CleanStop {
-            incarnation,
-            data_sequence: data.sequence,
-            hints_sequence: hints.sequence,
-        })
-    }))
-}
-
-/// Notes, durably, that commits may have been lost, if there were any.
-fn start_anew(records: &Records, meta: Meta) -> Result<Meta, EngineError> {
-    if meta == Meta::default() {
-        return Ok(meta);
-    }
-    let meta = meta.after_unclean_start();
-    let mut batch = Batch::new();
-    chunks::put_note(&mut batch, meta::NAME, meta.encode());
-    records.engine.apply(batch)?;
-    records.engine.sync()?;
-    Ok(meta)
+    let (Some(incarnation), (Kept::Noted(data), Kept::Noted(hints))) = (home.incarnation()?, kept)
+    else {
+        return Ok(None);
+    };
+    let now = CleanStop {
+        incarnation,
+        data_sequence: data.sequence,
+        hints_sequence: hints.sequence,
+    };
+    Ok((stop == Some(now)).then_some((incarnation, data, hints)))
 }
 
 fn finish(area: Area, thread: JoinHandle<Committer>) -> Result<Meta, CloseError> {
