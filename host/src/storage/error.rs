@@ -1,5 +1,6 @@
 //! What a store answers when it does not do what it was asked to.
 
+use std::fmt;
 use std::sync::Arc;
 
 use stator_core::codec::DecodeError;
@@ -62,15 +63,16 @@ pub enum StoreError {
     },
     /// The engine failed at a write, of this job or an earlier one.
     #[error(
-        "the {store} store takes no writes since its engine failed ({why}); whether this write \
-         is stored is unknown; what can be read is still served; free the disk or replace it, \
-         then restart the node"
+        "the {store} store takes no writes since its engine failed ({why}); {effect}; what can be \
+         read is still served; free the disk or replace it, then restart the node"
     )]
     OutOfService {
         /// Which store.
         store: &'static str,
         /// What the engine reported.
         why: Arc<EngineError>,
+        /// What became of this job.
+        effect: Effect,
     },
     /// The node is stopping. Nothing was changed.
     #[error("the {store} store is closed, the node is stopping; nothing was changed")]
@@ -78,4 +80,22 @@ pub enum StoreError {
         /// Which store.
         store: &'static str,
     },
+}
+
+/// What a job that failed has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Its write may be stored, now or after a restart, or may not.
+    Maybe,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Effect::None => "nothing was changed",
+            Effect::Maybe => "this write may or may not be stored",
+        })
+    }
 }

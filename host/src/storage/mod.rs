@@ -41,7 +41,7 @@ mod stores;
 mod tests;
 
 pub use engine::{Batch, Engine, EngineError, Entries, MemoryEngine, SledEngine};
-pub use error::StoreError;
+pub use error::{Effect, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
     Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteDone, WriteJob,

@@ -7,11 +7,11 @@ use stator_core::codec::DecodeError;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
-use super::StoreError;
 use super::chunks::{self, Stored};
 use super::engine::{Batch, Engine, EngineError};
 use super::job::{Area, StoreFigures};
 use super::meta::{self, Meta};
+use super::{Effect, StoreError};
 
 /// One store as its threads share it.
 pub(super) struct Records {
@@ -33,19 +33,19 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Takes the store out of service for writes.
-    pub(super) fn fail(&self, area: Area, error: EngineError) -> StoreError {
+    /// Takes the store out of service for writes. The answer is for the job that met `error`.
+    pub(super) fn fail(&self, area: Area, error: EngineError, effect: Effect) -> StoreError {
         let store = area.name();
         tracing::error!(store, %error, "the store takes no more writes; it still serves reads");
         let why = self.failure.get_or_init(|| Arc::new(error)).clone();
-        StoreError::OutOfService { store, why }
+        StoreError::OutOfService { store, why, effect }
     }
 
     /// The error that every write gets, if the store is out of service.
     pub(super) fn out_of_service(&self, area: Area) -> Option<StoreError> {
         let store = area.name();
         let why = self.failure.get()?.clone();
-        Some(StoreError::OutOfService { store, why })
+        Some(StoreError::OutOfService { store, why, effect: Effect::None })
     }
 
     /// Shows what the store holds after a commit.
@@ -101,11 +101,7 @@ impl Kept {
 impl Records {
     /// The same store, for another thread.
     pub(super) fn share(&self) -> Self {
-        Records {
-            area: self.area,
-            engine: self.engine.clone(),
-            health: self.health.clone(),
-        }
+        Records { area: self.area, engine: self.engine.clone(), health: self.health.clone() }
     }
 
     /// The record of `key`.
@@ -118,12 +114,7 @@ impl Records {
     fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
         let (why, count) = match stored {
             Stored::Missing => return Found::Missing,
-            Stored::Torn(count) => (
-                DecodeError::Damaged {
-                    what: "chunked record",
-                },
-                count,
-            ),
+            Stored::Torn(count) => (DecodeError::Damaged { what: "chunked record" }, count),
             Stored::Whole(bytes, count) => match Record::decode(bytes) {
                 Ok(record) => return Found::Whole(record, count),
                 Err(why) => (why, count),
@@ -180,11 +171,7 @@ impl Records {
             None if chunks::scan(&*self.engine, &[], 1)?.is_empty() => return Ok(Kept::Nothing),
             None => "it is missing".to_owned(),
         };
-        tracing::warn!(
-            store = self.area.name(),
-            why,
-            "the store's note is rebuilt from records"
-        );
+        tracing::warn!(store = self.area.name(), why, "the store's note is rebuilt from records");
         let mut meta = Meta::default();
         self.for_each(|_, found| {
             meta.objects += 1;

@@ -45,27 +45,9 @@ impl SledEngine {
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
-        // On a thread of its own: damage makes it panic, in the middle of its recovery.
-        let opened = thread::Builder::new()
-            .name("sled-open".to_owned())
-            .spawn(move || config.open())
-            .map_err(|error| failure(directory, "open", error))?
-            .join()
-            .map_err(|panic| {
-                let why = format!(
-                    "its files are damaged ({}); move the directory away and start the node \
-                     again: it starts empty and is refilled by its peers",
-                    panic_text(&*panic)
-                );
-                failure(directory, "open", why)
-            })?;
-        let db = opened.map_err(|error| failure(directory, "open", error))?;
+        let db = open_apart(directory, move || config.open())?;
         let log = sync_files(directory).map_err(|error| failure(directory, "open", error))?;
-        Ok(SledEngine {
-            db,
-            log,
-            directory: directory.to_owned(),
-        })
+        Ok(SledEngine { db, log, directory: directory.to_owned() })
     }
 
     fn run<T>(
@@ -106,9 +88,7 @@ impl Engine for SledEngine {
 
     fn sync(&self) -> Result<(), EngineError> {
         self.run("flush", || self.db.flush())?;
-        self.log
-            .sync_data()
-            .map_err(|error| failure(&self.directory, "sync", error))
+        self.log.sync_data().map_err(|error| failure(&self.directory, "sync", error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Entries, EngineError> {
@@ -122,6 +102,26 @@ impl Engine for SledEngine {
             let entries = self.db.range(from..to).take(limit);
             entries.map(|entry| entry.map(copied)).collect()
         })
+    }
+}
+
+/// Runs `open` on a thread of its own: damage makes it panic, in the middle of its recovery.
+fn open_apart(
+    directory: &Path,
+    open: impl FnOnce() -> ::sled::Result<::sled::Db> + Send + 'static,
+) -> Result<::sled::Db, EngineError> {
+    let apart = thread::Builder::new().name("sled-open".to_owned()).spawn(open);
+    let ended = apart.map_err(|error| failure(directory, "open", error))?.join();
+    match ended {
+        Ok(opened) => opened.map_err(|error| failure(directory, "open", error)),
+        Err(panic) => {
+            let why = format!(
+                "its files are damaged ({}); move the directory away and start the node again: \
+                 it starts empty and is refilled by its peers",
+                panic_text(&*panic)
+            );
+            Err(failure(directory, "open", why))
+        }
     }
 }
 
@@ -145,11 +145,7 @@ fn describe(directory: &Path) -> String {
 }
 
 fn failure(directory: &Path, doing: &'static str, why: impl ToString) -> EngineError {
-    EngineError {
-        engine: describe(directory),
-        doing,
-        why: why.to_string(),
-    }
+    EngineError { engine: describe(directory), doing, why: why.to_string() }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -157,5 +153,26 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         (Some(text), _) => text,
         (_, Some(text)) => text,
         _ => "no message",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_sled_is_an_error_that_says_where_and_what_to_do() {
+        let directory = Path::new("/data/node-1/data");
+        let error = open_apart(directory, || panic!("corrupted segment 7")).err();
+        let text = error.unwrap().to_string();
+        for part in ["/data/node-1/data", "corrupted segment 7", "move the directory away"] {
+            assert!(text.contains(part), "{text}");
+        }
+
+        let directory = tempfile::tempdir().unwrap();
+        let engine = SledEngine::open(directory.path(), 8 << 20).unwrap();
+        let error = engine.run::<()>("get", || panic!("corrupted page 9")).unwrap_err();
+        assert!(error.to_string().contains("corrupted page 9"), "{error}");
+        assert_eq!(engine.get(b"k"), Ok(None), "the engine goes on");
     }
 }

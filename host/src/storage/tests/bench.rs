@@ -28,10 +28,7 @@ fn durable_puts_a_second() {
         });
         let seconds = start.elapsed().as_secs_f64();
         let syncs = stores.figures(Area::Data).syncs;
-        println!(
-            "{writers} writers: {:.0} durable puts/s, {syncs} syncs",
-            puts as f64 / seconds
-        );
+        println!("{writers} writers: {:.0} durable puts/s, {syncs} syncs", puts as f64 / seconds);
         let start = Instant::now();
         stores.close().unwrap();
         println!("  closed in {:?}", start.elapsed());

@@ -25,10 +25,7 @@ fn a_damaged_record_is_an_error_to_readers_and_missing_to_writers() {
     let before = put(&stores, "k", "one");
     flip(&rig.data, RECORDS);
     let error = load(&stores, "k").unwrap_err();
-    assert!(
-        matches!(error, StoreError::Damaged { store: "data", .. }),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::Damaged { store: "data", .. }), "{error}");
     let after = put(&stores, "k", "two");
     assert_ne!(after.dot.unwrap().actor, before.dot.unwrap().actor);
     assert_eq!(after.dot.unwrap().counter, 1);
@@ -36,10 +33,7 @@ fn a_damaged_record_is_an_error_to_readers_and_missing_to_writers() {
     // As a replica would repair it: nothing of either write is lost, and the mark holds.
     let repaired = sync(&stores, Area::Data, "k", &before.siblings);
     assert_eq!(values(&repaired.siblings).len(), 2);
-    assert_eq!(
-        put(&stores, "k", "three").dot.unwrap().actor,
-        after.dot.unwrap().actor
-    );
+    assert_eq!(put(&stores, "k", "three").dot.unwrap().actor, after.dot.unwrap().actor);
     let figures = stores.figures(Area::Data);
     assert_eq!((figures.damaged_records, figures.objects), (2, 1));
 }
@@ -50,16 +44,10 @@ fn a_damaged_chunk_damages_its_record() {
     let stores = rig.open();
     put(&stores, "k", &"x".repeat(200_000));
     flip(&rig.data, CHUNKS);
-    assert!(matches!(
-        load(&stores, "k"),
-        Err(StoreError::Damaged { .. })
-    ));
+    assert!(matches!(load(&stores, "k"), Err(StoreError::Damaged { .. })));
     put(&stores, "k", "two");
     assert_eq!(values(&load(&stores, "k").unwrap().unwrap()), ["two"]);
-    assert!(
-        rig.data.scan(CHUNKS, &[9], 9).unwrap().is_empty(),
-        "its chunks are gone"
-    );
+    assert!(rig.data.scan(CHUNKS, &[9], 9).unwrap().is_empty(), "its chunks are gone");
 }
 
 #[test]
@@ -68,15 +56,9 @@ fn one_damaged_part_makes_a_joined_read_fail() {
     let stores = rig.open();
     put(&stores, "k", "own");
     hint(&stores, "k", "held", &[A]).unwrap();
-    assert_eq!(
-        load_from(&stores, "k", true).unwrap().unwrap().live_count(),
-        2
-    );
+    assert_eq!(load_from(&stores, "k", true).unwrap().unwrap().live_count(), 2);
     flip(&rig.hints, RECORDS);
-    assert!(matches!(
-        load_from(&stores, "k", true),
-        Err(StoreError::Damaged { .. })
-    ));
+    assert!(matches!(load_from(&stores, "k", true), Err(StoreError::Damaged { .. })));
     assert!(load(&stores, "k").unwrap().is_some());
 }
 
@@ -89,10 +71,7 @@ fn a_damaged_hint_is_passed_over() {
     }
     flip(&rig.hints, RECORDS);
     let page = list(&stores, A, None, 1);
-    assert_eq!(
-        page.iter().map(|hint| &hint.key).collect::<Vec<_>>(),
-        [&key("b")]
-    );
+    assert_eq!(page.iter().map(|hint| &hint.key).collect::<Vec<_>>(), [&key("b")]);
     assert_eq!(stores.hint_figures().waiting[&A], 2);
     drop(stores);
     let stores = rig.open();

@@ -37,11 +37,7 @@ impl Scripted {
     /// Waits until an apply is held up.
     pub(super) fn await_apply(&self) {
         let gate = self.gate.lock().unwrap();
-        drop(
-            self.changed
-                .wait_while(gate, |gate| !gate.is_awaited)
-                .unwrap(),
-        );
+        drop(self.changed.wait_while(gate, |gate| !gate.is_awaited).unwrap());
     }
 
     pub(super) fn let_go(&self) {
@@ -69,13 +65,14 @@ impl Engine for Scripted {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), EngineError> {
+        // Before the gate, so that a test can hold one apply up and fail the next.
+        self.check(&self.fails_apply, "apply")?;
         let mut gate = self.gate.lock().unwrap();
         gate.is_awaited = true;
         self.changed.notify_all();
         let mut gate = self.changed.wait_while(gate, |gate| gate.is_shut).unwrap();
         gate.is_awaited = false;
         drop(gate);
-        self.check(&self.fails_apply, "apply")?;
         self.engine.apply(batch)
     }
 

@@ -18,19 +18,11 @@ fn a_directory_keeps_its_node_and_its_files() {
     let home = Home::open(&path).unwrap();
     assert_eq!(home.node(), node);
     assert_eq!(home.load("cluster.json").unwrap().unwrap(), "two\nlines\n");
-    let mode = std::fs::metadata(path.join("cluster.json"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(path.join("cluster.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let leftovers = std::fs::read_dir(&path).unwrap().filter(|entry| {
-        entry
-            .as_ref()
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .ends_with(".new")
-    });
+    let leftovers = std::fs::read_dir(&path)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".new"));
     assert_eq!(leftovers.count(), 0);
 }
 
@@ -39,14 +31,8 @@ fn a_second_process_is_told_who_has_the_directory() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::open(directory.path()).unwrap();
     let text = Home::open(directory.path()).unwrap_err().to_string();
-    assert!(
-        text.contains(&directory.path().display().to_string()),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("process {}", std::process::id())),
-        "{text}"
-    );
+    assert!(text.contains(&directory.path().display().to_string()), "{text}");
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     drop(home);
     Home::open(directory.path()).unwrap();
 }
@@ -62,10 +48,7 @@ fn a_damaged_file_is_refused_and_named() {
         altered[at] ^= 1;
         std::fs::write(&path, altered).unwrap();
         let error = Home::open(directory.path()).unwrap_err();
-        assert!(
-            matches!(error, HomeError::Damaged { .. }),
-            "byte {at}: {error}"
-        );
+        assert!(matches!(error, HomeError::Damaged { .. }), "byte {at}: {error}");
         assert!(error.to_string().contains(&path.display().to_string()));
     }
     std::fs::write(&path, whole).unwrap();
@@ -79,10 +62,7 @@ fn a_directory_of_a_newer_version_is_refused() {
     home.save("node", b"format 2\nnode x\n").unwrap();
     drop(home);
     let error = Home::open(directory.path()).unwrap_err();
-    assert!(
-        matches!(&error, HomeError::UnknownFormat { found, .. } if found == "2"),
-        "{error}"
-    );
+    assert!(matches!(&error, HomeError::UnknownFormat { found, .. } if found == "2"), "{error}");
 }
 
 #[test]
@@ -90,10 +70,7 @@ fn a_name_cannot_leave_the_directory() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::open(directory.path()).unwrap();
     for name in ["../x", "a/b", "", ".hidden", "a\0b"] {
-        assert!(
-            matches!(home.save(name, b""), Err(HomeError::BadName { .. })),
-            "{name:?}"
-        );
+        assert!(matches!(home.save(name, b""), Err(HomeError::BadName { .. })), "{name:?}");
     }
     home.save("module-0af3.wasm", b"").unwrap();
 }

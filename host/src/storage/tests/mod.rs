@@ -23,8 +23,8 @@ use stator_core::write::{Change, Draft, SiblingLimits};
 
 use super::engine::{Engine, MemoryEngine};
 use super::{
-    Area, Done, HeldHint, Home, ListHintsJob, LoadJob, StoreError, StoreOptions, Stores, WriteDone,
-    WriteJob,
+    Area, Done, Effect, HeldHint, Home, ListHintsJob, LoadJob, StoreError, StoreOptions, Stores,
+    WriteDone, WriteJob,
 };
 
 const A: NodeId = NodeId(0xa);
@@ -88,10 +88,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
             labels: BTreeMap::new(),
         },
         now_ms: 1_000,
-        limits: SiblingLimits {
-            siblings_max: 1000,
-            siblings_bytes_max: 64 << 20,
-        },
+        limits: SiblingLimits { siblings_max: 1000, siblings_bytes_max: 64 << 20 },
     }
 }
 
@@ -120,9 +117,7 @@ struct Reply<T>(mpsc::Receiver<Result<T, StoreError>>);
 impl<T> Reply<T> {
     /// Waits for the answer; one that never comes fails the test.
     fn get(self) -> Result<T, StoreError> {
-        self.0
-            .recv_timeout(Duration::from_secs(60))
-            .expect("the answer never came")
+        self.0.recv_timeout(Duration::from_secs(60)).expect("the answer never came")
     }
 }
 
@@ -142,11 +137,7 @@ fn sync(stores: &Stores, area: Area, name: &str, siblings: &Arc<Siblings>) -> Wr
         area,
         key: key(name),
         change: Change::Sync(siblings.clone()),
-        targets: if area == Area::Hints {
-            vec![A]
-        } else {
-            Vec::new()
-        },
+        targets: if area == Area::Hints { vec![A] } else { Vec::new() },
         fold: Fold::Keep,
         sync: true,
         done,
@@ -179,24 +170,14 @@ fn load_from(
     from_hints_too: bool,
 ) -> Result<Option<Arc<Siblings>>, StoreError> {
     let (done, reply) = reply();
-    stores.load(LoadJob {
-        key: key(name),
-        from_hints_too,
-        done,
-    });
+    stores.load(LoadJob { key: key(name), from_hints_too, done });
     reply.get()
 }
 
 fn list(stores: &Stores, target: NodeId, after: Option<&str>, hints_max: usize) -> Vec<HeldHint> {
     let (done, reply) = reply();
     let (after, bytes_max) = (after.map(key), usize::MAX);
-    stores.list_hints(ListHintsJob {
-        target,
-        after,
-        hints_max,
-        bytes_max,
-        done,
-    });
+    stores.list_hints(ListHintsJob { target, after, hints_max, bytes_max, done });
     reply.get().unwrap()
 }
 
@@ -209,8 +190,5 @@ fn settle(stores: &Stores, target: NodeId, name: &str, sequence: u64) -> bool {
 fn values(siblings: &Siblings) -> Vec<String> {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     let versions = siblings.versions();
-    versions
-        .iter()
-        .filter_map(|live| live.version.payload.value().map(text))
-        .collect()
+    versions.iter().filter_map(|live| live.version.payload.value().map(text)).collect()
 }

@@ -15,10 +15,7 @@ fn what_is_written_is_read_and_a_context_replaces_what_it_saw() {
     let first = put(&stores, "k", "one");
     let (done, reply) = reply();
     let change = mint(Context::of(&first.siblings), "two");
-    stores.write(WriteJob {
-        change,
-        ..put_job("k", "", true, done)
-    });
+    stores.write(WriteJob { change, ..put_job("k", "", true, done) });
     let second = reply.get().unwrap();
     assert_eq!(values(&second.siblings), ["two"]);
     assert_eq!(load(&stores, "k").unwrap().unwrap(), second.siblings);
@@ -35,18 +32,11 @@ fn two_blind_puts_of_a_key_in_one_group_see_each_other() {
     engine.hold_up();
     let ahead = queue_put(&stores, "other", "x", true);
     engine.await_apply();
-    let (one, two) = (
-        queue_put(&stores, "k", "one", true),
-        queue_put(&stores, "k", "two", false),
-    );
+    let (one, two) = (queue_put(&stores, "k", "one", true), queue_put(&stores, "k", "two", false));
     engine.let_go();
     ahead.get().unwrap();
     let (one, two) = (one.get().unwrap(), two.get().unwrap());
-    assert_eq!(
-        stores.figures(Area::Data).commits,
-        2,
-        "both went in one group"
-    );
+    assert_eq!(stores.figures(Area::Data).commits, 2, "both went in one group");
     assert_eq!(values(&one.siblings), ["one"]);
     assert_eq!(values(&two.siblings), ["one", "two"]);
     let (one_dot, two_dot) = (one.dot.unwrap(), two.dot.unwrap());
@@ -67,16 +57,11 @@ fn a_group_shares_a_sync_and_buffered_writes_do_without() {
     let ahead = queue_put(&stores, "ahead", "x", false);
     engine.await_apply();
     let names: Vec<String> = (0..50).map(|n| format!("k{n}")).collect();
-    let replies: Vec<_> = names
-        .iter()
-        .map(|k| queue_put(&stores, k, "x", true))
-        .collect();
+    let replies: Vec<_> = names.iter().map(|k| queue_put(&stores, k, "x", true)).collect();
     engine.let_go();
     ahead.get().unwrap();
-    let dots: BTreeSet<_> = replies
-        .into_iter()
-        .map(|reply| reply.get().unwrap().dot.unwrap())
-        .collect();
+    let dots: BTreeSet<_> =
+        replies.into_iter().map(|reply| reply.get().unwrap().dot.unwrap()).collect();
     assert_eq!(dots.len(), 50);
     assert_eq!(stores.figures(Area::Data).syncs, 1);
     assert_eq!(stores.figures(Area::Data).objects, 52);
@@ -113,30 +98,14 @@ fn large_siblings_are_kept_in_chunks() {
     let large = "x".repeat(700_000);
     put(&stores, "k", &large);
     let both = put(&stores, "k", "small");
-    assert_eq!(
-        values(&load(&stores, "k").unwrap().unwrap()),
-        [&large[..], "small"]
-    );
-    let largest = rig
-        .data
-        .scan(&[], &[9], 999)
-        .unwrap()
-        .iter()
-        .map(|(_, v)| v.len())
-        .max();
+    assert_eq!(values(&load(&stores, "k").unwrap().unwrap()), [&large[..], "small"]);
+    let largest = rig.data.scan(&[], &[9], 999).unwrap().iter().map(|(_, v)| v.len()).max();
     assert!(largest < Some(65 << 10));
     let (done, reply) = reply();
     let change = mint(Context::of(&both.siblings), "sole");
-    stores.write(WriteJob {
-        change,
-        ..put_job("k", "", true, done)
-    });
+    stores.write(WriteJob { change, ..put_job("k", "", true, done) });
     reply.get().unwrap();
-    assert_eq!(
-        rig.data.scan(&[1], &[9], 999).unwrap().len(),
-        1,
-        "the chunks are gone"
-    );
+    assert_eq!(rig.data.scan(&[1], &[9], 999).unwrap().len(), 1, "the chunks are gone");
 }
 
 #[test]
@@ -165,23 +134,12 @@ fn a_full_queue_is_an_answer_at_once() {
     engine.hold_up();
     let held = queue_put(&stores, "k", "1", true);
     engine.await_apply();
-    let waiting = [
-        queue_put(&stores, "k", "2", true),
-        queue_put(&stores, "k", "3", true),
-    ];
+    let waiting = [queue_put(&stores, "k", "2", true), queue_put(&stores, "k", "3", true)];
     let error = queue_put(&stores, "k", "4", true).get().unwrap_err();
-    assert_eq!(
-        error,
-        StoreError::Overloaded {
-            store: "data",
-            jobs_max: 2
-        }
-    );
+    assert_eq!(error, StoreError::Overloaded { store: "data", jobs_max: 2 });
     engine.let_go();
     held.get().unwrap();
-    waiting
-        .into_iter()
-        .for_each(|reply| drop(reply.get().unwrap()));
+    waiting.into_iter().for_each(|reply| drop(reply.get().unwrap()));
     assert_eq!(load(&stores, "k").unwrap().unwrap().live_count(), 3);
 }
 
@@ -189,20 +147,11 @@ fn a_full_queue_is_an_answer_at_once() {
 fn a_receiver_that_panics_stops_nobody_else() {
     let rig = Rig::new();
     let stores = rig.open();
-    stores.write(put_job(
-        "k",
-        "1",
-        true,
-        Box::new(|_| panic!("a receiver that panics")),
-    ));
+    stores.write(put_job("k", "1", true, Box::new(|_| panic!("a receiver that panics"))));
     let from_hints_too = false;
     for _ in 0..rig.options.readers {
         let done = Box::new(|_| panic!("a receiver that panics"));
-        stores.load(LoadJob {
-            key: key("k"),
-            from_hints_too,
-            done,
-        });
+        stores.load(LoadJob { key: key("k"), from_hints_too, done });
     }
     assert_eq!(put(&stores, "k", "2").siblings.live_count(), 2);
     assert!(load(&stores, "k").unwrap().is_some());
@@ -217,9 +166,7 @@ fn writers_from_many_threads_lose_nothing() {
             let stores = &stores;
             scope.spawn(move || {
                 for n in 0..50 {
-                    queue_put(stores, "k", &format!("{writer}/{n}"), n % 2 == 0)
-                        .get()
-                        .unwrap();
+                    queue_put(stores, "k", &format!("{writer}/{n}"), n % 2 == 0).get().unwrap();
                 }
             });
         }
