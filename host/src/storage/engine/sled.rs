@@ -6,6 +6,8 @@
 //!   syncs those. With segments of 16 MiB and values cut into chunks (see [`super::super`]) there
 //!   are none; the tests check it.
 //! - `sled` panics on some damage. Every call is caught, and a panic becomes an error.
+//! - `sled` drops what stands behind some other damage, in silence. That is noticed above, by the
+//!   store's note of its latest commit.
 //!
 //! Left out: setting a damaged directory aside and refilling it from peers.
 
@@ -13,6 +15,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -23,6 +26,10 @@ const SEGMENT_BYTES: usize = 16 << 20;
 
 /// The log is collected on the flush thread, so this stays on though durability does not need it.
 const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long an open waits for the lock. A database that was dropped in this process keeps it
+/// until the last of `sled`'s background tasks is done.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// A `sled` database in a directory of its own.
 pub struct SledEngine {
@@ -45,7 +52,7 @@ impl SledEngine {
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
-        let db = open_apart(directory, move || config.open())?;
+        let db = open_apart(directory, move || open_locked(&config))?;
         let log = sync_files(directory).map_err(|error| failure(directory, "open", error))?;
         Ok(SledEngine { db, log, directory: directory.to_owned() })
     }
@@ -102,6 +109,22 @@ impl Engine for SledEngine {
             let entries = self.db.range(from..to).take(limit);
             entries.map(|entry| entry.map(copied)).collect()
         })
+    }
+}
+
+fn open_locked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
+    let give_up_at = Instant::now() + LOCK_WAIT;
+    loop {
+        match config.open() {
+            // Only the text tells this error from others.
+            Err(::sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && Instant::now() < give_up_at =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            ended => return ended,
+        }
     }
 }
 

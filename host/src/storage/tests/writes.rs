@@ -1,6 +1,7 @@
 //! Writes and reads, and what a group of them shares.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use stator_core::write::WriteRefused;
 
@@ -73,7 +74,9 @@ fn buffered_writes_are_synced_soon() {
     rig.options.sync_within = Duration::from_millis(1);
     let stores = rig.open();
     queue_put(&stores, "k", "x", false).get().unwrap();
+    let give_up_at = Instant::now() + Duration::from_secs(60);
     while stores.figures(Area::Data).syncs == 0 {
+        assert!(Instant::now() < give_up_at, "it was never synced");
         std::thread::yield_now();
     }
     rig.data.forget_unsynced();
