@@ -1,4 +1,4 @@
-//! What a store answers when it does not do what it was asked to.
+//! What the stores answer when they do not do what they were asked to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use stator_core::codec::DecodeError;
 use stator_core::write::WriteRefused;
 
 use super::engine::EngineError;
+use super::home::HomeError;
 
 /// A job was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,4 +99,39 @@ impl fmt::Display for Effect {
             Effect::Maybe => "this write may or may not be stored",
         })
     }
+}
+
+/// The stores could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// An engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread could not be started.
+    #[error("cannot start a thread of the stores: {0}; nothing was changed")]
+    Thread(std::io::Error),
+}
+
+/// The stores were not closed cleanly. Synced writes are safe; the next start draws a new
+/// incarnation.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// A store was out of service or failed at its last sync.
+    #[error("the stores were not closed cleanly, synced writes are safe: {0}")]
+    Store(#[from] StoreError),
+    /// The note of the clean stop could not be written.
+    #[error("the clean stop could not be noted, synced writes are safe: {0}")]
+    Home(#[from] HomeError),
+    /// A thread of the stores panicked.
+    #[error("a thread of the {store} store panicked, synced writes are safe")]
+    Panicked {
+        /// Which store.
+        store: &'static str,
+    },
+    /// The engine's files could not be synced after the engine was let go.
+    #[error("the stores' files could not be synced, synced writes are safe: {0}")]
+    Files(std::io::Error),
 }

@@ -8,100 +8,23 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use stator_core::id::{Incarnation, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
-use super::StoreError;
 use super::committer::{Committer, Job};
-use super::engine::{Engine, EngineError, MemoryEngine, SledEngine};
+use super::engine::{Engine, MemoryEngine, SledEngine};
+use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
 use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
 use super::meta::Meta;
+use super::options::{EngineKind, StoreOptions};
 use super::queue::{Queue, Rejected};
 use super::readers::{Read, Reader};
 use super::records::{Found, Health, Kept, Records};
-
-/// Which engine keeps the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    /// On disk.
-    #[default]
-    Sled,
-    /// In memory: everything is lost when the node stops.
-    Memory,
-}
-
-/// How the stores are run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Where the data is kept.
-    pub engine: EngineKind,
-    /// Cache of the data store's engine. `sled` takes about five times as much memory.
-    pub cache_bytes: u64,
-    /// The most bytes that hints may take before new ones are refused.
-    pub hints_bytes_max: usize,
-    /// The most jobs that wait for one store, or for the readers, before they are refused.
-    pub jobs_max: usize,
-    /// Threads that read.
-    pub readers: usize,
-    /// How long a write that needs no sync may stay without one.
-    pub sync_within: Duration,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        StoreOptions {
-            engine: EngineKind::Sled,
-            cache_bytes: 64 << 20,
-            hints_bytes_max: 1 << 30,
-            jobs_max: 16 << 10,
-            readers: 4,
-            sync_within: Duration::from_millis(100),
-        }
-    }
-}
-
-/// The stores could not be opened or closed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The data directory.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// An engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A thread could not be started.
-    #[error("cannot start a thread of the stores: {0}; nothing was changed")]
-    Thread(std::io::Error),
-}
-
-/// The stores were not closed cleanly. Synced writes are safe; the next start draws a new
-/// incarnation.
-#[derive(Debug, thiserror::Error)]
-pub enum CloseError {
-    /// A store was out of service or failed at its last sync.
-    #[error("the stores were not closed cleanly, synced writes are safe: {0}")]
-    Store(#[from] StoreError),
-    /// The note of the clean stop could not be written.
-    #[error("the clean stop could not be noted, synced writes are safe: {0}")]
-    Home(#[from] HomeError),
-    /// A thread of the stores panicked.
-    #[error("a thread of the {store} store panicked, synced writes are safe")]
-    Panicked {
-        /// Which store.
-        store: &'static str,
-    },
-    /// The engine's files could not be synced after the engine was let go.
-    #[error("the stores' files could not be synced, synced writes are safe: {0}")]
-    Files(std::io::Error),
-}
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
 /// without [`Self::close`] is an unclean stop: what waits is done, but not synced.
