@@ -17,7 +17,8 @@ pub enum Fold {
     #[default]
     Keep,
     /// The one with the largest (timestamp, dot) is kept, under all their dots. A context that
-    /// covers those dots kills it, just as it would have killed each.
+    /// covers those dots kills it, just as it would have killed each. A put is later than all
+    /// that it meets where it is minted, and replaces that, seen or not.
     LastWriteWins,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Stores are maps that run the real write path and never fail unless told to. Probes are
 //! dropped until [`World::with_probes`], so that by default every node is taken as reachable.
+#![allow(dead_code)] // Not every field is looked at by a test.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
