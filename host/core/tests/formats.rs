@@ -48,16 +48,7 @@ fn version() -> impl Strategy<Value = Version> {
     let numbers = (any::<u64>(), any::<Option<u64>>(), any::<u32>());
     (payload(), numbers, origin(), dots(0..3), labels, unknown).prop_map(
         |(payload, (written_at_ms, expires_at_ms, schema), origin, base, labels, unknown)| {
-            Version {
-                payload,
-                written_at_ms,
-                expires_at_ms,
-                schema,
-                origin,
-                base,
-                labels,
-                unknown,
-            }
+            Version { payload, written_at_ms, expires_at_ms, schema, origin, base, labels, unknown }
         },
     )
 }
@@ -163,10 +154,8 @@ proptest! {
 
 #[test]
 fn what_contradicts_itself_is_refused() {
-    let dot = Dot {
-        actor: Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 0 },
-        counter: 1,
-    };
+    let dot =
+        Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 0 }, counter: 1 };
     let version = Version {
         payload: Payload::Tombstone,
         written_at_ms: 1,

@@ -58,9 +58,8 @@ fn a_forward_that_may_have_arrived_is_not_repeated() {
     assert!(world.answers(ticket).is_empty());
     world.pass_ms(2_000);
     assert_eq!(world.answers(ticket), [&Err(RequestError::OutcomeUnknown)]);
-    let forwards = |(_, _, message): &&(NodeId, NodeId, Message)| {
-        matches!(message, Message::Forward { .. })
-    };
+    let forwards =
+        |(_, _, message): &&(NodeId, NodeId, Message)| matches!(message, Message::Forward { .. });
     assert_eq!(world.sent.iter().filter(forwards).count(), 1);
 }
 
@@ -197,8 +196,7 @@ fn a_strict_put_counts_owners_only() {
     }
     let strict = PutRequest { quorum: QuorumKind::Strict, ..put_of("milk") };
     let ticket = world.put(list.primaries()[0], strict);
-    let expected =
-        RequestError::QuorumNotReached { needed: 2, answered: 1, effect: Effect::Maybe };
+    let expected = RequestError::QuorumNotReached { needed: 2, answered: 1, effect: Effect::Maybe };
     assert_eq!(world.answers(ticket), [&Err(expected)]);
     assert_eq!(targets(world.record(list.primaries()[0], Area::Hints)).len(), 2);
 }
@@ -211,8 +209,7 @@ fn a_put_is_answered_once_even_if_the_store_fails_after_the_deadline() {
     let ticket = world.put(owner, put_of("milk"));
     world.pass_ms(2_000);
     world.fail_writes(owner);
-    let expected =
-        RequestError::QuorumNotReached { needed: 2, answered: 0, effect: Effect::Maybe };
+    let expected = RequestError::QuorumNotReached { needed: 2, answered: 0, effect: Effect::Maybe };
     assert_eq!(world.answers(ticket), [&Err(expected)]);
     assert_eq!(world.hosts[&owner].node.requests_in_flight(), 0);
 }
