@@ -301,7 +301,7 @@ impl Node {
         key: StoreKey,
         siblings: Arc<Siblings>,
     ) {
-        let token = self.effect(Purpose::OwnHint(request, owner));
+        let token = self.effect(Purpose::OwnHint(request, owner, key.keyspace));
         let fold = self.fold(key.keyspace);
         self.act(Action::Write {
             token,
@@ -317,12 +317,13 @@ impl Node {
     /// A hint that the coordinator keeps itself is stored, or not.
     pub(super) fn own_hint_ended(
         &mut self,
-        (request, owner): (RequestId, NodeId),
+        request: RequestId,
+        (owner, keyspace): (NodeId, KeyspaceId),
         result: Result<Stored, StoreFailure>,
     ) {
         match result {
-            Ok(_) => self.hint_kept(owner),
-            Err(error) => self.notice(Notice::HintLost(owner, error.to_string())),
+            Ok(_) => self.hint_kept(owner, keyspace),
+            Err(error) => self.notice(Notice::HintLost(owner, keyspace, error.to_string())),
         }
         if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
             put.hint_stored(owner);
@@ -437,9 +438,11 @@ impl Node {
     pub(super) fn written(&mut self, token: Token, result: Result<Stored, StoreFailure>) {
         match self.effects.remove(&token) {
             Some(Purpose::Mint(request)) => self.mint_ended(request, result),
-            Some(Purpose::OwnHint(request, owner)) => self.own_hint_ended((request, owner), result),
-            Some(Purpose::PeerWrite(node, request, hint_for)) => {
-                self.peer_write_ended(node, request, &hint_for, result);
+            Some(Purpose::OwnHint(request, owner, keyspace)) => {
+                self.own_hint_ended(request, (owner, keyspace), result);
+            }
+            Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
+                self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
             _ => {}
         }

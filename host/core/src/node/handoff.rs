@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use super::{Node, Timer};
-use crate::event::{Action, HeldHint, Notice};
-use crate::id::NodeId;
+use crate::event::{Action, HeldHint, Notice, StoreFailure};
+use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
 
@@ -43,8 +43,8 @@ impl Node {
     }
 
     /// A hint for `owner` is stored here.
-    pub(super) fn hint_kept(&mut self, owner: NodeId) {
-        self.notice(Notice::HintStored(owner));
+    pub(super) fn hint_kept(&mut self, owner: NodeId, keyspace: KeyspaceId) {
+        self.notice(Notice::HintStored(owner, keyspace));
         self.handoffs.entry(owner).or_default().is_dirty = true;
     }
 
@@ -73,11 +73,20 @@ impl Node {
         self.act(Action::ListHints { target, after, count_max });
     }
 
-    pub(super) fn hints_listed(&mut self, target: NodeId, hints: Vec<HeldHint>) {
+    pub(super) fn hints_listed(
+        &mut self,
+        target: NodeId,
+        hints: Result<Vec<HeldHint>, StoreFailure>,
+    ) {
         let Some(handoff) = self.handoffs.get_mut(&target) else {
             return;
         };
         handoff.is_listing = false;
+        let Ok(hints) = hints else {
+            // What cannot be listed now is there still: the next period tries again.
+            handoff.after = None;
+            return;
+        };
         let Some(last) = hints.last() else {
             // The end: of nothing, then the target is done; else start over for what is left.
             let was_first = handoff.after.take().is_none();
@@ -138,9 +147,9 @@ impl Node {
         }
     }
 
-    pub(super) fn hint_settled(&mut self, target: NodeId, is_settled: bool) {
+    pub(super) fn hint_settled(&mut self, target: NodeId, keyspace: KeyspaceId, is_settled: bool) {
         if is_settled {
-            self.notice(Notice::HintDelivered(target));
+            self.notice(Notice::HintDelivered(target, keyspace));
         }
         if let Some(handoff) = self.handoffs.get_mut(&target) {
             handoff.settling = handoff.settling.saturating_sub(1);

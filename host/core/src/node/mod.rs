@@ -86,11 +86,11 @@ enum Purpose {
     /// The coordinator's mint.
     Mint(RequestId),
     /// A hint that the coordinator keeps itself.
-    OwnHint(RequestId, NodeId),
+    OwnHint(RequestId, NodeId, KeyspaceId),
     /// A peer's read.
     PeerRead(NodeId, RequestId),
     /// A peer's write, and the owners it is a hint for.
-    PeerWrite(NodeId, RequestId, Vec<NodeId>),
+    PeerWrite(NodeId, RequestId, KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
     OwnRepair,
     /// An operator's change.
@@ -171,7 +171,9 @@ impl Node {
             Event::Loaded(token, result) => self.loaded(token, result),
             Event::Written(token, result) => self.written(token, result),
             Event::HintsListed(target, hints) => self.hints_listed(target, hints),
-            Event::HintSettled(target, is_settled) => self.hint_settled(target, is_settled),
+            Event::HintSettled(target, keyspace, is_settled) => {
+                self.hint_settled(target, keyspace, is_settled);
+            }
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::Tick => self.tick(),
         }

@@ -90,7 +90,7 @@ impl Node {
         let is_hint = !targets.is_empty();
         match self.own(from, (keyspace, &key), ring_version, is_hint) {
             Ok(partition) => {
-                let purpose = Purpose::PeerWrite(from, request, targets.clone());
+                let purpose = Purpose::PeerWrite(from, request, keyspace, targets.clone());
                 let token = self.effect(purpose);
                 let fold = self.fold(keyspace);
                 let area = if is_hint { Area::Hints } else { Area::Data };
@@ -108,11 +108,11 @@ impl Node {
         &mut self,
         from: NodeId,
         request: RequestId,
-        hint_for: &[NodeId],
+        (keyspace, hint_for): (KeyspaceId, &[NodeId]),
         result: Result<Stored, StoreFailure>,
     ) {
         if result.is_ok() {
-            hint_for.iter().for_each(|owner| self.hint_kept(*owner));
+            hint_for.iter().for_each(|owner| self.hint_kept(*owner, keyspace));
         }
         let result = result.map(drop).map_err(|error| ReplicaError::Store(error.to_string()));
         self.send(from, Message::WriteReply { request, result });
