@@ -172,7 +172,8 @@ fn what_contradicts_itself_is_refused() {
     version.encode(&mut live);
     let mut unseen = Vec::new();
     VersionVector::new().encode(&mut unseen);
-    let table: [(&str, &[(u64, &[u8])], bool); 7] = [
+    type Fields<'a> = &'a [(u64, &'a [u8])];
+    let table: [(&str, Fields, bool); 7] = [
         ("sound", &[(1, &vector), (2, &live)], true),
         ("a version that is not in the vector", &[(1, &unseen), (2, &live)], false),
         ("a version without a vector", &[(2, &live)], false),

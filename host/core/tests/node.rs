@@ -10,6 +10,10 @@ use stator_core::message::{Message, ReplicaError};
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use world::{KEY, Link, World, carts, put_of, targets, values};
 
+fn carts_id() -> KeyspaceId {
+    KeyspaceId::of("carts", 1)
+}
+
 #[test]
 fn a_put_reaches_every_owner_and_a_get_finds_it() {
     let mut world = World::new(4);
@@ -113,12 +117,12 @@ fn a_hint_is_kept_delivered_and_settled() {
     assert!(world.record(fallback, Area::Hints).is_none());
     world.pass_ms(600);
     assert_eq!(targets(world.record(fallback, Area::Hints)), [absent].into());
-    assert!(world.has_noticed(fallback, &Notice::HintStored(absent)));
+    assert!(world.has_noticed(fallback, &Notice::HintStored(absent, carts_id())));
     world.pass_ms(10_000);
     assert!(world.record(fallback, Area::Hints).is_some(), "nobody received it");
     world.host(absent).link = Link::Up;
     world.pass_ms(10_000);
-    assert!(world.has_noticed(fallback, &Notice::HintDelivered(absent)));
+    assert!(world.has_noticed(fallback, &Notice::HintDelivered(absent, carts_id())));
     assert!(world.record(fallback, Area::Hints).is_none());
     assert_eq!(world.values(absent, Area::Data), ["milk"]);
 }
@@ -144,11 +148,26 @@ fn a_hint_that_changes_on_its_way_stays() {
     world.held = held;
     world.release();
     assert_eq!(world.values(fallback, Area::Hints), ["milk", "bread"]);
-    assert!(!world.has_noticed(fallback, &Notice::HintDelivered(absent)));
+    assert!(!world.has_noticed(fallback, &Notice::HintDelivered(absent, carts_id())));
     world.host(absent).link = Link::Up;
     world.pass_ms(10_000);
     assert_eq!(world.values(absent, Area::Data), ["milk", "bread"]);
     assert!(world.record(fallback, Area::Hints).is_none());
+}
+
+#[test]
+fn a_list_of_hints_that_fails_is_asked_for_again() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[2]).link = Link::Refused;
+    world.put(owners[0], put_of("milk"));
+    world.host(owners[2]).link = Link::Up;
+    world.host(owners[0]).is_list_broken = true;
+    world.pass_ms(5_000);
+    assert!(world.values(owners[2], Area::Data).is_empty());
+    world.host(owners[0]).is_list_broken = false;
+    world.pass_ms(5_000);
+    assert_eq!(world.values(owners[2], Area::Data), ["milk"]);
 }
 
 #[test]
@@ -182,7 +201,7 @@ fn what_a_fallback_mints_is_delivered_to_the_owners() {
     world.pass_ms(10_000);
     for owner in list.primaries() {
         assert_eq!(world.values(*owner, Area::Data), ["milk"]);
-        assert!(world.has_noticed(coordinator, &Notice::HintDelivered(*owner)));
+        assert!(world.has_noticed(coordinator, &Notice::HintDelivered(*owner, carts_id())));
     }
     assert!(world.record(coordinator, Area::Hints).is_none());
 }

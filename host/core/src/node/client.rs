@@ -251,8 +251,9 @@ impl Node {
                 let detector = &self.detector;
                 let places = put.minted(dot, siblings, |node| detector.is_reachable(node), due_ms);
                 // A stranger's own record is a hint for every owner.
+                let keyspace = put.key.keyspace;
                 let hinted = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
-                hinted.into_iter().for_each(|owner| self.hint_kept(owner));
+                hinted.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
                 places.into_iter().for_each(|place| self.place(request, place));
                 return self.advance(request);
             }

@@ -45,6 +45,8 @@ pub struct Host {
     pub store: BTreeMap<(Area, StoreKey), Record>,
     /// If set, writes do not end until [`World::fail_writes`].
     pub is_store_stuck: bool,
+    /// If set, hints cannot be listed.
+    pub is_list_broken: bool,
     stuck: Vec<stator_core::event::Token>,
     minter: Minter,
     sequence: u64,
@@ -127,6 +129,7 @@ impl World {
                 link: Link::Up,
                 store: BTreeMap::new(),
                 is_store_stuck: false,
+                is_list_broken: false,
                 stuck: Vec::new(),
                 minter: Minter::new(node, Incarnation(id), 0),
                 sequence: 0,
@@ -349,9 +352,14 @@ impl Host {
                     siblings: record.siblings.clone(),
                     sequence: record.sequence,
                 });
-                Event::HintsListed(target, held.take(count_max).collect())
+                if self.is_list_broken {
+                    let failure = StoreFailure::Unavailable("out of service".to_owned());
+                    return Some(Event::HintsListed(target, Err(failure)));
+                }
+                Event::HintsListed(target, Ok(held.take(count_max).collect()))
             }
             Action::SettleHint { target, key, sequence } => {
+                let keyspace = key.keyspace;
                 let place = (Area::Hints, key);
                 let settled = match self.store.get(&place) {
                     Some(record) => settle(record, target, sequence),
@@ -363,7 +371,7 @@ impl Host {
                     Settled::Remains(record) => drop(self.store.insert(place, record)),
                     Settled::Done => drop(self.store.remove(&place)),
                 }
-                Event::HintSettled(target, is_settled)
+                Event::HintSettled(target, keyspace, is_settled)
             }
             other => panic!("not for a store: {other:?}"),
         })
