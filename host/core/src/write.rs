@@ -1,6 +1,6 @@
 //! The one write path of a key: load, sync, store, as one step.
 //!
-//! Every change of a key's object, a client's write or a replica's, goes through [`write`]: it
+//! Every change of a key's object, a client's write or a replica's, goes through [`write()`]: it
 //! takes the record that the store holds and returns the one to store instead. The store runs it
 //! while it holds the key, so that no write is between load and store of another.
 //!
