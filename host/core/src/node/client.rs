@@ -250,6 +250,10 @@ impl Node {
             Ok(Stored { siblings, dot: Some(dot) }) => {
                 let detector = &self.detector;
                 let places = put.minted(dot, siblings, |node| detector.is_reachable(node), due_ms);
+                // A stranger's own record is a hint for every owner.
+                let keyspace = put.key.keyspace;
+                let hinted = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
+                hinted.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
                 places.into_iter().for_each(|place| self.place(request, place));
                 return self.advance(request);
             }
@@ -263,9 +267,11 @@ impl Node {
             }
             Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
         };
-        let asker = put.asker;
+        let (asker, is_answered) = (put.asker, put.is_answered());
         self.requests.remove(&request);
-        self.put_done(asker, Err(failure));
+        if !is_answered {
+            self.put_done(asker, Err(failure));
+        }
     }
 
     /// Carries out what an owner is owed.

@@ -246,6 +246,11 @@ impl Put {
         }
     }
 
+    /// Whether the client is answered, be it that its deadline has passed.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
     /// Whether the client is answered and no owner is owed anything.
     pub fn is_finished(&self) -> bool {
         let is_minted = self.minted.is_some();
