@@ -1,4 +1,6 @@
-//! Stator's effects around the pure protocol of `stator_core`: storage, transport, the merge
-//! host, the node, its gRPC interface and the command line.
+//! Stator's host: a Dynamo-style key-value store that lets a Wasm module merge what diverged.
 
+pub mod cli;
+pub mod config;
 pub mod merge;
+pub mod node;

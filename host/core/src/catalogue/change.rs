@@ -1,0 +1,147 @@
+//! What operators change: checked against the catalogue, then made in it.
+
+use super::keyspace::{KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
+use super::{Catalogue, Module};
+use crate::id::ModuleDigest;
+
+/// A change of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogueChange {
+    /// Makes a keyspace.
+    CreateKeyspace(KeyspaceSpec),
+    /// Deletes the keyspace of this name, with all that it holds.
+    DeleteKeyspace {
+        /// Its name.
+        name: String,
+        /// Its etag as the operator saw it, if the delete shall depend on it.
+        etag: Option<String>,
+    },
+    /// Makes a module known; its bytes are on the node that makes the change.
+    AddModule {
+        /// The module.
+        digest: ModuleDigest,
+        /// Its description.
+        module: Module,
+    },
+}
+
+/// A change that is not made. The catalogue is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The node belongs to no cluster.
+    #[error("this node belongs to no cluster yet: run `stator cluster init` first")]
+    NoCluster,
+    /// The name is taken.
+    #[error("keyspace {0:?} exists already")]
+    KeyspaceExists(String),
+    /// There is none of this name.
+    #[error("there is no keyspace {0:?}")]
+    NoSuchKeyspace(String),
+    /// The keyspace changed since the operator looked.
+    #[error("keyspace {name:?} was changed meanwhile: its etag is {found:?}, not {expected:?}")]
+    EtagMismatch {
+        /// Its name.
+        name: String,
+        /// What it has.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// A name that cannot be one.
+    #[error(
+        "{name:?} cannot be a keyspace's name: 1 to {NAME_BYTES_MAX} characters of a-z, 0-9, '-', \
+         '_' and '.' are possible, the first one a letter or digit"
+    )]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// n, r or w do not fit each other.
+    #[error("n={n}, r={r}, w={w}: r and w must be from 1 to n, and n at least 1")]
+    BadQuorums {
+        /// Replicas.
+        n: u32,
+        /// Answers to a get.
+        r: u32,
+        /// Acknowledgements of a put.
+        w: u32,
+    },
+    /// The ring keeps fewer owners per partition.
+    #[error(
+        "n={n} is more than the {replicas} owners that a partition of this cluster's ring can \
+         have; that number was fixed at `cluster init`"
+    )]
+    TooManyReplicas {
+        /// Replicas asked for.
+        n: u32,
+        /// Owners per partition.
+        replicas: u32,
+    },
+    /// The module was never pushed.
+    #[error("module {0} is not known to this cluster: push it first, with `stator module push`")]
+    NoSuchModule(ModuleDigest),
+}
+
+impl CatalogueChange {
+    /// Makes the change in `catalogue`.
+    pub fn apply(&self, catalogue: &mut Catalogue) -> Result<(), ChangeError> {
+        match self {
+            CatalogueChange::CreateKeyspace(spec) => {
+                check(spec, catalogue)?;
+                catalogue.keyspaces.entry(spec.name.clone()).or_default().create(spec);
+                Ok(())
+            }
+            CatalogueChange::DeleteKeyspace { name, etag } => {
+                let keyspace = catalogue
+                    .keyspace(name)
+                    .ok_or_else(|| ChangeError::NoSuchKeyspace(name.clone()))?;
+                let found = keyspace.etag();
+                match etag {
+                    Some(expected) if *expected != found => Err(ChangeError::EtagMismatch {
+                        name: name.clone(),
+                        found,
+                        expected: expected.clone(),
+                    }),
+                    _ => {
+                        catalogue.keyspaces.entry(name.clone()).or_default().delete();
+                        Ok(())
+                    }
+                }
+            }
+            CatalogueChange::AddModule { digest, module } => {
+                catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> {
+    if !is_name(&spec.name) {
+        return Err(ChangeError::BadName { name: spec.name.clone() });
+    }
+    if catalogue.keyspace(&spec.name).is_some() {
+        return Err(ChangeError::KeyspaceExists(spec.name.clone()));
+    }
+    let Quorums { n, r, w } = spec.quorums;
+    if n == 0 || r == 0 || w == 0 || r > n || w > n {
+        return Err(ChangeError::BadQuorums { n, r, w });
+    }
+    let replicas = catalogue.ring.replicas_max() as u32;
+    if n > replicas {
+        return Err(ChangeError::TooManyReplicas { n, replicas });
+    }
+    match spec.reconcile {
+        Reconcile::Module(digest) if !catalogue.modules.contains_key(&digest) => {
+            Err(ChangeError::NoSuchModule(digest))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(plain)
+        && name.chars().all(|c| plain(c) || "-_.".contains(c))
+}

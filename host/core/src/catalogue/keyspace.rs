@@ -1,0 +1,166 @@
+//! Keyspaces: what they promise, and how their definitions join.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Versioned;
+use crate::causality::Fold;
+use crate::id::{KeyspaceId, ModuleDigest};
+
+/// The longest name of a keyspace.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// How many replicas a key has, and how many must answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorums {
+    /// Replicas of each key.
+    pub n: u32,
+    /// Replicas that must answer a get.
+    pub r: u32,
+    /// Replicas that must acknowledge a put.
+    pub w: u32,
+}
+
+/// What an acknowledgement promises about disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Every replica that acknowledged has synced.
+    #[default]
+    All,
+    /// At least one replica that acknowledged has synced: the coordinator.
+    One,
+    /// In memory, written behind: survives fewer than w crashes.
+    Buffered,
+}
+
+/// What concurrent versions of a value mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reconcile {
+    /// The client gets all of them.
+    #[default]
+    Siblings,
+    /// The one with the largest (timestamp, dot) is kept.
+    LastWriteWins,
+    /// This module merges them for every reader; the store keeps them.
+    Module(ModuleDigest),
+}
+
+impl Reconcile {
+    /// What is done where the versions are stored.
+    pub fn fold(&self) -> Fold {
+        match self {
+            Reconcile::LastWriteWins => Fold::LastWriteWins,
+            Reconcile::Siblings | Reconcile::Module(_) => Fold::Keep,
+        }
+    }
+}
+
+impl fmt::Display for Reconcile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reconcile::Siblings => f.write_str("siblings"),
+            Reconcile::LastWriteWins => f.write_str("last-write-wins"),
+            Reconcile::Module(digest) => write!(f, "module {digest}"),
+        }
+    }
+}
+
+/// What an operator asks of a keyspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyspaceSpec {
+    /// Its name.
+    pub name: String,
+    /// Replicas and answers.
+    pub quorums: Quorums,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// What concurrent versions mean.
+    pub reconcile: Reconcile,
+}
+
+/// A keyspace that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyspace {
+    /// Its name.
+    pub name: String,
+    /// Counts the keyspaces of this name, from 1.
+    pub generation: u64,
+    /// The hash of both.
+    pub id: KeyspaceId,
+    /// Replicas and answers.
+    pub quorums: Versioned<Quorums>,
+    /// What an acknowledgement promises.
+    pub durability: Versioned<Durability>,
+    /// What concurrent versions mean.
+    pub reconcile: Versioned<Reconcile>,
+}
+
+impl Keyspace {
+    /// Generation `generation` of what `spec` asks for.
+    pub fn new(spec: &KeyspaceSpec, generation: u64) -> Self {
+        Keyspace {
+            name: spec.name.clone(),
+            generation,
+            id: KeyspaceId::of(&spec.name, generation),
+            quorums: Versioned::new(spec.quorums),
+            durability: Versioned::new(spec.durability),
+            reconcile: Versioned::new(spec.reconcile),
+        }
+    }
+
+    /// Changes whenever a field does: for updates that must not overwrite one another.
+    pub fn etag(&self) -> String {
+        hex::encode(&super::versioned::digest(self)[..8])
+    }
+
+    fn join(&mut self, other: &Keyspace) {
+        self.quorums.join(&other.quorums);
+        self.durability.join(&other.durability);
+        self.reconcile.join(&other.reconcile);
+    }
+}
+
+/// What is known of one name: the keyspace that has it, and the generations that had it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyspaceState {
+    /// The highest generation that was deleted, 0 if none was.
+    pub deleted_through: u64,
+    /// The latest generation, which may be deleted.
+    latest: Option<Keyspace>,
+}
+
+impl KeyspaceState {
+    /// The keyspace, unless it is deleted.
+    pub fn live(&self) -> Option<&Keyspace> {
+        self.latest.as_ref().filter(|keyspace| keyspace.generation > self.deleted_through)
+    }
+
+    /// Makes the next generation.
+    pub(super) fn create(&mut self, spec: &KeyspaceSpec) {
+        self.latest = Some(Keyspace::new(spec, self.deleted_through + 1));
+    }
+
+    /// Deletes every generation up to the present one.
+    pub(super) fn delete(&mut self) {
+        if let Some(keyspace) = self.latest.take() {
+            self.deleted_through = self.deleted_through.max(keyspace.generation);
+        }
+    }
+
+    pub(super) fn join(&mut self, other: &KeyspaceState) {
+        self.deleted_through = self.deleted_through.max(other.deleted_through);
+        if let Some(theirs) = &other.latest {
+            match &mut self.latest {
+                Some(ours) if ours.generation == theirs.generation => ours.join(theirs),
+                Some(ours) if ours.generation > theirs.generation => {}
+                _ => self.latest = Some(theirs.clone()),
+            }
+        }
+        // A deleted definition is forgotten, else two orders of joining would differ in it.
+        let deleted_through = self.deleted_through;
+        self.latest.take_if(|keyspace| keyspace.generation <= deleted_through);
+    }
+}

@@ -1,0 +1,211 @@
+//! The catalogue: what a whole cluster agrees on without a leader. Members, keyspaces, modules,
+//! and the ring.
+//!
+//! Every node holds one, persists it and joins it with what peers send ([`Catalogue::join`]).
+//! The join is commutative, associative and idempotent, so it does not matter in which order or
+//! how often changes arrive. Each part says how it joins:
+//! - what has a version ([`Versioned`]) by the larger (version, digest of the value);
+//! - a keyspace's identity is (name, generation): the higher generation stands, and a deletion
+//!   is remembered for ever as the highest generation deleted;
+//! - a module is its digest, immutable but for the day it was first pushed;
+//! - the ring by (version, digest).
+//!
+//! The encoding is JSON: catalogues are small, change seldom, and an operator can read them.
+
+mod change;
+mod keyspace;
+mod versioned;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use change::{CatalogueChange, ChangeError};
+pub use keyspace::{
+    Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
+};
+pub use versioned::Versioned;
+
+use crate::causality::SECRET_BYTES;
+use crate::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
+use crate::ring::{Ring, Seat};
+
+/// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
+/// only if their catalogue uses it.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// What a cluster agrees on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its name, for people.
+    pub cluster_name: String,
+    /// The secrets that authenticate causal contexts; the first one signs.
+    pub context_secrets: Versioned<Vec<Secret>>,
+    /// The nodes that belong to it.
+    pub members: BTreeMap<NodeId, Versioned<Member>>,
+    /// The keyspaces, by name, deleted ones included.
+    pub keyspaces: BTreeMap<String, KeyspaceState>,
+    /// The merge modules that were pushed.
+    pub modules: BTreeMap<ModuleDigest, Module>,
+    /// Who owns what.
+    pub ring: Ring,
+}
+
+/// A secret of 32 bytes; prints nothing of itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Secret(pub [u8; SECRET_BYTES]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; SECRET_BYTES];
+        hex::decode_to_slice(&text, &mut bytes)
+            .map_err(|_| serde::de::Error::custom("a secret is 64 hexadecimal digits"))?;
+        Ok(Secret(bytes))
+    }
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Where peers reach it: `host:port`, TCP for data, UDP for probes.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where operators reach it.
+    pub admin_address: String,
+    /// Its region, for people; empty if it has none.
+    pub region: String,
+    /// Its failure domain; empty if it has none.
+    pub zone: String,
+    /// Its capacity beside the others'; at least 1.
+    pub weight: u32,
+}
+
+/// A merge module that was pushed; its bytes are fetched by digest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Module {
+    /// When it was pushed first: milliseconds since 1970 (UTC).
+    pub pushed_at_ms: u64,
+    /// The name that its team gave it.
+    pub name: String,
+    /// The length of the component.
+    pub size_bytes: u64,
+}
+
+/// Two catalogues are not of the same cluster. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the catalogue is of cluster {theirs}, this node belongs to {ours}")]
+pub struct ForeignCatalogue {
+    /// The cluster of this node.
+    pub ours: ClusterId,
+    /// The other one.
+    pub theirs: ClusterId,
+}
+
+impl Catalogue {
+    /// The catalogue of a new cluster without members, keyspaces or modules.
+    pub fn new(cluster: ClusterId, cluster_name: &str, secret: Secret) -> Self {
+        Catalogue {
+            cluster,
+            cluster_name: cluster_name.to_owned(),
+            context_secrets: Versioned::new(vec![secret]),
+            members: BTreeMap::new(),
+            keyspaces: BTreeMap::new(),
+            modules: BTreeMap::new(),
+            ring: Ring::empty(),
+        }
+    }
+
+    /// Takes in all that `other` knows.
+    pub fn join(&mut self, other: &Catalogue) -> Result<(), ForeignCatalogue> {
+        if self.cluster != other.cluster {
+            return Err(ForeignCatalogue { ours: self.cluster, theirs: other.cluster });
+        }
+        if other.cluster_name > self.cluster_name {
+            self.cluster_name.clone_from(&other.cluster_name);
+        }
+        self.context_secrets.join(&other.context_secrets);
+        for (node, theirs) in &other.members {
+            match self.members.get_mut(node) {
+                Some(ours) => ours.join(theirs),
+                None => drop(self.members.insert(*node, theirs.clone())),
+            }
+        }
+        for (name, theirs) in &other.keyspaces {
+            self.keyspaces.entry(name.clone()).or_default().join(theirs);
+        }
+        for (digest, theirs) in &other.modules {
+            let ours = self.modules.entry(*digest).or_insert_with(|| theirs.clone());
+            *ours = ours.clone().min(theirs.clone());
+        }
+        let rank = |ring: &Ring| (ring.version(), versioned::digest(ring));
+        if rank(&other.ring) > rank(&self.ring) {
+            self.ring = other.ring.clone();
+        }
+        Ok(())
+    }
+
+    /// A hash over all of it: equal digests, equal catalogues.
+    pub fn digest(&self) -> [u8; 32] {
+        versioned::digest(self)
+    }
+
+    /// The keyspace called `name`, if it exists.
+    pub fn keyspace(&self, name: &str) -> Option<&Keyspace> {
+        self.keyspaces.get(name).and_then(KeyspaceState::live)
+    }
+
+    /// The keyspaces that exist, by name.
+    pub fn live_keyspaces(&self) -> impl Iterator<Item = &Keyspace> {
+        self.keyspaces.values().filter_map(KeyspaceState::live)
+    }
+
+    /// The keyspace with this id, if it exists.
+    pub fn keyspace_by_id(&self, id: KeyspaceId) -> Option<&Keyspace> {
+        self.live_keyspaces().find(|keyspace| keyspace.id == id)
+    }
+
+    /// The members as a ring takes them.
+    pub fn seats(&self) -> Vec<Seat> {
+        let seat = |(&node, member): (&NodeId, &Versioned<Member>)| Seat {
+            node,
+            zone: member.value.zone.clone(),
+            weight: member.value.weight,
+        };
+        self.members.iter().map(seat).collect()
+    }
+
+    /// The bytes to store or send.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// A text for people: where the bytes are not a catalogue.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let catalogue: Catalogue =
+            serde_json::from_slice(bytes).map_err(|error| format!("not a catalogue: {error}"))?;
+        if catalogue.ring.is_sound() {
+            Ok(catalogue)
+        } else {
+            Err("not a catalogue: its ring contradicts itself".to_owned())
+        }
+    }
+}

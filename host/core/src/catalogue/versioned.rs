@@ -1,0 +1,39 @@
+//! A value that a later version replaces.
+
+use serde::{Deserialize, Serialize};
+
+/// A value with the number of its change. Joining takes the larger (version, digest): a later
+/// change wins, and of two that were made at the same time one wins, the same one everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versioned<T> {
+    /// Counts the changes, from 1.
+    pub version: u64,
+    /// The value.
+    pub value: T,
+}
+
+impl<T: Clone + Serialize> Versioned<T> {
+    /// The first version of `value`.
+    pub fn new(value: T) -> Self {
+        Versioned { version: 1, value }
+    }
+
+    /// Replaces the value.
+    pub fn change(&mut self, value: T) {
+        self.version += 1;
+        self.value = value;
+    }
+
+    /// Takes the later of the two.
+    pub fn join(&mut self, other: &Versioned<T>) {
+        if (other.version, digest(&other.value)) > (self.version, digest(&self.value)) {
+            *self = other.clone();
+        }
+    }
+}
+
+/// BLAKE3 over the value's JSON, whose order is fixed: maps are ordered, fields as declared.
+pub(super) fn digest<T: Serialize>(value: &T) -> [u8; 32] {
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    *blake3::hash(&bytes).as_bytes()
+}

@@ -1,0 +1,212 @@
+//! The versions of a key that are concurrent, with the vector of all that was ever seen of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{VersionVector, decode_dots, encode_dots};
+use crate::codec::{DecodeError, Reader, put_field};
+use crate::id::Dot;
+use crate::version::Version;
+
+/// What is done with concurrent versions where they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fold {
+    /// Every one is kept.
+    #[default]
+    Keep,
+    /// The one with the largest (timestamp, dot) is kept, under all their dots. A context that
+    /// covers those dots kills it, just as it would have killed each.
+    LastWriteWins,
+}
+
+/// A dotted version vector set: for every dot of a key whether it is unseen, live or dead, and
+/// the version of each live one. Several dots may stand for one version, after a fold.
+///
+/// Vector and live versions are one value on purpose: a vector that travelled without its
+/// versions would claim that they are dead.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Siblings {
+    vector: VersionVector,
+    live: BTreeMap<Dot, Arc<Version>>,
+}
+
+/// One version with the dots under which it is live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveVersion {
+    /// In ascending order, at least one.
+    pub dots: Vec<Dot>,
+    /// The version.
+    pub version: Arc<Version>,
+}
+
+impl Siblings {
+    /// The siblings of a key that nobody has written.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All that was ever seen of the key.
+    pub fn vector(&self) -> &VersionVector {
+        &self.vector
+    }
+
+    /// The live dots with their versions, in dot order.
+    pub fn live(&self) -> impl Iterator<Item = (Dot, &Arc<Version>)> {
+        self.live.iter().map(|(dot, version)| (*dot, version))
+    }
+
+    /// The versions, each once, by their lowest dot.
+    pub fn versions(&self) -> Vec<LiveVersion> {
+        let mut versions: Vec<LiveVersion> = Vec::new();
+        for (dot, version) in &self.live {
+            // Few versions stand under several dots, and those dots are few.
+            match versions.iter_mut().find(|v| is_same(&v.version, version)) {
+                Some(known) => known.dots.push(*dot),
+                None => versions.push(LiveVersion { dots: vec![*dot], version: version.clone() }),
+            }
+        }
+        versions
+    }
+
+    /// How many dots are live.
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether the key was never written.
+    pub fn is_empty(&self) -> bool {
+        self.vector.is_empty()
+    }
+
+    /// The latest time at which one of the live versions was written, 0 if there is none.
+    pub fn latest_ms(&self) -> u64 {
+        self.live.values().map(|version| version.written_at_ms).max().unwrap_or(0)
+    }
+
+    /// About how many bytes the object takes.
+    pub fn weight_bytes(&self) -> usize {
+        let versions: usize = self.live.values().map(|version| version.weight_bytes()).sum();
+        self.vector.len() * 24 + versions
+    }
+
+    /// The live dots that `context` has seen: those that a put with it would kill.
+    pub fn seen_by(&self, context: &VersionVector) -> Vec<Dot> {
+        self.live.keys().filter(|dot| context.contains(dot)).copied().collect()
+    }
+
+    /// A put: kills what `context` has seen and adds `version` under `dot`.
+    ///
+    /// The caller has minted `dot`: it is the next of its actor, of which this object holds all
+    /// earlier ones.
+    pub fn put(&mut self, context: &VersionVector, dot: Dot, version: Arc<Version>) {
+        debug_assert_eq!(dot.counter, self.vector.get(&dot.actor) + 1);
+        self.live.retain(|live, _| !context.contains(live));
+        self.vector.join(context);
+        self.vector.advance(dot);
+        self.live.insert(dot, version);
+    }
+
+    /// Takes the later state of every dot from `self` and `other`: unseen, live, dead.
+    pub fn sync(&mut self, other: &Siblings) {
+        let Siblings { vector, live } = other;
+        self.live.retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
+        for (dot, theirs) in live {
+            match self.live.get_mut(dot) {
+                Some(ours) => {
+                    if !is_same(ours, theirs) && theirs.outranks(ours) {
+                        *ours = theirs.clone();
+                    }
+                }
+                None if self.vector.contains(dot) => {}
+                None => {
+                    self.live.insert(*dot, theirs.clone());
+                }
+            }
+        }
+        self.vector.join(vector);
+    }
+
+    /// Does with the concurrent versions what the keyspace wants done where they are stored.
+    pub fn fold(&mut self, fold: Fold) {
+        if fold == Fold::Keep || self.live.len() < 2 {
+            return;
+        }
+        let winner = self.last_write().cloned();
+        if let Some(winner) = winner {
+            self.live.values_mut().for_each(|version| *version = winner.clone());
+        }
+    }
+
+    /// The version with the largest (timestamp, dot).
+    pub fn last_write(&self) -> Option<&Arc<Version>> {
+        let by_time = |(dot, version): &(&Dot, &Arc<Version>)| (version.written_at_ms, **dot);
+        self.live.iter().max_by_key(by_time).map(|(_, version)| version)
+    }
+
+    /// Whether `other` knows nothing that is not known here.
+    pub fn covers(&self, other: &Siblings) -> bool {
+        let mut joined = self.clone();
+        joined.sync(other);
+        joined == *self
+    }
+
+    /// Appends the object: the vector, then every version with its dots.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut field = Vec::new();
+        self.vector.encode(&mut field);
+        put_field(out, tag::VECTOR, &field);
+        for LiveVersion { dots, version } in self.versions() {
+            field.clear();
+            encode_dots(&mut field, dots.len(), dots.iter().copied());
+            version.encode(&mut field);
+            put_field(out, tag::VERSION, &field);
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote; payloads share the buffer.
+    ///
+    /// # Errors
+    /// One damaged version makes the whole object unreadable: half of it would claim that the
+    /// other half is dead. So does a field of a newer version, which might hold siblings.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, WHAT);
+        let mut siblings = Siblings::new();
+        while let Some((field_tag, bytes)) = reader.field()? {
+            let mut field = Reader::new(bytes, WHAT);
+            match field_tag {
+                tag::VECTOR => siblings.vector = VersionVector::decode(&mut field)?,
+                tag::VERSION => siblings.decode_version(&mut field)?,
+                _ => return Err(reader.invalid("a field is not known to this version")),
+            }
+        }
+        Ok(siblings)
+    }
+
+    fn decode_version(&mut self, field: &mut Reader) -> Result<(), DecodeError> {
+        let dots = decode_dots(field)?;
+        let version = Arc::new(Version::decode(field.take(field.remaining())?)?);
+        if dots.is_empty() || dots.iter().any(|dot| !self.vector.contains(dot)) {
+            return Err(field.invalid("a version's dot is not in the vector"));
+        }
+        for dot in dots {
+            if self.live.insert(dot, version.clone()).is_some() {
+                return Err(field.invalid("a dot stands for two versions"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Pointers first: after a sync most versions are shared.
+fn is_same(a: &Arc<Version>, b: &Arc<Version>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+mod tag {
+    pub const VECTOR: u64 = 1;
+    pub const VERSION: u64 = 2;
+}
+
+const WHAT: &str = "object";

@@ -1,0 +1,212 @@
+//! All causes and effects of a node's protocol: read this first.
+//!
+//! The driver turns the world into [`Event`]s, hands them to [`Node::on_event`] and carries out
+//! the [`Action`]s that come back. Everything slow or uncertain (disk, network, clock) is out
+//! there; a failed effect comes back as an event. The simulator does the same with a world of
+//! its own.
+//!
+//! [`Node::on_event`]: crate::node::Node::on_event
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
+use crate::causality::{Fold, Siblings};
+use crate::id::{Dot, KeyspaceId, NodeId};
+use crate::keys::StoreKey;
+use crate::message::{Message, PutReceipt};
+use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use crate::write::Change;
+
+/// What time it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Now {
+    /// Milliseconds of a clock that never goes back, from any start. Timers use it.
+    pub monotonic_ms: u64,
+    /// Milliseconds since 1970 (UTC), as the machine believes. Timestamps use it.
+    pub wall_ms: u64,
+}
+
+/// Names a request of a client or operator, chosen by the driver.
+pub type Ticket = u64;
+
+/// Names an effect whose result is awaited, chosen by the protocol.
+pub type Token = u64;
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A client wants a key.
+    Get(Ticket, GetRequest),
+    /// A client wants a key written or deleted.
+    Put(Ticket, PutRequest),
+    /// An operator wants something changed for the whole cluster.
+    Change(Ticket, CatalogueChange),
+    /// This node becomes part of a cluster: its first catalogue, persisted already.
+    Adopted(Arc<Catalogue>),
+    /// A peer's message arrived.
+    Received(NodeId, Message),
+    /// A message that starts a request could not be handed to the network.
+    Undelivered(NodeId, Token),
+    /// A peer's probe arrived.
+    Probed(Bytes),
+    /// An [`Action::Load`] ended.
+    Loaded(Token, Result<Option<Arc<Siblings>>, StoreFailure>),
+    /// An [`Action::Write`] ended.
+    Written(Token, Result<Stored, StoreFailure>),
+    /// An [`Action::ListHints`] ended.
+    HintsListed(NodeId, Vec<HeldHint>),
+    /// An [`Action::SettleHint`] ended; whether the target was taken off the hint.
+    HintSettled(NodeId, KeyspaceId, bool),
+    /// An [`Action::Persist`] ended.
+    Persisted(Token, Result<(), String>),
+    /// The time that [`Node::next_timer_ms`](crate::node::Node::next_timer_ms) named has come.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// A get is answered.
+    GetDone(Ticket, Result<GetReceipt, RequestError>),
+    /// A put is answered.
+    PutDone(Ticket, Result<PutReceipt, RequestError>),
+    /// A change is made and persisted here, or refused.
+    ChangeDone(Ticket, Result<Arc<Catalogue>, ChangeFailure>),
+    /// Send to a peer. If that cannot be done at once, say [`Event::Undelivered`].
+    Send(NodeId, Message),
+    /// Send a probe to a peer; it may get lost.
+    Probe(NodeId, Bytes),
+    /// Read what the store holds of a key.
+    Load {
+        /// To be repeated.
+        token: Token,
+        /// The key.
+        key: StoreKey,
+        /// Whether a hint for the key counts too.
+        with_hints: bool,
+    },
+    /// Run the write path for a key.
+    Write {
+        /// To be repeated.
+        token: Token,
+        /// In which store.
+        area: Area,
+        /// The key.
+        key: StoreKey,
+        /// The change.
+        change: Change,
+        /// For a hint: who is to receive it.
+        targets: Vec<NodeId>,
+        /// What the keyspace does with concurrent versions where they are stored.
+        fold: Fold,
+        /// Whether it must be synced first. Hints always are.
+        is_sync: bool,
+    },
+    /// List hints for `target`, from the first after `after`.
+    ListHints {
+        /// Whose hints.
+        target: NodeId,
+        /// The last key of the previous list.
+        after: Option<StoreKey>,
+        /// The most hints to list.
+        count_max: usize,
+    },
+    /// Take `target` off a hint, if it is still as it was at commit `sequence`.
+    SettleHint {
+        /// Who has received it.
+        target: NodeId,
+        /// The hint's key.
+        key: StoreKey,
+        /// Its commit.
+        sequence: u64,
+    },
+    /// Persist the catalogue durably.
+    Persist(Token, Arc<Catalogue>),
+    /// The catalogue is another now: look for modules to fetch and peers to connect.
+    CatalogueChanged(Arc<Catalogue>),
+    /// Something worth a log line or a counter.
+    Notice(Notice),
+}
+
+/// Which store of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Area {
+    /// What the node owns.
+    Data,
+    /// What it keeps for others.
+    Hints,
+}
+
+/// A change that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The whole object now.
+    pub siblings: Arc<Siblings>,
+    /// The dot that was minted, for a client's write.
+    pub dot: Option<Dot>,
+}
+
+/// The store did not do it. What was stored before stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreFailure {
+    /// A client's write is over the sibling limit.
+    #[error(transparent)]
+    Refused(#[from] crate::write::WriteRefused),
+    /// The record is damaged and counts as missing.
+    #[error("the stored record is damaged")]
+    Damaged,
+    /// The store is out of service, its queue or its budget is full. The text says which.
+    /// Nothing was stored.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The store failed in the middle; the change may or may not be stored.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A hint as the store lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldHint {
+    /// The key.
+    pub key: StoreKey,
+    /// The object.
+    pub siblings: Arc<Siblings>,
+    /// The commit that wrote it.
+    pub sequence: u64,
+}
+
+/// A catalogue change that was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeFailure {
+    /// It does not fit the catalogue, which is as it was.
+    #[error(transparent)]
+    Refused(#[from] ChangeError),
+    /// It could not be persisted here; other nodes may know it already.
+    #[error("the change could not be persisted on this node: {0}; it may still take effect")]
+    NotPersisted(String),
+}
+
+/// Something worth a log line or a counter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A member is taken as reachable again.
+    MemberUp(NodeId),
+    /// A member is taken as unreachable.
+    MemberDown(NodeId),
+    /// A write for an absent owner is kept here.
+    HintStored(NodeId, KeyspaceId),
+    /// A write that should have become a hint did not; anti-entropy or a read must repair it.
+    HintLost(NodeId, KeyspaceId, String),
+    /// A hint reached its target, which synced it.
+    HintDelivered(NodeId, KeyspaceId),
+    /// A stale replica was sent what it lacked after a get.
+    ReadRepaired(NodeId),
+    /// Another operator changed the same keyspace at the same time, and that change stands.
+    Overruled(String),
+    /// A catalogue of another cluster arrived and was dropped.
+    ForeignCatalogue(NodeId),
+    /// A message names a keyspace that this node does not know.
+    UnknownKeyspace(KeyspaceId),
+}

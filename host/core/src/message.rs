@@ -1,0 +1,150 @@
+//! What nodes say to one another.
+//!
+//! A request carries a number that is unique in its sender's life; the reply repeats it. Replies
+//! that nobody waits for any more are dropped. Every request about a key carries the sender's
+//! ring version. The transport turns these values into bytes; it decides nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::catalogue::Catalogue;
+use crate::causality::{Context, Siblings};
+use crate::id::{Dot, KeyspaceId};
+use crate::request::{PutRequest, RequestError};
+
+/// The number of a request, unique in its sender's life.
+pub type RequestId = u64;
+
+/// A message from one node to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// What do you hold of this key?
+    Read {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The key.
+        key: Bytes,
+        /// The sender's ring.
+        ring_version: u64,
+        /// Whether the receiver is asked as a fallback, for the hint it may hold.
+        is_fallback: bool,
+    },
+    /// The answer to [`Message::Read`].
+    ReadReply {
+        /// The read's number.
+        request: RequestId,
+        /// What is held.
+        result: Result<Option<Arc<Siblings>>, ReplicaError>,
+    },
+    /// Join this object with what you hold.
+    Write(ReplicaWrite),
+    /// The answer to [`Message::Write`]: the object is joined, and synced if that was asked.
+    WriteReply {
+        /// The write's number.
+        request: RequestId,
+        /// Whether it is done.
+        result: Result<(), ReplicaError>,
+    },
+    /// Coordinate this put for me: you own the key, I do not.
+    Forward {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The put.
+        put: PutRequest,
+    },
+    /// The answer to [`Message::Forward`].
+    ForwardReply {
+        /// The forward's number.
+        request: RequestId,
+        /// The put's outcome.
+        result: Result<PutReceipt, RequestError>,
+    },
+    /// The digest of the sender's catalogue; who has another one sends its own.
+    CatalogueDigest {
+        /// The digest.
+        digest: [u8; 32],
+    },
+    /// The sender's catalogue.
+    Catalogue {
+        /// All of it.
+        catalogue: Arc<Catalogue>,
+        /// Whether the sender wants the joined one back.
+        is_reply_wanted: bool,
+    },
+}
+
+/// An object for a replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaWrite {
+    /// To be repeated in the reply.
+    pub request: RequestId,
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: Bytes,
+    /// The sender's ring.
+    pub ring_version: u64,
+    /// The object.
+    pub siblings: Arc<Siblings>,
+    /// The owners for which the receiver is to keep it as a hint; none if it is an owner itself.
+    pub hint_for: Vec<crate::id::NodeId>,
+    /// Whether it must be synced before the reply.
+    pub is_sync: bool,
+}
+
+/// Why a replica did not do what it was asked. It changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplicaError {
+    /// It knows no such keyspace (yet).
+    #[error("it does not know the keyspace")]
+    UnknownKeyspace,
+    /// It does not own the partition by its ring, which has this version.
+    #[error("it does not own the partition in ring version {ring_version}")]
+    NotOwner {
+        /// Its ring's version.
+        ring_version: u64,
+    },
+    /// What it holds of the key is damaged; it counts as missing and waits for repair.
+    #[error("its copy is damaged")]
+    Damaged,
+    /// Its store failed or is out of service, or has no room for hints.
+    #[error("its store is not available: {0}")]
+    Store(String),
+}
+
+impl Message {
+    /// The number of the request that the message starts, if it starts one: what the sender is
+    /// told if it cannot be delivered.
+    pub fn starts_request(&self) -> Option<RequestId> {
+        match self {
+            Message::Read { request, .. } | Message::Forward { request, .. } => Some(*request),
+            Message::Write(write) => Some(write.request),
+            Message::ReadReply { .. }
+            | Message::WriteReply { .. }
+            | Message::ForwardReply { .. }
+            | Message::CatalogueDigest { .. }
+            | Message::Catalogue { .. } => None,
+        }
+    }
+}
+
+/// What a put did, as its coordinator saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutReceipt {
+    /// The name of the write.
+    pub dot: Dot,
+    /// What the client has seen now, only if its version is the only one left: with siblings
+    /// left, it would claim what the client has not seen.
+    pub context: Option<Context>,
+    /// The versions that remain beside it.
+    pub siblings_remaining: u32,
+    /// Distinct nodes that hold it.
+    pub acked: u32,
+    /// Those of them that hold it as a hint.
+    pub hinted: u32,
+    /// The coordinator's ring.
+    pub ring_version: u64,
+}

@@ -1,0 +1,117 @@
+//! The stored record of one key: the object, and what only this node knows of it.
+//!
+//! Format 1: the format byte, an 8-byte checksum over all that follows, then the fields. What
+//! is local (mark, targets, sequence) is never sent to another node.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::causality::{Siblings, decode_dot, encode_dot};
+use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_field, put_number};
+use crate::id::{Actor, Dot, NodeId};
+
+/// The format that this version writes.
+pub const FORMAT: u8 = 1;
+
+/// The actor that this node used last for a key, and the counter it minted. While it stands the
+/// node has held the key without a break, see [`crate::write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The actor.
+    pub actor: Actor,
+    /// Its last counter.
+    pub counter: u64,
+}
+
+/// What a store keeps under one key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Record {
+    /// The object, as replicas exchange it.
+    pub siblings: Arc<Siblings>,
+    /// This node's right to go on with an actor.
+    pub mark: Option<Mark>,
+    /// For a hint: who is to receive it. Empty for an owner's own record.
+    pub targets: BTreeSet<NodeId>,
+    /// The store's commit that wrote it, counted from 1.
+    pub sequence: u64,
+}
+
+mod tag {
+    pub const OBJECT: u64 = 1;
+    pub const MARK: u64 = 2;
+    pub const TARGETS: u64 = 3;
+    pub const SEQUENCE: u64 = 4;
+}
+
+const WHAT: &str = "record";
+
+impl Record {
+    /// The object, to be changed; copied if a reader holds it.
+    pub fn siblings_mut(&mut self) -> &mut Siblings {
+        Arc::make_mut(&mut self.siblings)
+    }
+
+    /// The record's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        out.resize(1 + CHECKSUM_BYTES, 0);
+        let mut field = Vec::with_capacity(self.siblings.weight_bytes());
+        self.siblings.encode(&mut field);
+        put_field(&mut out, tag::OBJECT, &field);
+        if let Some(Mark { actor, counter }) = self.mark {
+            field.clear();
+            encode_dot(&mut field, Dot { actor, counter });
+            put_field(&mut out, tag::MARK, &field);
+        }
+        if !self.targets.is_empty() {
+            field.clear();
+            self.targets.iter().for_each(|t| field.extend_from_slice(&t.0.to_be_bytes()));
+            put_field(&mut out, tag::TARGETS, &field);
+        }
+        put_number(&mut out, tag::SEQUENCE, self.sequence);
+        let sum = checksum(&out[1 + CHECKSUM_BYTES..]);
+        out[1..=CHECKSUM_BYTES].copy_from_slice(&sum);
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// A record that cannot be read counts as missing, with its mark: the key is refetched from
+    /// its peers and this node draws a fresh epoch for it.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, WHAT);
+        match reader.byte()? {
+            FORMAT => {}
+            found => return Err(DecodeError::UnknownFormat { what: WHAT, found }),
+        }
+        let sum = reader.take(CHECKSUM_BYTES)?;
+        let body = reader.take(reader.remaining())?;
+        if sum[..] != checksum(&body) {
+            return Err(DecodeError::Damaged { what: WHAT });
+        }
+        let mut record = Record::default();
+        let mut reader = Reader::new(body, WHAT);
+        while let Some((field_tag, bytes)) = reader.field()? {
+            match field_tag {
+                tag::OBJECT => record.siblings = Arc::new(Siblings::decode(bytes)?),
+                tag::MARK => {
+                    let dot = decode_dot(&mut Reader::new(bytes, WHAT))?;
+                    record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
+                }
+                tag::TARGETS => {
+                    let mut field = Reader::new(bytes, WHAT);
+                    while !field.is_empty() {
+                        record.targets.insert(NodeId(field.fixed64()?));
+                    }
+                }
+                tag::SEQUENCE => record.sequence = number(bytes, WHAT)?,
+                // Local notes of a newer version: safe to drop, they are never replicated.
+                _ => {}
+            }
+        }
+        Ok(record)
+    }
+}

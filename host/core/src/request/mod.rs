@@ -1,0 +1,146 @@
+//! Client requests and the state of those that a node coordinates.
+//!
+//! [`get`] and [`put`] are pure request states: the [node](crate::node) tells them what came
+//! back and asks what is to be done next. Both follow the same plan, sections 4.5 and 4.6 of the
+//! Dynamo paper: ask the first n reachable nodes of the preference list, count distinct answers,
+//! move on to the next fallback for each node that fails or is too slow, answer the client as
+//! soon as the quorum is reached, and finish the rest afterwards.
+
+pub mod get;
+pub mod put;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::causality::{Context, Siblings};
+use crate::id::KeyspaceId;
+use crate::write::{Draft, SiblingLimits};
+
+/// Which nodes count for a quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QuorumKind {
+    /// The first n reachable nodes of the preference list.
+    #[default]
+    Sloppy,
+    /// Owners only.
+    Strict,
+}
+
+/// A client's get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetRequest {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: Bytes,
+    /// How many replicas must answer; `None` takes the keyspace's r.
+    pub r: Option<u32>,
+    /// Which nodes count.
+    pub quorum: QuorumKind,
+    /// How long the client waits, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// A client's put, or delete: a put of a tombstone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutRequest {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: Bytes,
+    /// What the client had seen, its contexts joined.
+    pub context: Context,
+    /// What it wants written.
+    pub draft: Draft,
+    /// How many nodes must acknowledge; `None` takes the keyspace's w.
+    pub w: Option<u32>,
+    /// Which nodes count.
+    pub quorum: QuorumKind,
+    /// What the acknowledgement promises; `None` takes the keyspace's durability.
+    pub durability: Option<crate::catalogue::Durability>,
+    /// The sibling limit.
+    pub limits: SiblingLimits,
+    /// How long the client waits, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What a get found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetReceipt {
+    /// What the answering replicas hold, joined. Empty for a key that none of them knows.
+    pub siblings: Arc<Siblings>,
+    /// Distinct nodes that answered.
+    pub answered: u32,
+    /// The coordinator's ring.
+    pub ring_version: u64,
+}
+
+/// Whether a request that failed changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It certainly did not.
+    None,
+    /// It may have been applied, or may yet be.
+    Maybe,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The node belongs to no cluster.
+    #[error("this node belongs to no cluster yet: run `stator cluster init` first")]
+    NoCluster,
+    /// There is no such keyspace (any more).
+    #[error("keyspace {0} does not exist (any more)")]
+    UnknownKeyspace(KeyspaceId),
+    /// r or w cannot be met by any number of answers.
+    #[error("{name}={found} is not possible: it must be from 1 to n={n}")]
+    BadQuorum {
+        /// `r` or `w`.
+        name: &'static str,
+        /// What was asked.
+        found: u32,
+        /// The keyspace's replicas.
+        n: u32,
+    },
+    /// The cluster has too few nodes for what is asked.
+    #[error(
+        "{name}={needed} cannot be reached: the key has {owners} owners, fewer than the \
+         keyspace's n, until more nodes join"
+    )]
+    TooFewNodes {
+        /// `r` or `w`.
+        name: &'static str,
+        /// What was asked.
+        needed: u32,
+        /// Owners of the key.
+        owners: u32,
+    },
+    /// Too few nodes answered in time.
+    #[error("{answered} of the needed {needed} nodes answered")]
+    QuorumNotReached {
+        /// Distinct nodes needed.
+        needed: u32,
+        /// Distinct nodes that answered.
+        answered: u32,
+        /// Whether the put may have been applied.
+        effect: Effect,
+    },
+    /// The put was handed to the node that coordinates it, and no answer came.
+    #[error(
+        "the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied"
+    )]
+    OutcomeUnknown,
+    /// The key has too many siblings.
+    #[error(transparent)]
+    TooManySiblings(crate::write::WriteRefused),
+    /// The coordinator's store did not take it.
+    #[error("the store of the coordinating node did not take the write: {reason}")]
+    Store {
+        /// What the store said.
+        reason: String,
+        /// Whether it may have been applied.
+        effect: Effect,
+    },
+}

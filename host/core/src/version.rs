@@ -1,0 +1,216 @@
+//! A version: one payload and what is known about it, in an envelope that keeps unknown fields.
+//!
+//! The envelope is the same for a value and a tombstone. It is immutable once minted: replicas
+//! exchange it as it is, so everything that is decided per version (last write wins, time to
+//! live, provenance) is decided alike everywhere.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::causality::{decode_dot, decode_dots, encode_dot, encode_dots};
+use crate::codec::{DecodeError, Reader, UnknownField, number, put_field, put_number, put_varint};
+use crate::id::{Dot, ModuleDigest};
+
+/// What a version says the key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// These bytes.
+    Value(Bytes),
+    /// Nothing: the key was deleted.
+    Tombstone,
+}
+
+impl Payload {
+    /// The bytes, if it is a value.
+    pub fn value(&self) -> Option<&Bytes> {
+        match self {
+            Payload::Value(bytes) => Some(bytes),
+            Payload::Tombstone => None,
+        }
+    }
+
+    /// A hash that tells payloads apart; a tombstone differs from an empty value.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("stator payload v1");
+        match self {
+            Payload::Value(bytes) => hasher.update(&[1]).update(bytes),
+            Payload::Tombstone => hasher.update(&[0]),
+        };
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// Where a version comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A client's put or delete, under this dot.
+    Client(Dot),
+    /// A merge module folded these versions into one.
+    Fold {
+        /// The module.
+        module: ModuleDigest,
+        /// The dots that the folded versions stood for.
+        inputs: Vec<Dot>,
+    },
+}
+
+impl Origin {
+    /// How many writes the version stands for.
+    pub fn input_count(&self) -> usize {
+        match self {
+            Origin::Client(_) => 1,
+            Origin::Fold { inputs, .. } => inputs.len(),
+        }
+    }
+}
+
+/// One payload with its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// What the key holds.
+    pub payload: Payload,
+    /// When the coordinator minted it: milliseconds since 1970 (UTC), later than all it replaced.
+    pub written_at_ms: u64,
+    /// When it stops counting: milliseconds since 1970 (UTC); `None` is never.
+    pub expires_at_ms: Option<u64>,
+    /// The client's schema number, 0 if it gave none.
+    pub schema: u32,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it replaced: the live dots that its writer had seen, in ascending order.
+    pub base: Vec<Dot>,
+    /// The client's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Fields of a newer version of Stator.
+    pub unknown: Vec<UnknownField>,
+}
+
+mod tag {
+    pub const VALUE: u64 = 1;
+    pub const WRITTEN_AT: u64 = 2;
+    pub const EXPIRES_AT: u64 = 3;
+    pub const SCHEMA: u64 = 4;
+    pub const ORIGIN_CLIENT: u64 = 5;
+    pub const ORIGIN_FOLD: u64 = 6;
+    pub const BASE: u64 = 7;
+    pub const LABELS: u64 = 8;
+}
+
+const WHAT: &str = "version";
+
+impl Version {
+    /// Which of two versions under one dot is kept: the one that stands for more writes, then
+    /// the later one, then the one with the larger payload hash.
+    pub fn outranks(&self, other: &Version) -> bool {
+        let rank = |v: &Version| (v.origin.input_count(), v.written_at_ms);
+        match rank(self).cmp(&rank(other)) {
+            std::cmp::Ordering::Equal => self.payload.hash() > other.payload.hash(),
+            order => order.is_gt(),
+        }
+    }
+
+    /// The bytes it takes in memory and in store, without small change.
+    pub fn weight_bytes(&self) -> usize {
+        let labels: usize = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
+        64 + self.payload.value().map_or(0, Bytes::len) + labels + self.base.len() * 24
+    }
+
+    /// Appends the envelope.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        if let Payload::Value(bytes) = &self.payload {
+            put_field(out, tag::VALUE, bytes);
+        }
+        put_number(out, tag::WRITTEN_AT, self.written_at_ms);
+        put_number(out, tag::EXPIRES_AT, self.expires_at_ms.unwrap_or(0));
+        put_number(out, tag::SCHEMA, u64::from(self.schema));
+        let mut field = Vec::new();
+        match &self.origin {
+            Origin::Client(dot) => {
+                encode_dot(&mut field, *dot);
+                put_field(out, tag::ORIGIN_CLIENT, &field);
+            }
+            Origin::Fold { module, inputs } => {
+                field.extend_from_slice(&module.0);
+                encode_dots(&mut field, inputs.len(), inputs.iter().copied());
+                put_field(out, tag::ORIGIN_FOLD, &field);
+            }
+        }
+        if !self.base.is_empty() {
+            field.clear();
+            encode_dots(&mut field, self.base.len(), self.base.iter().copied());
+            put_field(out, tag::BASE, &field);
+        }
+        if !self.labels.is_empty() {
+            field.clear();
+            encode_labels(&mut field, &self.labels);
+            put_field(out, tag::LABELS, &field);
+        }
+        for unknown in &self.unknown {
+            put_field(out, unknown.tag, &unknown.bytes);
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote; the payload shares the buffer.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, WHAT);
+        let mut origin = None;
+        let mut version = Version {
+            payload: Payload::Tombstone,
+            written_at_ms: 0,
+            expires_at_ms: None,
+            schema: 0,
+            origin: Origin::Fold { module: ModuleDigest([0; 32]), inputs: Vec::new() },
+            base: Vec::new(),
+            labels: BTreeMap::new(),
+            unknown: Vec::new(),
+        };
+        let mut last_tag = 0;
+        while let Some((field_tag, bytes)) = reader.field()? {
+            if field_tag <= last_tag {
+                return Err(reader.invalid("fields are not in ascending order"));
+            }
+            last_tag = field_tag;
+            match field_tag {
+                tag::VALUE => version.payload = Payload::Value(bytes),
+                tag::WRITTEN_AT => version.written_at_ms = number(bytes, WHAT)?,
+                tag::EXPIRES_AT => version.expires_at_ms = Some(number(bytes, WHAT)?),
+                tag::SCHEMA => {
+                    version.schema = u32::try_from(number(bytes, WHAT)?)
+                        .map_err(|_| reader.invalid("the schema is larger than 32 bits"))?;
+                }
+                tag::ORIGIN_CLIENT => {
+                    let mut field = Reader::new(bytes, WHAT);
+                    origin = Some(Origin::Client(decode_dot(&mut field)?));
+                }
+                tag::ORIGIN_FOLD => origin = Some(decode_fold(bytes)?),
+                tag::BASE => version.base = decode_dots(&mut Reader::new(bytes, WHAT))?,
+                tag::LABELS => version.labels = decode_labels(bytes)?,
+                _ => version.unknown.push(UnknownField { tag: field_tag, bytes }),
+            }
+        }
+        version.origin = origin.ok_or_else(|| reader.invalid("it has no origin"))?;
+        Ok(version)
+    }
+}
+
+fn decode_fold(bytes: Bytes) -> Result<Origin, DecodeError> {
+    let mut reader = Reader::new(bytes, WHAT);
+    let mut module = ModuleDigest([0; 32]);
+    module.0.copy_from_slice(&reader.take(32)?);
+    Ok(Origin::Fold { module, inputs: decode_dots(&mut reader)? })
+}
+
+fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
+    put_varint(out, labels.len() as u64);
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        put_varint(out, text.len() as u64);
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
+fn decode_labels(bytes: Bytes) -> Result<BTreeMap<String, String>, DecodeError> {
+    let mut reader = Reader::new(bytes, WHAT);
+    let count = reader.count()?;
+    (0..count).map(|_| Ok((reader.text()?, reader.text()?))).collect()
+}

@@ -1,0 +1,268 @@
+//! The one write path of a key: load, sync, store, as one step.
+//!
+//! Every change of a key's object, a client's write or a replica's, goes through [`write`]: it
+//! takes the record that the store holds and returns the one to store instead. The store runs it
+//! while it holds the key, so that no write is between load and store of another.
+//!
+//! # Minting
+//! A dot must never name two writes, and no vector may claim a write that its minter did not
+//! hold (Riak's kv679 family of losses). Therefore a node goes on with an actor only if the
+//! record carries its own [`Mark`] for this key: a note, never replicated, of the actor and
+//! counter it minted last, written together with the mint. The mark is gone whenever the record
+//! is dropped, refetched or set aside, and void in another incarnation. Without a valid mark the
+//! node draws a fresh epoch and starts at 1.
+//!
+//! Left out here: the Merkle leaf, which comes with anti-entropy and belongs in this step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::causality::{Context, Fold, Siblings};
+use crate::id::{Actor, Dot, Incarnation, NodeId};
+use crate::record::{Mark, Record};
+use crate::version::{Origin, Payload, Version};
+
+/// What a client wants written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// A value, or a tombstone for a delete.
+    pub payload: Payload,
+    /// The client's schema number, 0 if it gave none.
+    pub schema: u32,
+    /// How long the version counts, in milliseconds from its timestamp; `None` is for ever.
+    pub ttl_ms: Option<u64>,
+    /// The client's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A change of one key's object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A client's write, to be given its dot here.
+    Mint {
+        /// What the client had seen.
+        context: Context,
+        /// What it wants written.
+        draft: Draft,
+        /// The clock: milliseconds since 1970 (UTC).
+        now_ms: u64,
+        /// The sibling limit that holds for it.
+        limits: SiblingLimits,
+    },
+    /// Another replica's object, to be joined.
+    Sync(Arc<Siblings>),
+}
+
+/// How far concurrent versions may pile up before blind puts are refused. Replication, repair
+/// and hints are never refused for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiblingLimits {
+    /// The most live versions of a key.
+    pub siblings_max: usize,
+    /// The most bytes that they take together.
+    pub siblings_bytes_max: usize,
+}
+
+/// What a write is refused for. Nothing was changed and no dot was minted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteRefused {
+    /// The key has the most siblings it may have, and the put would replace none of them.
+    #[error(
+        "the key has {found} concurrent versions, the limit is {max}, and this put replaces none \
+         of them: get the key, resolve its versions and put the result with the context of the get"
+    )]
+    TooManySiblings {
+        /// Live versions now.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The same, counted in bytes.
+    #[error(
+        "the key's concurrent versions take {found} bytes, with this put more than the limit of \
+         {max}, and it replaces none of them: get the key, resolve its versions and put the \
+         result with the context of the get"
+    )]
+    SiblingsTooLarge {
+        /// Bytes now.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The record to store in place of the old one.
+    pub record: Record,
+    /// The dot that was minted, for a client's write.
+    pub dot: Option<Dot>,
+    /// Whether the record differs from the old one. If not, nothing need be stored.
+    pub is_changed: bool,
+}
+
+/// Draws epochs: from a counter that is reserved ahead on disk, so that it never goes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Minter {
+    /// The node that mints.
+    pub node: NodeId,
+    /// Its present life.
+    pub incarnation: Incarnation,
+    next_epoch: u64,
+    reserved_until: u64,
+}
+
+/// How many epochs are reserved at a time.
+pub const EPOCH_BLOCK: u64 = 1 << 16;
+
+impl Minter {
+    /// A minter that starts where the stored reservation ends.
+    pub fn new(node: NodeId, incarnation: Incarnation, reserved_until: u64) -> Self {
+        Minter { node, incarnation, next_epoch: reserved_until, reserved_until }
+    }
+
+    /// The first epoch that is not reserved. Whenever it has grown it must be stored together
+    /// with, or before, the record that was written.
+    pub fn reserved_until(&self) -> u64 {
+        self.reserved_until
+    }
+
+    fn fresh_actor(&mut self) -> Actor {
+        let epoch = self.next_epoch;
+        self.next_epoch += 1;
+        if self.next_epoch > self.reserved_until {
+            self.reserved_until = epoch + EPOCH_BLOCK;
+        }
+        Actor { node: self.node, incarnation: self.incarnation, epoch }
+    }
+
+    /// The next dot of this node for a key whose record is `record`.
+    fn next_dot(&mut self, record: &Record, context: &Context) -> Dot {
+        match &record.mark {
+            Some(mark) if self.may_go_on(mark, &record.siblings, context) => {
+                Dot { actor: mark.actor, counter: mark.counter + 1 }
+            }
+            _ => Dot { actor: self.fresh_actor(), counter: 1 },
+        }
+    }
+
+    fn may_go_on(&self, mark: &Mark, siblings: &Siblings, context: &Context) -> bool {
+        mark.actor.node == self.node
+            && mark.actor.incarnation == self.incarnation
+            // Anyone could know more of the actor than the mark only if the mark is stale.
+            && siblings.vector().get(&mark.actor) == mark.counter
+            && context.vector.get(&mark.actor) <= mark.counter
+    }
+}
+
+/// Applies `change` to the `stored` record of a key; `None` is a key that the store has nothing
+/// of, or nothing undamaged.
+///
+/// `targets` are the nodes that the record is a hint for, added to those it has.
+///
+/// # Errors
+/// [`WriteRefused`], for a client's write only; nothing was changed.
+pub fn write(
+    stored: Option<Record>,
+    change: &Change,
+    targets: &[NodeId],
+    fold: Fold,
+    minter: &mut Minter,
+) -> Result<Written, WriteRefused> {
+    let is_new = stored.is_none();
+    let mut record = stored.unwrap_or_default();
+    let before = record.clone();
+    let dot = match change {
+        Change::Sync(siblings) => {
+            record.siblings_mut().sync(siblings);
+            None
+        }
+        Change::Mint { context, draft, now_ms, limits } => {
+            check_limits(&record.siblings, context, draft, limits)?;
+            Some(mint(&mut record, context, draft, *now_ms, minter))
+        }
+    };
+    record.siblings_mut().fold(fold);
+    record.targets.extend(targets);
+    let is_changed = is_new || record != before;
+    Ok(Written { record, dot, is_changed })
+}
+
+fn check_limits(
+    siblings: &Siblings,
+    context: &Context,
+    draft: &Draft,
+    limits: &SiblingLimits,
+) -> Result<(), WriteRefused> {
+    let found = siblings.live_count();
+    if found < limits.siblings_max && found == 0 {
+        return Ok(());
+    }
+    if !siblings.seen_by(&context.vector).is_empty() {
+        return Ok(());
+    }
+    if found >= limits.siblings_max {
+        return Err(WriteRefused::TooManySiblings { found, max: limits.siblings_max });
+    }
+    let bytes = siblings.weight_bytes();
+    let added = draft.payload.value().map_or(0, |value| value.len());
+    if found > 0 && bytes + added > limits.siblings_bytes_max {
+        return Err(WriteRefused::SiblingsTooLarge {
+            found: bytes,
+            max: limits.siblings_bytes_max,
+        });
+    }
+    Ok(())
+}
+
+fn mint(
+    record: &mut Record,
+    context: &Context,
+    draft: &Draft,
+    now_ms: u64,
+    minter: &mut Minter,
+) -> Dot {
+    let dot = minter.next_dot(record, context);
+    // Later than all it replaces, and than all it meets, whatever the clocks say.
+    let written_at_ms =
+        now_ms.max(context.timestamp_ms.saturating_add(1)).max(record.siblings.latest_ms() + 1);
+    let version = Version {
+        payload: draft.payload.clone(),
+        written_at_ms,
+        expires_at_ms: draft.ttl_ms.map(|ttl| written_at_ms.saturating_add(ttl)),
+        schema: draft.schema,
+        origin: Origin::Client(dot),
+        base: record.siblings.seen_by(&context.vector),
+        labels: draft.labels.clone(),
+        unknown: Vec::new(),
+    };
+    record.siblings_mut().put(&context.vector, dot, Arc::new(version));
+    record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
+    dot
+}
+
+/// What becomes of a hint once `target` has synced it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It changed since it was sent, or was not for that target: it stays.
+    Stays,
+    /// Other targets still wait: this record replaces it.
+    Remains(Record),
+    /// Nobody waits any more: it is deleted.
+    Done,
+}
+
+/// Takes `target` off a hint that was delivered as it stood at commit `sequence`.
+pub fn settle(stored: &Record, target: NodeId, sequence: u64) -> Settled {
+    if stored.sequence != sequence || !stored.targets.contains(&target) {
+        return Settled::Stays;
+    }
+    let targets: BTreeSet<NodeId> =
+        stored.targets.iter().copied().filter(|t| *t != target).collect();
+    if targets.is_empty() {
+        Settled::Done
+    } else {
+        Settled::Remains(Record { targets, ..stored.clone() })
+    }
+}
