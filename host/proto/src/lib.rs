@@ -3,6 +3,8 @@
 //! Each protobuf package is a module: `stator.v1` is [`v1`]. The `.proto` files are the
 //! documentation; field comments there give units, defaults and limits.
 
+pub mod upload;
+
 mod generated {
     #![allow(clippy::all)]
     include!(concat!(env!("OUT_DIR"), "/modules.rs"));

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod completions;
+mod demo;
 
 mod failure;
 mod keyspace;
@@ -16,6 +17,7 @@ mod output;
 mod parse;
 mod serve;
 mod session;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -102,6 +104,8 @@ enum Command {
     /// Read and write keys
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// Show on three real nodes that no cart item is lost or comes back through a partition
+    Demo(demo::Demo),
 
     /// Print the completions of a shell
     Completions(completions::Completions),
@@ -145,6 +149,7 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Keyspace(command) => command.run(&session).await,
             Command::Module(command) => command.run(&session).await,
             Command::Kv(command) => command.run(&session).await,
+            Command::Demo(command) => command.run(global.output).await,
             Command::Completions(command) => command.run::<Cli>(),
         }
     });

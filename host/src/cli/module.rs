@@ -12,17 +12,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1::admin_client::AdminClient;
-use stator_proto::v1::push_module_request::Part;
-use stator_proto::v1::{self, PushModuleRequest};
+use stator_proto::{upload, v1};
 use tonic::transport::Channel;
 
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
 use super::session::Session;
 use crate::merge::encode_component;
-
-/// Bytes of one message of an upload: well below gRPC's usual limit of 4 MiB.
-const CHUNK_BYTES: usize = 512 << 10;
 
 /// Encode, push and list merge modules
 #[derive(Debug, Subcommand)]
@@ -106,8 +102,10 @@ impl Push {
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let mut admin = session.admin().await?;
-        let upload = upload(name, component, self.dry_run);
-        let module = admin.push_module(session.request(upload)).await?.into_inner();
+        let digest = ModuleDigest::of(&component).to_string();
+        let messages = upload::messages(name, digest, component, self.dry_run);
+        let request = session.request(futures::stream::iter(messages));
+        let module = admin.push_module(request).await?.into_inner();
         if self.dry_run {
             output::say("nothing was kept; it would be:");
         }
@@ -119,27 +117,6 @@ impl Push {
             )),
         }
     }
-}
-
-/// The messages that upload `component` under `name`.
-pub(crate) fn upload(
-    name: String,
-    component: Bytes,
-    validate_only: bool,
-) -> impl futures::Stream<Item = PushModuleRequest> + Send + 'static {
-    let header = v1::ModuleHeader {
-        name,
-        size_bytes: component.len() as u64,
-        digest: ModuleDigest::of(&component).to_string(),
-        validate_only,
-    };
-    let starts = (0..component.len()).step_by(CHUNK_BYTES);
-    let chunks: Vec<_> = starts
-        .map(|start| component.slice(start..component.len().min(start + CHUNK_BYTES)))
-        .map(|chunk| PushModuleRequest { part: Some(Part::Chunk(chunk)) })
-        .collect();
-    let header = PushModuleRequest { part: Some(Part::Header(header)) };
-    futures::stream::iter([header].into_iter().chain(chunks))
 }
 
 fn read(path: &Path) -> Result<Bytes, Failure> {
@@ -234,27 +211,7 @@ fn json(module: &v1::Module) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt;
-
     use super::*;
-
-    #[tokio::test]
-    async fn an_upload_is_a_header_and_all_bytes_in_order() {
-        let component: Bytes =
-            (0..=255u8).cycle().take(CHUNK_BYTES * 2 + 1).collect::<Vec<_>>().into();
-        let messages: Vec<_> = upload("m".to_owned(), component.clone(), false).collect().await;
-        let mut parts = messages.into_iter().filter_map(|message| message.part);
-        let Some(Part::Header(header)) = parts.next() else { panic!("no header") };
-        assert_eq!(header.size_bytes, component.len() as u64);
-        assert_eq!(header.digest, ModuleDigest::of(&component).to_string());
-        let mut bytes = Vec::new();
-        for part in parts {
-            let Part::Chunk(chunk) = part else { panic!("a second header") };
-            assert!(chunk.len() <= CHUNK_BYTES);
-            bytes.extend_from_slice(&chunk);
-        }
-        assert_eq!(bytes, component);
-    }
 
     #[test]
     fn a_module_is_chosen_by_name_or_beginning_of_its_digest() {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::failure::Failure;
 use super::output::{self, Output};
+use super::signals::Stop;
 use crate::config::{self, Bootstrap, Config, EngineKind};
 use crate::node::{self, RunningNode};
 
@@ -180,32 +180,6 @@ fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<
         }
     }
     Ok(())
-}
-
-/// The signals that ask a process to end.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self, Failure> {
-        let of = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::refused(format!("cannot watch for signals: {error}")))
-        };
-        Ok(Stop {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn requested(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
-        }
-    }
 }
 
 #[cfg(test)]
