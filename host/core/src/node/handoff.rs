@@ -73,11 +73,20 @@ impl Node {
         self.act(Action::ListHints { target, after, count_max });
     }
 
-    pub(super) fn hints_listed(&mut self, target: NodeId, hints: Vec<HeldHint>) {
+    pub(super) fn hints_listed(
+        &mut self,
+        target: NodeId,
+        hints: Result<Vec<HeldHint>, StoreFailure>,
+    ) {
         let Some(handoff) = self.handoffs.get_mut(&target) else {
             return;
         };
         handoff.is_listing = false;
+        let Ok(hints) = hints else {
+            // What cannot be listed now is there still: the next period tries again.
+            handoff.after = None;
+            return;
+        };
         let Some(last) = hints.last() else {
             // The end: of nothing, then the target is done; else start over for what is left.
             let was_first = handoff.after.take().is_none();

@@ -1,0 +1,342 @@
+//! The one writer of a store, with group commit.
+//!
+//! A single thread takes what has queued up since it last looked and does for each job: load the
+//! record (through the group, so that it sees the jobs before it), run the core's write path,
+//! stage the result. Then the whole group becomes visible by one apply and durable by one sync,
+//! and only then are its jobs answered: the more writers wait, the more of them share a sync.
+//!
+//! ```text
+//!   queue ─▶ take a group ─▶ load, write, stage each ─▶ apply ─▶ answer those that do not
+//!     ▲                                                   │      need a sync
+//!     └───────────────────────────────────────────────────┴────▶ sync ─▶ answer the rest
+//! ```
+//!
+//! Because the thread is the only writer, load, sync and store of a key are one step without any
+//! lock, and readers never wait for a sync. Writes that need none are synced soon after.
+//!
+//! With every group goes the store's note ([`super::meta`]): the latest sequence, and the epochs
+//! reserved, so that a dot is never stored without the reservation of its epoch.
+//!
+//! An engine that fails at a write takes the store out of service: what it holds is unknown until
+//! it is reopened. Left out: reopening it while the node runs.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stator_core::id::NodeId;
+use stator_core::keys::StoreKey;
+use stator_core::record::Record;
+use stator_core::write::{Minter, Settled, Written, settle, write};
+
+use super::StoreError;
+use super::chunks;
+use super::engine::Batch;
+use super::group::{Answer, Group, InEngine, Staged, answer};
+use super::hints::{self, HintIndex};
+use super::job::{Area, Done, WriteDone, WriteJob};
+use super::meta::{self, Meta};
+use super::queue::{Queue, Taken};
+use super::records::{Found, Records};
+
+/// The most jobs that share a sync.
+const GROUP_JOBS_MAX: usize = 1024;
+
+/// A group that weighs more is applied before more is staged.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// A change that waits for the committer.
+pub(super) enum Job {
+    Write(WriteJob),
+    Settle {
+        target: NodeId,
+        key: StoreKey,
+        sequence: u64,
+        done: Done<bool>,
+    },
+}
+
+impl Job {
+    /// Answers with `error`.
+    pub(super) fn refuse(self, error: StoreError) {
+        match self {
+            Job::Write(job) => answer(job.done, Err(error)),
+            Job::Settle { done, .. } => answer(done, Err(error)),
+        }
+    }
+}
+
+/// The writer's state: owned by its thread.
+pub(super) struct Committer {
+    pub(super) records: Records,
+    pub(super) queue: Arc<Queue<Job>>,
+    /// The node's, shared by its stores: an epoch drawn for one is not drawn for the other.
+    pub(super) minter: Arc<Mutex<Minter>>,
+    pub(super) meta: Meta,
+    /// The index, if this is the hint store.
+    pub(super) hints: Option<Arc<HintIndex>>,
+    pub(super) sync_within: Duration,
+    pub(super) group: Group,
+    /// Since when something is applied and not synced.
+    pub(super) unsynced_since: Option<Instant>,
+}
+
+impl Committer {
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self) -> Self {
+        loop {
+            let sync_at = self.unsynced_since.map(|since| since + self.sync_within);
+            match self.queue.take(GROUP_JOBS_MAX, sync_at) {
+                Taken::Items(jobs) => self.commit_all(jobs),
+                Taken::TimedOut => {}
+                Taken::Closed => return self,
+            }
+            // Under a steady stream of buffered writes the wait above never times out.
+            if sync_at.is_some_and(|at| at <= Instant::now()) {
+                let _ = self.sync();
+            }
+        }
+    }
+
+    /// Ends the work for good: everything is durable, and the engine is let go.
+    pub(super) fn finish(mut self) -> Result<Meta, StoreError> {
+        self.sync()?;
+        match self.records.health.out_of_service(self.records.area) {
+            Some(error) => Err(error),
+            None => Ok(self.meta),
+        }
+    }
+
+    fn commit_all(&mut self, jobs: Vec<Job>) {
+        for job in jobs {
+            if let Some(error) = self.records.health.out_of_service(self.records.area) {
+                job.refuse(error);
+                continue;
+            }
+            match job {
+                Job::Write(job) => self.stage_write(job),
+                Job::Settle {
+                    target,
+                    key,
+                    sequence,
+                    done,
+                } => {
+                    self.stage_settle(target, key, sequence, done);
+                }
+            }
+            if self.group.bytes > GROUP_BYTES_MAX {
+                self.commit();
+            }
+        }
+        self.commit();
+    }
+
+    /// Loads `key` into the group.
+    fn load(&mut self, key: &StoreKey) -> Result<(), StoreError> {
+        if self.group.staged.contains_key(key) {
+            return Ok(());
+        }
+        let found = (self.records.find(key))
+            .map_err(|error| self.records.health.fail(self.records.area, error))?;
+        let (record, stored) = match found {
+            Found::Missing => (None, InEngine::Nothing),
+            Found::Whole(record, chunks) => (Some(record), InEngine::Value(chunks)),
+            // Without its mark: the core draws a fresh epoch for the key.
+            Found::Damaged(_, chunks) => (None, InEngine::Value(chunks)),
+        };
+        let staged = Staged {
+            record,
+            stored,
+            is_changed: false,
+        };
+        self.group.staged.insert(key.clone(), staged);
+        Ok(())
+    }
+
+    fn stage_write(&mut self, job: WriteJob) {
+        match self.try_write(&job) {
+            Ok(outcome) => self.group.answers.push(Answer::Write {
+                done: job.done,
+                outcome,
+                needs_sync: job.sync || job.area == Area::Hints,
+            }),
+            Err(error) => answer(job.done, Err(error)),
+        }
+    }
+
+    fn try_write(&mut self, job: &WriteJob) -> Result<WriteDone, StoreError> {
+        if job.area == Area::Hints && job.targets.is_empty() {
+            return Err(StoreError::HintWithoutTarget);
+        }
+        self.load(&job.key)?;
+        let before = self
+            .staged(&job.key)
+            .and_then(|staged| staged.record.clone());
+        let written = {
+            let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
+            write(
+                before.clone(),
+                &job.change,
+                &job.targets,
+                job.fold,
+                &mut minter,
+            )?
+        };
+        let Written {
+            mut record,
+            dot,
+            is_changed,
+        } = written;
+        if is_changed {
+            self.check_budget(&job.key, before.as_ref(), &record)?;
+            self.meta.sequence += 1;
+            record.sequence = self.meta.sequence;
+        }
+        let outcome = WriteDone {
+            siblings: record.siblings.clone(),
+            dot,
+            sequence: record.sequence,
+        };
+        if is_changed {
+            self.stage(&job.key, Some(record));
+        }
+        Ok(outcome)
+    }
+
+    /// Refuses a hint that does not fit, unless it takes no more room than the one it replaces.
+    fn check_budget(
+        &mut self,
+        key: &StoreKey,
+        before: Option<&Record>,
+        after: &Record,
+    ) -> Result<(), StoreError> {
+        let Some(index) = &self.hints else {
+            return Ok(());
+        };
+        let old_bytes = before.map_or(0, |record| hints::weight_bytes(key, record));
+        let new_bytes = hints::weight_bytes(key, after);
+        let held_bytes = index.bytes().saturating_add_signed(self.group.hint_bytes);
+        let added_bytes = new_bytes.saturating_sub(old_bytes);
+        let bytes_max = index.bytes_max;
+        if added_bytes > 0 && held_bytes + added_bytes > bytes_max {
+            return Err(StoreError::HintBudget {
+                held_bytes,
+                added_bytes,
+                bytes_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn stage_settle(&mut self, target: NodeId, key: StoreKey, sequence: u64, done: Done<bool>) {
+        if let Err(error) = self.load(&key) {
+            return answer(done, Err(error));
+        }
+        let record = self.staged(&key).and_then(|staged| staged.record.as_ref());
+        let settled = record.map_or(Settled::Stays, |record| settle(record, target, sequence));
+        let is_removed = settled != Settled::Stays;
+        match settled {
+            Settled::Stays => {}
+            Settled::Remains(record) => self.stage(&key, Some(record)),
+            Settled::Done => self.stage(&key, None),
+        }
+        self.group.answers.push(Answer::Settle { done, is_removed });
+    }
+
+    fn staged(&self, key: &StoreKey) -> Option<&Staged> {
+        self.group.staged.get(key)
+    }
+
+    /// Leaves `record` under a key that was loaded.
+    fn stage(&mut self, key: &StoreKey, record: Option<Record>) {
+        let Some(staged) = self.group.staged.get_mut(key) else {
+            return;
+        };
+        let weight = |record: &Option<Record>| {
+            record
+                .as_ref()
+                .map_or(0, |record| hints::weight_bytes(key, record))
+        };
+        let (old_bytes, new_bytes) = (weight(&staged.record), weight(&record));
+        self.group.bytes += new_bytes;
+        self.group.hint_bytes += new_bytes as isize - old_bytes as isize;
+        staged.record = record;
+        staged.is_changed = true;
+    }
+
+    /// Applies the group, syncs if one of its jobs needs it, and answers all of them.
+    fn commit(&mut self) {
+        let mut group = std::mem::take(&mut self.group);
+        if let Err(error) = self.apply(&group) {
+            return group
+                .answers
+                .into_iter()
+                .for_each(|answer| answer.give(Err(error.clone())));
+        }
+        let (waiting, ready): (Vec<_>, Vec<_>) =
+            group.answers.drain(..).partition(Answer::needs_sync);
+        ready.into_iter().for_each(|answer| answer.give(Ok(())));
+        if !waiting.is_empty() {
+            let result = self.sync();
+            waiting
+                .into_iter()
+                .for_each(|answer| answer.give(result.clone()));
+        }
+    }
+
+    fn apply(&mut self, group: &Group) -> Result<(), StoreError> {
+        // A load of this very group may have failed.
+        if let Some(error) = self.records.health.out_of_service(self.records.area) {
+            return Err(error);
+        }
+        if group.changes().next().is_none() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        group.write_to(&mut batch, || {
+            self.meta.sequence += 1;
+            self.meta.sequence
+        });
+        self.meta.objects = self
+            .meta
+            .objects
+            .saturating_add_signed(group.objects_added());
+        // After the mints of this group, so that it covers their epochs.
+        self.meta.reserved_until = self
+            .minter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reserved_until();
+        chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
+        self.records
+            .engine
+            .apply(batch)
+            .map_err(|error| self.records.health.fail(self.records.area, error))?;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        if let Some(index) = &self.hints {
+            group
+                .changes()
+                .for_each(|(key, record)| index.set(key, record));
+        }
+        self.records.health.commits.fetch_add(1, Ordering::Relaxed);
+        self.records.health.note(&self.meta);
+        Ok(())
+    }
+
+    /// Makes everything applied so far durable.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        // Taken even if it fails: there is no second try at a failed sync.
+        if self.unsynced_since.take().is_none() {
+            return Ok(());
+        }
+        if let Some(error) = self.records.health.out_of_service(self.records.area) {
+            return Err(error);
+        }
+        self.records
+            .engine
+            .sync()
+            .map_err(|error| self.records.health.fail(self.records.area, error))?;
+        self.records.health.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}

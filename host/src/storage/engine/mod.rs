@@ -1,0 +1,92 @@
+//! The port to a storage engine: ordered bytes, batches, and a clear line between visible and
+//! durable.
+//!
+//! An engine keeps byte keys in order. [`Engine::apply`] makes a batch visible at once and as a
+//! whole, but promises nothing about a power cut; [`Engine::sync`] makes all that was applied
+//! before it survive one. The committer (see [`super`]) is an engine's only writer.
+//!
+//! Every engine passes the same contract (`contract.rs`), which is the definition of this trait.
+//! Left out: transactions and iterators that live longer than a call; neither is needed above.
+
+#[cfg(test)]
+mod contract;
+mod memory;
+mod sled;
+
+use bytes::Bytes;
+
+pub use self::memory::MemoryEngine;
+pub use self::sled::SledEngine;
+
+/// Ordered bytes on some medium. All calls block.
+pub trait Engine: Send + Sync + 'static {
+    /// What this is, for messages: the engine's name and its directory, if it has one.
+    fn describe(&self) -> String;
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// The medium could not be read; nothing changed.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Makes all of `batch` visible, or none of it. Not yet durable.
+    ///
+    /// # Errors
+    /// It is unknown whether the batch is visible; the engine must be reopened to find out.
+    fn apply(&self, batch: Batch) -> Result<(), EngineError>;
+
+    /// Makes everything that was applied before this call survive a power cut.
+    ///
+    /// # Errors
+    /// It is unknown how much is durable; the engine must be reopened to find out.
+    fn sync(&self) -> Result<(), EngineError>;
+
+    /// The first `limit` entries with `from <= key < to`, in key order.
+    ///
+    /// # Errors
+    /// The medium could not be read; nothing changed.
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Entries, EngineError>;
+}
+
+/// Keys with their values, in key order.
+pub type Entries = Vec<(Bytes, Bytes)>;
+
+/// Puts and deletes that become visible together. The last one of a key counts.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.ops.push((key, Some(value)));
+    }
+
+    /// Removes `key`; one that is not there is no error.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.ops.push((key, None));
+    }
+
+    /// The operations in the order they were added; `None` is a delete.
+    pub fn into_ops(self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
+        self.ops.into_iter()
+    }
+}
+
+/// An engine did not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{engine}: {doing} failed: {why}")]
+pub struct EngineError {
+    /// Which engine, as [`Engine::describe`] says.
+    pub engine: String,
+    /// The call that failed.
+    pub doing: &'static str,
+    /// What the engine or the operating system reported.
+    pub why: String,
+}

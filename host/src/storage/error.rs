@@ -1,0 +1,81 @@
+//! What a store answers when it does not do what it was asked to.
+
+use std::sync::Arc;
+
+use stator_core::codec::DecodeError;
+use stator_core::write::WriteRefused;
+
+use super::engine::EngineError;
+
+/// A job was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// More jobs wait than may. Nothing was changed; try again later.
+    #[error(
+        "the {store} store is overloaded: {jobs_max} jobs wait, which is the limit; nothing was \
+         changed, try again later"
+    )]
+    Overloaded {
+        /// Which store.
+        store: &'static str,
+        /// The limit on waiting jobs.
+        jobs_max: usize,
+    },
+    /// The write breaks a rule of its keyspace. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
+    /// The hint would take more room than hints may. Nothing was changed.
+    #[error(
+        "hints for unreachable nodes take {held_bytes} bytes, and one of {added_bytes} more does \
+         not fit the limit hints_bytes_max = {bytes_max}; nothing was changed; bring the nodes \
+         back or raise the limit"
+    )]
+    HintBudget {
+        /// Bytes of all hints now.
+        held_bytes: usize,
+        /// Bytes that this one would add.
+        added_bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A hint must name who it is for. Nothing was changed.
+    #[error("a hint without a target would never be delivered; nothing was changed")]
+    HintWithoutTarget,
+    /// The key's record is there and cannot be read.
+    #[error(
+        "the {store} store's record of the key is damaged ({why}) and counts as missing; reading \
+         the key from the other replicas repairs it"
+    )]
+    Damaged {
+        /// Which store.
+        store: &'static str,
+        /// What is wrong with it.
+        why: DecodeError,
+    },
+    /// The engine failed at this read.
+    #[error("the {store} store could not read: {why}")]
+    Engine {
+        /// Which store.
+        store: &'static str,
+        /// What the engine reported.
+        why: Arc<EngineError>,
+    },
+    /// The engine failed at a write, of this job or an earlier one.
+    #[error(
+        "the {store} store takes no writes since its engine failed ({why}); whether this write \
+         is stored is unknown; what can be read is still served; free the disk or replace it, \
+         then restart the node"
+    )]
+    OutOfService {
+        /// Which store.
+        store: &'static str,
+        /// What the engine reported.
+        why: Arc<EngineError>,
+    },
+    /// The node is stopping. Nothing was changed.
+    #[error("the {store} store is closed, the node is stopping; nothing was changed")]
+    Closed {
+        /// Which store.
+        store: &'static str,
+    },
+}

@@ -1,0 +1,135 @@
+//! A group of writes on its way to the engine, and the answers that wait for it.
+//!
+//! A key's record is loaded once per group; later writes of the key find the staged record here,
+//! so each sees the ones before it although none is in the engine yet, and the record is encoded
+//! once however many writes it took.
+
+use std::collections::BTreeMap;
+
+use stator_core::keys::StoreKey;
+use stator_core::record::Record;
+
+use super::StoreError;
+use super::chunks;
+use super::engine::Batch;
+use super::job::{Done, WriteDone};
+
+/// Writes that are applied together.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) staged: BTreeMap<StoreKey, Staged>,
+    pub(super) answers: Vec<Answer>,
+    /// Records staged as they will be, and their weight.
+    pub(super) bytes: usize,
+    /// What the group adds to the bytes of all hints; negative if it frees some.
+    pub(super) hint_bytes: isize,
+}
+
+/// A key's record as the group leaves it.
+pub(super) struct Staged {
+    pub(super) record: Option<Record>,
+    /// What the engine holds under the key.
+    pub(super) stored: InEngine,
+    pub(super) is_changed: bool,
+}
+
+/// What a staged record replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InEngine {
+    Nothing,
+    /// A value, damaged or not, of so many chunks.
+    Value(u32),
+}
+
+impl InEngine {
+    fn chunks(self) -> u32 {
+        match self {
+            InEngine::Nothing => 0,
+            InEngine::Value(count) => count,
+        }
+    }
+}
+
+/// What a job gets once its group is applied.
+pub(super) enum Answer {
+    Write {
+        done: Done<WriteDone>,
+        outcome: WriteDone,
+        needs_sync: bool,
+    },
+    Settle {
+        done: Done<bool>,
+        is_removed: bool,
+    },
+}
+
+impl Answer {
+    pub(super) fn needs_sync(&self) -> bool {
+        matches!(
+            self,
+            Answer::Write {
+                needs_sync: true,
+                ..
+            }
+        )
+    }
+
+    /// Calls back with the outcome, or with the error that came instead.
+    pub(super) fn give(self, result: Result<(), StoreError>) {
+        match self {
+            Answer::Write { done, outcome, .. } => answer(done, result.map(|()| outcome)),
+            Answer::Settle { done, is_removed } => answer(done, result.map(|()| is_removed)),
+        }
+    }
+}
+
+/// Calls `done`. A panic in it is the caller's, and must not end a store's thread.
+pub(super) fn answer<T>(done: Done<T>, result: Result<T, StoreError>) {
+    let call = std::panic::AssertUnwindSafe(|| done(result));
+    if std::panic::catch_unwind(call).is_err() {
+        tracing::error!("the receiver of a store's answer panicked; the store goes on");
+    }
+}
+
+impl Group {
+    /// Puts all changed records into `batch`. `next_stamp` gives a number never used before.
+    pub(super) fn write_to(&self, batch: &mut Batch, mut next_stamp: impl FnMut() -> u64) {
+        for (key, staged) in &self.staged {
+            if !staged.is_changed {
+                continue;
+            }
+            let replaced = staged.stored.chunks();
+            match &staged.record {
+                Some(record) => {
+                    chunks::put(
+                        batch,
+                        &key.encode(),
+                        record.encode(),
+                        replaced,
+                        &mut next_stamp,
+                    );
+                }
+                None => chunks::delete(batch, &key.encode(), replaced),
+            }
+        }
+    }
+
+    /// The changed keys with what they now hold.
+    pub(super) fn changes(&self) -> impl Iterator<Item = (&StoreKey, Option<&Record>)> {
+        let changed = self.staged.iter().filter(|(_, staged)| staged.is_changed);
+        changed.map(|(key, staged)| (key, staged.record.as_ref()))
+    }
+
+    /// By how many the count of keys in the store changes.
+    pub(super) fn objects_added(&self) -> i64 {
+        self.staged
+            .values()
+            .filter(|staged| staged.is_changed)
+            .map(|staged| match (staged.stored, &staged.record) {
+                (InEngine::Nothing, Some(_)) => 1,
+                (InEngine::Value(_), None) => -1,
+                _ => 0,
+            })
+            .sum()
+    }
+}

@@ -1,0 +1,201 @@
+//! The index of the hints: who waits for which keys.
+//!
+//! It is in memory only and is built at the start by reading the hint store through. The store's
+//! committer changes it right after each apply, so it names what can be read, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use stator_core::id::NodeId;
+use stator_core::keys::{PREFIX_BYTES, StoreKey};
+use stator_core::record::Record;
+
+use super::job::HintFigures;
+
+/// About how many bytes `record` takes under `key`: what the budget counts.
+pub(super) fn weight_bytes(key: &StoreKey, record: &Record) -> usize {
+    PREFIX_BYTES + key.key.len() + record.targets.len() * 8 + record.siblings.weight_bytes()
+}
+
+/// Targets, keys and bytes of all hints.
+pub(super) struct HintIndex {
+    state: Mutex<State>,
+    pub(super) bytes_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    keys: BTreeMap<StoreKey, Entry>,
+    by_target: BTreeMap<NodeId, BTreeSet<StoreKey>>,
+    bytes: usize,
+}
+
+struct Entry {
+    targets: BTreeSet<NodeId>,
+    bytes: usize,
+    sequence: u64,
+}
+
+impl HintIndex {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        HintIndex {
+            state: Mutex::default(),
+            bytes_max,
+        }
+    }
+
+    // No code under the lock panics, so a poisoned one is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that `key` now holds `record`, or nothing.
+    pub(super) fn set(&self, key: &StoreKey, record: Option<&Record>) {
+        let mut state = self.lock();
+        state.remove(key);
+        if let Some(record) = record {
+            let bytes = weight_bytes(key, record);
+            state.insert(key, record, bytes);
+        }
+    }
+
+    /// Takes out a hint that turned out to be unreadable, unless it was replaced since.
+    pub(super) fn forget(&self, key: &StoreKey, sequence: u64) {
+        let mut state = self.lock();
+        if state
+            .keys
+            .get(key)
+            .is_some_and(|entry| entry.sequence == sequence)
+        {
+            state.remove(key);
+        }
+    }
+
+    /// About how many bytes all hints take.
+    pub(super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// The first `limit` keys that `target` waits for, behind `after`, with their sequences.
+    pub(super) fn keys(
+        &self,
+        target: NodeId,
+        after: Option<&StoreKey>,
+        limit: usize,
+    ) -> Vec<(StoreKey, u64)> {
+        let state = self.lock();
+        let Some(keys) = state.by_target.get(&target) else {
+            return Vec::new();
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        keys.range((from, Bound::Unbounded))
+            .take(limit)
+            .filter_map(|key| Some((key.clone(), state.keys.get(key)?.sequence)))
+            .collect()
+    }
+
+    pub(super) fn figures(&self) -> HintFigures {
+        let state = self.lock();
+        HintFigures {
+            waiting: state
+                .by_target
+                .iter()
+                .map(|(target, keys)| (*target, keys.len()))
+                .collect(),
+            bytes: state.bytes,
+            bytes_max: self.bytes_max,
+        }
+    }
+}
+
+impl State {
+    fn insert(&mut self, key: &StoreKey, record: &Record, bytes: usize) {
+        for target in &record.targets {
+            self.by_target
+                .entry(*target)
+                .or_default()
+                .insert(key.clone());
+        }
+        let entry = Entry {
+            targets: record.targets.clone(),
+            bytes,
+            sequence: record.sequence,
+        };
+        self.keys.insert(key.clone(), entry);
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, key: &StoreKey) {
+        let Some(entry) = self.keys.remove(key) else {
+            return;
+        };
+        self.bytes -= entry.bytes;
+        for target in entry.targets {
+            if let Some(keys) = self.by_target.get_mut(&target) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_target.remove(&target);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stator_core::id::{KeyspaceId, PartitionId};
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+
+    fn key(text: &str) -> StoreKey {
+        StoreKey {
+            partition: PartitionId(0),
+            keyspace: KeyspaceId(1),
+            key: text.as_bytes().to_vec().into(),
+        }
+    }
+
+    fn hint(targets: &[NodeId], sequence: u64) -> Record {
+        Record {
+            targets: targets.iter().copied().collect(),
+            sequence,
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn keys_are_paged_per_target_in_order() {
+        let index = HintIndex::new(1000);
+        for (sequence, name) in (1..).zip(["c", "a", "b"]) {
+            index.set(&key(name), Some(&hint(&[A, B], sequence)));
+        }
+        index.set(&key("b"), Some(&hint(&[B], 4)));
+        assert_eq!(index.keys(A, None, 9), [(key("a"), 2), (key("c"), 1)]);
+        assert_eq!(index.keys(B, Some(&key("a")), 1), [(key("b"), 4)]);
+        assert!(index.keys(A, Some(&key("c")), 9).is_empty());
+        assert!(index.keys(NodeId(9), None, 9).is_empty());
+    }
+
+    #[test]
+    fn bytes_and_targets_end_at_nothing() {
+        let index = HintIndex::new(1000);
+        index.set(&key("a"), Some(&hint(&[A, B], 1)));
+        let once = index.bytes();
+        index.set(&key("a"), Some(&hint(&[A, B], 2)));
+        assert_eq!(index.bytes(), once);
+        index.forget(&key("a"), 1);
+        assert_eq!(index.figures().waiting.len(), 2, "replaced since");
+        index.forget(&key("a"), 2);
+        index.set(&key("a"), None);
+        assert_eq!(
+            index.figures(),
+            HintFigures {
+                bytes_max: 1000,
+                ..Default::default()
+            }
+        );
+    }
+}

@@ -1,0 +1,366 @@
+//! The data directory: whose it is, who has it open, and the small files in it.
+//!
+//! ```text
+//!   lock          held by the process that has the directory open; names it
+//!   node          the node's id and the directory's format
+//!   incarnation   the node's present life
+//!   clean         there only after a clean stop: what the stores held at it
+//!   data/ hints/  the stores' engines
+//!   …             whatever the node saves under a name
+//! ```
+//!
+//! A file is written beside its name, synced, and renamed, so it is always the old or the new
+//! one. Its first line holds a checksum: a file that was damaged or edited by hand is refused,
+//! not believed, because a wrong node id or incarnation would name two writes alike.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use stator_core::codec::checksum;
+use stator_core::id::{Incarnation, NodeId};
+
+/// The format of the directory that this version writes, and the only one it reads.
+const FORMAT: u64 = 1;
+
+const NODE: &str = "node";
+const INCARNATION: &str = "incarnation";
+const CLEAN: &str = "clean";
+const MAGIC: &str = "stator-file 1";
+
+/// The data directory could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Another process has it open.
+    #[error(
+        "the data directory {path} is in use by {holder}; stop that node or give this one a \
+         directory of its own; nothing was changed"
+    )]
+    Locked {
+        /// The directory.
+        path: String,
+        /// The process, as it wrote itself into the lock file.
+        holder: String,
+    },
+    /// A newer version of Stator made it.
+    #[error(
+        "the data directory {path} has format {found}, this version knows format {FORMAT} only; \
+         start the version of Stator that made it; nothing was changed"
+    )]
+    UnknownFormat {
+        /// The directory.
+        path: String,
+        /// Its format.
+        found: String,
+    },
+    /// A file in it is not what was written there.
+    #[error(
+        "{path} is damaged ({why}); restore it from a backup, or move the data directory away \
+         and start again: the node comes back under a new id and is refilled by its peers; \
+         nothing was changed"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A name is not one for a file.
+    #[error("{name:?} cannot name a file: use letters, digits, '.', '-' and '_'")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// What the stores held at a clean stop. It counts only for the directory that still holds
+/// exactly that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CleanStop {
+    pub(super) incarnation: Incarnation,
+    /// The latest commit of the data store.
+    pub(super) data_sequence: u64,
+    /// The latest commit of the hint store.
+    pub(super) hints_sequence: u64,
+}
+
+/// An open data directory. It is locked as long as this lives.
+#[derive(Debug)]
+pub struct Home {
+    path: PathBuf,
+    node: NodeId,
+    _lock: File,
+}
+
+impl Home {
+    /// Opens the directory at `path` and locks it; makes it, with a new node id, if there is
+    /// none. Blocks.
+    ///
+    /// # Errors
+    /// Nothing was changed, but the directory itself may have been made.
+    pub fn open(path: &Path) -> Result<Home, HomeError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed("create the data directory", path))?;
+        let lock = lock(path)?;
+        let node = match load(path, NODE)? {
+            Some(content) => read_node(path, &content)?,
+            None => make_node(path)?,
+        };
+        Ok(Home {
+            path: path.to_owned(),
+            node,
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The node whose directory this is.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Keeps `content` under `name`, durably and in place of what was there. Blocks. Only the
+    /// owner of the process can read the file.
+    ///
+    /// # Errors
+    /// What was there is still there.
+    pub fn save(&self, name: &str, content: &[u8]) -> Result<(), HomeError> {
+        save(&self.path, name, content)
+    }
+
+    /// What was saved last under `name`. Blocks.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn load(&self, name: &str) -> Result<Option<Bytes>, HomeError> {
+        load(&self.path, name)
+    }
+
+    /// The incarnation that was drawn last, if it can be read.
+    pub(super) fn incarnation(&self) -> Result<Option<Incarnation>, HomeError> {
+        match self.load(INCARNATION) {
+            Ok(content) => {
+                Ok(content
+                    .and_then(|content| std::str::from_utf8(&content).ok()?.trim().parse().ok()))
+            }
+            // A new one is drawn then, which is always right.
+            Err(HomeError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Draws a new incarnation, durably.
+    pub(super) fn draw_incarnation(&self) -> Result<Incarnation, HomeError> {
+        let incarnation = Incarnation(random(&self.path)?);
+        self.save(INCARNATION, format!("{incarnation}\n").as_bytes())?;
+        Ok(incarnation)
+    }
+
+    /// The note of the last clean stop, if nothing has been started since. It is gone, durably,
+    /// when this returns: from now on the node runs.
+    pub(super) fn take_clean_stop(&self) -> Result<Option<CleanStop>, HomeError> {
+        let path = self.path.join(CLEAN);
+        let note = match self.load(CLEAN) {
+            Ok(Some(content)) => parse_clean_stop(&content),
+            Ok(None) => return Ok(None),
+            // It says nothing then, which costs a new incarnation and no data.
+            Err(HomeError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        fs::remove_file(&path).map_err(failed("remove", &path))?;
+        sync_directory(&self.path)?;
+        Ok(note)
+    }
+
+    /// Notes a clean stop. Everything that the stores held is durable already.
+    pub(super) fn note_clean_stop(&self, stop: CleanStop) -> Result<(), HomeError> {
+        let CleanStop {
+            incarnation,
+            data_sequence,
+            hints_sequence,
+        } = stop;
+        let content = format!("{incarnation} {data_sequence} {hints_sequence}\n");
+        self.save(CLEAN, content.as_bytes())
+    }
+}
+
+fn parse_clean_stop(content: &[u8]) -> Option<CleanStop> {
+    let mut words = std::str::from_utf8(content).ok()?.split_whitespace();
+    Some(CleanStop {
+        incarnation: words.next()?.parse().ok()?,
+        data_sequence: words.next()?.parse().ok()?,
+        hints_sequence: words.next()?.parse().ok()?,
+    })
+}
+
+/// Takes the directory's lock; the operating system frees it when the process ends.
+fn lock(directory: &Path) -> Result<File, HomeError> {
+    let path = directory.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                holder => holder.to_owned(),
+            };
+            let path = directory.display().to_string();
+            return Err(HomeError::Locked { path, holder });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock", &path)(error)),
+    }
+    let holder = format!("process {}\n", std::process::id());
+    (file.set_len(0))
+        .and_then(|()| file.write_all(holder.as_bytes()))
+        .map_err(failed("write", &path))?;
+    Ok(file)
+}
+
+fn make_node(directory: &Path) -> Result<NodeId, HomeError> {
+    let node = NodeId(random(directory)?);
+    save(
+        directory,
+        NODE,
+        format!("format {FORMAT}\nnode {node}\n").as_bytes(),
+    )?;
+    if let Some(parent) = directory.parent() {
+        // A relative path of one part has an empty parent.
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        sync_directory(parent)?;
+    }
+    Ok(node)
+}
+
+fn read_node(directory: &Path, content: &[u8]) -> Result<NodeId, HomeError> {
+    let path = directory.join(NODE);
+    let mut lines = text(&path, content)?.lines();
+    let format = lines
+        .next()
+        .and_then(|line| line.strip_prefix("format "))
+        .unwrap_or("unknown");
+    if format != FORMAT.to_string() {
+        return Err(HomeError::UnknownFormat {
+            path: directory.display().to_string(),
+            found: format.to_owned(),
+        });
+    }
+    let id = lines
+        .next()
+        .and_then(|line| line.strip_prefix("node "))
+        .unwrap_or("");
+    id.parse().map_err(|why| damaged(&path, why))
+}
+
+fn random(directory: &Path) -> Result<u64, HomeError> {
+    getrandom::u64().map_err(|error| {
+        let source = io::Error::other(error.to_string());
+        failed("draw random bits for", directory)(source)
+    })
+}
+
+fn check_name(name: &str) -> Result<(), HomeError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_plain) {
+        Ok(())
+    } else {
+        Err(HomeError::BadName {
+            name: name.to_owned(),
+        })
+    }
+}
+
+fn save(directory: &Path, name: &str, content: &[u8]) -> Result<(), HomeError> {
+    check_name(name)?;
+    let path = directory.join(name);
+    let beside = directory.join(format!(".{name}.new"));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        writeln!(file, "{MAGIC} {}", hex::encode(checksum(content)))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)
+    };
+    write().map_err(failed("write", &path))?;
+    sync_directory(directory)
+}
+
+fn load(directory: &Path, name: &str) -> Result<Option<Bytes>, HomeError> {
+    check_name(name)?;
+    let path = directory.join(name);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &path)(error)),
+    };
+    let end = (bytes.iter().position(|byte| *byte == b'\n'))
+        .ok_or_else(|| damaged(&path, "its first line is missing"))?;
+    let content = bytes.slice(end + 1..);
+    let expected = format!("{MAGIC} {}", hex::encode(checksum(&content)));
+    if bytes[..end] != *expected.as_bytes() {
+        return Err(damaged(&path, "its checksum does not match"));
+    }
+    Ok(Some(content))
+}
+
+fn sync_directory(path: &Path) -> Result<(), HomeError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync", path))
+}
+
+fn text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, HomeError> {
+    std::str::from_utf8(content).map_err(|why| damaged(path, why))
+}
+
+fn damaged(path: &Path, why: impl ToString) -> HomeError {
+    HomeError::Damaged {
+        path: path.display().to_string(),
+        why: why.to_string(),
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
+    let path = path.display().to_string();
+    move |source| HomeError::Io {
+        doing,
+        path,
+        source,
+    }
+}

@@ -1,0 +1,131 @@
+//! What callers ask of the stores, and what they get back.
+//!
+//! Nothing here waits: a job is queued and its `done` is called with the answer, on one of the
+//! stores' own threads, or, if the job cannot be queued, on the caller's before the call returns.
+//! `done` must be short and must not block: it holds up everyone else's job.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stator_core::causality::{Fold, Siblings};
+use stator_core::id::{Dot, NodeId};
+use stator_core::keys::StoreKey;
+use stator_core::write::Change;
+
+use super::StoreError;
+
+/// Called once with a job's answer.
+pub type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+
+/// Which of the node's two stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    /// What the node holds as an owner.
+    Data,
+    /// What it holds for others that were unreachable.
+    Hints,
+}
+
+impl Area {
+    /// The store's name in messages, and its folder's in the data directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Area::Data => "data",
+            Area::Hints => "hints",
+        }
+    }
+}
+
+/// A change of one key, to be done under that key.
+pub struct WriteJob {
+    /// In which store.
+    pub area: Area,
+    /// The key.
+    pub key: StoreKey,
+    /// The change.
+    pub change: Change,
+    /// For a hint: who is to receive it.
+    pub targets: Vec<NodeId>,
+    /// What is done with concurrent versions.
+    pub fold: Fold,
+    /// Whether `done` waits until a power cut cannot take the write back. Hints always do.
+    pub sync: bool,
+    /// Gets the answer.
+    pub done: Done<WriteDone>,
+}
+
+/// A write that was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteDone {
+    /// The key's object after the write.
+    pub siblings: Arc<Siblings>,
+    /// The dot that was minted, for a client's write.
+    pub dot: Option<Dot>,
+    /// The commit that the record carries: this write's, or an earlier one's if this write
+    /// changed nothing.
+    pub sequence: u64,
+}
+
+/// A read of one key.
+pub struct LoadJob {
+    /// The key.
+    pub key: StoreKey,
+    /// Whether what is held for others counts too.
+    pub from_hints_too: bool,
+    /// Gets the object, or `None` if the key was never written here.
+    pub done: Done<Option<Arc<Siblings>>>,
+}
+
+/// A page of the hints for one node, in key order.
+pub struct ListHintsJob {
+    /// Whose hints.
+    pub target: NodeId,
+    /// Start behind this key; `None` is from the first.
+    pub after: Option<StoreKey>,
+    /// The most hints of the page.
+    pub hints_max: usize,
+    /// The page ends with the hint that exceeds this. A page has at least one hint if there is
+    /// one.
+    pub bytes_max: usize,
+    /// Gets the page; an empty one is the end.
+    pub done: Done<Vec<HeldHint>>,
+}
+
+/// A hint that waits for its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldHint {
+    /// The key.
+    pub key: StoreKey,
+    /// The object to deliver.
+    pub siblings: Arc<Siblings>,
+    /// How it stands: to be given back when it is settled.
+    pub sequence: u64,
+}
+
+/// What the hint store holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HintFigures {
+    /// Hints that wait, by the node they wait for.
+    pub waiting: BTreeMap<NodeId, usize>,
+    /// About how many bytes all of them take.
+    pub bytes: usize,
+    /// The limit on that.
+    pub bytes_max: usize,
+}
+
+/// What one store has done and how it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreFigures {
+    /// Keys that it holds.
+    pub objects: u64,
+    /// The number of its latest commit.
+    pub sequence: u64,
+    /// Groups of writes that were applied since the start.
+    pub commits: u64,
+    /// Times that it was synced since the start.
+    pub syncs: u64,
+    /// Records that were found unreadable since the start.
+    pub damaged_records: u64,
+    /// Why it takes no writes, if it does not.
+    pub out_of_service: Option<String>,
+}

@@ -1,0 +1,99 @@
+//! What a store notes about itself, in the same batch as the records that it is about.
+
+use bytes::Bytes;
+use stator_core::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_number};
+
+const FORMAT: u8 = 1;
+const WHAT: &str = "store note";
+
+/// Under which name the note is stored.
+pub(super) const NAME: &str = "meta";
+
+/// How far sequences jump at an unclean start. More commits than this cannot have been lost, so
+/// no number is used for two of them.
+const UNCLEAN_STEP: u64 = 1 << 32;
+
+/// Counters that must survive, as they were at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Meta {
+    /// The number of the latest commit.
+    pub(super) sequence: u64,
+    /// The node's first epoch that is not reserved. The larger of both stores' notes counts.
+    pub(super) reserved_until: u64,
+    /// Keys in the store.
+    pub(super) objects: u64,
+}
+
+mod tag {
+    pub const SEQUENCE: u64 = 1;
+    pub const RESERVED_UNTIL: u64 = 2;
+    pub const OBJECTS: u64 = 3;
+}
+
+impl Meta {
+    /// The note to go on with after a start that may have lost commits.
+    pub(super) fn after_unclean_start(self) -> Self {
+        Meta {
+            sequence: self.sequence.saturating_add(UNCLEAN_STEP),
+            ..self
+        }
+    }
+
+    /// The note's bytes: format, checksum, fields.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut fields = Vec::new();
+        put_number(&mut fields, tag::SEQUENCE, self.sequence);
+        put_number(&mut fields, tag::RESERVED_UNTIL, self.reserved_until);
+        put_number(&mut fields, tag::OBJECTS, self.objects);
+        let mut out = vec![FORMAT];
+        out.extend_from_slice(&checksum(&fields));
+        out.extend_from_slice(&fields);
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes, WHAT);
+        match reader.byte()? {
+            FORMAT => {}
+            found => return Err(DecodeError::UnknownFormat { what: WHAT, found }),
+        }
+        let sum = reader.take(CHECKSUM_BYTES)?;
+        let fields = reader.take(reader.remaining())?;
+        if sum[..] != checksum(&fields) {
+            return Err(DecodeError::Damaged { what: WHAT });
+        }
+        let mut meta = Meta::default();
+        let mut reader = Reader::new(fields, WHAT);
+        while let Some((field_tag, bytes)) = reader.field()? {
+            match field_tag {
+                tag::SEQUENCE => meta.sequence = number(bytes, WHAT)?,
+                tag::RESERVED_UNTIL => meta.reserved_until = number(bytes, WHAT)?,
+                tag::OBJECTS => meta.objects = number(bytes, WHAT)?,
+                _ => {}
+            }
+        }
+        Ok(meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_altered_byte_is_noticed() {
+        let meta = Meta {
+            sequence: 1 << 40,
+            reserved_until: 65_536,
+            objects: 3,
+        };
+        let bytes = meta.encode();
+        assert_eq!(Meta::decode(bytes.clone().into()), Ok(meta));
+        for at in 0..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[at] ^= 4;
+            assert!(Meta::decode(altered.into()).is_err(), "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Storage: what a node keeps, on its own disk, and how it gets there.
+//!
+//! ```text
+//!   Home      the data directory: lock, node id, incarnation, note of a clean stop
+//!   Stores    the two stores of a node: data (as an owner) and hints (for absent nodes)
+//!     committer   one thread a store: runs the core's write path, group commit
+//!     readers     a few threads: single keys, pages of hints
+//!     records     the core's record format, with damage found by its checksum
+//!     chunks      values of any size over an engine that wants small ones
+//!     Engine      the port: sled on disk, or memory
+//! ```
+//!
+//! Storage runs the one write path of a key (`stator_core::write`) and decides nothing of its
+//! own about causality. It knows keys, records and node ids; it knows no ring, quorum or peer.
+//!
+//! A write is *applied* when readers see it and *synced* when a power cut cannot take it back.
+//! [`WriteJob::sync`] says which of the two its caller waits for. Hints are always synced.
+//!
+//! Damage is met record by record: a record that fails its checksum counts as missing, for a
+//! reader as an error, for a writer as a key to be written under a fresh epoch. An engine that
+//! fails at a write takes its store out of service for writes; reads go on.
+//!
+//! Left out, for later issues: setting a damaged engine aside, reopening a failed store while the
+//! node runs, Merkle trees, transfer and backup by range.
+
+mod chunks;
+mod committer;
+mod engine;
+mod error;
+mod group;
+mod hints;
+mod home;
+mod job;
+mod meta;
+mod queue;
+mod readers;
+mod records;
+mod stores;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Batch, Engine, EngineError, Entries, MemoryEngine, SledEngine};
+pub use error::StoreError;
+pub use home::{Home, HomeError};
+pub use job::{
+    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteDone, WriteJob,
+};
+pub use stores::{CloseError, EngineKind, OpenError, StoreOptions, Stores};

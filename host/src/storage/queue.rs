@@ -1,0 +1,144 @@
+//! A bounded queue between callers that must not wait and threads that may.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// First in, first out, with a limit that is an answer and not a wait.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    filled: Condvar,
+    items_max: usize,
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    is_closed: bool,
+}
+
+/// An item was not taken in; it is handed back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rejected<T> {
+    /// The queue holds as many items as it may.
+    Full(T),
+    /// No more items are taken.
+    Closed(T),
+}
+
+/// What a wait for items ended with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken<T> {
+    /// At least one item, in the order they came.
+    Items(Vec<T>),
+    /// The time was up first.
+    TimedOut,
+    /// The queue is closed and everything in it was taken.
+    Closed,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(items_max: usize) -> Self {
+        Queue {
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                is_closed: false,
+            }),
+            filled: Condvar::new(),
+            items_max,
+        }
+    }
+
+    pub(super) fn items_max(&self) -> usize {
+        self.items_max
+    }
+
+    // No code under the lock panics, so a poisoned one is whole.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds `item` at the end, without waiting.
+    pub(super) fn push(&self, item: T) -> Result<(), Rejected<T>> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(Rejected::Closed(item));
+        }
+        if state.items.len() >= self.items_max {
+            return Err(Rejected::Full(item));
+        }
+        state.items.push_back(item);
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits for items, until `deadline` if there is one, and takes at most `count_max` of them.
+    pub(super) fn take(&self, count_max: usize, deadline: Option<Instant>) -> Taken<T> {
+        let mut state = self.lock();
+        while state.items.is_empty() {
+            if state.is_closed {
+                return Taken::Closed;
+            }
+            let Some(deadline) = deadline else {
+                state = self
+                    .filled
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return Taken::TimedOut;
+            }
+            (state, _) =
+                (self.filled.wait_timeout(state, left)).unwrap_or_else(PoisonError::into_inner);
+        }
+        let count = state.items.len().min(count_max);
+        Taken::Items(state.items.drain(..count).collect())
+    }
+
+    /// Takes no more items; those that are in it can still be taken.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.filled.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_hands_the_item_back() {
+        let queue = Queue::new(2);
+        assert_eq!(queue.push(1), Ok(()));
+        assert_eq!(queue.push(2), Ok(()));
+        assert_eq!(queue.push(3), Err(Rejected::Full(3)));
+        assert_eq!(queue.take(1, None), Taken::Items(vec![1]));
+        assert_eq!(queue.push(4), Ok(()));
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_before_it_ends() {
+        let queue = Queue::new(2);
+        queue.push(1).unwrap();
+        queue.close();
+        assert_eq!(queue.push(2), Err(Rejected::Closed(2)));
+        assert_eq!(queue.take(9, None), Taken::Items(vec![1]));
+        assert_eq!(queue.take(9, None), Taken::Closed);
+    }
+
+    #[test]
+    fn a_wait_ends_with_an_item_a_deadline_or_the_end() {
+        let queue = Queue::new(2);
+        assert_eq!(queue.take(9, Some(Instant::now())), Taken::TimedOut);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.take(9, None));
+            queue.push(7).unwrap();
+            assert_eq!(waiting.join().unwrap(), Taken::Items(vec![7]));
+            let waiting = scope.spawn(|| queue.take(9, None));
+            queue.close();
+            assert_eq!(waiting.join().unwrap(), Taken::Closed);
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! The threads that read: few, and never in the way of the committers.
+
+use std::sync::Arc;
+
+use stator_core::causality::Siblings;
+use stator_core::keys::StoreKey;
+use stator_core::record::Record;
+
+use super::StoreError;
+use super::engine::EngineError;
+use super::group::answer;
+use super::hints::{self, HintIndex};
+use super::job::{HeldHint, ListHintsJob, LoadJob};
+use super::queue::{Queue, Taken};
+use super::records::{Found, Records};
+
+/// A read that waits for a thread.
+pub(super) enum Read {
+    Load(LoadJob),
+    ListHints(ListHintsJob),
+}
+
+/// What every reading thread sees.
+pub(super) struct Reader {
+    pub(super) data: Records,
+    pub(super) hints: Records,
+    pub(super) index: Arc<HintIndex>,
+    pub(super) queue: Arc<Queue<Read>>,
+}
+
+impl Reader {
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(&self) {
+        // One at a time, so that a slow read holds up only its own thread.
+        while let Taken::Items(reads) = self.queue.take(1, None) {
+            for read in reads {
+                match read {
+                    Read::Load(job) => {
+                        let result = self.load(&job.key, job.from_hints_too);
+                        answer(job.done, result);
+                    }
+                    Read::ListHints(job) => {
+                        let result = self.list_hints(&job);
+                        answer(job.done, result);
+                    }
+                }
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        key: &StoreKey,
+        from_hints_too: bool,
+    ) -> Result<Option<Arc<Siblings>>, StoreError> {
+        let own = find(&self.data, key)?.map(|record| record.siblings);
+        if !from_hints_too {
+            return Ok(own);
+        }
+        let held = find(&self.hints, key)?.map(|record| record.siblings);
+        Ok(match (own, held) {
+            (Some(mut own), Some(held)) => {
+                Arc::make_mut(&mut own).sync(&held);
+                Some(own)
+            }
+            (own, held) => own.or(held),
+        })
+    }
+
+    fn list_hints(&self, job: &ListHintsJob) -> Result<Vec<HeldHint>, StoreError> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        let mut after = job.after.clone();
+        // An empty page says that there are no more hints, so go on behind those that were
+        // settled meanwhile or cannot be read.
+        while page.is_empty() {
+            let keys = self
+                .index
+                .keys(job.target, after.as_ref(), job.hints_max.max(1));
+            let Some((last, _)) = keys.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (key, sequence) in keys {
+                let Some(record) = self.find_hint(&key, sequence)? else {
+                    continue;
+                };
+                if !record.targets.contains(&job.target) {
+                    continue;
+                }
+                bytes += hints::weight_bytes(&key, &record);
+                let (siblings, sequence) = (record.siblings, record.sequence);
+                page.push(HeldHint {
+                    key,
+                    siblings,
+                    sequence,
+                });
+                if bytes >= job.bytes_max {
+                    break;
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn find_hint(&self, key: &StoreKey, sequence: u64) -> Result<Option<Record>, StoreError> {
+        match find(&self.hints, key) {
+            Err(StoreError::Damaged { .. }) => {
+                // Nothing is left to deliver: the target gets the key by repair.
+                self.index.forget(key, sequence);
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+}
+
+fn find(records: &Records, key: &StoreKey) -> Result<Option<Record>, StoreError> {
+    let store = records.area.name();
+    let unreadable = |why: EngineError| StoreError::Engine {
+        store,
+        why: Arc::new(why),
+    };
+    match records.find(key).map_err(unreadable)? {
+        Found::Missing => Ok(None),
+        Found::Whole(record, _) => Ok(Some(record)),
+        Found::Damaged(why, _) => Err(StoreError::Damaged { store, why }),
+    }
+}

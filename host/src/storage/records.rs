@@ -1,0 +1,183 @@
+//! Records in one store: the engine, the record format over it, and what is known of its health.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use stator_core::codec::DecodeError;
+use stator_core::keys::StoreKey;
+use stator_core::record::Record;
+
+use super::StoreError;
+use super::chunks::{self, Stored};
+use super::engine::{Engine, EngineError};
+use super::job::{Area, StoreFigures};
+use super::meta::{self, Meta};
+
+/// One store as its threads share it.
+pub(super) struct Records {
+    pub(super) area: Area,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) health: Arc<Health>,
+}
+
+/// Counters and the reason why a store is out of service. Outlives the engine.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    objects: AtomicU64,
+    sequence: AtomicU64,
+    pub(super) commits: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    damaged: AtomicU64,
+    /// The first failure of the engine at a write. It is never taken back.
+    failure: OnceLock<Arc<EngineError>>,
+}
+
+impl Health {
+    /// Takes the store out of service for writes.
+    pub(super) fn fail(&self, area: Area, error: EngineError) -> StoreError {
+        let store = area.name();
+        tracing::error!(store, %error, "the store takes no more writes; it still serves reads");
+        let why = self.failure.get_or_init(|| Arc::new(error)).clone();
+        StoreError::OutOfService { store, why }
+    }
+
+    /// The error that every write gets, if the store is out of service.
+    pub(super) fn out_of_service(&self, area: Area) -> Option<StoreError> {
+        let store = area.name();
+        let why = self.failure.get()?.clone();
+        Some(StoreError::OutOfService { store, why })
+    }
+
+    /// Shows what the store holds after a commit.
+    pub(super) fn note(&self, meta: &Meta) {
+        self.objects.store(meta.objects, Ordering::Relaxed);
+        self.sequence.store(meta.sequence, Ordering::Relaxed);
+    }
+
+    pub(super) fn figures(&self) -> StoreFigures {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreFigures {
+            objects: read(&self.objects),
+            sequence: read(&self.sequence),
+            commits: read(&self.commits),
+            syncs: read(&self.syncs),
+            damaged_records: read(&self.damaged),
+            out_of_service: self.failure.get().map(|error| error.to_string()),
+        }
+    }
+}
+
+/// A record as it was found, with the count of its chunks.
+pub(super) enum Found {
+    /// Nothing is under the key.
+    Missing,
+    /// The record.
+    Whole(Record, u32),
+    /// Something that cannot be read.
+    Damaged(DecodeError, u32),
+}
+
+impl Records {
+    /// The same store, for another thread.
+    pub(super) fn share(&self) -> Self {
+        Records {
+            area: self.area,
+            engine: self.engine.clone(),
+            health: self.health.clone(),
+        }
+    }
+
+    /// The record of `key`.
+    pub(super) fn find(&self, key: &StoreKey) -> Result<Found, EngineError> {
+        let stored = chunks::get(&*self.engine, &key.encode())?;
+        Ok(self.judge(key, stored))
+    }
+
+    /// Decodes `stored`; damage is counted and told.
+    fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
+        let (why, count) = match stored {
+            Stored::Missing => return Found::Missing,
+            Stored::Torn(count) => (
+                DecodeError::Damaged {
+                    what: "chunked record",
+                },
+                count,
+            ),
+            Stored::Whole(bytes, count) => match Record::decode(bytes) {
+                Ok(record) => return Found::Whole(record, count),
+                Err(why) => (why, count),
+            },
+        };
+        self.health.damaged.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            store = self.area.name(),
+            partition = %key.partition,
+            keyspace = %key.keyspace,
+            key = %key.key.escape_ascii(),
+            %why,
+            "a record is damaged and counts as missing"
+        );
+        Found::Damaged(why, count)
+    }
+
+    /// Visits every key from the first on, with its record.
+    pub(super) fn for_each(
+        &self,
+        mut visit: impl FnMut(StoreKey, Found),
+    ) -> Result<(), EngineError> {
+        /// Records of 1 MiB make a page of 64 MiB.
+        const PAGE: usize = 64;
+        let mut from = Vec::new();
+        loop {
+            let page = chunks::scan(&*self.engine, &from, PAGE)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            // The smallest key above the last one.
+            from = [&last[..], &[0]].concat();
+            for (bytes, stored) in page {
+                match StoreKey::decode(&bytes) {
+                    Some(key) => {
+                        let found = self.judge(&key, stored);
+                        visit(key, found);
+                    }
+                    None => tracing::warn!(
+                        store = self.area.name(),
+                        key = %bytes.escape_ascii(),
+                        "an entry of the store has no physical key and is passed over"
+                    ),
+                }
+            }
+        }
+    }
+
+    /// The store's note about itself; rebuilt from all records if it cannot be read.
+    ///
+    /// The flag tells whether it was stored, so that nothing else than commits can be missing.
+    pub(super) fn meta(&self) -> Result<(Meta, bool), EngineError> {
+        let why = match chunks::note(&*self.engine, meta::NAME)?.map(Meta::decode) {
+            Some(Ok(meta)) => return Ok((meta, true)),
+            Some(Err(why)) => why.to_string(),
+            None if chunks::scan(&*self.engine, &[], 1)?.is_empty() => {
+                return Ok((Meta::default(), true));
+            }
+            None => "it is missing".to_owned(),
+        };
+        tracing::warn!(
+            store = self.area.name(),
+            why,
+            "the store's note is rebuilt from records"
+        );
+        let mut meta = Meta::default();
+        self.for_each(|_, found| {
+            meta.objects += 1;
+            if let Found::Whole(record, _) = found {
+                meta.sequence = meta.sequence.max(record.sequence);
+                // Any epoch that a mark shows was reserved.
+                let epoch = record.mark.map_or(0, |mark| mark.actor.epoch + 1);
+                meta.reserved_until = meta.reserved_until.max(epoch);
+            }
+        })?;
+        Ok((meta, false))
+    }
+}
