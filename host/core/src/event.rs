@@ -55,8 +55,8 @@ pub enum Event {
     Loaded(Token, Result<Option<Arc<Siblings>>, StoreFailure>),
     /// An [`Action::Write`] ended.
     Written(Token, Result<Stored, StoreFailure>),
-    /// An [`Action::ListHints`] ended.
-    HintsListed(NodeId, Vec<HeldHint>),
+    /// An [`Action::ListHints`] ended; an empty list is the end of the target's hints.
+    HintsListed(NodeId, Result<Vec<HeldHint>, StoreFailure>),
     /// An [`Action::SettleHint`] ended; whether the target was taken off the hint.
     HintSettled(NodeId, KeyspaceId, bool),
     /// An [`Action::Persist`] ended.

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::{Node, Timer};
-use crate::event::{Action, HeldHint, Notice};
+use crate::event::{Action, HeldHint, Notice, StoreFailure};
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
