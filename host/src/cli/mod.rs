@@ -2,7 +2,7 @@
 //!
 //! One file per command. Results go to standard output (`--output json`: one document), words
 //! about them to standard error, and the exit code says which kind of failure it was
-//! ([`failure::Kind`]). Commands speak to nodes by the public gRPC interface only, so whatever
+//! (`failure::Kind`). Commands speak to nodes by the public gRPC interface only, so whatever
 //! they do any client can do.
 
 mod cluster;
