@@ -1,8 +1,8 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
 //! `encode` wraps a core module, as a compiler makes it for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes, and refuses what every node would; it needs no node. The
-//! limits of a node are checked at `push`.
+//! component that a cluster takes; it needs no node. What a component may import and export is
+//! checked by the node at `push`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ impl Encode {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         let core = read(&self.input)?;
         let component = encode_component(&core).map_err(|error| {
-            Failure::refused(format!("{} makes no module: {error}", self.input.display()))
+            Failure::refused(format!("{} makes no merge module: {error}", self.input.display()))
         })?;
         if let Some(folder) = self.out.parent() {
             fs::create_dir_all(folder)?;
