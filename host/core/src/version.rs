@@ -160,10 +160,7 @@ impl Version {
             written_at_ms: 0,
             expires_at_ms: None,
             schema: 0,
-            origin: Origin::Fold {
-                module: ModuleDigest([0; 32]),
-                inputs: Vec::new(),
-            },
+            origin: Origin::Fold { module: ModuleDigest([0; 32]), inputs: Vec::new() },
             base: Vec::new(),
             labels: BTreeMap::new(),
             unknown: Vec::new(),
@@ -189,10 +186,7 @@ impl Version {
                 tag::ORIGIN_FOLD => origin = Some(decode_fold(bytes)?),
                 tag::BASE => version.base = decode_dots(&mut Reader::new(bytes, WHAT))?,
                 tag::LABELS => version.labels = decode_labels(bytes)?,
-                _ => version.unknown.push(UnknownField {
-                    tag: field_tag,
-                    bytes,
-                }),
+                _ => version.unknown.push(UnknownField { tag: field_tag, bytes }),
             }
         }
         version.origin = origin.ok_or_else(|| reader.invalid("it has no origin"))?;
@@ -204,10 +198,7 @@ fn decode_fold(bytes: Bytes) -> Result<Origin, DecodeError> {
     let mut reader = Reader::new(bytes, WHAT);
     let mut module = ModuleDigest([0; 32]);
     module.0.copy_from_slice(&reader.take(32)?);
-    Ok(Origin::Fold {
-        module,
-        inputs: decode_dots(&mut reader)?,
-    })
+    Ok(Origin::Fold { module, inputs: decode_dots(&mut reader)? })
 }
 
 fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
@@ -221,7 +212,5 @@ fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
 fn decode_labels(bytes: Bytes) -> Result<BTreeMap<String, String>, DecodeError> {
     let mut reader = Reader::new(bytes, WHAT);
     let count = reader.count()?;
-    (0..count)
-        .map(|_| Ok((reader.text()?, reader.text()?)))
-        .collect()
+    (0..count).map(|_| Ok((reader.text()?, reader.text()?))).collect()
 }

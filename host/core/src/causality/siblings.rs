@@ -64,10 +64,7 @@ impl Siblings {
             // Few versions stand under several dots, and those dots are few.
             match versions.iter_mut().find(|v| is_same(&v.version, version)) {
                 Some(known) => known.dots.push(*dot),
-                None => versions.push(LiveVersion {
-                    dots: vec![*dot],
-                    version: version.clone(),
-                }),
+                None => versions.push(LiveVersion { dots: vec![*dot], version: version.clone() }),
             }
         }
         versions
@@ -85,30 +82,18 @@ impl Siblings {
 
     /// The latest time at which one of the live versions was written, 0 if there is none.
     pub fn latest_ms(&self) -> u64 {
-        self.live
-            .values()
-            .map(|version| version.written_at_ms)
-            .max()
-            .unwrap_or(0)
+        self.live.values().map(|version| version.written_at_ms).max().unwrap_or(0)
     }
 
     /// About how many bytes the object takes.
     pub fn weight_bytes(&self) -> usize {
-        let versions: usize = self
-            .live
-            .values()
-            .map(|version| version.weight_bytes())
-            .sum();
+        let versions: usize = self.live.values().map(|version| version.weight_bytes()).sum();
         self.vector.len() * 24 + versions
     }
 
     /// The live dots that `context` has seen: those that a put with it would kill.
     pub fn seen_by(&self, context: &VersionVector) -> Vec<Dot> {
-        self.live
-            .keys()
-            .filter(|dot| context.contains(dot))
-            .copied()
-            .collect()
+        self.live.keys().filter(|dot| context.contains(dot)).copied().collect()
     }
 
     /// A put: kills what `context` has seen and adds `version` under `dot`.
@@ -126,8 +111,7 @@ impl Siblings {
     /// Takes the later state of every dot from `self` and `other`: unseen, live, dead.
     pub fn sync(&mut self, other: &Siblings) {
         let Siblings { vector, live } = other;
-        self.live
-            .retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
+        self.live.retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
         for (dot, theirs) in live {
             match self.live.get_mut(dot) {
                 Some(ours) => {
@@ -151,19 +135,14 @@ impl Siblings {
         }
         let winner = self.last_write().cloned();
         if let Some(winner) = winner {
-            self.live
-                .values_mut()
-                .for_each(|version| *version = winner.clone());
+            self.live.values_mut().for_each(|version| *version = winner.clone());
         }
     }
 
     /// The version with the largest (timestamp, dot).
     pub fn last_write(&self) -> Option<&Arc<Version>> {
         let by_time = |(dot, version): &(&Dot, &Arc<Version>)| (version.written_at_ms, **dot);
-        self.live
-            .iter()
-            .max_by_key(by_time)
-            .map(|(_, version)| version)
+        self.live.iter().max_by_key(by_time).map(|(_, version)| version)
     }
 
     /// Whether `other` knows nothing that is not known here.
