@@ -35,17 +35,8 @@ mod tests {
         assert_eq!(methods("Kv"), ["Get", "Put", "Delete"]);
         assert_eq!(methods("Routing"), ["GetRing"]);
         let admin = methods("Admin");
-        for method in [
-            "InitCluster",
-            "GetStatus",
-            "CreateKeyspace",
-            "PushModule",
-            "SetFault",
-        ] {
-            assert!(
-                admin.iter().any(|m| m == method),
-                "Admin has no {method}: {admin:?}"
-            );
+        for method in ["InitCluster", "GetStatus", "CreateKeyspace", "PushModule", "SetFault"] {
+            assert!(admin.iter().any(|m| m == method), "Admin has no {method}: {admin:?}");
         }
     }
 
@@ -54,19 +45,13 @@ mod tests {
         let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("a descriptor set");
         let names: Vec<_> = set.file.iter().map(|f| f.name()).collect();
         for import in set.file.iter().flat_map(|f| &f.dependency) {
-            assert!(
-                names.contains(&import.as_str()),
-                "{import} is imported but missing"
-            );
+            assert!(names.contains(&import.as_str()), "{import} is imported but missing");
         }
     }
 
     #[test]
     fn an_absent_value_differs_from_an_empty_one() {
-        let empty = v1::Version {
-            value: Some(Default::default()),
-            ..Default::default()
-        };
+        let empty = v1::Version { value: Some(Default::default()), ..Default::default() };
         let absent = v1::Version::default();
         let back = |v: &v1::Version| v1::Version::decode(v.encode_to_vec().as_slice());
         assert_eq!(back(&empty), Ok(empty));
