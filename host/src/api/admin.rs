@@ -78,10 +78,7 @@ impl Admin for AdminService {
         keyspaces::create(&self.node, request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_keyspace(
-        &self,
-        request: Request<v1::GetKeyspaceRequest>,
-    ) -> Answer<v1::Keyspace> {
+    async fn get_keyspace(&self, request: Request<v1::GetKeyspaceRequest>) -> Answer<v1::Keyspace> {
         keyspaces::found(&*self.catalogue()?, &request.into_inner().name).map(Response::new)
     }
 
@@ -92,10 +89,7 @@ impl Admin for AdminService {
         Ok(Response::new(keyspaces::list(&*self.catalogue()?, request.get_ref())))
     }
 
-    async fn update_keyspace(
-        &self,
-        _: Request<v1::UpdateKeyspaceRequest>,
-    ) -> Answer<v1::Keyspace> {
+    async fn update_keyspace(&self, _: Request<v1::UpdateKeyspaceRequest>) -> Answer<v1::Keyspace> {
         Err(errors::unimplemented("UpdateKeyspace"))
     }
 

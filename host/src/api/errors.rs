@@ -48,7 +48,8 @@ pub(super) fn unimplemented(what: &str) -> Status {
 
 /// There is no keyspace of this name.
 pub(super) fn no_keyspace(name: &str) -> Status {
-    let message = format!("there is no keyspace {name:?}; `stator keyspace list` shows those there are");
+    let message =
+        format!("there is no keyspace {name:?}; `stator keyspace list` shows those there are");
     status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace", name.to_owned())])
 }
 
@@ -62,8 +63,9 @@ pub(super) fn no_cluster() -> Status {
 pub(super) fn overloaded(what: &str, limit: usize) -> Status {
     let mut details = with_info("OVERLOADED", &[("limit", limit.to_string())]);
     details.set_retry_info(Some(std::time::Duration::from_millis(100)));
-    let message =
-        format!("{limit} {what} are under way on this node, the most it takes; nothing was changed, try again");
+    let message = format!(
+        "{limit} {what} are under way on this node, the most it takes; nothing was changed, try again"
+    );
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
@@ -87,12 +89,9 @@ pub(super) fn request(error: &RequestError) -> Status {
     let message = error.to_string();
     match error {
         RequestError::NoCluster => no_cluster(),
-        RequestError::UnknownKeyspace(id) => status(
-            Code::NotFound,
-            "UNKNOWN_KEYSPACE",
-            message,
-            &[("keyspace_id", id.to_string())],
-        ),
+        RequestError::UnknownKeyspace(id) => {
+            status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
+        }
         RequestError::BadQuorum { name, .. } => bad_field(name, "BAD_QUORUM", message),
         RequestError::TooFewNodes { needed, owners, .. } => precondition(
             "TOO_FEW_NODES",
@@ -145,12 +144,9 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
     };
     match error {
         ChangeError::NoCluster => no_cluster(),
-        ChangeError::KeyspaceExists(name) => status(
-            Code::AlreadyExists,
-            "KEYSPACE_EXISTS",
-            message,
-            &[("keyspace", name.clone())],
-        ),
+        ChangeError::KeyspaceExists(name) => {
+            status(Code::AlreadyExists, "KEYSPACE_EXISTS", message, &[("keyspace", name.clone())])
+        }
         ChangeError::NoSuchKeyspace(name) => no_keyspace(name),
         ChangeError::EtagMismatch { .. } => status(Code::Aborted, "ETAG_MISMATCH", message, &[]),
         ChangeError::BadName { .. } => bad_field("keyspace.name", "BAD_NAME", message),

@@ -127,9 +127,7 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
             Err(errors::bad_field(field, "BAD_DIGEST", message))
         }
         v1::ReconcilePolicy::LastWriteWins => Ok(Reconcile::LastWriteWins),
-        v1::ReconcilePolicy::Unspecified | v1::ReconcilePolicy::Siblings => {
-            Ok(Reconcile::Siblings)
-        }
+        v1::ReconcilePolicy::Unspecified | v1::ReconcilePolicy::Siblings => Ok(Reconcile::Siblings),
     }
 }
 

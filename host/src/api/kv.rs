@@ -115,12 +115,7 @@ impl KvService {
         secrets.seal(named.keyspace.id, &named.key, context)
     }
 
-    async fn answer(
-        &self,
-        named: &Named,
-        view: v1::View,
-        receipt: GetReceipt,
-    ) -> v1::GetResponse {
+    async fn answer(&self, named: &Named, view: v1::View, receipt: GetReceipt) -> v1::GetResponse {
         let siblings = &receipt.siblings;
         let (mut found, merge) = match view {
             v1::View::Siblings | v1::View::Metadata => {
@@ -313,12 +308,8 @@ impl Kv for KvService {
                 return Err(errors::bad_field("contexts", "CONTEXT_MISSING", message));
             }
         };
-        let draft = Draft {
-            payload: Payload::Tombstone,
-            schema: 0,
-            ttl_ms: None,
-            labels: delete.labels,
-        };
+        let draft =
+            Draft { payload: Payload::Tombstone, schema: 0, ttl_ms: None, labels: delete.labels };
         let durability = durability(delete.durability)?;
         let write = Write { context, draft, w: delete.w, quorum, durability, timeout_ms };
         let receipt = self.write(&named, write).await?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::metadata::MetadataMap;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use super::errors;
 
@@ -27,10 +27,7 @@ impl Admission {
 
     /// A place, kept as long as the request runs.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
-        self.0
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| errors::overloaded("requests", REQUESTS_MAX))
+        self.0.clone().try_acquire_owned().map_err(|_| errors::overloaded("requests", REQUESTS_MAX))
     }
 }
 

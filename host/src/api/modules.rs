@@ -86,12 +86,14 @@ async fn receive(
 
 fn refused(refusal: &ModuleRefused) -> Status {
     let message = format!("the module is refused: {refusal}; nothing was changed");
-    let stage = format!("{:?}", refusal.stage()).to_uppercase();
-    let code = match refusal {
-        ModuleRefused::NodeFault(_) => Code::Unavailable,
-        _ => Code::InvalidArgument,
-    };
-    errors::status(code, "MODULE_REFUSED", message, &[("stage", stage)])
+    match refusal.stage() {
+        Some(stage) => {
+            let facts = [("stage", stage.to_string())];
+            errors::status(Code::InvalidArgument, "MODULE_REFUSED", message, &facts)
+        }
+        // Not the module's fault.
+        None => errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[]),
+    }
 }
 
 /// The module of this digest, or of the one digest that starts so.

@@ -117,7 +117,7 @@ enum Command {
 /// parser nor a runtime's threads come before it.
 pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == COMPILE_MODULE) {
-        return compile_module_main(std::env::args().skip(2));
+        return compile_module_main(std::env::args_os().skip(2));
     }
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,

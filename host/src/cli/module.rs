@@ -203,7 +203,6 @@ fn json(module: &v1::Module) -> Value {
         "digest": module.digest,
         "name": module.name,
         "size_bytes": module.size_bytes,
-        "exports": module.exports,
         "pushed_at_ms": module.pushed_at_ms,
         "keyspaces": module.keyspaces,
     })

@@ -18,7 +18,6 @@ mod handle;
 mod inbox;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stator_core::event::{Event, Now, Ticket};

@@ -13,6 +13,7 @@ use super::artefact::ArtefactCache;
 use super::config::{MergeHostConfig, MergeHostError};
 use super::engine;
 use super::figures::{Counters, Figures};
+use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
 use super::run::LoadedModule;
@@ -62,6 +63,11 @@ impl MergeHost {
             counters: Counters::default(),
             config,
         })))
+    }
+
+    /// The limits of every module.
+    pub fn limits(&self) -> &Limits {
+        &self.0.config.limits
     }
 
     /// Whether the module can be called.

@@ -6,8 +6,6 @@
 //! same nodes hands the same catalogue to the rest.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 
 use stator_core::catalogue::{
@@ -20,7 +18,7 @@ use stator_core::ring::{ClaimError, PARTITIONS_DEFAULT, claim};
 use super::Node;
 use crate::config::Config;
 use crate::driver::CATALOGUE_FILE;
-use crate::transport::setup::{self, Introduction, SetupDesk, SetupError};
+use crate::transport::setup::{self, Adopted, Introduction, SetupDesk, SetupError};
 
 /// How many owners a partition has unless an operator says otherwise.
 const REPLICAS_DEFAULT: u16 = 3;
@@ -256,10 +254,7 @@ impl SetupDesk for Desk {
         })
     }
 
-    fn adopt(
-        &self,
-        catalogue: Catalogue,
-    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+    fn adopt(&self, catalogue: Catalogue) -> Adopted<'_> {
         Box::pin(async move {
             let node = self.node.get().and_then(Weak::upgrade).ok_or("the node is starting")?;
             if !catalogue.members.contains_key(&node.id) {

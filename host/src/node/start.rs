@@ -20,7 +20,7 @@ use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, Inbox, Mailbox, Shared};
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Home, HomeError, OpenError, StoreOptions, Stores};
-use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
+use crate::transport::{BoundTransport, PeerIdentity, PeerSink, TransportConfig};
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,9 @@ pub enum StartError {
     /// The machine gives no random numbers.
     #[error("the machine gives no random numbers: {0}")]
     Randomness(getrandom::Error),
+    /// The sockets for peers.
+    #[error("the sockets for peers cannot be used: {0}")]
+    Sockets(std::io::Error),
     /// A thread ended in a panic.
     #[error("a part of the node ended unexpectedly while starting: {0}")]
     Panicked(#[from] tokio::task::JoinError),
@@ -113,7 +116,7 @@ impl Node {
         let clock = Clock::start();
         let now = clock.now();
         let mailbox = Mailbox::new();
-        let desk = Arc::new(Desk { node: OnceLock::new(), });
+        let desk = Arc::new(Desk { node: OnceLock::new() });
         let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
         let me = PeerIdentity {
             node: home.node(),
@@ -122,7 +125,8 @@ impl Node {
         };
         let mut transport = TransportConfig::new(me, config.peer_secret());
         transport.enable_faults = config.enable_faults;
-        let transport = bound.start(transport, sink, desk.clone());
+        transport.setup_desk = Some(desk.clone());
+        let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
 
         let shared = Shared::new(catalogue.clone());
         let effects = Effects::new(
@@ -175,10 +179,10 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let home = Arc::new(Home::open(&config.data_dir)?);
     let catalogue = match home.load(CATALOGUE_FILE)? {
         None => None,
-        Some(bytes) => Some(Catalogue::decode(&bytes).map_err(|why| StartError::Catalogue {
-            path: config.data_dir.clone(),
-            why,
-        })?),
+        Some(bytes) => Some(
+            Catalogue::decode(&bytes)
+                .map_err(|why| StartError::Catalogue { path: config.data_dir.clone(), why })?,
+        ),
     };
     // Before the stores: a directory of another cluster is not touched.
     check_cluster(config, catalogue.as_ref())?;
@@ -192,8 +196,8 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     };
     let stores = Arc::new(Stores::open(home.clone(), &options)?);
     let path = config.data_dir.join("modules");
-    let files = ModuleFiles::open(path.clone())
-        .map_err(|error| StartError::File { path, error })?;
+    let files =
+        ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
     Ok(Opened { home, stores, files, catalogue })
 }
 
@@ -273,8 +277,8 @@ fn member(config: &Config, addresses: &Addresses) -> Member {
 
 fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     let cache = config.data_dir.join("compiled");
-    let config = MergeHostConfig::new(&cache)
-        .map_err(|error| StartError::File { path: cache, error })?;
+    let config =
+        MergeHostConfig::new(&cache).map_err(|error| StartError::File { path: cache, error })?;
     Ok(MergeHost::new(config)?)
 }
 

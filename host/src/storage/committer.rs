@@ -48,12 +48,7 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A change that waits for the committer.
 pub(super) enum Job {
     Write(WriteJob),
-    Settle {
-        target: NodeId,
-        key: StoreKey,
-        sequence: u64,
-        done: Done<bool>,
-    },
+    Settle { target: NodeId, key: StoreKey, sequence: u64, done: Done<bool> },
 }
 
 impl Job {
@@ -115,12 +110,7 @@ impl Committer {
             }
             match job {
                 Job::Write(job) => self.stage_write(job),
-                Job::Settle {
-                    target,
-                    key,
-                    sequence,
-                    done,
-                } => {
+                Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }
             }
@@ -144,11 +134,7 @@ impl Committer {
             // Without its mark: the core draws a fresh epoch for the key.
             Found::Damaged(_, chunks) => (None, InEngine::Value(chunks)),
         };
-        let staged = Staged {
-            record,
-            stored,
-            is_changed: false,
-        };
+        let staged = Staged { record, stored, is_changed: false };
         self.group.staged.insert(key.clone(), staged);
         Ok(())
     }
@@ -169,34 +155,19 @@ impl Committer {
             return Err(StoreError::HintWithoutTarget);
         }
         self.load(&job.key)?;
-        let before = self
-            .staged(&job.key)
-            .and_then(|staged| staged.record.clone());
+        let before = self.staged(&job.key).and_then(|staged| staged.record.clone());
         let written = {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
-            write(
-                before.clone(),
-                &job.change,
-                &job.targets,
-                job.fold,
-                &mut minter,
-            )?
+            write(before.clone(), &job.change, &job.targets, job.fold, &mut minter)?
         };
-        let Written {
-            mut record,
-            dot,
-            is_changed,
-        } = written;
+        let Written { mut record, dot, is_changed } = written;
         if is_changed {
             self.check_budget(&job.key, before.as_ref(), &record)?;
             self.meta.sequence += 1;
             record.sequence = self.meta.sequence;
         }
-        let outcome = WriteDone {
-            siblings: record.siblings.clone(),
-            dot,
-            sequence: record.sequence,
-        };
+        let outcome =
+            WriteDone { siblings: record.siblings.clone(), dot, sequence: record.sequence };
         if is_changed {
             self.stage(&job.key, Some(record));
         }
@@ -219,11 +190,7 @@ impl Committer {
         let added_bytes = new_bytes.saturating_sub(old_bytes);
         let bytes_max = index.bytes_max;
         if added_bytes > 0 && held_bytes + added_bytes > bytes_max {
-            return Err(StoreError::HintBudget {
-                held_bytes,
-                added_bytes,
-                bytes_max,
-            });
+            return Err(StoreError::HintBudget { held_bytes, added_bytes, bytes_max });
         }
         Ok(())
     }
@@ -253,9 +220,7 @@ impl Committer {
             return;
         };
         let weight = |record: &Option<Record>| {
-            record
-                .as_ref()
-                .map_or(0, |record| hints::weight_bytes(key, record))
+            record.as_ref().map_or(0, |record| hints::weight_bytes(key, record))
         };
         let (old_bytes, new_bytes) = (weight(&staged.record), weight(&record));
         self.group.bytes += new_bytes;
@@ -268,19 +233,14 @@ impl Committer {
     fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         if let Err(error) = self.apply(&group) {
-            return group
-                .answers
-                .into_iter()
-                .for_each(|answer| answer.give(Err(error.clone())));
+            return group.answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
         }
         let (waiting, ready): (Vec<_>, Vec<_>) =
             group.answers.drain(..).partition(Answer::needs_sync);
         ready.into_iter().for_each(|answer| answer.give(Ok(())));
         if !waiting.is_empty() {
             let result = self.sync();
-            waiting
-                .into_iter()
-                .for_each(|answer| answer.give(result.clone()));
+            waiting.into_iter().for_each(|answer| answer.give(result.clone()));
         }
     }
 
@@ -297,16 +257,10 @@ impl Committer {
             self.meta.sequence += 1;
             self.meta.sequence
         });
-        self.meta.objects = self
-            .meta
-            .objects
-            .saturating_add_signed(group.objects_added());
+        self.meta.objects = self.meta.objects.saturating_add_signed(group.objects_added());
         // After the mints of this group, so that it covers their epochs.
-        self.meta.reserved_until = self
-            .minter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reserved_until();
+        self.meta.reserved_until =
+            self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until();
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
         self.records
             .engine
@@ -314,9 +268,7 @@ impl Committer {
             .map_err(|error| self.records.health.fail(self.records.area, error))?;
         self.unsynced_since.get_or_insert_with(Instant::now);
         if let Some(index) = &self.hints {
-            group
-                .changes()
-                .for_each(|(key, record)| index.set(key, record));
+            group.changes().for_each(|(key, record)| index.set(key, record));
         }
         self.records.health.commits.fetch_add(1, Ordering::Relaxed);
         self.records.health.note(&self.meta);

@@ -33,10 +33,7 @@ mod tag {
 impl Meta {
     /// The note to go on with after a start that may have lost commits.
     pub(super) fn after_unclean_start(self) -> Self {
-        Meta {
-            sequence: self.sequence.saturating_add(UNCLEAN_STEP),
-            ..self
-        }
+        Meta { sequence: self.sequence.saturating_add(UNCLEAN_STEP), ..self }
     }
 
     /// The note's bytes: format, checksum, fields.
@@ -83,11 +80,7 @@ mod tests {
 
     #[test]
     fn every_altered_byte_is_noticed() {
-        let meta = Meta {
-            sequence: 1 << 40,
-            reserved_until: 65_536,
-            objects: 3,
-        };
+        let meta = Meta { sequence: 1 << 40, reserved_until: 65_536, objects: 3 };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(bytes.clone().into()), Ok(meta));
         for at in 0..bytes.len() {

@@ -80,11 +80,7 @@ pub(super) enum Found {
 impl Records {
     /// The same store, for another thread.
     pub(super) fn share(&self) -> Self {
-        Records {
-            area: self.area,
-            engine: self.engine.clone(),
-            health: self.health.clone(),
-        }
+        Records { area: self.area, engine: self.engine.clone(), health: self.health.clone() }
     }
 
     /// The record of `key`.
@@ -97,12 +93,7 @@ impl Records {
     fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
         let (why, count) = match stored {
             Stored::Missing => return Found::Missing,
-            Stored::Torn(count) => (
-                DecodeError::Damaged {
-                    what: "chunked record",
-                },
-                count,
-            ),
+            Stored::Torn(count) => (DecodeError::Damaged { what: "chunked record" }, count),
             Stored::Whole(bytes, count) => match Record::decode(bytes) {
                 Ok(record) => return Found::Whole(record, count),
                 Err(why) => (why, count),
@@ -163,11 +154,7 @@ impl Records {
             }
             None => "it is missing".to_owned(),
         };
-        tracing::warn!(
-            store = self.area.name(),
-            why,
-            "the store's note is rebuilt from records"
-        );
+        tracing::warn!(store = self.area.name(), why, "the store's note is rebuilt from records");
         let mut meta = Meta::default();
         self.for_each(|_, found| {
             meta.objects += 1;

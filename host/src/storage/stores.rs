@@ -160,11 +160,7 @@ impl Stores {
         data: Arc<dyn Engine>,
         hints: Arc<dyn Engine>,
     ) -> Result<Stores, OpenError> {
-        let opened = |area, engine| Records {
-            area,
-            engine,
-            health: Arc::default(),
-        };
+        let opened = |area, engine| Records { area, engine, health: Arc::default() };
         let data = opened(Area::Data, data);
         let hints = opened(Area::Hints, hints);
         let ((mut data_meta, data_whole), (mut hints_meta, hints_whole)) =
@@ -187,18 +183,8 @@ impl Stores {
                 index.set(&key, Some(&record));
             }
         })?;
-        let start = Start {
-            options,
-            minter: Arc::new(Mutex::new(minter)),
-            index,
-        };
-        start.run(
-            home,
-            incarnation,
-            is_kept,
-            (data, data_meta),
-            (hints, hints_meta),
-        )
+        let start = Start { options, minter: Arc::new(Mutex::new(minter)), index };
+        start.run(home, incarnation, is_kept, (data, data_meta), (hints, hints_meta))
     }
 
     /// The node's present life.
@@ -208,10 +194,7 @@ impl Stores {
 
     /// The first epoch that is not reserved: it never goes back in a data directory's life.
     pub fn reserved_until(&self) -> u64 {
-        self.minter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reserved_until()
+        self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until()
     }
 
     /// Queues a change of one key.
@@ -222,12 +205,7 @@ impl Stores {
     /// Takes `target` off the hint for `key`, which it has synced as it stood at `sequence`. The
     /// answer is whether it was taken off: a hint that changed since it was sent stays.
     pub fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64, done: Done<bool>) {
-        self.hints.queue_job(Job::Settle {
-            target,
-            key,
-            sequence,
-            done,
-        });
+        self.hints.queue_job(Job::Settle { target, key, sequence, done });
     }
 
     /// Queues a read of one key.
@@ -262,9 +240,7 @@ impl Stores {
         };
         // The readers' engines first: the committers' are then the last and close the files.
         for reader in threads.readers {
-            reader.join().map_err(|_| CloseError::Panicked {
-                store: "data or hints",
-            })?;
+            reader.join().map_err(|_| CloseError::Panicked { store: "data or hints" })?;
         }
         let data = finish(Area::Data, threads.data);
         let hints = finish(Area::Hints, threads.hints);
@@ -312,10 +288,7 @@ impl Stores {
         self.data.queue.close();
         self.hints.queue.close();
         self.reads.close();
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -323,10 +296,7 @@ impl Drop for Stores {
     fn drop(&mut self) {
         if let Some(threads) = self.stop() {
             // So that the engines are closed, and can be opened again, when this returns.
-            threads
-                .readers
-                .into_iter()
-                .for_each(|reader| drop(reader.join()));
+            threads.readers.into_iter().for_each(|reader| drop(reader.join()));
             drop((threads.data.join(), threads.hints.join()));
         }
     }
@@ -377,11 +347,7 @@ impl Start<'_> {
                 spawn("store-reader", move || reader.run())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let threads = Threads {
-            data: data_thread,
-            hints: hints_thread,
-            readers,
-        };
+        let threads = Threads { data: data_thread, hints: hints_thread, readers };
         Ok(Stores {
             home,
             incarnation,
@@ -425,10 +391,7 @@ fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, OpenError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(OpenError::Thread)
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
 }
 
 /// The incarnation to go on with, if the last stop was clean and nothing was lost since.

@@ -1,7 +1,7 @@
 //! The accepting side: the listener's loop and the gRPC service behind it.
 //!
 //! The loop is our own, so that a bound on open connections and a deadline for a connection's
-//! first bytes can be set between `accept` and tonic (issue 3 does).
+//! first bytes can be set between `accept` and tonic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use futures::stream::Map;
 use futures::{Stream, StreamExt};
 use stator_proto::peer::v1 as proto;
 use stator_proto::peer::v1::peer_server::{Peer, PeerServer};
+use stator_proto::peer::v1::setup_server::SetupServer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -22,6 +23,7 @@ use super::config::{
 };
 use super::handshake::{self, HandshakeError};
 use super::outbox::{Frames, Outbox};
+use super::setup::{CATALOGUE_BYTES_MAX, SetupService};
 use super::{Shared, session};
 
 /// After an error of `accept`, which mostly means that there are no file descriptors left.
@@ -32,6 +34,10 @@ const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
 /// Accepts peers until `stop` is dropped or sent to.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: oneshot::Receiver<()>) {
+    let setup = shared.config.setup_desk.clone().map(|desk| {
+        let service = SetupService { secret: shared.config.secret, desk };
+        SetupServer::new(service).max_decoding_message_size(CATALOGUE_BYTES_MAX)
+    });
     let service = PeerServer::new(PeerService { shared })
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
@@ -43,6 +49,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: ones
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
         .add_service(service)
+        .add_optional_service(setup)
         .serve_with_incoming_shutdown(connections(listener), async {
             let _ = stop.await;
         })

@@ -1,9 +1,12 @@
 //! What a transport is told, and its limits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stator_core::id::{ClusterId, Incarnation, NodeId};
+
+use super::setup::SetupDesk;
 
 /// The protocol versions that this program speaks, oldest and newest.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -71,6 +74,8 @@ pub struct TransportConfig {
     pub secret: [u8; 32],
     /// Whether [`Transport::set_isolated`](super::Transport::set_isolated) works.
     pub enable_faults: bool,
+    /// Who answers nodes that want to make a cluster; without one nobody does.
+    pub setup_desk: Option<Arc<dyn SetupDesk>>,
     /// The most messages that wait for one peer.
     pub queue_messages_max: usize,
     /// The most bytes that wait for one peer, as messages weigh in memory.
@@ -84,6 +89,7 @@ impl TransportConfig {
             me,
             secret,
             enable_faults: false,
+            setup_desk: None,
             queue_messages_max: QUEUE_MESSAGES_MAX,
             queue_bytes_max: QUEUE_BYTES_MAX,
         }

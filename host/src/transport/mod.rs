@@ -12,6 +12,9 @@
 //! Failure detection has a [UDP socket](probe) of its own at the same port number, so that bulk
 //! data never makes a healthy node look dead.
 //!
+//! # Becoming a cluster
+//! Nodes that belong to no cluster yet talk through [`setup`], on the same listener.
+//!
 //! # Faults
 //! With [`TransportConfig::enable_faults`], [`Transport::set_isolated`] drops every frame and
 //! probe in both directions, like a cable that is cut: connections stay, sends look successful,
@@ -19,7 +22,7 @@
 //!
 //! The transport decides nothing about the protocol: it turns core's messages into bytes and
 //! back, and tells a [`PeerSink`] what happened. Left out: TLS, and bounds on connections that
-//! never get as far as a handshake; both belong to issue 3.
+//! never get as far as a handshake.
 
 mod accept;
 mod config;
@@ -29,6 +32,7 @@ mod module;
 mod outbox;
 mod probe;
 mod session;
+pub mod setup;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -250,6 +254,11 @@ impl Transport {
         }
         self.shared.isolated.store(is_isolated, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether the node is cut off by [`Self::set_isolated`].
+    pub fn is_isolated(&self) -> bool {
+        self.shared.is_isolated()
     }
 
     /// Ends all sessions and frees the port. Later sends find no connection.

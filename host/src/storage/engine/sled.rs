@@ -61,11 +61,7 @@ impl SledEngine {
             })?;
         let db = opened.map_err(|error| failure(directory, "open", error))?;
         let log = sync_files(directory).map_err(|error| failure(directory, "open", error))?;
-        Ok(SledEngine {
-            db,
-            log,
-            directory: directory.to_owned(),
-        })
+        Ok(SledEngine { db, log, directory: directory.to_owned() })
     }
 
     fn run<T>(
@@ -106,9 +102,7 @@ impl Engine for SledEngine {
 
     fn sync(&self) -> Result<(), EngineError> {
         self.run("flush", || self.db.flush())?;
-        self.log
-            .sync_data()
-            .map_err(|error| failure(&self.directory, "sync", error))
+        self.log.sync_data().map_err(|error| failure(&self.directory, "sync", error))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Entries, EngineError> {
@@ -145,11 +139,7 @@ fn describe(directory: &Path) -> String {
 }
 
 fn failure(directory: &Path, doing: &'static str, why: impl ToString) -> EngineError {
-    EngineError {
-        engine: describe(directory),
-        doing,
-        why: why.to_string(),
-    }
+    EngineError { engine: describe(directory), doing, why: why.to_string() }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
