@@ -273,6 +273,10 @@ impl Frames {
                 }
             };
             if self.shared.is_isolated() {
+                self.shared.count_dropped(match next {
+                    Next::Frame(_) => 1,
+                    Next::Messages(messages) => messages.len(),
+                });
                 continue;
             }
             let content = match next {
