@@ -3,13 +3,13 @@
 //! # Streams
 //! Two nodes keep one long-lived bidirectional gRPC stream, dialled by the one with the smaller
 //! id and dialled again, after 50 ms to 1 s, whenever it breaks. It starts with a
-//! [handshake](handshake) in which both prove the cluster secret. Then either side queues
-//! messages in an [outbox](outbox) that refuses what it has no room for, and HTTP/2 takes them
+//! handshake (`handshake/`) in which both prove the cluster secret. Then either side queues
+//! messages in a bounded queue (`outbox.rs`) that refuses what it has no room for, and HTTP/2 takes them
 //! out in batches. Messages of one session arrive in order; what was on its way when a
 //! connection broke may or may not have arrived, and only what certainly did not is reported.
 //!
 //! # Probes
-//! Failure detection has a [UDP socket](probe) of its own at the same port number, so that bulk
+//! Failure detection has a UDP socket (`probe.rs`) of its own at the same port number, so that bulk
 //! data never makes a healthy node look dead.
 //!
 //! # Becoming a cluster

@@ -273,6 +273,10 @@ impl Frames {
                 }
             };
             if self.shared.is_isolated() {
+                self.shared.count_dropped(match next {
+                    Next::Frame(_) => 1,
+                    Next::Messages(messages) => messages.len(),
+                });
                 continue;
             }
             let content = match next {
@@ -308,5 +312,88 @@ impl Frames {
             }
         }
         (!batch.messages.is_empty()).then_some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stator_core::id::{Incarnation, KeyspaceId};
+
+    use super::*;
+    use crate::transport::PeerIdentity;
+
+    const PEER: NodeId = NodeId(2);
+
+    fn outbox(messages_max: usize) -> Outbox {
+        let me = PeerIdentity { node: NodeId(1), incarnation: Incarnation(1), epochs_reserved: 0 };
+        Outbox::new(&TransportConfig {
+            queue_messages_max: messages_max,
+            ..TransportConfig::new(me, [0; 32])
+        })
+    }
+
+    fn read(request: u64) -> Message {
+        Message::Read {
+            request,
+            keyspace: KeyspaceId(1),
+            key: Bytes::from_static(b"key"),
+            ring_version: 1,
+            is_fallback: false,
+        }
+    }
+
+    /// The next frame: `c`ontrol, `m`essages with their count, or `u`pload.
+    fn next(outbox: &Outbox) -> Option<String> {
+        lock(&outbox.lanes).next().map(|next| match next {
+            Next::Frame(Content::ModuleChunk(chunk)) => format!("u{}", chunk.fetch),
+            Next::Frame(_) => "c".to_owned(),
+            Next::Messages(messages) => format!("m{}", messages.len()),
+        })
+    }
+
+    fn upload(fetch: u64, chunks: usize) -> Upload {
+        let slots = Arc::new(tokio::sync::Semaphore::new(1));
+        Upload {
+            fetch,
+            size_bytes: 0,
+            rest: vec![0; chunks * MODULE_CHUNK_BYTES].into(),
+            _permit: slots.try_acquire_owned().expect("a permit"),
+        }
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_told_exactly() {
+        let outbox = outbox(3);
+        assert_eq!(outbox.push(PEER, read(0)), Err(Undelivered::NotConnected(PEER)));
+        outbox.open(PEER);
+        (1..=3).for_each(|n| outbox.push(PEER, read(n)).unwrap());
+        let full = outbox.push(PEER, read(4));
+        assert!(matches!(full, Err(Undelivered::QueueFull { .. })));
+        assert_eq!(outbox.close(), [1, 2, 3]);
+        assert_eq!(outbox.push(PEER, read(5)), Err(Undelivered::NotConnected(PEER)));
+        assert!(outbox.close().is_empty());
+    }
+
+    #[test]
+    fn what_was_taken_out_makes_room_and_is_not_told() {
+        let outbox = outbox(2);
+        outbox.open(PEER);
+        (1..=2).for_each(|n| outbox.push(PEER, read(n)).unwrap());
+        assert_eq!(next(&outbox).as_deref(), Some("m2"));
+        outbox.push(PEER, read(3)).unwrap();
+        assert_eq!(outbox.close(), [3]);
+    }
+
+    #[test]
+    fn messages_and_modules_take_turns() {
+        let outbox = outbox(1000);
+        outbox.open(PEER);
+        (0..150).for_each(|n| outbox.push(PEER, read(n)).unwrap());
+        outbox.push_upload(upload(7, 2));
+        outbox.push_upload(upload(8, 2));
+        outbox.push_control(Content::Proof(Bytes::new()));
+        let frames: Vec<_> = std::iter::from_fn(|| next(&outbox)).collect();
+        let expected = ["c", "m64", "u7", "m64", "u8", "m22", "u7", "u8"];
+        assert_eq!(frames, expected);
     }
 }

@@ -25,6 +25,9 @@ pub const DATAGRAM_BYTES_MAX: usize = 1_400;
 /// The largest probe that fits into a datagram.
 pub const PROBE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
 
+// What the failure detector sends must fit.
+const _: () = assert!(stator_core::failure::PROBE_BYTES_MAX <= PROBE_BYTES_MAX);
+
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 1 + 8 + blake3::OUT_LEN;
 /// Members whose address is a name are looked up again after this long.
@@ -221,11 +224,6 @@ mod tests {
             altered[at] ^= 1;
             assert!(seal.open(CLUSTER, US, &altered).is_err(), "byte {at}");
         }
-    }
-
-    #[test]
-    fn a_probe_of_the_detector_fits() {
-        assert!(stator_core::failure::PROBE_BYTES_MAX <= PROBE_BYTES_MAX);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use stator_core::id::NodeId;
 use stator_core::message::Message;
 use stator_proto::peer::v1 as proto;
 use tokio::sync::Semaphore;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::config::MODULE_FETCHES_MAX;
 use super::handshake::Hello;
@@ -69,10 +69,16 @@ pub(super) async fn next_frame(
     shared: &Shared,
 ) -> Result<Option<proto::Frame>, Status> {
     loop {
-        let frame = inbound.message().await?;
-        if frame.is_none() || !shared.is_isolated() {
-            return Ok(frame);
+        let Some(frame) = inbound.message().await? else {
+            return Ok(None);
+        };
+        if !shared.is_isolated() {
+            return Ok(Some(frame));
         }
+        shared.count_dropped(match frame.content {
+            Some(Content::Batch(batch)) => batch.messages.len(),
+            _ => 1,
+        });
     }
 }
 
@@ -115,6 +121,11 @@ pub(super) async fn run(
                 }
             }
             Ok(None) => break,
+            // What tonic says of bytes that are no frame.
+            Err(status) if status.code() == Code::Internal => {
+                tracing::error!(%peer, reason = status.message(), "closing the stream");
+                break;
+            }
             Err(status) => {
                 tracing::warn!(%peer, reason = status.message(), "the stream broke");
                 break;

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     /// Held while a session comes or goes and the sink is told.
     pub announcing: Mutex<()>,
     pub isolated: AtomicBool,
+    /// What isolation has dropped: messages, and frames without messages.
+    pub dropped: AtomicU64,
     pub prober: Prober,
     /// The peers that a task keeps dialled.
     dialled: Mutex<BTreeSet<NodeId>>,
@@ -58,6 +60,7 @@ impl Shared {
             sessions: RwLock::default(),
             announcing: Mutex::default(),
             isolated: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
             dialled: Mutex::default(),
             last_failure: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
@@ -92,6 +95,10 @@ impl Shared {
 
     pub fn is_isolated(&self) -> bool {
         self.isolated.load(Ordering::Acquire)
+    }
+
+    pub fn count_dropped(&self, messages: usize) {
+        self.dropped.fetch_add(messages as u64, Ordering::Relaxed);
     }
 
     pub fn set_roster(self: &Arc<Self>, roster: Roster) {

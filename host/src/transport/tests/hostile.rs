@@ -6,6 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Endpoint;
+use tonic_prost::ProstCodec;
 
 use super::*;
 use crate::transport::handshake::{self, Hello};
@@ -123,6 +128,25 @@ async fn frames_before_a_handshake_are_refused() {
         raw.hears_refusal("does not keep to the handshake").await;
     }
     assert!(lock(&node.ear.heard).received.is_empty());
+    assert_lives(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_are_no_frame_are_refused() {
+    let node = node().await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.address())).unwrap();
+    let mut client = Grpc::new(endpoint.connect().await.unwrap());
+    client.ready().await.unwrap();
+    // A hello's first field is a number; a frame's is bytes.
+    let no_frames =
+        Request::new(tokio_stream::iter([proto::Hello { protocol_min: 1, ..Default::default() }]));
+    let path = PathAndQuery::from_static("/stator.peer.v1.Peer/Exchange");
+    let codec = ProstCodec::<proto::Hello, proto::Frame>::default();
+    let response = client.streaming(no_frames, path, codec).await.unwrap();
+    let (frames, _) = mpsc::channel(1);
+    let inbound = response.into_inner();
+    let mut raw = Raw { frames, inbound };
+    raw.hears_refusal("the stream broke during the handshake").await;
     assert_lives(&node).await;
 }
 

@@ -6,6 +6,7 @@ mod refusals;
 mod streams;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,6 +122,17 @@ impl Peer {
     async fn is_connected_to(&self, peer: &Peer) {
         let of = |list: &[NodeId]| list.iter().filter(|id| **id == peer.id).count();
         self.hears("a connection", |heard| of(&heard.connects) == of(&heard.disconnects) + 1).await;
+    }
+
+    /// Waits until isolation has dropped so many messages here.
+    async fn has_dropped(&self, count: u64) {
+        let waited = async {
+            while self.transport.shared.dropped.load(Ordering::Relaxed) < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(HANG, waited).await;
+        waited.unwrap_or_else(|_| panic!("node {} never dropped {count}", self.id));
     }
 
     async fn hears_refusal(&self, words: &str) {

@@ -173,6 +173,6 @@ async fn a_fetch_ends_with_its_connection() {
     // Isolation loses the request, so that only the end of the session can end the fetch.
     a.transport.set_isolated(true).unwrap();
     let fetch = a.transport.fetch_module(b.id, ModuleDigest([1; 32]));
-    let ((), fetched) = tokio::join!(b.transport.shutdown(), fetch);
+    let (fetched, ()) = tokio::join!(fetch, b.transport.shutdown());
     assert_eq!(fetched, Err(FetchError::NotConnected(b.id)));
 }
