@@ -1,3 +1,16 @@
-//! Stator's host: a Dynamo-style key-value store that lets a Wasm module merge what diverged.
+//! Stator's host: everything around the pure protocol of `stator-core`.
+//!
+//! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
+//! -> core`. The adapters never import one another, and generated code stays where it is used:
+//! protobuf in `api`, `cli` and `transport`, WIT in `merge`.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod driver;
+pub mod merge;
+pub mod node;
+pub mod server;
 pub mod storage;
+pub mod transport;

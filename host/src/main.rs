@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `stator`. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stator::cli::main()
+}

@@ -101,10 +101,7 @@ impl Reader {
 
     /// An error about what is being read.
     pub fn invalid(&self, why: &'static str) -> DecodeError {
-        DecodeError::Invalid {
-            what: self.what,
-            why,
-        }
+        DecodeError::Invalid { what: self.what, why }
     }
 
     /// The next `n` bytes.
@@ -180,11 +177,7 @@ impl Reader {
 pub fn number(bytes: Bytes, what: &'static str) -> Result<u64, DecodeError> {
     let mut reader = Reader::new(bytes, what);
     let value = reader.varint()?;
-    if reader.is_empty() {
-        Ok(value)
-    } else {
-        Err(reader.invalid("a number has bytes left over"))
-    }
+    if reader.is_empty() { Ok(value) } else { Err(reader.invalid("a number has bytes left over")) }
 }
 
 /// Bytes in a checksum.

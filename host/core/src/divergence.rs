@@ -116,4 +116,20 @@ pub enum MergeFailure {
         /// The most merges that may wait.
         limit: usize,
     },
+    /// The node failed, not the module.
+    #[error("this node cannot run the module now: {0}")]
+    Unavailable(String),
+}
+
+impl MergeFailure {
+    /// Whether the same module will fail on the same siblings again, so that only another module
+    /// or another write helps. The rest passes with the node's own trouble.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(
+            self,
+            MergeFailure::NotLoaded(_)
+                | MergeFailure::Overloaded { .. }
+                | MergeFailure::Unavailable(_)
+        )
+    }
 }

@@ -55,10 +55,10 @@ pub enum Event {
     Loaded(Token, Result<Option<Arc<Siblings>>, StoreFailure>),
     /// An [`Action::Write`] ended.
     Written(Token, Result<Stored, StoreFailure>),
-    /// An [`Action::ListHints`] ended.
-    HintsListed(NodeId, Vec<HeldHint>),
+    /// An [`Action::ListHints`] ended; an empty list is the end of the target's hints.
+    HintsListed(NodeId, Result<Vec<HeldHint>, StoreFailure>),
     /// An [`Action::SettleHint`] ended; whether the target was taken off the hint.
-    HintSettled(NodeId, bool),
+    HintSettled(NodeId, KeyspaceId, bool),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
     /// The time that [`Node::next_timer_ms`](crate::node::Node::next_timer_ms) named has come.
@@ -196,11 +196,11 @@ pub enum Notice {
     /// A member is taken as unreachable.
     MemberDown(NodeId),
     /// A write for an absent owner is kept here.
-    HintStored(NodeId),
+    HintStored(NodeId, KeyspaceId),
     /// A write that should have become a hint did not; anti-entropy or a read must repair it.
-    HintLost(NodeId, String),
+    HintLost(NodeId, KeyspaceId, String),
     /// A hint reached its target, which synced it.
-    HintDelivered(NodeId),
+    HintDelivered(NodeId, KeyspaceId),
     /// A stale replica was sent what it lacked after a get.
     ReadRepaired(NodeId),
     /// Another operator changed the same keyspace at the same time, and that change stands.

@@ -166,11 +166,9 @@ impl FromStr for ModuleDigest {
         let mut bytes = [0; 32];
         match hex::decode_to_slice(text, &mut bytes) {
             Ok(()) => Ok(ModuleDigest(bytes)),
-            Err(_) => Err(ParseIdError {
-                text: text.to_owned(),
-                what: "a module digest",
-                digits: 64,
-            }),
+            Err(_) => {
+                Err(ParseIdError { text: text.to_owned(), what: "a module digest", digits: 64 })
+            }
         }
     }
 }

@@ -1,14 +1,28 @@
 //! Stator's protocol as pure code: events in, actions out.
+//!
+//! Nothing in this crate does I/O, reads a clock or draws a random number: time and randomness
+//! are arguments, and every effect is an [`event::Action`] that someone else carries out. The
+//! same code runs in the node and in the simulator.
+//!
+//! Read [`event`] first: all causes and effects are there. Then [`causality`] (what a write
+//! kills), [`mod@write`] (the one write path of a key), [`request`] (get and put) and [`node`]
+//! (what ties them together).
 
 pub mod catalogue;
 pub mod causality;
 pub mod codec;
 pub mod divergence;
+pub mod event;
+pub mod failure;
 pub mod id;
 pub mod keys;
+pub mod message;
+pub mod node;
 pub mod position;
 pub mod quorum;
+pub mod reconcile;
 pub mod record;
+pub mod request;
 pub mod ring;
 pub mod version;
 pub mod write;

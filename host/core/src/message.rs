@@ -29,6 +29,8 @@ pub enum Message {
         key: Bytes,
         /// The sender's ring.
         ring_version: u64,
+        /// Whether the receiver is asked as a fallback, for the hint it may hold.
+        is_fallback: bool,
     },
     /// The answer to [`Message::Read`].
     ReadReply {

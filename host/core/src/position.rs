@@ -27,11 +27,7 @@ pub fn partition_of(position: u128, partitions: u32) -> PartitionId {
     debug_assert!(partitions.is_power_of_two() && partitions <= 1 << 16);
     let bits = partitions.trailing_zeros();
     // A shift by 128 is not defined: a ring of one partition holds everything.
-    let index = if bits == 0 {
-        0
-    } else {
-        position >> (128 - bits)
-    };
+    let index = if bits == 0 { 0 } else { position >> (128 - bits) };
     PartitionId(index as u16)
 }
 
@@ -51,16 +47,8 @@ mod tests {
     const VECTORS: [(u64, &[u8], u128); 4] = [
         (0, b"", 0x45d3_30a2_bb52_9958_7606_47a5_8091_56ac),
         (1, b"a", 0x0156_a407_5b43_f3b4_cf76_aa07_2e1b_1e3b),
-        (
-            0x0123_4567_89ab_cdef,
-            b"cart:17850",
-            0x07e3_0034_89ea_c530_104d_fd9a_5da6_785b,
-        ),
-        (
-            u64::MAX,
-            &[0x00, 0xff, 0x80],
-            0x42dc_1475_0677_2f01_608c_7d67_1fd4_bca2,
-        ),
+        (0x0123_4567_89ab_cdef, b"cart:17850", 0x07e3_0034_89ea_c530_104d_fd9a_5da6_785b),
+        (u64::MAX, &[0x00, 0xff, 0x80], 0x42dc_1475_0677_2f01_608c_7d67_1fd4_bca2),
     ];
 
     #[test]

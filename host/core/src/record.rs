@@ -67,9 +67,7 @@ impl Record {
         }
         if !self.targets.is_empty() {
             field.clear();
-            self.targets
-                .iter()
-                .for_each(|t| field.extend_from_slice(&t.0.to_be_bytes()));
+            self.targets.iter().for_each(|t| field.extend_from_slice(&t.0.to_be_bytes()));
             put_field(&mut out, tag::TARGETS, &field);
         }
         put_number(&mut out, tag::SEQUENCE, self.sequence);
@@ -101,10 +99,7 @@ impl Record {
                 tag::OBJECT => record.siblings = Arc::new(Siblings::decode(bytes)?),
                 tag::MARK => {
                     let dot = decode_dot(&mut Reader::new(bytes, WHAT))?;
-                    record.mark = Some(Mark {
-                        actor: dot.actor,
-                        counter: dot.counter,
-                    });
+                    record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
                 }
                 tag::TARGETS => {
                     let mut field = Reader::new(bytes, WHAT);

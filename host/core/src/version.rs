@@ -63,6 +63,14 @@ impl Origin {
             Origin::Fold { inputs, .. } => inputs.len(),
         }
     }
+
+    /// The largest dot of the writes that the version stands for.
+    pub fn latest_dot(&self) -> Option<Dot> {
+        match self {
+            Origin::Client(dot) => Some(*dot),
+            Origin::Fold { inputs, .. } => inputs.iter().max().copied(),
+        }
+    }
 }
 
 /// One payload with its envelope.
@@ -101,13 +109,20 @@ const WHAT: &str = "version";
 
 impl Version {
     /// Which of two versions under one dot is kept: the one that stands for more writes, then
-    /// the later one, then the one with the larger payload hash.
+    /// the later one by [`Self::moment`], then the one with the larger payload hash.
     pub fn outranks(&self, other: &Version) -> bool {
-        let rank = |v: &Version| (v.origin.input_count(), v.written_at_ms);
+        let rank = |v: &Version| (v.origin.input_count(), v.moment());
         match rank(self).cmp(&rank(other)) {
             std::cmp::Ordering::Equal => self.payload.hash() > other.payload.hash(),
             order => order.is_gt(),
         }
+    }
+
+    /// When it was written, for the last write to win: the timestamp, then the dot of the write
+    /// itself. A fold may have put the version under other dots too, at some replicas and not
+    /// yet at others, so those must not decide.
+    pub fn moment(&self) -> (u64, Option<Dot>) {
+        (self.written_at_ms, self.origin.latest_dot())
     }
 
     /// The bytes it takes in memory and in store, without small change.
@@ -122,9 +137,14 @@ impl Version {
             put_field(out, tag::VALUE, bytes);
         }
         put_number(out, tag::WRITTEN_AT, self.written_at_ms);
-        put_number(out, tag::EXPIRES_AT, self.expires_at_ms.unwrap_or(0));
-        put_number(out, tag::SCHEMA, u64::from(self.schema));
         let mut field = Vec::new();
+        if let Some(at_ms) = self.expires_at_ms {
+            // 0 is a time like any other; absent is never.
+            put_varint(&mut field, at_ms);
+            put_field(out, tag::EXPIRES_AT, &field);
+            field.clear();
+        }
+        put_number(out, tag::SCHEMA, u64::from(self.schema));
         match &self.origin {
             Origin::Client(dot) => {
                 encode_dot(&mut field, *dot);
@@ -160,10 +180,7 @@ impl Version {
             written_at_ms: 0,
             expires_at_ms: None,
             schema: 0,
-            origin: Origin::Fold {
-                module: ModuleDigest([0; 32]),
-                inputs: Vec::new(),
-            },
+            origin: Origin::Fold { module: ModuleDigest([0; 32]), inputs: Vec::new() },
             base: Vec::new(),
             labels: BTreeMap::new(),
             unknown: Vec::new(),
@@ -189,10 +206,7 @@ impl Version {
                 tag::ORIGIN_FOLD => origin = Some(decode_fold(bytes)?),
                 tag::BASE => version.base = decode_dots(&mut Reader::new(bytes, WHAT))?,
                 tag::LABELS => version.labels = decode_labels(bytes)?,
-                _ => version.unknown.push(UnknownField {
-                    tag: field_tag,
-                    bytes,
-                }),
+                _ => version.unknown.push(UnknownField { tag: field_tag, bytes }),
             }
         }
         version.origin = origin.ok_or_else(|| reader.invalid("it has no origin"))?;
@@ -204,10 +218,7 @@ fn decode_fold(bytes: Bytes) -> Result<Origin, DecodeError> {
     let mut reader = Reader::new(bytes, WHAT);
     let mut module = ModuleDigest([0; 32]);
     module.0.copy_from_slice(&reader.take(32)?);
-    Ok(Origin::Fold {
-        module,
-        inputs: decode_dots(&mut reader)?,
-    })
+    Ok(Origin::Fold { module, inputs: decode_dots(&mut reader)? })
 }
 
 fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
@@ -221,7 +232,5 @@ fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
 fn decode_labels(bytes: Bytes) -> Result<BTreeMap<String, String>, DecodeError> {
     let mut reader = Reader::new(bytes, WHAT);
     let count = reader.count()?;
-    (0..count)
-        .map(|_| Ok((reader.text()?, reader.text()?)))
-        .collect()
+    (0..count).map(|_| Ok((reader.text()?, reader.text()?))).collect()
 }

@@ -1,6 +1,6 @@
 //! The one write path of a key: load, sync, store, as one step.
 //!
-//! Every change of a key's object, a client's write or a replica's, goes through [`write`]: it
+//! Every change of a key's object, a client's write or a replica's, goes through [`write()`]: it
 //! takes the record that the store holds and returns the one to store instead. The store runs it
 //! while it holds the key, so that no write is between load and store of another.
 //!
@@ -119,12 +119,7 @@ pub const EPOCH_BLOCK: u64 = 1 << 16;
 impl Minter {
     /// A minter that starts where the stored reservation ends.
     pub fn new(node: NodeId, incarnation: Incarnation, reserved_until: u64) -> Self {
-        Minter {
-            node,
-            incarnation,
-            next_epoch: reserved_until,
-            reserved_until,
-        }
+        Minter { node, incarnation, next_epoch: reserved_until, reserved_until }
     }
 
     /// The first epoch that is not reserved. Whenever it has grown it must be stored together
@@ -139,24 +134,16 @@ impl Minter {
         if self.next_epoch > self.reserved_until {
             self.reserved_until = epoch + EPOCH_BLOCK;
         }
-        Actor {
-            node: self.node,
-            incarnation: self.incarnation,
-            epoch,
-        }
+        Actor { node: self.node, incarnation: self.incarnation, epoch }
     }
 
     /// The next dot of this node for a key whose record is `record`.
     fn next_dot(&mut self, record: &Record, context: &Context) -> Dot {
         match &record.mark {
-            Some(mark) if self.may_go_on(mark, &record.siblings, context) => Dot {
-                actor: mark.actor,
-                counter: mark.counter + 1,
-            },
-            _ => Dot {
-                actor: self.fresh_actor(),
-                counter: 1,
-            },
+            Some(mark) if self.may_go_on(mark, &record.siblings, context) => {
+                Dot { actor: mark.actor, counter: mark.counter + 1 }
+            }
+            _ => Dot { actor: self.fresh_actor(), counter: 1 },
         }
     }
 
@@ -191,24 +178,18 @@ pub fn write(
             record.siblings_mut().sync(siblings);
             None
         }
-        Change::Mint {
-            context,
-            draft,
-            now_ms,
-            limits,
-        } => {
-            check_limits(&record.siblings, context, draft, limits)?;
-            Some(mint(&mut record, context, draft, *now_ms, minter))
+        Change::Mint { context, draft, now_ms, limits } => {
+            // Where versions are folded they do not pile up.
+            if fold == Fold::Keep {
+                check_limits(&record.siblings, context, draft, limits)?;
+            }
+            Some(mint(&mut record, (context, draft), *now_ms, fold, minter))
         }
     };
     record.siblings_mut().fold(fold);
     record.targets.extend(targets);
     let is_changed = is_new || record != before;
-    Ok(Written {
-        record,
-        dot,
-        is_changed,
-    })
+    Ok(Written { record, dot, is_changed })
 }
 
 fn check_limits(
@@ -225,10 +206,7 @@ fn check_limits(
         return Ok(());
     }
     if found >= limits.siblings_max {
-        return Err(WriteRefused::TooManySiblings {
-            found,
-            max: limits.siblings_max,
-        });
+        return Err(WriteRefused::TooManySiblings { found, max: limits.siblings_max });
     }
     let bytes = siblings.weight_bytes();
     let added = draft.payload.value().map_or(0, |value| value.len());
@@ -243,16 +221,15 @@ fn check_limits(
 
 fn mint(
     record: &mut Record,
-    context: &Context,
-    draft: &Draft,
+    (context, draft): (&Context, &Draft),
     now_ms: u64,
+    fold: Fold,
     minter: &mut Minter,
 ) -> Dot {
     let dot = minter.next_dot(record, context);
     // Later than all it replaces, and than all it meets, whatever the clocks say.
-    let written_at_ms = now_ms
-        .max(context.timestamp_ms.saturating_add(1))
-        .max(record.siblings.latest_ms() + 1);
+    let earlier_ms = context.timestamp_ms.max(record.siblings.latest_ms());
+    let written_at_ms = now_ms.max(earlier_ms.saturating_add(1));
     let version = Version {
         payload: draft.payload.clone(),
         written_at_ms,
@@ -263,13 +240,14 @@ fn mint(
         labels: draft.labels.clone(),
         unknown: Vec::new(),
     };
-    record
-        .siblings_mut()
-        .put(&context.vector, dot, Arc::new(version));
-    record.mark = Some(Mark {
-        actor: dot.actor,
-        counter: dot.counter,
-    });
+    let mut replaced = context.vector.clone();
+    if fold == Fold::LastWriteWins {
+        // It is the last write of all that is held here. Kept under its dot, they would come to
+        // one more dot with every blind put.
+        replaced.join(record.siblings.vector());
+    }
+    record.siblings_mut().put(&replaced, dot, Arc::new(version));
+    record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
     dot
 }
 
@@ -289,18 +267,11 @@ pub fn settle(stored: &Record, target: NodeId, sequence: u64) -> Settled {
     if stored.sequence != sequence || !stored.targets.contains(&target) {
         return Settled::Stays;
     }
-    let targets: BTreeSet<NodeId> = stored
-        .targets
-        .iter()
-        .copied()
-        .filter(|t| *t != target)
-        .collect();
+    let targets: BTreeSet<NodeId> =
+        stored.targets.iter().copied().filter(|t| *t != target).collect();
     if targets.is_empty() {
         Settled::Done
     } else {
-        Settled::Remains(Record {
-            targets,
-            ..stored.clone()
-        })
+        Settled::Remains(Record { targets, ..stored.clone() })
     }
 }

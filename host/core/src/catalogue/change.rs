@@ -88,11 +88,7 @@ impl CatalogueChange {
         match self {
             CatalogueChange::CreateKeyspace(spec) => {
                 check(spec, catalogue)?;
-                catalogue
-                    .keyspaces
-                    .entry(spec.name.clone())
-                    .or_default()
-                    .create(spec);
+                catalogue.keyspaces.entry(spec.name.clone()).or_default().create(spec);
                 Ok(())
             }
             CatalogueChange::DeleteKeyspace { name, etag } => {
@@ -107,20 +103,13 @@ impl CatalogueChange {
                         expected: expected.clone(),
                     }),
                     _ => {
-                        catalogue
-                            .keyspaces
-                            .entry(name.clone())
-                            .or_default()
-                            .delete();
+                        catalogue.keyspaces.entry(name.clone()).or_default().delete();
                         Ok(())
                     }
                 }
             }
             CatalogueChange::AddModule { digest, module } => {
-                catalogue
-                    .modules
-                    .entry(*digest)
-                    .or_insert_with(|| module.clone());
+                catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
                 Ok(())
             }
         }
@@ -129,9 +118,7 @@ impl CatalogueChange {
 
 fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> {
     if !is_name(&spec.name) {
-        return Err(ChangeError::BadName {
-            name: spec.name.clone(),
-        });
+        return Err(ChangeError::BadName { name: spec.name.clone() });
     }
     if catalogue.keyspace(&spec.name).is_some() {
         return Err(ChangeError::KeyspaceExists(spec.name.clone()));

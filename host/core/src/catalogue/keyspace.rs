@@ -135,9 +135,7 @@ pub struct KeyspaceState {
 impl KeyspaceState {
     /// The keyspace, unless it is deleted.
     pub fn live(&self) -> Option<&Keyspace> {
-        self.latest
-            .as_ref()
-            .filter(|keyspace| keyspace.generation > self.deleted_through)
+        self.latest.as_ref().filter(|keyspace| keyspace.generation > self.deleted_through)
     }
 
     /// Makes the next generation.
@@ -163,7 +161,6 @@ impl KeyspaceState {
         }
         // A deleted definition is forgotten, else two orders of joining would differ in it.
         let deleted_through = self.deleted_through;
-        self.latest
-            .take_if(|keyspace| keyspace.generation <= deleted_through);
+        self.latest.take_if(|keyspace| keyspace.generation <= deleted_through);
     }
 }

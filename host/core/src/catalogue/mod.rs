@@ -134,10 +134,7 @@ impl Catalogue {
     /// Takes in all that `other` knows.
     pub fn join(&mut self, other: &Catalogue) -> Result<(), ForeignCatalogue> {
         if self.cluster != other.cluster {
-            return Err(ForeignCatalogue {
-                ours: self.cluster,
-                theirs: other.cluster,
-            });
+            return Err(ForeignCatalogue { ours: self.cluster, theirs: other.cluster });
         }
         if other.cluster_name > self.cluster_name {
             self.cluster_name.clone_from(&other.cluster_name);
@@ -153,10 +150,7 @@ impl Catalogue {
             self.keyspaces.entry(name.clone()).or_default().join(theirs);
         }
         for (digest, theirs) in &other.modules {
-            let ours = self
-                .modules
-                .entry(*digest)
-                .or_insert_with(|| theirs.clone());
+            let ours = self.modules.entry(*digest).or_insert_with(|| theirs.clone());
             *ours = ours.clone().min(theirs.clone());
         }
         let rank = |ring: &Ring| (ring.version(), versioned::digest(ring));

@@ -30,10 +30,7 @@ pub struct Context {
 impl Context {
     /// The context of a reader who saw all of `siblings`.
     pub fn of(siblings: &super::Siblings) -> Self {
-        Context {
-            vector: siblings.vector().clone(),
-            timestamp_ms: siblings.latest_ms(),
-        }
+        Context { vector: siblings.vector().clone(), timestamp_ms: siblings.latest_ms() }
     }
 
     /// Adds what `other` has seen.
@@ -50,10 +47,7 @@ impl Context {
 
     /// Reads what [`Self::encode`] wrote.
     pub fn decode(reader: &mut Reader) -> Result<Self, crate::codec::DecodeError> {
-        Ok(Context {
-            vector: VersionVector::decode(reader)?,
-            timestamp_ms: reader.varint()?,
-        })
+        Ok(Context { vector: VersionVector::decode(reader)?, timestamp_ms: reader.varint()? })
     }
 }
 
@@ -97,10 +91,7 @@ impl ContextSecrets {
     /// Without any secret no context can be made or read.
     pub fn new(secrets: &[[u8; SECRET_BYTES]], context_bytes_max: usize) -> Self {
         let with_id = |secret: &[u8; SECRET_BYTES]| (secret_id(secret), *secret);
-        ContextSecrets {
-            secrets: secrets.iter().map(with_id).collect(),
-            context_bytes_max,
-        }
+        ContextSecrets { secrets: secrets.iter().map(with_id).collect(), context_bytes_max }
     }
 
     /// The token for `context` of `key`, or `None` if it would be too large to be accepted back.
@@ -123,10 +114,7 @@ impl ContextSecrets {
     ) -> Result<Context, ContextError> {
         if token.len() > self.context_bytes_max {
             let max = self.context_bytes_max;
-            return Err(ContextError::TooLarge {
-                found: token.len(),
-                max,
-            });
+            return Err(ContextError::TooLarge { found: token.len(), max });
         }
         if token.len() < 5 + TAG_BYTES || token[0] != FORMAT {
             return Err(ContextError::Forged);
@@ -143,11 +131,7 @@ impl ContextSecrets {
         }
         let mut reader = Reader::new(token.slice(5..content.len()), "context");
         let context = Context::decode(&mut reader).map_err(|_| ContextError::Forged)?;
-        if reader.is_empty() {
-            Ok(context)
-        } else {
-            Err(ContextError::Forged)
-        }
+        if reader.is_empty() { Ok(context) } else { Err(ContextError::Forged) }
     }
 }
 
@@ -177,16 +161,9 @@ mod tests {
     use crate::id::{Actor, Dot, Incarnation, NodeId};
 
     fn context() -> Context {
-        let actor = Actor {
-            node: NodeId(7),
-            incarnation: Incarnation(1),
-            epoch: 3,
-        };
+        let actor = Actor { node: NodeId(7), incarnation: Incarnation(1), epoch: 3 };
         let dot = Dot { actor, counter: 9 };
-        Context {
-            vector: [dot].into_iter().collect(),
-            timestamp_ms: 1234,
-        }
+        Context { vector: [dot].into_iter().collect(), timestamp_ms: 1234 }
     }
 
     const CARTS: KeyspaceId = KeyspaceId(1);
@@ -197,10 +174,7 @@ mod tests {
         let token = secrets.seal(CARTS, b"k", &context()).unwrap();
         assert_eq!(secrets.open(CARTS, b"k", &token), Ok(context()));
         assert_eq!(secrets.open(CARTS, b"l", &token), Err(ContextError::Forged));
-        assert_eq!(
-            secrets.open(KeyspaceId(2), b"k", &token),
-            Err(ContextError::Forged)
-        );
+        assert_eq!(secrets.open(KeyspaceId(2), b"k", &token), Err(ContextError::Forged));
     }
 
     #[test]
@@ -210,10 +184,7 @@ mod tests {
         for at in 0..token.len() {
             let mut altered = token.to_vec();
             altered[at] ^= 1;
-            assert!(
-                secrets.open(CARTS, b"k", &altered.into()).is_err(),
-                "byte {at}"
-            );
+            assert!(secrets.open(CARTS, b"k", &altered.into()).is_err(), "byte {at}");
         }
     }
 

@@ -17,7 +17,8 @@ pub enum Fold {
     #[default]
     Keep,
     /// The one with the largest (timestamp, dot) is kept, under all their dots. A context that
-    /// covers those dots kills it, just as it would have killed each.
+    /// covers those dots kills it, just as it would have killed each. A put is later than all
+    /// that it meets where it is minted, and replaces that, seen or not.
     LastWriteWins,
 }
 
@@ -64,10 +65,7 @@ impl Siblings {
             // Few versions stand under several dots, and those dots are few.
             match versions.iter_mut().find(|v| is_same(&v.version, version)) {
                 Some(known) => known.dots.push(*dot),
-                None => versions.push(LiveVersion {
-                    dots: vec![*dot],
-                    version: version.clone(),
-                }),
+                None => versions.push(LiveVersion { dots: vec![*dot], version: version.clone() }),
             }
         }
         versions
@@ -85,30 +83,18 @@ impl Siblings {
 
     /// The latest time at which one of the live versions was written, 0 if there is none.
     pub fn latest_ms(&self) -> u64 {
-        self.live
-            .values()
-            .map(|version| version.written_at_ms)
-            .max()
-            .unwrap_or(0)
+        self.live.values().map(|version| version.written_at_ms).max().unwrap_or(0)
     }
 
     /// About how many bytes the object takes.
     pub fn weight_bytes(&self) -> usize {
-        let versions: usize = self
-            .live
-            .values()
-            .map(|version| version.weight_bytes())
-            .sum();
+        let versions: usize = self.live.values().map(|version| version.weight_bytes()).sum();
         self.vector.len() * 24 + versions
     }
 
     /// The live dots that `context` has seen: those that a put with it would kill.
     pub fn seen_by(&self, context: &VersionVector) -> Vec<Dot> {
-        self.live
-            .keys()
-            .filter(|dot| context.contains(dot))
-            .copied()
-            .collect()
+        self.live.keys().filter(|dot| context.contains(dot)).copied().collect()
     }
 
     /// A put: kills what `context` has seen and adds `version` under `dot`.
@@ -126,8 +112,7 @@ impl Siblings {
     /// Takes the later state of every dot from `self` and `other`: unseen, live, dead.
     pub fn sync(&mut self, other: &Siblings) {
         let Siblings { vector, live } = other;
-        self.live
-            .retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
+        self.live.retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
         for (dot, theirs) in live {
             match self.live.get_mut(dot) {
                 Some(ours) => {
@@ -151,19 +136,13 @@ impl Siblings {
         }
         let winner = self.last_write().cloned();
         if let Some(winner) = winner {
-            self.live
-                .values_mut()
-                .for_each(|version| *version = winner.clone());
+            self.live.values_mut().for_each(|version| *version = winner.clone());
         }
     }
 
-    /// The version with the largest (timestamp, dot).
+    /// The version with the largest (timestamp, dot), the dot being the write's own.
     pub fn last_write(&self) -> Option<&Arc<Version>> {
-        let by_time = |(dot, version): &(&Dot, &Arc<Version>)| (version.written_at_ms, **dot);
-        self.live
-            .iter()
-            .max_by_key(by_time)
-            .map(|(_, version)| version)
+        self.live.values().max_by_key(|version| version.moment())
     }
 
     /// Whether `other` knows nothing that is not known here.
@@ -197,7 +176,11 @@ impl Siblings {
         while let Some((field_tag, bytes)) = reader.field()? {
             let mut field = Reader::new(bytes, WHAT);
             match field_tag {
-                tag::VECTOR => siblings.vector = VersionVector::decode(&mut field)?,
+                // First and once: every version is checked against it.
+                tag::VECTOR if siblings.is_empty() => {
+                    siblings.vector = VersionVector::decode(&mut field)?;
+                }
+                tag::VECTOR => return Err(reader.invalid("it has two vectors")),
                 tag::VERSION => siblings.decode_version(&mut field)?,
                 _ => return Err(reader.invalid("a field is not known to this version")),
             }

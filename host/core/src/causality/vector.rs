@@ -40,17 +40,12 @@ impl VersionVector {
 
     /// Whether all that `other` has seen is seen here.
     pub fn covers(&self, other: &VersionVector) -> bool {
-        other
-            .0
-            .iter()
-            .all(|(actor, &counter)| counter <= self.get(actor))
+        other.0.iter().all(|(actor, &counter)| counter <= self.get(actor))
     }
 
     /// The actors with their counters, in actor order.
     pub fn iter(&self) -> impl Iterator<Item = Dot> + '_ {
-        self.0
-            .iter()
-            .map(|(&actor, &counter)| Dot { actor, counter })
+        self.0.iter().map(|(&actor, &counter)| Dot { actor, counter })
     }
 
     /// How many actors have an entry.
@@ -72,11 +67,7 @@ impl VersionVector {
     pub fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         let dots = decode_dots(reader)?;
         let count = dots.len();
-        let vector = VersionVector(
-            dots.into_iter()
-                .map(|dot| (dot.actor, dot.counter))
-                .collect(),
-        );
+        let vector = VersionVector(dots.into_iter().map(|dot| (dot.actor, dot.counter)).collect());
         if vector.len() == count {
             Ok(vector)
         } else {

@@ -8,7 +8,6 @@
 
 pub mod get;
 pub mod put;
-mod replicas;
 
 use std::sync::Arc;
 
@@ -129,7 +128,9 @@ pub enum RequestError {
         effect: Effect,
     },
     /// The put was handed to the node that coordinates it, and no answer came.
-    #[error("the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied")]
+    #[error(
+        "the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied"
+    )]
     OutcomeUnknown,
     /// The key has too many siblings.
     #[error(transparent)]

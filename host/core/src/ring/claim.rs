@@ -60,14 +60,8 @@ pub fn claim(
     check(partitions, seats)?;
     let mut seats: Vec<&Seat> = seats.iter().collect();
     seats.sort_by_key(|seat| seat.node);
-    let mut claimed: Vec<Claimed<'_>> = seats
-        .iter()
-        .map(|seat| Claimed {
-            seat,
-            at_this_place: 0,
-            in_all: 0,
-        })
-        .collect();
+    let mut claimed: Vec<Claimed<'_>> =
+        seats.iter().map(|seat| Claimed { seat, at_this_place: 0, in_all: 0 }).collect();
     let mut owners: Vec<Vec<usize>> = vec![Vec::new(); partitions as usize];
     for _place in 0..usize::from(replicas_max).min(seats.len()) {
         claimed.iter_mut().for_each(|c| c.at_this_place = 0);
@@ -78,10 +72,8 @@ pub fn claim(
             list.push(chosen);
         }
     }
-    let owners: Vec<Vec<NodeId>> = owners
-        .iter()
-        .map(|list| list.iter().map(|&i| seats[i].node).collect())
-        .collect();
+    let owners: Vec<Vec<NodeId>> =
+        owners.iter().map(|list| list.iter().map(|&i| seats[i].node).collect()).collect();
     Ok(Ring::from_owners(version, replicas_max, &owners))
 }
 
@@ -96,20 +88,15 @@ fn check(partitions: u32, seats: &[Seat]) -> Result<(), ClaimError> {
         return Err(ClaimError::TooManyNodes(seats.len()));
     }
     let mut nodes = BTreeSet::new();
-    match seats
-        .iter()
-        .find(|seat| seat.weight == 0 || !nodes.insert(seat.node))
-    {
+    match seats.iter().find(|seat| seat.weight == 0 || !nodes.insert(seat.node)) {
         Some(seat) => Err(ClaimError::BadSeat(seat.node)),
         None => Ok(()),
     }
 }
 
 fn choose(partition: usize, list: &[usize], claimed: &[Claimed<'_>]) -> usize {
-    let zone_taken = |i: &usize| {
-        list.iter()
-            .any(|&j| claimed[j].seat.zone == claimed[*i].seat.zone)
-    };
+    let zone_taken =
+        |i: &usize| list.iter().any(|&j| claimed[j].seat.zone == claimed[*i].seat.zone);
     (0..claimed.len())
         .filter(|i| !list.contains(i))
         .min_by(|i, j| {
@@ -131,9 +118,7 @@ fn by_load(a: &Claimed<'_>, b: &Claimed<'_>, load: impl Fn(&Claimed<'_>) -> u64)
 
 fn tie(partition: usize, node: NodeId) -> u64 {
     let mut hasher = blake3::Hasher::new_derive_key("stator claim tie v1");
-    hasher
-        .update(&(partition as u64).to_be_bytes())
-        .update(&node.0.to_be_bytes());
+    hasher.update(&(partition as u64).to_be_bytes()).update(&node.0.to_be_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_be_bytes(first)

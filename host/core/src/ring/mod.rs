@@ -40,9 +40,7 @@ pub struct Ring {
 impl Ring {
     /// The ring of a cluster that was not made yet.
     pub fn empty() -> Self {
-        Ring { version: 0, replicas_max: 0, nodes: Vec::new(),
-            owners: Vec::new(),
-        }
+        Ring { version: 0, replicas_max: 0, nodes: Vec::new(), owners: Vec::new() }
     }
 
     /// A ring with these owners per partition.
@@ -51,13 +49,8 @@ impl Ring {
         nodes.sort_unstable();
         nodes.dedup();
         let place = |node: &NodeId| nodes.partition_point(|known| known < node) as u16;
-        let owners = owners
-            .iter()
-            .map(|list| list.iter().map(place).collect())
-            .collect();
-        Ring { version, replicas_max, nodes,
-            owners,
-        }
+        let owners = owners.iter().map(|list| list.iter().map(place).collect()).collect();
+        Ring { version, replicas_max, nodes, owners }
     }
 
     /// Counts the changes of the ring, from 1.
@@ -97,13 +90,8 @@ impl Ring {
 
     /// The owners of `partition`, in order; none if the ring has no such partition.
     pub fn owners(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
-        let places = self
-            .owners
-            .get(usize::from(partition.0))
-            .map_or(&[][..], Vec::as_slice);
-        places
-            .iter()
-            .filter_map(|&place| self.nodes.get(usize::from(place)).copied())
+        let places = self.owners.get(usize::from(partition.0)).map_or(&[][..], Vec::as_slice);
+        places.iter().filter_map(|&place| self.nodes.get(usize::from(place)).copied())
     }
 
     /// Whether the parts fit each other, for a ring that came from outside.
@@ -116,9 +104,6 @@ impl Ring {
         (partitions == 0 || (partitions.is_power_of_two() && partitions <= PARTITIONS_MAX))
             && sorted
             && same_length
-            && self
-                .owners
-                .iter()
-                .all(|list| list.iter().all(known) && distinct(list))
+            && self.owners.iter().all(|list| list.iter().all(known) && distinct(list))
     }
 }

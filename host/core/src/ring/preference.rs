@@ -47,11 +47,7 @@ impl PreferenceList {
     pub fn iter(&self) -> impl Iterator<Item = Replica> + '_ {
         self.nodes.iter().enumerate().map(|(place, &node)| Replica {
             node,
-            role: if place < self.primaries {
-                Role::Primary
-            } else {
-                Role::Fallback
-            },
+            role: if place < self.primaries { Role::Primary } else { Role::Fallback },
         })
     }
 
@@ -158,10 +154,7 @@ mod tests {
                     *owned.entry(owner).or_default() += 1;
                 }
                 let (least, most) = (owned.values().min().unwrap(), owned.values().max().unwrap());
-                assert!(
-                    most - least <= 3,
-                    "{nodes} nodes, place {place}: {least} to {most}"
-                );
+                assert!(most - least <= 3, "{nodes} nodes, place {place}: {least} to {most}");
             }
         }
     }

@@ -1,0 +1,121 @@
+//! The catalogue between nodes: each period the digest goes to a random member, section 4.8 of
+//! the Dynamo paper; who has another one sends its own and gets the joined one back. A change
+//! made here is sent to everyone at once.
+
+use std::sync::Arc;
+
+use rand_chacha::rand_core::Rng;
+
+use super::{Node, Purpose, Timer};
+use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
+use crate::event::{Action, ChangeFailure, Notice, Ticket, Token};
+use crate::id::NodeId;
+use crate::message::Message;
+
+impl Node {
+    /// Becomes part of a cluster, or starts as part of one.
+    pub(super) fn adopt(&mut self, catalogue: Arc<Catalogue>) {
+        let is_first = self.catalogue.is_none();
+        self.take_over(catalogue);
+        self.expect_hints();
+        if is_first {
+            let now_ms = self.now.monotonic_ms;
+            self.timers.set(now_ms, Timer::Roster);
+            self.timers.set(now_ms, Timer::Gossip);
+            self.timers.set(now_ms, Timer::Handoff);
+        }
+    }
+
+    fn take_over(&mut self, catalogue: Arc<Catalogue>) {
+        self.digest = catalogue.digest();
+        self.catalogue = Some(catalogue.clone());
+        self.act(Action::CatalogueChanged(catalogue));
+    }
+
+    pub(super) fn change(&mut self, ticket: Ticket, change: &CatalogueChange) {
+        let Some(catalogue) = &self.catalogue else {
+            let failure = ChangeFailure::Refused(ChangeError::NoCluster);
+            return self.act(Action::ChangeDone(ticket, Err(failure)));
+        };
+        let mut changed = Catalogue::clone(catalogue);
+        if let Err(error) = change.apply(&mut changed) {
+            return self.act(Action::ChangeDone(ticket, Err(error.into())));
+        }
+        let changed = Arc::new(changed);
+        self.take_over(changed.clone());
+        let token = self.effect(Purpose::Change(ticket));
+        self.act(Action::Persist(token, changed.clone()));
+        for peer in self.peers() {
+            let catalogue = changed.clone();
+            self.send(peer, Message::Catalogue { catalogue, is_reply_wanted: false });
+        }
+    }
+
+    pub(super) fn persisted(&mut self, token: Token, result: Result<(), String>) {
+        if let (Some(Purpose::Change(ticket)), Some(catalogue)) =
+            (self.effects.remove(&token), self.catalogue.clone())
+        {
+            let result = result.map(|()| catalogue).map_err(ChangeFailure::NotPersisted);
+            self.act(Action::ChangeDone(ticket, result));
+        }
+    }
+
+    pub(super) fn gossip_due(&mut self) {
+        let peers = self.peers();
+        if !peers.is_empty() {
+            let chosen = (self.rng.next_u64() % peers.len() as u64) as usize;
+            let digest = self.digest;
+            self.send(peers[chosen], Message::CatalogueDigest { digest });
+        }
+        let at_ms = self.in_ms(self.settings.gossip_period_ms);
+        self.timers.set(at_ms, Timer::Gossip);
+    }
+
+    pub(super) fn digest_received(&mut self, from: NodeId, digest: [u8; 32]) {
+        if let Some(catalogue) = self.catalogue.clone()
+            && digest != self.digest
+        {
+            self.send(from, Message::Catalogue { catalogue, is_reply_wanted: true });
+        }
+    }
+
+    pub(super) fn catalogue_received(
+        &mut self,
+        from: NodeId,
+        theirs: &Catalogue,
+        is_reply_wanted: bool,
+    ) {
+        let Some(ours) = &self.catalogue else { return };
+        let mut joined = Catalogue::clone(ours);
+        if joined.join(theirs).is_err() {
+            return self.notice(Notice::ForeignCatalogue(from));
+        }
+        if joined != **ours {
+            overruled(ours, &joined).for_each(|name| {
+                self.out.push(Action::Notice(Notice::Overruled(name.to_owned())));
+            });
+            let joined = Arc::new(joined);
+            self.take_over(joined.clone());
+            let token = self.effect(Purpose::Gossip);
+            self.act(Action::Persist(token, joined));
+        }
+        if let Some(catalogue) = self.catalogue.clone()
+            && is_reply_wanted
+            && *catalogue != *theirs
+        {
+            self.send(from, Message::Catalogue { catalogue, is_reply_wanted: false });
+        }
+    }
+}
+
+/// Keyspaces of which a field was replaced by another of the same version: someone made a
+/// change at the same time, and won.
+fn overruled<'a>(ours: &'a Catalogue, joined: &'a Catalogue) -> impl Iterator<Item = &'a str> {
+    ours.live_keyspaces().filter_map(|old| {
+        let new = joined.keyspace(&old.name).filter(|new| new.id == old.id)?;
+        let lost = old.quorums.version == new.quorums.version && old.quorums != new.quorums
+            || old.durability.version == new.durability.version && old.durability != new.durability
+            || old.reconcile.version == new.reconcile.version && old.reconcile != new.reconcile;
+        lost.then_some(old.name.as_str())
+    })
+}

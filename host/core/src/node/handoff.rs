@@ -1,0 +1,174 @@
+//! Delivering the hints that this node keeps, section 4.6 of the Dynamo paper.
+//!
+//! Per target: list some hints, send them, and take the target off each one that it has synced.
+//! A hint that changed meanwhile stays, with what was added to it, and is sent again. When the
+//! list is empty the target is done, until the next hint for it is stored. What fails or gets no
+//! answer is tried again at the next period; a member that comes back is tried at once.
+//!
+//! Left out: giving way to foreground load, which comes with the admission controller.
+
+use std::collections::BTreeMap;
+
+use super::{Node, Timer};
+use crate::event::{Action, HeldHint, Notice, StoreFailure};
+use crate::id::{KeyspaceId, NodeId};
+use crate::keys::StoreKey;
+use crate::message::{Message, ReplicaWrite, RequestId};
+
+/// The delivery of hints to one target.
+#[derive(Debug, Default)]
+pub(super) struct Handoff {
+    is_listing: bool,
+    /// Whether hints were stored since the list was asked for.
+    is_dirty: bool,
+    /// Where the next list starts.
+    after: Option<StoreKey>,
+    sent: BTreeMap<RequestId, (StoreKey, u64)>,
+    settling: usize,
+    has_failed: bool,
+}
+
+impl Handoff {
+    fn is_idle(&self) -> bool {
+        !self.is_listing && self.sent.is_empty() && self.settling == 0
+    }
+}
+
+impl Node {
+    /// After a start any member may be a target; the first empty list tells that it is not.
+    pub(super) fn expect_hints(&mut self) {
+        for member in self.peers() {
+            self.handoffs.entry(member).or_default();
+        }
+    }
+
+    /// A hint for `owner` is stored here.
+    pub(super) fn hint_kept(&mut self, owner: NodeId, keyspace: KeyspaceId) {
+        self.notice(Notice::HintStored(owner, keyspace));
+        self.handoffs.entry(owner).or_default().is_dirty = true;
+    }
+
+    pub(super) fn handoff_due(&mut self) {
+        let targets: Vec<NodeId> = self.handoffs.keys().copied().collect();
+        targets.into_iter().for_each(|target| self.start_handoff(target));
+        let at_ms = self.in_ms(self.settings.handoff_period_ms);
+        self.timers.set(at_ms, Timer::Handoff);
+    }
+
+    pub(super) fn start_handoff(&mut self, target: NodeId) {
+        let count_max = self.settings.handoff_window;
+        let is_reachable = self.is_reachable(target);
+        let Some(handoff) = self.handoffs.get_mut(&target) else {
+            return;
+        };
+        if !is_reachable || !handoff.is_idle() {
+            return;
+        }
+        if handoff.after.is_none() {
+            handoff.is_dirty = false;
+        }
+        handoff.is_listing = true;
+        handoff.has_failed = false;
+        let after = handoff.after.clone();
+        self.act(Action::ListHints { target, after, count_max });
+    }
+
+    pub(super) fn hints_listed(
+        &mut self,
+        target: NodeId,
+        hints: Result<Vec<HeldHint>, StoreFailure>,
+    ) {
+        let Some(handoff) = self.handoffs.get_mut(&target) else {
+            return;
+        };
+        handoff.is_listing = false;
+        let Ok(hints) = hints else {
+            // What cannot be listed now is there still: the next period tries again.
+            handoff.after = None;
+            return;
+        };
+        let Some(last) = hints.last() else {
+            // The end: of nothing, then the target is done; else start over for what is left.
+            let was_first = handoff.after.take().is_none();
+            if was_first && !handoff.is_dirty {
+                self.handoffs.remove(&target);
+            }
+            return;
+        };
+        handoff.after = Some(last.key.clone());
+        hints.into_iter().for_each(|hint| self.send_hint(target, hint));
+    }
+
+    fn send_hint(&mut self, target: NodeId, hint: HeldHint) {
+        let request = self.number();
+        let ring_version = self.ring_version();
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms.saturating_mul(4));
+        let Some(handoff) = self.handoffs.get_mut(&target) else {
+            return;
+        };
+        let HeldHint { key, siblings, sequence } = hint;
+        handoff.sent.insert(request, (key.clone(), sequence));
+        let StoreKey { keyspace, key, .. } = key;
+        // The hint is deleted once this is acknowledged, so it must be synced whatever the
+        // keyspace's durability.
+        let (hint_for, is_sync) = (Vec::new(), true);
+        let write =
+            ReplicaWrite { request, keyspace, key, ring_version, siblings, hint_for, is_sync };
+        self.send(target, Message::Write(write));
+        self.timers.set(due_ms, Timer::Request(request));
+    }
+
+    /// The target has synced a hint.
+    pub(super) fn hint_received(&mut self, target: NodeId, request: RequestId) {
+        let Some(handoff) = self.handoffs.get_mut(&target) else {
+            return;
+        };
+        if let Some((key, sequence)) = handoff.sent.remove(&request) {
+            handoff.settling += 1;
+            self.act(Action::SettleHint { target, key, sequence });
+        }
+    }
+
+    /// The target did not take a hint, or could not be sent it.
+    pub(super) fn hint_refused(&mut self, target: NodeId, request: RequestId) {
+        if let Some(handoff) = self.handoffs.get_mut(&target)
+            && handoff.sent.remove(&request).is_some()
+        {
+            handoff.has_failed = true;
+            self.go_on(target);
+        }
+    }
+
+    /// A hint has got no answer.
+    pub(super) fn hint_due(&mut self, request: RequestId) {
+        let target = self.handoffs.iter().find(|(_, handoff)| handoff.sent.contains_key(&request));
+        if let Some(target) = target.map(|(target, _)| *target) {
+            self.hint_refused(target, request);
+        }
+    }
+
+    pub(super) fn hint_settled(&mut self, target: NodeId, keyspace: KeyspaceId, is_settled: bool) {
+        if is_settled {
+            self.notice(Notice::HintDelivered(target, keyspace));
+        }
+        if let Some(handoff) = self.handoffs.get_mut(&target) {
+            handoff.settling = handoff.settling.saturating_sub(1);
+            self.go_on(target);
+        }
+    }
+
+    /// Lists on when a batch is through. After a failure, starts over at the next period.
+    fn go_on(&mut self, target: NodeId) {
+        let Some(handoff) = self.handoffs.get_mut(&target) else {
+            return;
+        };
+        if !handoff.is_idle() {
+            return;
+        }
+        if handoff.has_failed {
+            handoff.after = None;
+        } else {
+            self.start_handoff(target);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A node's protocol as one value: [`Node::on_event`] takes what happened and gives what is to
+//! be done.
+//!
+//! The parts, each in a file of its own:
+//! - `client`: gets, puts and changes that this node coordinates;
+//! - `replica`: what it does for other coordinators;
+//! - `handoff`: delivering the hints it keeps;
+//! - `gossip`: the catalogue;
+//! - `timers`: what is due when.
+//!
+//! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
+//! actions are carried out. It keeps no data of keys beyond the requests in flight.
+//!
+//! Left out: Merkle trees and exchanges, ring changes and transfers, collection of tombstones.
+
+mod client;
+mod gossip;
+mod handoff;
+mod replica;
+mod timers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::catalogue::{Catalogue, Keyspace};
+use crate::event::{Action, Event, Notice, Now, Ticket, Token};
+use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
+use crate::id::{KeyspaceId, NodeId};
+use crate::message::{Message, RequestId};
+use crate::request::RequestError;
+use crate::request::get::Get;
+use crate::request::put::{Asker, Put};
+use handoff::Handoff;
+use timers::{Timer, Timers};
+
+/// What an operator may tune; the defaults suit a local network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long one replica may take before another is asked in its place, in milliseconds.
+    pub replica_timeout_ms: u64,
+    /// How often the catalogue's digest is sent to a random member, in milliseconds.
+    pub gossip_period_ms: u64,
+    /// How often undelivered hints are tried again, in milliseconds.
+    pub handoff_period_ms: u64,
+    /// How many hints are on their way to one target at a time.
+    pub handoff_window: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            replica_timeout_ms: 500,
+            gossip_period_ms: 1_000,
+            handoff_period_ms: 1_000,
+            handoff_window: 64,
+        }
+    }
+}
+
+/// A put that was handed to an owner of its key.
+#[derive(Debug)]
+struct Forward {
+    asker: Asker,
+    put: crate::request::PutRequest,
+    to: NodeId,
+    /// Other owners, to try if it provably does not arrive.
+    others: Vec<NodeId>,
+    due_ms: u64,
+}
+
+/// A request in flight.
+enum InFlight {
+    Get(Box<Get>),
+    Put(Box<Put>),
+    Forward(Box<Forward>),
+}
+
+/// What the result of an effect is for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    /// The coordinator's own read.
+    OwnRead(RequestId),
+    /// The coordinator's mint.
+    Mint(RequestId),
+    /// A hint that the coordinator keeps itself.
+    OwnHint(RequestId, NodeId, KeyspaceId),
+    /// A peer's read.
+    PeerRead(NodeId, RequestId),
+    /// A peer's write, and the owners it is a hint for.
+    PeerWrite(NodeId, RequestId, KeyspaceId, Vec<NodeId>),
+    /// Read repair of the coordinator's own copy.
+    OwnRepair,
+    /// An operator's change.
+    Change(Ticket),
+    /// A catalogue that gossip brought.
+    Gossip,
+}
+
+/// One node's protocol state.
+pub struct Node {
+    id: NodeId,
+    settings: Settings,
+    catalogue: Option<Arc<Catalogue>>,
+    /// Of the catalogue; kept because it is compared often.
+    digest: [u8; 32],
+    detector: Detector,
+    requests: BTreeMap<RequestId, InFlight>,
+    effects: BTreeMap<Token, Purpose>,
+    handoffs: BTreeMap<NodeId, Handoff>,
+    timers: Timers,
+    detector_timers: BTreeMap<u64, DetectorTimer>,
+    last_number: u64,
+    rng: ChaCha8Rng,
+    now: Now,
+    out: Vec<Action>,
+}
+
+impl Node {
+    /// The node `id`, with the catalogue it persisted, if it belongs to a cluster. `seed` is
+    /// all the randomness it will use, and must differ at every start.
+    pub fn new(
+        id: NodeId,
+        settings: Settings,
+        catalogue: Option<Arc<Catalogue>>,
+        seed: u64,
+        now: Now,
+    ) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Replies to an earlier life must not meet a request of this one.
+        let last_number = rand_chacha::rand_core::Rng::next_u64(&mut rng) >> 16;
+        let detector_rng = ChaCha8Rng::from_rng(&mut rng);
+        let mut node = Node {
+            id,
+            settings,
+            catalogue: None,
+            digest: [0; 32],
+            detector: Detector::new(id, now.wall_ms, detector_rng),
+            requests: BTreeMap::new(),
+            effects: BTreeMap::new(),
+            handoffs: BTreeMap::new(),
+            timers: Timers::default(),
+            detector_timers: BTreeMap::new(),
+            last_number,
+            rng,
+            now,
+            out: Vec::new(),
+        };
+        if let Some(catalogue) = catalogue {
+            node.adopt(catalogue);
+        }
+        node
+    }
+
+    /// Takes an event in. The actions are to be carried out in their order.
+    pub fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.now = now;
+        match event {
+            Event::Get(ticket, get) => self.start_get(ticket, get),
+            Event::Put(ticket, put) => self.start_put(Asker::Client(ticket), put),
+            Event::Change(ticket, change) => self.change(ticket, &change),
+            Event::Adopted(catalogue) => self.adopt(catalogue),
+            Event::Received(from, message) => self.received(from, message),
+            Event::Undelivered(to, request) => self.replica_failed(to, request, false),
+            Event::Probed(bytes) => {
+                let wishes = self.detector.probed(&bytes);
+                self.grant(wishes);
+            }
+            Event::Loaded(token, result) => self.loaded(token, result),
+            Event::Written(token, result) => self.written(token, result),
+            Event::HintsListed(target, hints) => self.hints_listed(target, hints),
+            Event::HintSettled(target, keyspace, is_settled) => {
+                self.hint_settled(target, keyspace, is_settled);
+            }
+            Event::Persisted(token, result) => self.persisted(token, result),
+            Event::Tick => self.tick(),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Event::Tick`] is due next, by the monotonic clock.
+    pub fn next_timer_ms(&self) -> Option<u64> {
+        self.timers.next_ms()
+    }
+
+    /// The catalogue, if the node belongs to a cluster.
+    pub fn catalogue(&self) -> Option<&Arc<Catalogue>> {
+        self.catalogue.as_ref()
+    }
+
+    /// Whether `node` is taken as reachable.
+    pub fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.id || self.detector.is_reachable(node)
+    }
+
+    /// How many requests are in flight, for metrics.
+    pub fn requests_in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn effect(&mut self, purpose: Purpose) -> Token {
+        let token = self.number();
+        self.effects.insert(token, purpose);
+        token
+    }
+
+    fn act(&mut self, action: Action) {
+        self.out.push(action);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.act(Action::Notice(notice));
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.act(Action::Send(to, message));
+    }
+
+    fn in_ms(&self, delay_ms: u64) -> u64 {
+        self.now.monotonic_ms + delay_ms
+    }
+
+    fn keyspace(&self, id: KeyspaceId) -> Result<(&Catalogue, &Keyspace), RequestError> {
+        let catalogue = self.catalogue.as_ref().ok_or(RequestError::NoCluster)?;
+        match catalogue.keyspace_by_id(id) {
+            Some(keyspace) => Ok((catalogue, keyspace)),
+            None => Err(RequestError::UnknownKeyspace(id)),
+        }
+    }
+
+    fn ring_version(&self) -> u64 {
+        self.catalogue.as_ref().map_or(0, |catalogue| catalogue.ring.version())
+    }
+
+    fn received(&mut self, from: NodeId, message: Message) {
+        match message {
+            Message::Read { request, keyspace, key, ring_version, is_fallback } => {
+                self.peer_reads(from, request, (keyspace, key), ring_version, is_fallback);
+            }
+            Message::Write(write) => self.peer_writes(from, write),
+            Message::Forward { request, put } => self.start_put(Asker::Peer(from, request), put),
+            Message::ReadReply { request, result } => match result {
+                Ok(held) => self.replica_read(from, request, held),
+                Err(error) => {
+                    let is_damaged = error == crate::message::ReplicaError::Damaged;
+                    self.replica_failed(from, request, is_damaged);
+                }
+            },
+            Message::WriteReply { request, result } => match result {
+                Ok(()) => self.replica_wrote(from, request),
+                Err(_) => self.replica_failed(from, request, false),
+            },
+            Message::ForwardReply { request, result } => self.forward_ended(request, result),
+            Message::CatalogueDigest { digest } => self.digest_received(from, digest),
+            Message::Catalogue { catalogue, is_reply_wanted } => {
+                self.catalogue_received(from, &catalogue, is_reply_wanted);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now.monotonic_ms) {
+            match timer {
+                Timer::Request(request) => self.request_due(request),
+                Timer::Handoff => self.handoff_due(),
+                Timer::Gossip => self.gossip_due(),
+                Timer::Roster => self.roster_due(),
+                Timer::Detector(number) => {
+                    if let Some(timer) = self.detector_timers.remove(&number) {
+                        let wishes = self.detector.fired(timer);
+                        self.grant(wishes);
+                    }
+                }
+            }
+        }
+    }
+
+    fn roster_due(&mut self) {
+        let members: Vec<NodeId> = self.peers();
+        let wishes = self.detector.announce(members.into_iter());
+        self.grant(wishes);
+        let at_ms = self.in_ms(ROSTER_PERIOD_MS);
+        self.timers.set(at_ms, Timer::Roster);
+    }
+
+    /// The other members.
+    fn peers(&self) -> Vec<NodeId> {
+        let members = self.catalogue.iter().flat_map(|catalogue| catalogue.members.keys());
+        members.copied().filter(|member| *member != self.id).collect()
+    }
+
+    fn grant(&mut self, wishes: Wishes) {
+        for (to, bytes) in wishes.probes {
+            self.act(Action::Probe(to, bytes));
+        }
+        for (delay_ms, timer) in wishes.timers {
+            let number = self.number();
+            self.detector_timers.insert(number, timer);
+            let at_ms = self.in_ms(delay_ms);
+            self.timers.set(at_ms, Timer::Detector(number));
+        }
+        for node in wishes.up {
+            self.notice(Notice::MemberUp(node));
+            self.start_handoff(node);
+        }
+        for node in wishes.down {
+            self.notice(Notice::MemberDown(node));
+        }
+    }
+}

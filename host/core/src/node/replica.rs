@@ -1,0 +1,120 @@
+//! What this node does for other coordinators: reads and writes of what it owns, and hints.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Node, Purpose};
+use crate::causality::{Fold, Siblings};
+use crate::event::{Action, Area, Notice, StoreFailure, Stored};
+use crate::id::{KeyspaceId, NodeId, PartitionId};
+use crate::keys::StoreKey;
+use crate::message::{Message, ReplicaError, ReplicaWrite, RequestId};
+use crate::write::Change;
+
+impl Node {
+    /// What the keyspace does with concurrent versions where they are stored.
+    pub(super) fn fold(&self, keyspace: KeyspaceId) -> Fold {
+        self.keyspace(keyspace).map_or(Fold::Keep, |(_, k)| k.reconcile.value.fold())
+    }
+
+    /// The key's place, if this node owns it, or does not need to because it is asked as a
+    /// fallback. A node whose ring is older than the sender's first pulls the newer one.
+    fn own(
+        &mut self,
+        from: NodeId,
+        (keyspace, key): (KeyspaceId, &Bytes),
+        their_ring: u64,
+        is_fallback: bool,
+    ) -> Result<PartitionId, ReplicaError> {
+        let ring_version = self.ring_version();
+        if their_ring > ring_version {
+            let digest = self.digest;
+            self.send(from, Message::CatalogueDigest { digest });
+        }
+        let Ok((catalogue, keyspace)) = self.keyspace(keyspace) else {
+            // The catalogue that knows the keyspace is on its way; ask for it at once.
+            let digest = self.digest;
+            self.send(from, Message::CatalogueDigest { digest });
+            self.notice(Notice::UnknownKeyspace(keyspace));
+            return Err(ReplicaError::UnknownKeyspace);
+        };
+        let partition = catalogue.ring.partition(keyspace.id, key);
+        let n = keyspace.quorums.value.n as usize;
+        let is_owner = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
+        if is_owner || is_fallback {
+            Ok(partition)
+        } else {
+            Err(ReplicaError::NotOwner { ring_version })
+        }
+    }
+
+    pub(super) fn peer_reads(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        (keyspace, key): (KeyspaceId, Bytes),
+        ring_version: u64,
+        is_fallback: bool,
+    ) {
+        match self.own(from, (keyspace, &key), ring_version, is_fallback) {
+            Ok(partition) => {
+                let token = self.effect(Purpose::PeerRead(from, request));
+                let key = StoreKey { partition, keyspace, key };
+                self.act(Action::Load { token, key, with_hints: is_fallback });
+            }
+            Err(error) => {
+                self.send(from, Message::ReadReply { request, result: Err(error) });
+            }
+        }
+    }
+
+    pub(super) fn peer_read_ended(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        result: Result<Option<Arc<Siblings>>, StoreFailure>,
+    ) {
+        let result = result.map_err(|error| match error {
+            StoreFailure::Damaged => ReplicaError::Damaged,
+            other => ReplicaError::Store(other.to_string()),
+        });
+        self.send(from, Message::ReadReply { request, result });
+    }
+
+    pub(super) fn peer_writes(&mut self, from: NodeId, write: ReplicaWrite) {
+        let ReplicaWrite { request, keyspace, key, ring_version, siblings, hint_for, is_sync } =
+            write;
+        // Another owner's hint that comes to its target is no hint any more.
+        let targets: Vec<NodeId> = hint_for.into_iter().filter(|node| *node != self.id).collect();
+        let is_hint = !targets.is_empty();
+        match self.own(from, (keyspace, &key), ring_version, is_hint) {
+            Ok(partition) => {
+                let purpose = Purpose::PeerWrite(from, request, keyspace, targets.clone());
+                let token = self.effect(purpose);
+                let fold = self.fold(keyspace);
+                let area = if is_hint { Area::Hints } else { Area::Data };
+                let key = StoreKey { partition, keyspace, key };
+                let change = Change::Sync(siblings);
+                self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+            }
+            Err(error) => {
+                self.send(from, Message::WriteReply { request, result: Err(error) });
+            }
+        }
+    }
+
+    pub(super) fn peer_write_ended(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        (keyspace, hint_for): (KeyspaceId, &[NodeId]),
+        result: Result<Stored, StoreFailure>,
+    ) {
+        if result.is_ok() {
+            hint_for.iter().for_each(|owner| self.hint_kept(*owner, keyspace));
+        }
+        let result = result.map(drop).map_err(|error| ReplicaError::Store(error.to_string()));
+        self.send(from, Message::WriteReply { request, result });
+    }
+}

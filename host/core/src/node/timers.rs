@@ -1,0 +1,41 @@
+//! What is due when. A timer that is no longer wanted is dropped when it fires.
+
+use std::collections::BTreeSet;
+
+use crate::message::RequestId;
+
+/// A reason to look at something again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A request's replica or client is overdue.
+    Request(RequestId),
+    /// Undelivered hints are to be tried again.
+    Handoff,
+    /// The catalogue's digest is to be sent.
+    Gossip,
+    /// Members that are not active are to be announced to.
+    Roster,
+    /// The failure detector's timer of this number.
+    Detector(u64),
+}
+
+/// Timers by time, then by reason, so that two runs fire them in the same order.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeSet<(u64, Timer)>);
+
+impl Timers {
+    pub(super) fn set(&mut self, at_ms: u64, timer: Timer) {
+        self.0.insert((at_ms, timer));
+    }
+
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.0.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<Timer> {
+        if self.next_ms()? > now_ms {
+            return None;
+        }
+        self.0.pop_first().map(|(_, timer)| timer)
+    }
+}

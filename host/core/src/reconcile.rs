@@ -1,0 +1,83 @@
+//! From siblings to what a reader gets: nothing to merge, a divergence for a module, or all.
+//!
+//! A merge is a view: the store keeps every sibling until a client's put with their context
+//! kills them, and the reader gets the merged value with the context of all of them.
+//!
+//! The same siblings must give the same bytes on every node. So they reach a module in dot
+//! order, equal payloads once, at their lowest dot: for equal payloads no merge is called, but
+//! each dot stays, because a client that saw only one of them may kill only that one.
+
+use bytes::Bytes;
+
+use crate::causality::{LiveVersion, Siblings};
+use crate::divergence::{Ancestor, Divergence, DivergentVersion};
+
+/// What a key's siblings are for a reader at a certain time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum View {
+    /// Never written, or nothing left: deleted, expired.
+    Absent,
+    /// All live versions have the same payload: this one.
+    Sole(LiveVersion),
+    /// Versions that differ, in dot order, equal payloads once.
+    Divergent(Vec<LiveVersion>),
+}
+
+/// The versions of `siblings` that count at `now_ms` (milliseconds since 1970, UTC), equal
+/// payloads united at their lowest dot, in dot order. Tombstones are versions too.
+pub fn versions(siblings: &Siblings, now_ms: u64) -> Vec<LiveVersion> {
+    let mut united: Vec<LiveVersion> = Vec::new();
+    for version in siblings.versions() {
+        if version.version.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            continue;
+        }
+        match united.iter_mut().find(|known| known.version.payload == version.version.payload) {
+            Some(known) => {
+                known.dots.extend(version.dots);
+                known.dots.sort_unstable();
+            }
+            None => united.push(version),
+        }
+    }
+    united
+}
+
+/// What a reader of `siblings` gets, before any module is asked.
+pub fn view(siblings: &Siblings, now_ms: u64) -> View {
+    let mut versions = versions(siblings, now_ms);
+    match versions.len() {
+        0 => View::Absent,
+        1 => match versions.pop() {
+            Some(sole) if sole.version.payload.value().is_some() => View::Sole(sole),
+            _ => View::Absent,
+        },
+        _ => View::Divergent(versions),
+    }
+}
+
+/// What a module is handed for `versions`, as [`view`] gave them.
+pub fn divergence(keyspace: &str, key: &Bytes, versions: &[LiveVersion]) -> Divergence {
+    let mut hasher = blake3::Hasher::new_derive_key("stator divergence v1");
+    let mut text = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_be_bytes()).update(bytes);
+    };
+    text(keyspace.as_bytes());
+    text(key);
+    for LiveVersion { version, .. } in versions {
+        text(&version.payload.hash());
+        text(&version.schema.to_be_bytes());
+        text(&version.written_at_ms.to_be_bytes());
+    }
+    let sibling = |live: &LiveVersion| DivergentVersion {
+        value: live.version.payload.value().cloned(),
+        schema: live.version.schema,
+        written_at_ms: live.version.written_at_ms,
+    };
+    Divergence {
+        keyspace: keyspace.to_owned(),
+        key: key.clone(),
+        siblings: versions.iter().map(sibling).collect(),
+        ancestor: Ancestor::Unknown,
+        fingerprint: *hasher.finalize().as_bytes(),
+    }
+}

@@ -1,0 +1,157 @@
+//! The state of one get: ask n nodes, answer at r, then repair who is stale.
+//!
+//! The answer is the join of what the first r nodes hold. Later answers are still taken in,
+//! until every node has answered or failed; then each owner that holds less than the join is
+//! sent the join (read repair, section 5 of the Dynamo paper).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::{Effect, GetReceipt, QuorumKind, RequestError};
+use crate::causality::{Fold, Siblings};
+use crate::event::Ticket;
+use crate::id::NodeId;
+use crate::keys::StoreKey;
+use crate::quorum::{Standing, Tally};
+use crate::ring::PreferenceList;
+
+/// One get that this node coordinates.
+#[derive(Debug)]
+pub struct Get {
+    /// Whom to answer.
+    pub ticket: Ticket,
+    /// What is read.
+    pub key: StoreKey,
+    /// When the client stops waiting, by the monotonic clock.
+    pub deadline_ms: u64,
+    tally: Tally,
+    primaries: Vec<NodeId>,
+    /// Asked and not heard of, with the time at which that counts as a failure.
+    waiting: BTreeMap<NodeId, u64>,
+    /// Reachable nodes that were not asked yet.
+    spares: VecDeque<NodeId>,
+    answers: BTreeMap<NodeId, Option<Arc<Siblings>>>,
+    damaged: BTreeSet<NodeId>,
+    joined: Siblings,
+    fold: Fold,
+    is_answered: bool,
+}
+
+impl Get {
+    /// A get that needs `needed` answers from the nodes of `list`, as far as `is_reachable`.
+    /// The nodes to ask first are what [`Self::next_to_ask`] gives, `n` times.
+    pub fn new(
+        ticket: Ticket,
+        key: StoreKey,
+        deadline_ms: u64,
+        needed: usize,
+        (kind, fold): (QuorumKind, Fold),
+        list: &PreferenceList,
+        is_reachable: impl Fn(NodeId) -> bool,
+    ) -> Self {
+        let fallbacks = match kind {
+            QuorumKind::Sloppy => list.fallbacks(),
+            QuorumKind::Strict => &[],
+        };
+        let all = list.primaries().iter().chain(fallbacks);
+        Get {
+            ticket,
+            key,
+            deadline_ms,
+            tally: Tally::new(needed),
+            primaries: list.primaries().to_vec(),
+            waiting: BTreeMap::new(),
+            spares: all.copied().filter(|node| is_reachable(*node)).collect(),
+            answers: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+            joined: Siblings::new(),
+            fold,
+            is_answered: false,
+        }
+    }
+
+    /// The next node to ask, which from now on is waited for until `due_ms`; and whether it is
+    /// asked as a fallback.
+    pub fn next_to_ask(&mut self, due_ms: u64) -> Option<(NodeId, bool)> {
+        let node = self.spares.pop_front()?;
+        self.waiting.insert(node, due_ms);
+        Some((node, !self.primaries.contains(&node)))
+    }
+
+    /// `node` holds this.
+    pub fn answered(&mut self, node: NodeId, held: Option<Arc<Siblings>>) {
+        self.waiting.remove(&node);
+        if let Some(siblings) = &held {
+            self.joined.sync(siblings);
+            self.joined.fold(self.fold);
+        }
+        self.tally.count(node);
+        self.answers.insert(node, held);
+    }
+
+    /// `node` gives no answer; with `is_damaged` because its copy is. Another node is to be
+    /// asked in its place. Says whether it was waited for.
+    pub fn failed(&mut self, node: NodeId, is_damaged: bool) -> bool {
+        if is_damaged {
+            self.damaged.insert(node);
+        }
+        self.waiting.remove(&node).is_some()
+    }
+
+    /// Nodes whose answer is overdue.
+    pub fn overdue(&self, now_ms: u64) -> Vec<NodeId> {
+        self.waiting.iter().filter(|(_, due)| **due <= now_ms).map(|(node, _)| *node).collect()
+    }
+
+    /// When something is to be looked at again.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let answer = (!self.is_answered).then_some(self.deadline_ms);
+        self.waiting.values().copied().chain(answer).min()
+    }
+
+    /// The answer for the client, once, as soon as it is certain.
+    pub fn take_answer(
+        &mut self,
+        now_ms: u64,
+        ring_version: u64,
+    ) -> Option<Result<GetReceipt, RequestError>> {
+        if self.is_answered {
+            return None;
+        }
+        let answered = self.tally.answered() as u32;
+        let answer = match self.tally.standing(self.waiting.len() + self.spares.len()) {
+            Standing::Reached => {
+                let siblings = Arc::new(self.joined.clone());
+                Ok(GetReceipt { siblings, answered, ring_version })
+            }
+            Standing::Pending if now_ms < self.deadline_ms => return None,
+            Standing::Pending | Standing::Unreachable => Err(RequestError::QuorumNotReached {
+                needed: self.tally.needed() as u32,
+                answered,
+                effect: Effect::None,
+            }),
+        };
+        self.is_answered = true;
+        Some(answer)
+    }
+
+    /// Whether nobody is waited for any more.
+    pub fn is_finished(&self) -> bool {
+        self.is_answered && self.waiting.is_empty()
+    }
+
+    /// The owners that hold less than all answers joined, and the join.
+    pub fn repairs(self) -> (Arc<Siblings>, Vec<NodeId>) {
+        let is_stale = |node: &NodeId| match self.answers.get(node) {
+            Some(Some(held)) => **held != self.joined,
+            Some(None) => true,
+            None => self.damaged.contains(node),
+        };
+        let stale = if self.joined.is_empty() {
+            Vec::new()
+        } else {
+            self.primaries.iter().copied().filter(is_stale).collect()
+        };
+        (Arc::new(self.joined), stale)
+    }
+}

@@ -1,0 +1,46 @@
+//! The messages of a module upload, for any client in Rust.
+
+use prost::bytes::Bytes;
+
+use crate::v1::push_module_request::Part;
+use crate::v1::{ModuleHeader, PushModuleRequest};
+
+/// Bytes of one message of an upload: well below gRPC's usual limit of 4 MiB.
+pub const CHUNK_BYTES: usize = 512 << 10;
+
+/// What `Admin.PushModule` takes to upload `component` under `name`: a header, then the bytes in
+/// order. `digest` is what the node must find (64 hexadecimal digits), empty to leave it unchecked.
+pub fn messages(
+    name: String,
+    digest: String,
+    component: Bytes,
+    validate_only: bool,
+) -> impl Iterator<Item = PushModuleRequest> + Send + 'static {
+    let size_bytes = component.len() as u64;
+    let header = Part::Header(ModuleHeader { name, size_bytes, digest, validate_only });
+    let chunks = (0..component.len()).step_by(CHUNK_BYTES).map(move |start| {
+        Part::Chunk(component.slice(start..component.len().min(start + CHUNK_BYTES)))
+    });
+    std::iter::once(header).chain(chunks).map(|part| PushModuleRequest { part: Some(part) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_is_a_header_and_all_bytes_in_order() {
+        let component: Vec<u8> = (0..=255).cycle().take(CHUNK_BYTES * 2 + 1).collect();
+        let sent = messages("m".into(), "d".into(), component.clone().into(), false);
+        let mut parts = sent.filter_map(|message| message.part);
+        let Some(Part::Header(header)) = parts.next() else { panic!("no header") };
+        assert_eq!(header.size_bytes, component.len() as u64);
+        let mut bytes = Vec::new();
+        for part in parts {
+            let Part::Chunk(chunk) = part else { panic!("a second header") };
+            assert!(chunk.len() <= CHUNK_BYTES);
+            bytes.extend_from_slice(&chunk);
+        }
+        assert_eq!(bytes, component);
+    }
+}

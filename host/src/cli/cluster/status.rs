@@ -1,0 +1,287 @@
+//! `stator cluster status`: every member is asked, so the table shows what each sees of the
+//! others and what nobody could tell.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use stator_proto::v1;
+
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, Output};
+use crate::cli::session::Session;
+
+pub(super) async fn run(session: &Session) -> Result<(), Failure> {
+    let mut admin = session.admin().await?;
+    let asked = admin.get_status(session.request(v1::GetStatusRequest {})).await?.into_inner();
+    let members: Vec<v1::Member> =
+        asked.members.iter().filter_map(|view| view.member.clone()).collect();
+    let answers = join_all(members.iter().map(|member| ask(session, member))).await;
+    // By node id. A member that does not answer is missing here and shown all the same.
+    let mut statuses: BTreeMap<String, v1::NodeStatus> = BTreeMap::new();
+    for status in answers.into_iter().flatten().chain([asked.clone()]) {
+        if let Some(node) = &status.node {
+            statuses.insert(node.node_id.clone(), status);
+        }
+    }
+    match session.output {
+        Output::Json => output::json(&json!({
+            "cluster": asked.cluster.as_ref().map(cluster_json),
+            "nodes": rows_of(&asked, &members).iter().map(|member| {
+                node_json(member, statuses.get(&member.node_id), &statuses)
+            }).collect::<Vec<_>>(),
+        })),
+        Output::Table => print(&asked, &members, &statuses),
+    }
+}
+
+async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
+    let mut admin = session.admin_of(&member.admin_address).await.ok()?;
+    let answer = admin.get_status(session.request(v1::GetStatusRequest {})).await.ok()?;
+    Some(answer.into_inner())
+}
+
+/// The members, or the asked node alone while there is no cluster.
+fn rows_of(asked: &v1::NodeStatus, members: &[v1::Member]) -> Vec<v1::Member> {
+    match members {
+        [] => asked.node.iter().cloned().collect(),
+        members => members.to_vec(),
+    }
+}
+
+fn print(
+    asked: &v1::NodeStatus,
+    members: &[v1::Member],
+    statuses: &BTreeMap<String, v1::NodeStatus>,
+) -> Result<(), Failure> {
+    match &asked.cluster {
+        Some(cluster) => output::line(format!(
+            "cluster {} ({}), {} partitions, ring version {}",
+            cluster.name, cluster.id, cluster.partitions, cluster.ring_version
+        ))?,
+        None => output::line("the node waits for a cluster: `stator cluster init` makes one")?,
+    }
+    let names: Vec<_> = asked.keyspaces.iter().map(|keyspace| keyspace.name.as_str()).collect();
+    if !names.is_empty() {
+        output::line(format!("keyspaces: {}", names.join(" ")))?;
+    }
+    let header = [
+        "node",
+        "peers",
+        "clients",
+        "zone",
+        "state",
+        "seen by",
+        "ring",
+        "objects",
+        "hints",
+        "delivered",
+        "merges",
+        "store",
+    ];
+    let rows = rows_of(asked, members);
+    let rows = rows.iter().map(|member| row(member, statuses.get(&member.node_id), statuses));
+    output::line(output::table(header, rows.collect()))
+}
+
+fn row(
+    member: &v1::Member,
+    status: Option<&v1::NodeStatus>,
+    statuses: &BTreeMap<String, v1::NodeStatus>,
+) -> [String; 12] {
+    let of = |fact: fn(&Totals) -> u64| match status {
+        Some(status) => fact(&Totals::of(status)).to_string(),
+        None => "-".to_owned(),
+    };
+    let merges =
+        status.map(Totals::of).map_or("-".to_owned(), |totals| match totals.merge_failures {
+            0 => totals.merges.to_string(),
+            failures => format!("{} ({failures} failed)", totals.merges),
+        });
+    let ring =
+        status.and_then(|status| status.cluster.as_ref()).map(|cluster| cluster.ring_version);
+    [
+        member.node_id.clone(),
+        member.peer_address.clone(),
+        member.client_address.clone(),
+        if member.zone.is_empty() { "-".to_owned() } else { member.zone.clone() },
+        state_words(status),
+        seen_words(&member.node_id, statuses),
+        ring.map_or("-".to_owned(), |version| version.to_string()),
+        of(|totals| totals.objects),
+        of(|totals| totals.hints_held),
+        of(|totals| totals.hints_delivered),
+        merges,
+        store_words(status),
+    ]
+}
+
+/// Sums over a node's stores, keyspaces and targets.
+#[derive(Debug, Default)]
+struct Totals {
+    objects: u64,
+    hints_held: u64,
+    hints_delivered: u64,
+    merges: u64,
+    merge_failures: u64,
+}
+
+impl Totals {
+    fn of(status: &v1::NodeStatus) -> Self {
+        let data = status.stores.iter().filter(|store| store.name == "data");
+        let mut totals = Totals {
+            objects: data.map(|store| store.objects).sum(),
+            hints_held: status.members.iter().map(|view| view.hints_held).sum(),
+            ..Totals::default()
+        };
+        for keyspace in &status.keyspaces {
+            totals.hints_delivered += keyspace.hints_delivered;
+            totals.merges += keyspace.merges;
+            totals.merge_failures += keyspace.merge_failures;
+        }
+        totals
+    }
+}
+
+fn state_words(status: Option<&v1::NodeStatus>) -> String {
+    let Some(status) = status else {
+        return "no answer".to_owned();
+    };
+    let state = match status.state() {
+        v1::NodeState::Unspecified => "unknown",
+        v1::NodeState::Waiting => "waiting",
+        v1::NodeState::Serving => "serving",
+        v1::NodeState::Refilling => "refilling",
+        v1::NodeState::Stopping => "stopping",
+    };
+    if status.isolated { format!("{state}, cut off") } else { state.to_owned() }
+}
+
+/// How many of the other members that answered see the node alive.
+fn seen_words(node_id: &str, statuses: &BTreeMap<String, v1::NodeStatus>) -> String {
+    let views = views_of(node_id, statuses);
+    let alive = views.iter().filter(|(_, view)| *view == v1::Reachability::Alive).count();
+    match views.len() {
+        0 => "-".to_owned(),
+        all => format!("{alive} of {all}"),
+    }
+}
+
+fn views_of<'a>(
+    node_id: &str,
+    statuses: &'a BTreeMap<String, v1::NodeStatus>,
+) -> Vec<(&'a str, v1::Reachability)> {
+    let others = statuses.iter().filter(|(other, _)| other.as_str() != node_id);
+    let views = others.filter_map(|(other, status)| {
+        let view = status
+            .members
+            .iter()
+            .find(|view| view.member.as_ref().is_some_and(|member| member.node_id == node_id))?;
+        Some((other.as_str(), view.reachability()))
+    });
+    views.collect()
+}
+
+fn store_words(status: Option<&v1::NodeStatus>) -> String {
+    let Some(status) = status else {
+        return "-".to_owned();
+    };
+    let mut words = Vec::new();
+    for store in &status.stores {
+        let state = store_word(store);
+        let detail =
+            if store.detail.is_empty() { String::new() } else { format!(": {}", store.detail) };
+        if store.state() != v1::StoreState::Serving {
+            words.push(format!("{} {state}{detail}", store.name));
+        }
+    }
+    if words.is_empty() { "serving".to_owned() } else { words.join("; ") }
+}
+
+fn store_word(store: &v1::StoreStatus) -> &'static str {
+    match store.state() {
+        v1::StoreState::Unspecified => "unknown",
+        v1::StoreState::Serving => "serving",
+        v1::StoreState::ReadOnly => "read-only",
+        v1::StoreState::Failed => "failed",
+    }
+}
+
+fn cluster_json(cluster: &v1::ClusterInfo) -> Value {
+    json!({
+        "id": cluster.id,
+        "name": cluster.name,
+        "partitions": cluster.partitions,
+        "ring_version": cluster.ring_version,
+        "catalogue_digest": cluster.catalogue_digest,
+    })
+}
+
+fn node_json(
+    member: &v1::Member,
+    status: Option<&v1::NodeStatus>,
+    statuses: &BTreeMap<String, v1::NodeStatus>,
+) -> Value {
+    let seen_by: BTreeMap<_, _> = views_of(&member.node_id, statuses)
+        .into_iter()
+        .map(|(other, view)| {
+            (other, view.as_str_name().trim_start_matches("REACHABILITY_").to_lowercase())
+        })
+        .collect();
+    json!({
+        "node_id": member.node_id,
+        "incarnation": member.incarnation,
+        "peer_address": member.peer_address,
+        "client_address": member.client_address,
+        "admin_address": member.admin_address,
+        "zone": member.zone,
+        "region": member.region,
+        "weight": member.weight,
+        "answered": status.is_some(),
+        "state": status.map(|status| status.state().as_str_name().trim_start_matches("NODE_STATE_").to_lowercase()),
+        "isolated": status.map(|status| status.isolated),
+        "faults_enabled": status.map(|status| status.faults_enabled),
+        "program_version": status.map(|status| &status.program_version),
+        "started_at_ms": status.map(|status| status.started_at_ms),
+        "ring_version": status.and_then(|status| status.cluster.as_ref()).map(|cluster| cluster.ring_version),
+        "catalogue_digest": status.and_then(|status| status.cluster.as_ref()).map(|cluster| &cluster.catalogue_digest),
+        "seen_by": seen_by,
+        "hints": status.map(hints_json),
+        "keyspaces": status.map(|status| status.keyspaces.iter().map(keyspace_json).collect::<Vec<_>>()),
+        "stores": status.map(|status| status.stores.iter().map(store_json).collect::<Vec<_>>()),
+    })
+}
+
+fn hints_json(status: &v1::NodeStatus) -> Vec<Value> {
+    let targets =
+        status.members.iter().filter(|view| view.reachability() != v1::Reachability::Self_);
+    let hints = targets.map(|view| {
+        json!({
+            "target": view.member.as_ref().map(|member| &member.node_id),
+            "held": view.hints_held,
+            "delivered": view.hints_delivered,
+        })
+    });
+    hints.collect()
+}
+
+fn keyspace_json(keyspace: &v1::KeyspaceStatus) -> Value {
+    json!({
+        "name": keyspace.name,
+        "id": keyspace.id,
+        "hints_stored": keyspace.hints_stored,
+        "hints_delivered": keyspace.hints_delivered,
+        "merges": keyspace.merges,
+        "merge_failures": keyspace.merge_failures,
+    })
+}
+
+fn store_json(store: &v1::StoreStatus) -> Value {
+    json!({
+        "name": store.name,
+        "engine": store.engine,
+        "state": store_word(store),
+        "detail": store.detail,
+        "objects": store.objects,
+    })
+}

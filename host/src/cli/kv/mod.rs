@@ -1,0 +1,34 @@
+//! `stator kv`: reading and writing keys.
+
+mod delete;
+mod get;
+mod options;
+mod put;
+
+use clap::Subcommand;
+
+pub(super) use options::Durability;
+
+use super::failure::Failure;
+use super::session::Session;
+
+/// Read and write keys
+#[derive(Debug, Subcommand)]
+pub(super) enum Kv {
+    /// Print the value of a key, or its siblings
+    Get(get::Get),
+    /// Write the value of a key
+    Put(put::Put),
+    /// Delete a key
+    Delete(delete::Delete),
+}
+
+impl Kv {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Kv::Get(command) => command.run(session).await,
+            Kv::Put(command) => command.run(session).await,
+            Kv::Delete(command) => command.run(session).await,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The command line: one program, `stator`, for those who run nodes and those who try keys.
+//!
+//! One file per command. Results go to standard output (`--output json`: one document), words
+//! about them to standard error, and the exit code says which kind of failure it was
+//! (`failure::Kind`). Commands speak to nodes by the public gRPC interface only, so whatever
+//! they do any client can do.
+
+mod cluster;
+mod completions;
+mod demo;
+
+mod failure;
+mod keyspace;
+mod kv;
+mod module;
+mod output;
+mod parse;
+mod serve;
+mod session;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use failure::Failure;
+use output::Output;
+
+use crate::merge::{COMPILE_MODULE, compile_module_main};
+
+const EXAMPLES: &str = "\
+Examples:
+  stator serve                          a node with a keyspace `default`, nothing to configure
+  stator kv put greeting hello          the first put
+  stator kv get greeting                and get
+  stator demo                           three nodes merge real shopping carts
+
+Exit codes:
+  0  done
+  1  a node refused or failed
+  2  wrong usage or configuration; nothing was sent
+  3  not found: the key, keyspace or module does not exist
+  4  no answer in time, or too few replicas; a write may have been applied";
+
+/// A replicated key-value store whose conflict resolution is your own WebAssembly module.
+#[derive(Debug, Parser)]
+#[command(name = "stator", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What holds for every command.
+#[derive(Debug, Args)]
+struct Global {
+    /// The client address of a node
+    #[arg(
+        long,
+        global = true,
+        env = "STATOR_ENDPOINT",
+        default_value = "http://127.0.0.1:7101",
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    endpoint: String,
+    /// The admin address of a node
+    #[arg(
+        long,
+        global = true,
+        env = "STATOR_ADMIN",
+        default_value = "http://127.0.0.1:7102",
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    admin: String,
+    /// Text for people or one JSON document for programs
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    output: Output,
+    /// How long a request may take: 500ms, 10s, 2m
+    #[arg(
+        long,
+        global = true,
+        default_value = "10s",
+        value_parser = parse::duration,
+        value_name = "DURATION",
+        help_heading = "Global options"
+    )]
+    timeout: std::time::Duration,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node
+    Serve(serve::Serve),
+    /// Make a cluster of nodes, look at it
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Create, list, describe and delete keyspaces
+    #[command(subcommand)]
+    Keyspace(keyspace::Keyspace),
+    /// Encode, push and list merge modules
+    #[command(subcommand)]
+    Module(module::Module),
+    /// Read and write keys
+    #[command(subcommand)]
+    Kv(kv::Kv),
+    /// Show on three real nodes that no cart item is lost or comes back through a partition
+    Demo(demo::Demo),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+}
+
+/// Runs the command that the process was called with. A node calls its own program with one that
+/// is not listed, to compile modules in a process with hard limits: neither the command line's
+/// parser nor a runtime's threads come before it.
+pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|command| command == COMPILE_MODULE) {
+        return compile_module_main(std::env::args_os().skip(2));
+    }
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Fails only if the stream is closed, and then nobody reads it.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { failure::Kind::Usage as u8 } else { 0 });
+        }
+    };
+    let output = global.output;
+    let result = match command {
+        Command::Completions(command) => command.run::<Cli>(),
+        Command::Module(module::Module::Encode(command)) => command.run(output),
+        command => run_async(global, command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(output);
+            ExitCode::from(failure.kind as u8)
+        }
+    }
+}
+
+fn run_async(global: Global, command: Command) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::refused(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(async {
+        let session = session::Session::new(&global)?;
+        match command {
+            Command::Serve(command) => command.run(global.output).await,
+            Command::Cluster(command) => command.run(&session).await,
+            Command::Keyspace(command) => command.run(&session).await,
+            Command::Module(command) => command.run(&session).await,
+            Command::Kv(command) => command.run(&session).await,
+            Command::Demo(command) => command.run(global.output).await,
+            Command::Completions(command) => command.run::<Cli>(),
+        }
+    });
+    // A read from standard input may still block a thread.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_follow_the_command() {
+        let cli = Cli::try_parse_from(["stator", "kv", "get", "k", "--output", "json"]);
+        assert!(matches!(cli.expect("valid").global.output, Output::Json));
+    }
+
+    #[test]
+    fn every_command_explains_itself() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! `stator module`: merge modules, from a compiler's output to the cluster.
+//!
+//! `encode` wraps a core module, as a compiler makes it for `wasm32-unknown-unknown`, into the
+//! component that a cluster takes; it needs no node. What a component may import and export is
+//! checked by the node at `push`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use stator_core::id::ModuleDigest;
+use stator_proto::v1::admin_client::AdminClient;
+use stator_proto::{upload, v1};
+use tonic::transport::Channel;
+
+use super::failure::{Failure, Kind};
+use super::output::{self, Output};
+use super::session::Session;
+use crate::merge::encode_component;
+
+/// Encode, push and list merge modules
+#[derive(Debug, Subcommand)]
+pub(super) enum Module {
+    /// Make a component of what a compiler built for wasm32-unknown-unknown
+    Encode(Encode),
+    /// Upload a component to the cluster
+    Push(Push),
+    /// List the modules of the cluster
+    List,
+}
+
+/// Make a component of what a compiler built for wasm32-unknown-unknown
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm -o cart.wasm"
+)]
+pub(super) struct Encode {
+    /// The core module
+    input: PathBuf,
+    /// Where to write the component
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Upload a component to the cluster
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stator module push target/components/cart.wasm")]
+pub(super) struct Push {
+    /// The component
+    file: PathBuf,
+    /// A name for people [default: the file's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Check only, keep nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Module {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Module::Encode(command) => command.run(session.output),
+            Module::Push(command) => command.run(session).await,
+            Module::List => list(session).await,
+        }
+    }
+}
+
+impl Encode {
+    pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        let core = read(&self.input)?;
+        let component = encode_component(&core).map_err(|error| {
+            Failure::refused(format!("{} makes no merge module: {error}", self.input.display()))
+        })?;
+        if let Some(folder) = self.out.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&self.out, &component).map_err(|error| {
+            Failure::refused(format!("cannot write {}: {error}", self.out.display()))
+        })?;
+        let digest = ModuleDigest::of(&component).to_string();
+        match output {
+            Output::Json => {
+                output::json(&json!({ "digest": digest, "size_bytes": component.len() }))
+            }
+            Output::Table => output::line(format!(
+                "{}: {} bytes, digest {digest}",
+                self.out.display(),
+                component.len()
+            )),
+        }
+    }
+}
+
+impl Push {
+    async fn run(self, session: &Session) -> Result<(), Failure> {
+        let component = read(&self.file)?;
+        let name = match self.name {
+            Some(name) => name,
+            None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let mut admin = session.admin().await?;
+        let digest = ModuleDigest::of(&component).to_string();
+        let messages = upload::messages(name, digest, component, self.dry_run);
+        let request = session.request(futures::stream::iter(messages));
+        let module = admin.push_module(request).await?.into_inner();
+        if self.dry_run {
+            output::say("nothing was kept; it would be:");
+        }
+        match session.output {
+            Output::Json => output::json(&json(&module)),
+            Output::Table => output::line(format!(
+                "{} pushed: {} bytes, digest {}",
+                module.name, module.size_bytes, module.digest
+            )),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Bytes, Failure> {
+    let bytes = fs::read(path)
+        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+    Ok(bytes.into())
+}
+
+async fn all(
+    session: &Session,
+    admin: &mut AdminClient<Channel>,
+) -> Result<Vec<v1::Module>, Failure> {
+    let mut modules = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListModulesRequest { page_size: 0, page_token };
+        let page = admin.list_modules(session.request(request)).await?.into_inner();
+        modules.extend(page.modules);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(modules);
+        }
+    }
+}
+
+async fn list(session: &Session) -> Result<(), Failure> {
+    let mut admin = session.admin().await?;
+    let modules = all(session, &mut admin).await?;
+    match session.output {
+        Output::Json => {
+            output::json(&json!({ "modules": modules.iter().map(json).collect::<Vec<_>>() }))
+        }
+        Output::Table if modules.is_empty() => {
+            output::say("there is no module yet: upload one with `stator module push FILE`");
+            Ok(())
+        }
+        Output::Table => {
+            let rows = modules.iter().map(|module| {
+                let keyspaces = module.keyspaces.join(" ");
+                [
+                    module.name.clone(),
+                    module.digest.clone(),
+                    module.size_bytes.to_string(),
+                    keyspaces,
+                ]
+            });
+            output::line(output::table(["name", "digest", "bytes", "keyspaces"], rows.collect()))
+        }
+    }
+}
+
+/// The digest of the module that `text` means: a digest, its beginning or a name.
+pub(super) async fn resolve(
+    session: &Session,
+    admin: &mut AdminClient<Channel>,
+    text: &str,
+) -> Result<String, Failure> {
+    if let Ok(digest) = text.parse::<ModuleDigest>() {
+        return Ok(digest.to_string());
+    }
+    let modules = all(session, admin).await?;
+    choose(&modules, text)
+}
+
+fn choose(modules: &[v1::Module], text: &str) -> Result<String, Failure> {
+    let named = modules.iter().filter(|module| module.name == text);
+    let mut found: Vec<_> = named.map(|module| module.digest.clone()).collect();
+    if found.is_empty() && text.len() >= 8 {
+        let begun = modules.iter().filter(|module| module.digest.starts_with(text));
+        found.extend(begun.map(|module| module.digest.clone()));
+    }
+    match found.as_slice() {
+        [digest] => Ok(digest.clone()),
+        [] => Err(Failure::new(Kind::NotFound, format!("no module is called {text}")).hint(
+            "`stator module list` shows those there are, `stator module push FILE` adds one",
+        )),
+        several => Err(Failure::usage(format!("{} modules are called {text}", several.len()))
+            .hint(format!("give the digest: {}", several.join(", ")))),
+    }
+}
+
+fn json(module: &v1::Module) -> Value {
+    json!({
+        "digest": module.digest,
+        "name": module.name,
+        "size_bytes": module.size_bytes,
+        "pushed_at_ms": module.pushed_at_ms,
+        "keyspaces": module.keyspaces,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_chosen_by_name_or_beginning_of_its_digest() {
+        let module = |name: &str, digest: &str| v1::Module {
+            name: name.into(),
+            digest: digest.into(),
+            ..Default::default()
+        };
+        let modules = [module("a", "0123456789"), module("b", "01234567ff"), module("b", "aa")];
+        assert_eq!(choose(&modules, "a").ok().as_deref(), Some("0123456789"));
+        assert_eq!(choose(&modules, "01234567f").ok().as_deref(), Some("01234567ff"));
+        assert_eq!(choose(&modules, "b").expect_err("two").kind, Kind::Usage);
+        assert_eq!(choose(&modules, "01234567").expect_err("two").kind, Kind::Usage);
+        assert_eq!(choose(&modules, "c").expect_err("none").kind, Kind::NotFound);
+    }
+}

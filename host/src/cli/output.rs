@@ -1,0 +1,73 @@
+//! Results on standard output: text for people or one JSON document for programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Output {
+    /// Text for people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+}
+
+/// Writes `document` as one line of JSON.
+pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(document)
+        .map_err(|error| Failure::refused(format!("cannot write the result as JSON: {error}")))?;
+    line(text)
+}
+
+/// Writes one line of text.
+pub(super) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", text.as_ref())?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes `bytes` as they are; on a terminal a line end follows.
+pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    if stdout.is_terminal() && !bytes.ends_with(b"\n") {
+        stdout.write_all(b"\n")?;
+    }
+    Ok(stdout.flush()?)
+}
+
+/// Tells people something beside the result.
+pub(super) fn say(text: impl AsRef<str>) {
+    // If standard error is closed nobody is there to be told.
+    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
+/// A table with columns and no lines around them.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.map(str::to_uppercase));
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_has_no_frame() {
+        let text = table(["a", "b"], vec![["long".into(), "1".into()], ["x".into(), "2".into()]]);
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(lines, ["A     B", "long  1", "x     2"]);
+    }
+}

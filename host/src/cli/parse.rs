@@ -1,0 +1,78 @@
+//! Arguments that are more than text or a number.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+/// A duration as `500ms`, `10s` or `2m`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("{text:?} is no duration: write 500ms, 10s or 2m");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(unit_ms) {
+        Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
+        _ => Err(format!("{text} is out of range: 1ms to 24h is allowed")),
+    }
+}
+
+/// A causal context as `kv get --output json` prints it: base64.
+pub(super) fn context(text: &str) -> Result<Bytes, String> {
+    match BASE64.decode(text.trim()) {
+        Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
+        Ok(_) => Err("a context is not empty; leave it out for a blind put".to_owned()),
+        Err(error) => Err(format!("a context is base64, as `stator kv get` prints it: {error}")),
+    }
+}
+
+/// The text that [`context`] reads.
+pub(super) fn print_base64(bytes: &[u8]) -> String {
+    BASE64.encode(bytes)
+}
+
+/// A label as `NAME=VALUE`.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is no label: write NAME=VALUE")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "s", "-1s", "0s", "5 s", "1d", "99999999999999999999s", "25h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn contexts_read_back_what_is_printed() {
+        let bytes = [0, 255, 7];
+        assert_eq!(context(&print_base64(&bytes)), Ok(Bytes::copy_from_slice(&bytes)));
+        assert!(context("").is_err());
+        assert!(context("not base64!").is_err());
+    }
+
+    #[test]
+    fn labels_have_a_name() {
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(label("=b").is_err());
+        assert!(label("a").is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! `stator serve`: runs one node until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use super::failure::Failure;
+use super::output::{self, Output};
+use super::signals::Stop;
+use crate::config::{self, Bootstrap, Config, EngineKind};
+use crate::server::{self, RunningNode};
+
+const EXAMPLES: &str = "\
+Examples:
+  stator serve
+  stator serve --config stator.toml --zone a
+  stator serve --bootstrap wait         then: stator cluster init
+
+Settings come from the --config file (TOML), then STATOR_* variables, then flags; later ones win.
+A file has the names of the flags with _ for -, and the sections [limits] and [timings].
+Once it answers it prints its addresses; with --output json as one line:
+  {\"ready\":true,\"node\":\"…\",\"client\":\"127.0.0.1:7101\",\"admin\":\"…\",\"peer\":\"…\"}
+SIGTERM or ctrl-c stops it cleanly.";
+
+/// Run a node
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Serve {
+    /// A TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// The settings that have a flag. What is not given is not serialised, so it overrides nothing.
+#[derive(Debug, Default, Args, Serialize)]
+struct Flags {
+    /// Where the node keeps its identity and data [default: ./stator-data]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// Where clients connect [default: 127.0.0.1:7101]; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_listen: Option<SocketAddr>,
+    /// Where operators connect [default: 127.0.0.1:7102]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_listen: Option<SocketAddr>,
+    /// Where other nodes connect [default: 127.0.0.1:7103]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_listen: Option<SocketAddr>,
+    /// What clients are told instead of the address listened on
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise_client: Option<String>,
+    /// What operators are told instead of the address listened on
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise_admin: Option<String>,
+    /// What other nodes are told instead of the address listened on
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise_peer: Option<String>,
+    /// What a fresh data directory becomes [default: single]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bootstrap: Option<Bootstrap>,
+    /// Refuse to start with the data of another cluster than this
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+    /// A file with the secret that the cluster's nodes share
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_secret_file: Option<PathBuf>,
+    /// The zone: replicas go to distinct zones where there are several
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    /// The region
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region: Option<String>,
+    /// The node's share of the partitions relative to others [default: 1]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    /// What keeps the data [default: sled]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineKind>,
+    /// Let the admin interface cut this node off, for tests; loopback only
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    enable_faults: bool,
+    /// Listen beyond loopback without encryption
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    insecure: bool,
+    /// What to log to standard error: a level or directives [default: info]
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Serve {
+    pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
+        let config = config::load(self.config.as_deref(), &self.flags)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        start_log(&config)?;
+        // Before the node starts: a signal that comes early must not kill it half-way.
+        let mut stop = Stop::new()?;
+        let bootstrap = config.bootstrap;
+        let node = tokio::select! {
+            node = server::serve(config) => node?,
+            () = stop.requested() => return Ok(()),
+        };
+        announce(&node, bootstrap, output)?;
+        stop.requested().await;
+        output::say("stopping; once more to stop at once");
+        tokio::select! {
+            () = node.shutdown() => Ok(()),
+            () = stop.requested() => {
+                Err(Failure::refused("stopped at once: the next start checks the data first"))
+            }
+        }
+    }
+}
+
+fn start_log(config: &Config) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+        Failure::usage(format!("the setting `log` = {:?} cannot be read: {error}", config.log))
+    })?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<(), Failure> {
+    let RunningNode { client_addr, admin_addr, peer_addr, node_id, .. } = node;
+    if output == Output::Json {
+        return output::json(&json!({
+            "ready": true,
+            "node": node_id,
+            "client": client_addr,
+            "admin": admin_addr,
+            "peer": peer_addr,
+        }));
+    }
+    output::line(format!(
+        "node {node_id} is ready: clients {client_addr}, admin {admin_addr}, peers {peer_addr}"
+    ))?;
+    let defaults = Config::default();
+    let option = |name: &str, addr: &SocketAddr, default: SocketAddr| {
+        if *addr == default { String::new() } else { format!(" --{name} http://{addr}") }
+    };
+    match bootstrap {
+        Bootstrap::Single => {
+            let endpoint = option("endpoint", client_addr, defaults.client_listen);
+            output::say(format!(
+                "try: stator kv put greeting hello{endpoint}\n     stator kv get greeting{endpoint}"
+            ));
+        }
+        Bootstrap::Wait => {
+            let admin = option("admin", admin_addr, defaults.admin_listen);
+            output::say(format!(
+                "unless it has a cluster: stator cluster init --nodes {admin_addr},…\n\
+                 to look at it: stator cluster status{admin}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_are_not_given_override_nothing() {
+        assert_eq!(serde_json::to_value(Flags::default()).expect("serialises"), json!({}));
+    }
+
+    #[test]
+    fn every_flag_is_a_setting() {
+        let flags = Flags {
+            data_dir: Some("d".into()),
+            client_listen: "127.0.0.1:0".parse().ok(),
+            admin_listen: "127.0.0.1:0".parse().ok(),
+            peer_listen: "127.0.0.1:0".parse().ok(),
+            advertise_client: Some("a:1".into()),
+            advertise_admin: Some("a:2".into()),
+            advertise_peer: Some("a:3".into()),
+            bootstrap: Some(Bootstrap::Wait),
+            cluster: Some("c".into()),
+            cluster_secret_file: None,
+            zone: Some("z".into()),
+            region: Some("r".into()),
+            weight: Some(2),
+            engine: Some(EngineKind::Memory),
+            enable_faults: true,
+            insecure: true,
+            log: Some("debug".into()),
+        };
+        let config = config::load(None, &flags).expect("all known");
+        assert_eq!(config.engine, EngineKind::Memory);
+        assert_eq!(config.bootstrap, Bootstrap::Wait);
+        assert!(config.enable_faults);
+    }
+}

@@ -1,0 +1,117 @@
+//! Connections to nodes, with the global options applied.
+
+use std::time::Duration;
+
+use stator_proto::v1::admin_client::AdminClient;
+use stator_proto::v1::kv_client::KvClient;
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint, Error};
+
+use super::Global;
+use super::failure::{Failure, Kind};
+use super::output::Output;
+
+/// The largest answer taken: as many siblings as a node may keep.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Where the nodes are and how long they may take.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    endpoint: String,
+    admin: String,
+    timeout: Duration,
+    /// How to print results.
+    pub(super) output: Output,
+}
+
+impl Session {
+    pub(super) fn new(global: &Global) -> Result<Self, Failure> {
+        Ok(Session {
+            endpoint: url(&global.endpoint)?,
+            admin: url(&global.admin)?,
+            timeout: global.timeout,
+            output: global.output,
+        })
+    }
+
+    /// How long a request may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A connection to the node's client listener.
+    pub(super) async fn kv(&self) -> Result<KvClient<Channel>, Failure> {
+        let channel = connect(&self.endpoint, "--endpoint", self.timeout).await?;
+        Ok(KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// A connection to the node's admin listener.
+    pub(super) async fn admin(&self) -> Result<AdminClient<Channel>, Failure> {
+        self.admin_of(&self.admin).await
+    }
+
+    /// A connection to the admin listener at `address`.
+    pub(super) async fn admin_of(&self, address: &str) -> Result<AdminClient<Channel>, Failure> {
+        let channel = connect(&url(address)?, "--admin", self.timeout).await?;
+        Ok(AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+
+    /// `message` with the deadline that the user gave.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+}
+
+/// `address` as a URL; `HOST:PORT` will do.
+fn url(address: &str) -> Result<String, Failure> {
+    match address.split_once("://") {
+        Some(("http", _)) => Ok(address.to_owned()),
+        Some(("https", _)) => {
+            Err(Failure::usage(format!("{address}: this version has no TLS yet; use http://")))
+        }
+        Some(_) => Err(Failure::usage(format!("{address} is not an http:// address"))),
+        None => Ok(format!("http://{address}")),
+    }
+}
+
+async fn connect(url: &str, option: &str, timeout: Duration) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|error| Failure::usage(format!("{url} is not an address: {error}")))?;
+    let endpoint = endpoint.connect_timeout(timeout.min(Duration::from_secs(5))).timeout(timeout);
+    endpoint.connect().await.map_err(|error| {
+        let message = format!("no node answers at {url} ({})", root_cause(&error));
+        Failure::new(Kind::Unavailable, message)
+            .hint(format!("start one with `stator serve`, or say where it is with {option}"))
+    })
+}
+
+/// The system's word for what went wrong, without the layers around it.
+fn root_cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_lack_its_scheme() {
+        assert_eq!(url("127.0.0.1:1").ok().as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(url("http://a:1").ok().as_deref(), Some("http://a:1"));
+        assert_eq!(url("https://a:1").expect_err("no TLS").kind, Kind::Usage);
+        assert_eq!(url("ftp://a:1").expect_err("no gRPC").kind, Kind::Usage);
+    }
+
+    #[tokio::test]
+    async fn a_missing_node_is_named_with_a_way_out() {
+        // Port 1 is reserved and nothing listens on it.
+        let failure = connect("http://127.0.0.1:1", "--endpoint", Duration::from_secs(1)).await;
+        assert_eq!(failure.expect_err("nobody there").kind, Kind::Unavailable);
+    }
+}

@@ -1,0 +1,165 @@
+//! What a node is told at its start: defaults, then a TOML file, then the environment, then flags.
+//!
+//! Every setting has a default, and with all of them `stator serve` is a single node on loopback
+//! with a keyspace `default`. A later source wins per setting. An unknown setting in the file is
+//! an error; of the environment only `STATOR_*` variables named like a setting are read (so that
+//! the variables a container platform makes up do no harm), with `__` between a section and its
+//! setting: `STATOR_LIMITS__KEY_BYTES_MAX`.
+//!
+//! Settings of keyspaces are not here: they belong to the cluster, not to a node.
+
+mod check;
+mod load;
+mod secret;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use check::Refusal;
+pub use load::{ConfigError, load};
+pub use secret::Secret;
+
+/// All settings of one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the node keeps its identity and data. Made if missing; used by one process at a time.
+    pub data_dir: PathBuf,
+    /// Where clients connect (Kv and Routing). Port 0 takes a free one.
+    pub client_listen: SocketAddr,
+    /// Where operators connect (Admin). Port 0 takes a free one.
+    pub admin_listen: SocketAddr,
+    /// Where other nodes connect, by TCP; probes use UDP on the same address and port. Port 0
+    /// takes a free one.
+    pub peer_listen: SocketAddr,
+    /// HOST:PORT told to clients instead of the address listened on.
+    pub advertise_client: Option<String>,
+    /// HOST:PORT told to operators instead of the address listened on.
+    pub advertise_admin: Option<String>,
+    /// HOST:PORT told to other nodes instead of the address listened on.
+    pub advertise_peer: Option<String>,
+    /// The name of the cluster this node belongs to. A data directory of another is refused.
+    pub cluster: Option<String>,
+    /// What peers must know to be talked to. Needed when the peer listener is not on loopback.
+    pub cluster_secret: Option<Secret>,
+    /// A file with the secret; white space at its end does not count.
+    pub cluster_secret_file: Option<PathBuf>,
+    /// The zone label, empty for none. Replicas go to distinct zones where there are several.
+    pub zone: String,
+    /// The region label, empty for none.
+    pub region: String,
+    /// The node's share of the partitions relative to the others, 1 to 1000.
+    pub weight: u32,
+    /// What a fresh data directory becomes.
+    pub bootstrap: Bootstrap,
+    /// What keeps the data.
+    pub engine: EngineKind,
+    /// Lets `Admin.SetFault` cut the node off, for tests. Loopback only.
+    pub enable_faults: bool,
+    /// Listen beyond loopback without encryption.
+    pub insecure: bool,
+    /// What is logged to standard error: a level or `tracing` directives, such as
+    /// `info,stator::transport=debug`.
+    pub log: String,
+    /// How large things may be.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timings: Timings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Config {
+            data_dir: PathBuf::from("stator-data"),
+            client_listen: loopback(7101),
+            admin_listen: loopback(7102),
+            peer_listen: loopback(7103),
+            advertise_client: None,
+            advertise_admin: None,
+            advertise_peer: None,
+            cluster: None,
+            cluster_secret: None,
+            cluster_secret_file: None,
+            zone: String::new(),
+            region: String::new(),
+            weight: 1,
+            bootstrap: Bootstrap::Single,
+            engine: EngineKind::Sled,
+            enable_faults: false,
+            insecure: false,
+            log: "info,sled=warn".to_owned(),
+            limits: Limits::default(),
+            timings: Timings::default(),
+        }
+    }
+}
+
+/// What a fresh data directory becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Bootstrap {
+    /// A cluster of one, with a keyspace `default` of one replica.
+    Single,
+    /// A node that waits for `stator cluster init`.
+    Wait,
+}
+
+/// What keeps a node's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// Files in the data directory.
+    Sled,
+    /// The process's memory: gone at its end.
+    Memory,
+}
+
+/// How large things may be. A request above one is refused with its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a key.
+    pub key_bytes_max: usize,
+    /// Bytes of a value.
+    pub value_bytes_max: usize,
+    /// Siblings of a key; a put that would add another and replaces none is refused.
+    pub siblings_max: usize,
+    /// Bytes of all siblings of a key together, likewise.
+    pub siblings_bytes_max: usize,
+    /// Bytes of a causal context.
+    pub context_bytes_max: usize,
+    /// Bytes of all hints that this node holds for others.
+    pub hints_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            key_bytes_max: 1 << 10,
+            value_bytes_max: 1 << 20,
+            siblings_max: 100,
+            siblings_bytes_max: 16 << 20,
+            context_bytes_max: 1 << 16,
+            hints_bytes_max: 1 << 30,
+        }
+    }
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timings {
+    /// How long a replica may take before a fallback is asked, in milliseconds.
+    pub replica_timeout_ms: u64,
+    /// The deadline of a request whose client gave none, in milliseconds.
+    pub request_timeout_ms: u64,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Timings { replica_timeout_ms: 500, request_timeout_ms: 5_000 }
+    }
+}

@@ -1,0 +1,25 @@
+//! What is counted as it happens, since the start of the node.
+
+/// Of one keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyspaceFigures {
+    /// Hints stored here for absent owners.
+    pub hints_stored: u64,
+    /// Writes that should have become a hint and did not.
+    pub hints_lost: u64,
+    /// Hints delivered to their owners.
+    pub hints_delivered: u64,
+    /// Times that siblings became one answer, answers from the memo not counted.
+    pub merges: u64,
+    /// Times that this failed.
+    pub merge_failures: u64,
+}
+
+/// Of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PeerFigures {
+    /// Hints delivered to it.
+    pub hints_delivered: u64,
+    /// Stale copies that were sent what they lacked after a get.
+    pub read_repairs: u64,
+}

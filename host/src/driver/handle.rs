@@ -1,0 +1,170 @@
+//! What the rest of the node holds of the driver: a way in, and what it publishes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use stator_core::catalogue::{Catalogue, CatalogueChange};
+use stator_core::event::{ChangeFailure, Event, Ticket};
+use stator_core::id::{KeyspaceId, NodeId};
+use stator_core::message::PutReceipt;
+use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{oneshot, watch};
+
+use super::figures::{KeyspaceFigures, PeerFigures};
+
+/// The node is stopping; the request's outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node is stopping")]
+pub struct DriverStopped;
+
+/// Something for the event loop.
+pub(super) enum Input {
+    Event(Event),
+    Request(Request, Answer),
+    Stop,
+}
+
+pub(super) enum Request {
+    Get(GetRequest),
+    Put(Box<PutRequest>),
+    Change(CatalogueChange),
+}
+
+impl Request {
+    pub(super) fn into_event(self, ticket: Ticket) -> Event {
+        match self {
+            Request::Get(get) => Event::Get(ticket, get),
+            Request::Put(put) => Event::Put(ticket, *put),
+            Request::Change(change) => Event::Change(ticket, change),
+        }
+    }
+}
+
+/// Who waits for a request.
+pub(super) enum Answer {
+    Get(oneshot::Sender<Result<GetReceipt, RequestError>>),
+    Put(oneshot::Sender<Result<PutReceipt, RequestError>>),
+    Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
+}
+
+/// What the loop publishes. Readers hold the locks for a copy at most.
+pub struct Shared {
+    pub(super) catalogue: watch::Sender<Option<Arc<Catalogue>>>,
+    pub(super) down: RwLock<Vec<NodeId>>,
+    pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
+    pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
+}
+
+impl Shared {
+    /// Nothing is known yet, but perhaps the catalogue.
+    pub fn new(catalogue: Option<Arc<Catalogue>>) -> Arc<Self> {
+        Arc::new(Shared {
+            catalogue: watch::Sender::new(catalogue),
+            down: RwLock::default(),
+            keyspaces: Mutex::default(),
+            peers: Mutex::default(),
+        })
+    }
+
+    /// The catalogue now, if the node belongs to a cluster.
+    pub fn catalogue(&self) -> Option<Arc<Catalogue>> {
+        self.catalogue.borrow().clone()
+    }
+
+    /// Tells of every change of the catalogue.
+    pub fn watch_catalogue(&self) -> watch::Receiver<Option<Arc<Catalogue>>> {
+        self.catalogue.subscribe()
+    }
+
+    /// The members that are taken as unreachable.
+    pub fn unreachable(&self) -> Vec<NodeId> {
+        self.down.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counters of a keyspace since the start.
+    pub fn keyspace_figures(&self, keyspace: KeyspaceId) -> KeyspaceFigures {
+        let figures = self.keyspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.get(&keyspace).copied().unwrap_or_default()
+    }
+
+    /// Counters of a peer since the start.
+    pub fn peer_figures(&self, peer: NodeId) -> PeerFigures {
+        let figures = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Counts something of a keyspace.
+    pub fn count(&self, keyspace: KeyspaceId, count: impl FnOnce(&mut KeyspaceFigures)) {
+        let mut figures = self.keyspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        count(figures.entry(keyspace).or_default());
+    }
+
+    pub(super) fn count_peer(&self, peer: NodeId, count: impl FnOnce(&mut PeerFigures)) {
+        let mut figures = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        count(figures.entry(peer).or_default());
+    }
+}
+
+/// The way into the event loop. Cheap to clone.
+#[derive(Clone)]
+pub struct DriverHandle {
+    inputs: UnboundedSender<Input>,
+    shared: Arc<Shared>,
+}
+
+impl DriverHandle {
+    pub(super) fn new(inputs: UnboundedSender<Input>, shared: Arc<Shared>) -> Self {
+        DriverHandle { inputs, shared }
+    }
+
+    /// What the loop publishes.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Coordinates a get.
+    pub async fn get(
+        &self,
+        request: GetRequest,
+    ) -> Result<Result<GetReceipt, RequestError>, DriverStopped> {
+        self.ask(Request::Get(request), Answer::Get).await
+    }
+
+    /// Coordinates a put, or hands it to who owns the key.
+    pub async fn put(
+        &self,
+        request: PutRequest,
+    ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
+        self.ask(Request::Put(Box::new(request)), Answer::Put).await
+    }
+
+    /// Changes the catalogue.
+    pub async fn change(
+        &self,
+        change: CatalogueChange,
+    ) -> Result<Result<Arc<Catalogue>, ChangeFailure>, DriverStopped> {
+        self.ask(Request::Change(change), Answer::Change).await
+    }
+
+    /// Makes the node part of a cluster whose catalogue it has persisted.
+    pub fn adopt(&self, catalogue: Arc<Catalogue>) {
+        // A loop that has ended needs no catalogue.
+        let _ = self.inputs.send(Input::Event(Event::Adopted(catalogue)));
+    }
+
+    /// Ends the loop. Requests that are open get [`DriverStopped`].
+    pub fn stop(&self) {
+        let _ = self.inputs.send(Input::Stop);
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        answer: impl FnOnce(oneshot::Sender<T>) -> Answer,
+    ) -> Result<T, DriverStopped> {
+        let (sender, receiver) = oneshot::channel();
+        self.inputs.send(Input::Request(request, answer(sender))).map_err(|_| DriverStopped)?;
+        receiver.await.map_err(|_| DriverStopped)
+    }
+}

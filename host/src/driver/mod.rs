@@ -1,0 +1,146 @@
+//! The driver: turns the world into the core's events, and the core's actions into the world.
+//!
+//! ```text
+//!   api ── get, put, change ──▶ ┌────────────┐ ── jobs ──▶ storage (threads of its own)
+//!   transport ── messages ────▶ │ event loop │ ── frames ─▶ transport
+//!   storage ── results ───────▶ │  core Node │ ── answers ▶ api
+//!   clock ── ticks ───────────▶ └────────────┘ ── catalogue ▶ disk, transport, modules
+//! ```
+//!
+//! One task owns the [`Node`] and is the only place where it changes, so every cause of work is
+//! visible in one loop. The loop never waits for an effect: it hands it on and takes the result
+//! as another event. What the loop knows and others want to read (catalogue, reachability,
+//! counters) it publishes in [`Shared`].
+
+mod effects;
+mod figures;
+mod handle;
+mod inbox;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use stator_core::event::{Event, Now, Ticket};
+use stator_core::node::Node;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+pub use effects::{CATALOGUE_FILE, Effects};
+pub use figures::{KeyspaceFigures, PeerFigures};
+pub use handle::{DriverHandle, DriverStopped, Shared};
+pub use inbox::Inbox;
+
+use handle::{Answer, Input};
+
+/// The clock of the machine, as the core wants it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A monotonic clock that starts now.
+    pub fn start() -> Self {
+        Clock { start: Instant::now() }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            monotonic_ms: self.start.elapsed().as_millis() as u64,
+            wall_ms: wall.as_millis() as u64,
+        }
+    }
+}
+
+/// How many events the loop takes in before it looks at the clock again.
+const BATCH_MAX: usize = 256;
+
+/// The sender and receiver of the loop's inputs, made before the loop: the transport needs
+/// somewhere to deliver, and the loop needs the transport.
+pub struct Mailbox {
+    sender: UnboundedSender<Input>,
+    receiver: UnboundedReceiver<Input>,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    pub fn new() -> Self {
+        let (sender, receiver) = unbounded_channel();
+        Mailbox { sender, receiver }
+    }
+
+    /// Where the transport and the stores deliver.
+    pub fn inbox(&self) -> Inbox {
+        Inbox::new(self.sender.clone())
+    }
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Starts the loop of `node`. It ends when [`DriverHandle::stop`] is called.
+pub fn start(
+    mailbox: Mailbox,
+    node: Node,
+    clock: Clock,
+    effects: Effects,
+) -> (DriverHandle, tokio::task::JoinHandle<()>) {
+    let shared = effects.shared().clone();
+    let handle = DriverHandle::new(mailbox.sender, shared);
+    let state = Loop { node, clock, effects, answers: HashMap::new(), last_ticket: 0 };
+    (handle, tokio::spawn(state.run(mailbox.receiver)))
+}
+
+struct Loop {
+    node: Node,
+    clock: Clock,
+    effects: Effects,
+    answers: HashMap<Ticket, Answer>,
+    last_ticket: Ticket,
+}
+
+impl Loop {
+    async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
+        // What the node wanted when it was made, such as to publish the catalogue.
+        self.handle(Event::Tick);
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let timer = self.until_next_timer();
+            tokio::select! {
+                count = inputs.recv_many(&mut batch, BATCH_MAX) => if count == 0 { return },
+                () = tokio::time::sleep(timer) => {}
+            }
+            for input in batch.drain(..) {
+                match input {
+                    Input::Event(event) => self.handle(event),
+                    Input::Request(request, answer) => {
+                        self.last_ticket += 1;
+                        self.answers.insert(self.last_ticket, answer);
+                        self.handle(request.into_event(self.last_ticket));
+                    }
+                    Input::Stop => return,
+                }
+            }
+            if self.until_next_timer().is_zero() {
+                self.handle(Event::Tick);
+            }
+        }
+    }
+
+    fn until_next_timer(&self) -> Duration {
+        let now_ms = self.clock.now().monotonic_ms;
+        let wait_ms = self.node.next_timer_ms().map_or(1_000, |at_ms| at_ms.saturating_sub(now_ms));
+        Duration::from_millis(wait_ms)
+    }
+
+    fn handle(&mut self, event: Event) {
+        let actions = self.node.on_event(self.clock.now(), event);
+        for action in actions {
+            self.effects.carry_out(action, &mut self.answers);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The merge host's door: what is loaded, and merges through a gate.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use stator_core::divergence::{Divergence, MergeFailure, Resolution};
+use stator_core::id::ModuleDigest;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use wasmtime::Engine;
+
+use super::artefact::ArtefactCache;
+use super::config::{MergeHostConfig, MergeHostError};
+use super::engine;
+use super::figures::{Counters, Figures};
+use super::limits::Limits;
+use super::log::LogValve;
+use super::memo::{Answer, Memo, MemoKey};
+use super::run::LoadedModule;
+
+/// Runs merge modules. Cheap to clone; all clones are one host.
+#[derive(Clone)]
+pub struct MergeHost(pub(super) Arc<Inner>);
+
+/// What all clones of a host share.
+pub(super) struct Inner {
+    pub(super) config: MergeHostConfig,
+    pub(super) engine: Engine,
+    pub(super) artefacts: ArtefactCache,
+    modules: RwLock<HashMap<ModuleDigest, Arc<LoadedModule>>>,
+    /// One compilation at a time: each may take as much memory as its limit.
+    pub(super) compiling: Mutex<()>,
+    /// As many places as the pool has.
+    running: Arc<Semaphore>,
+    /// The places in front of them.
+    admitted: Arc<Semaphore>,
+    memo: Memo,
+    pub(super) log: LogValve,
+    pub(super) counters: Counters,
+}
+
+impl MergeHost {
+    /// Starts the engine and opens the cache. Reads and writes files; compiles nothing.
+    pub fn new(config: MergeHostConfig) -> Result<Self, MergeHostError> {
+        let slots = config.running_max.get();
+        let engine = engine::running(&config.limits, slots)
+            .map_err(|e| MergeHostError::Engine(format!("{e:#}")))?;
+        let artefact_bytes_max = config.limits.artefact_bytes_max;
+        let artefacts =
+            ArtefactCache::open(&config.cache_dir, &engine, artefact_bytes_max).map_err(
+                |source| MergeHostError::CacheDirectory { path: config.cache_dir.clone(), source },
+            )?;
+        let places = (slots as usize).saturating_add(config.waiting_max);
+        Ok(MergeHost(Arc::new(Inner {
+            engine,
+            artefacts,
+            modules: RwLock::default(),
+            compiling: Mutex::new(()),
+            running: Arc::new(Semaphore::new(slots as usize)),
+            admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
+            log: LogValve::new(),
+            counters: Counters::default(),
+            config,
+        })))
+    }
+
+    /// The limits of every module.
+    pub fn limits(&self) -> &Limits {
+        &self.0.config.limits
+    }
+
+    /// Whether the module can be called.
+    pub fn is_loaded(&self, digest: &ModuleDigest) -> bool {
+        self.0.module(digest).is_some()
+    }
+
+    /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
+    pub fn unload(&self, digest: &ModuleDigest) {
+        self.0.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+    }
+
+    /// Merges, or gives the answer that it gave before. Waits for its turn.
+    pub async fn resolve(
+        &self,
+        digest: &ModuleDigest,
+        divergence: &Divergence,
+    ) -> Result<Arc<Resolution>, MergeFailure> {
+        let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
+        let key = MemoKey { module: *digest, fingerprint: divergence.fingerprint };
+        if let Some(answer) = self.0.memo.get(&key) {
+            self.0.counters.memo_hits.add(1);
+            return answer;
+        }
+        let answer = self.run(&module, divergence).await;
+        if answer.as_ref().err().is_none_or(MergeFailure::is_lasting) {
+            self.0.memo.put(key, answer.clone());
+        }
+        answer
+    }
+
+    /// What the host has done and holds.
+    pub fn figures(&self) -> Figures {
+        let (inner, counters) = (&self.0, &self.0.counters);
+        let (memo_entries, memo_bytes) = inner.memo.size();
+        Figures {
+            merges: counters.merges.get(),
+            memo_hits: counters.memo_hits.get(),
+            failures: counters.failures.get(),
+            overloads: counters.overloads.get(),
+            fuel_used: counters.fuel_used.get(),
+            compilations: counters.compilations.get(),
+            modules: inner.modules.read().unwrap_or_else(PoisonError::into_inner).len(),
+            memo_entries,
+            memo_bytes,
+        }
+    }
+
+    /// Runs a merge on a blocking thread, when it is its turn.
+    pub(super) async fn run(&self, module: &Arc<LoadedModule>, divergence: &Divergence) -> Answer {
+        let (_place, turn) = self.enter().await?;
+        let (inner, module, divergence) = (self.0.clone(), module.clone(), divergence.clone());
+        let merge = move || {
+            let _turn = turn; // ends with the call, even if nobody waits for its answer
+            inner.call(&module, &divergence)
+        };
+        match spawn_blocking(merge).await {
+            Ok(answer) => answer,
+            Err(error) => Err(MergeFailure::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn enter(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
+        let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
+            self.0.counters.overloads.add(1);
+            return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
+        };
+        match self.0.running.clone().acquire_owned().await {
+            Ok(turn) => Ok((place, turn)),
+            Err(closed) => Err(MergeFailure::Unavailable(closed.to_string())),
+        }
+    }
+}
+
+impl Inner {
+    fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
+        self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<LoadedModule>) {
+        self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
+    }
+
+    fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
+        self.counters.merges.add(1);
+        match module.resolve(divergence, &self.config.limits) {
+            Ok(resolution) => {
+                self.counters.fuel_used.add(resolution.fuel_used);
+                Ok(Arc::new(resolution))
+            }
+            Err(failed) => {
+                self.counters.fuel_used.add(failed.fuel_used);
+                self.counters.failures.add(1);
+                Err(failed.failure)
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The `log` import: a module's lines go to the node's log, bounded in size and rate.
+//!
+//! A line costs the module fuel for the host's work: a flat price and a unit a byte. Without it a
+//! loop of calls with large texts would keep a processor busy long after fuel says stop. What is
+//! dropped or cut depends on the clock, but the module never learns of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stator_core::id::ModuleDigest;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, WasmStr};
+
+use super::bindings::stator::merge::log::Level;
+use super::run::CallState;
+use super::world::LOG;
+
+/// Lines of one call; the rest is dropped.
+const LINES_PER_CALL_MAX: u32 = 16;
+/// Bytes of one line; the rest is cut.
+const LINE_BYTES_MAX: usize = 1024;
+/// Lines of all modules of a node in one [`WINDOW`]; the rest is dropped.
+const LINES_PER_WINDOW_MAX: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(1);
+/// Fuel for a call of `write`, about what it costs the host in instructions.
+const CALL_FUEL: u64 = 500;
+
+/// Lets through what a node's log can bear of all its modules' lines.
+#[derive(Clone)]
+pub(super) struct LogValve(Arc<Mutex<Window>>);
+
+struct Window {
+    opened: Instant,
+    passed: u32,
+    dropped: u64,
+}
+
+impl LogValve {
+    pub(super) fn new() -> Self {
+        let window = Window { opened: Instant::now(), passed: 0, dropped: 0 };
+        LogValve(Arc::new(Mutex::new(window)))
+    }
+
+    fn passes(&self, now: Instant) -> bool {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(window.opened) >= WINDOW {
+            if window.dropped > 0 {
+                tracing::warn!(dropped = window.dropped, "merge modules log too much");
+            }
+            *window = Window { opened: now, passed: 0, dropped: 0 };
+        }
+        if window.passed == LINES_PER_WINDOW_MAX {
+            window.dropped += 1;
+            return false;
+        }
+        window.passed += 1;
+        true
+    }
+}
+
+/// The log of one call.
+pub(super) struct CallLog {
+    valve: LogValve,
+    module: ModuleDigest,
+    lines: u32,
+}
+
+impl CallLog {
+    pub(super) fn new(valve: LogValve, module: ModuleDigest) -> Self {
+        CallLog { valve, module, lines: 0 }
+    }
+
+    fn write(&mut self, level: Level, line: &str) {
+        self.lines += 1;
+        if !self.valve.passes(Instant::now()) {
+            return;
+        }
+        let line = &line[..line.floor_char_boundary(LINE_BYTES_MAX)];
+        let module = &self.module;
+        // Escaped, because a line break would let a module forge lines of the node.
+        match level {
+            Level::Debug => tracing::debug!(target: "stator::module", %module, "{line:?}"),
+            Level::Info => tracing::info!(target: "stator::module", %module, "{line:?}"),
+            Level::Warn => tracing::warn!(target: "stator::module", %module, "{line:?}"),
+        }
+    }
+}
+
+/// Offers `log` to the components that import it.
+pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    linker.instance(LOG)?.func_wrap("write", write)
+}
+
+fn write(
+    mut store: StoreContextMut<'_, CallState>,
+    (level, message): (Level, WasmStr),
+) -> wasmtime::Result<()> {
+    let wanted = store.data().log.lines < LINES_PER_CALL_MAX;
+    // Its bytes are only looked at, and paid for, while there is room for the line.
+    let line = if wanted { message.to_str(&store)?.into_owned() } else { String::new() };
+    let price = CALL_FUEL + line.len() as u64;
+    let fuel = store.get_fuel()?;
+    store.set_fuel(fuel.saturating_sub(price))?;
+    if wanted {
+        store.data_mut().log.write(level, &line);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_valve_closes_for_the_rest_of_a_window() {
+        let (valve, start) = (LogValve::new(), Instant::now());
+        let passed = (0..500).filter(|_| valve.passes(start)).count();
+        assert_eq!(passed, LINES_PER_WINDOW_MAX as usize);
+        assert!(!valve.passes(start));
+        assert!(valve.passes(start + 2 * WINDOW));
+    }
+}

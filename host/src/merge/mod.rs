@@ -1,0 +1,59 @@
+//! The merge host: runs merge modules, which are WebAssembly components that a stranger wrote.
+//!
+//! # The way of a module
+//! [`MergeHost::admit`] takes a component's bytes through five stages, each of which can refuse
+//! it by name ([`ModuleRefused`]):
+//! 1. **bounds** (`bounds.rs`): bytes, functions and locals are counted before anything compiles
+//!    them, because compile time and memory can explode with them;
+//! 2. **world** (`world.rs`): the imports are at most `stator:merge/types` (types only) and
+//!    `stator:merge/log`, the exports have `stator:merge/resolver` of a version that fits;
+//! 3. **compile** (`compile.rs`): in a child process of the same binary under limits of memory,
+//!    processor and wall time, because a compiler fed with hostile input may take the process
+//!    with it;
+//! 4. **load** (`artefact.rs`): the artefact is kept in a cache and loaded; only what this very
+//!    engine would have produced, with its checksum right, is ever loaded;
+//! 5. **probe**: it is instantiated and called once, which shows wrong signatures and modules
+//!    that only loop or trap.
+//!
+//! # The way of a merge
+//! [`MergeHost::resolve`] looks into the memo (`memo.rs`), waits for a slot, and calls the module
+//! in a *fresh instance* (`run.rs`): statics and the order of a `HashMap` survive in a used one,
+//! and replicas would diverge. Instances come from a pool, so a fresh one costs microseconds.
+//!
+//! # The same everywhere
+//! A module can see its divergence and nothing else: no clock, randomness, file or socket; NaNs
+//! are canonical, relaxed SIMD and threads are off, and its time is counted in fuel. So a
+//! successful answer is the same bytes on every replica. A failure need not be (fuel and stack
+//! depend on wasmtime's version and the processor): it decides nothing and is never stored. What
+//! is measured and why the settings are what they are stands in `engine.rs` and `limits.rs`.
+//!
+//! # Left out
+//! Folds, the checks of the merge laws, and the optional interfaces of `wit/merge.wit` other than
+//! `log`: a module that exports one is refused until the host can honour it.
+
+mod admit;
+mod artefact;
+mod bindings;
+mod bounds;
+mod compile;
+mod compile_child;
+mod config;
+mod encode;
+mod engine;
+mod figures;
+mod host;
+mod limits;
+mod log;
+mod memo;
+mod refused;
+mod run;
+mod world;
+
+pub use admit::ModuleInfo;
+pub use compile_child::{COMPILE_MODULE, compile_module_main};
+pub use config::{MergeHostConfig, MergeHostError};
+pub use encode::{EncodeError, encode_component};
+pub use figures::Figures;
+pub use host::MergeHost;
+pub use limits::Limits;
+pub use refused::{ModuleRefused, Stage};

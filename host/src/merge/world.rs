@@ -1,0 +1,107 @@
+//! Checks a component's imports and exports by name.
+//!
+//! A module that imports nothing can do nothing but compute, so the sandbox is decided here. Two
+//! imports do no harm: `types`, which holds only types (a component names them that way when an
+//! exported function uses them), and `log`. Whether signatures fit is for the linker and for the
+//! first call to say.
+
+use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
+use wasmparser::types::{Types, TypesRef};
+use wasmparser::{Parser, Payload, Validator};
+
+use super::refused::ModuleRefused;
+
+/// The interface that makes a component a merge module.
+pub(super) const RESOLVER: &str = "stator:merge/resolver@0.1.0";
+/// The one import that does something.
+pub(super) const LOG: &str = "stator:merge/log@0.1.0";
+const TYPES: &str = "stator:merge/types@0.1.0";
+const PACKAGE: &str = "stator:merge/";
+
+/// Refuses a component that is not valid, imports more than it may, lacks the resolver, or
+/// exports what this host does not know.
+pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
+    let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
+    let types = Validator::new().validate_all(component).map_err(malformed)?;
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(malformed)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    imports.push(import.map_err(malformed)?.name.full_name().into_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export.map_err(malformed)?.name.full_name().into_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    check_exports(&exports)?;
+    imports.iter().try_for_each(|name| check_import(name, &types))
+}
+
+fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
+    let refuse = |why| Err(ModuleRefused::ImportRefused { name: name.to_owned(), why });
+    if !name.starts_with(PACKAGE) {
+        return refuse("a module may import `stator:merge/log` and nothing else");
+    }
+    let functions: &[&str] = match interface(name) {
+        "types" => fits(name, TYPES).map(|()| &[][..])?,
+        "log" => fits(name, LOG).map(|()| &["write"][..])?,
+        _ => return refuse("of Stator's interfaces, a module may import `log` only"),
+    };
+    let types = types.as_ref();
+    match types.component_item_for_import(name).map(|item| item.ty) {
+        Some(ComponentEntityType::Instance(id)) if holds_only(types, id, functions) => Ok(()),
+        _ => refuse("it asks for more than the interface of that name has"),
+    }
+}
+
+/// Whether an instance consists of types and, at most, these functions.
+fn holds_only(types: TypesRef<'_>, id: ComponentInstanceTypeId, functions: &[&str]) -> bool {
+    types[id].exports.iter().all(|(name, item)| match item.ty {
+        ComponentEntityType::Type { .. } => true,
+        ComponentEntityType::Func(_) => functions.contains(&name.as_str()),
+        _ => false,
+    })
+}
+
+fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
+    let mut resolver = false;
+    for name in exports.iter().filter(|name| name.starts_with(PACKAGE)) {
+        if interface(name) != "resolver" {
+            return Err(ModuleRefused::UnknownExport { name: name.clone(), supported: RESOLVER });
+        }
+        fits(name, RESOLVER)?;
+        resolver = true;
+    }
+    if resolver {
+        return Ok(());
+    }
+    let found = match exports {
+        [] => "nothing".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    };
+    Err(ModuleRefused::ResolverMissing { wanted: RESOLVER, found })
+}
+
+/// `resolver` of `stator:merge/resolver@0.1.0`.
+fn interface(name: &str) -> &str {
+    let name = name.strip_prefix(PACKAGE).unwrap_or(name);
+    name.split_once('@').map_or(name, |(interface, _)| interface)
+}
+
+/// Any 0.1.x is the same interface: within 0.1 nothing changes, interfaces are only added.
+fn fits(name: &str, supported: &'static str) -> Result<(), ModuleRefused> {
+    let version = name.split_once('@').map(|(_, version)| version);
+    match version.and_then(|version| version.strip_prefix("0.1.")) {
+        Some(patch) if !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+        _ => Err(ModuleRefused::WrongVersion { name: name.to_owned(), supported }),
+    }
+}

@@ -1,0 +1,89 @@
+//! A running node without its listeners for clients and operators: stores, transport, driver and
+//! merge host, put together.
+//!
+//! `start` puts them together, `cluster` makes a cluster of several nodes, `modules` keeps merge
+//! modules, `read` makes what a reader gets. The gRPC services in [`crate::api`] call what is
+//! public here.
+
+mod cluster;
+mod modules;
+mod read;
+mod start;
+
+use std::sync::Arc;
+
+use stator_core::catalogue::Catalogue;
+use stator_core::causality::ContextSecrets;
+use stator_core::id::{Incarnation, NodeId};
+
+use crate::config::Config;
+use crate::driver::{Clock, DriverHandle};
+use crate::merge::MergeHost;
+use crate::storage::{Home, Stores};
+use crate::transport::Transport;
+
+pub use cluster::{InitError, InitRequest};
+pub use modules::{ModuleFiles, ModuleKeeper};
+pub use read::Reading;
+pub use start::{Addresses, StartError};
+
+/// A running node.
+pub struct Node {
+    /// Its id, made with the data directory.
+    pub id: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Its settings.
+    pub config: Config,
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// When it started: milliseconds since 1970 (UTC).
+    pub started_at_ms: u64,
+    /// The way into the protocol.
+    pub driver: DriverHandle,
+    /// Its stores.
+    pub stores: Arc<Stores>,
+    /// Its merge modules.
+    pub merges: MergeHost,
+    /// Their bytes.
+    pub modules: Arc<ModuleKeeper>,
+    /// Its connections to peers.
+    pub transport: Transport,
+    /// Its clock.
+    pub clock: Clock,
+    home: Arc<Home>,
+    /// One `cluster init` at a time.
+    initialising: tokio::sync::Mutex<()>,
+    driver_task: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl Node {
+    /// The catalogue, if the node belongs to a cluster.
+    pub fn catalogue(&self) -> Option<Arc<Catalogue>> {
+        self.driver.shared().catalogue()
+    }
+
+    /// What authenticates causal contexts.
+    pub fn context_secrets(&self, catalogue: &Catalogue) -> ContextSecrets {
+        let secrets: Vec<_> = catalogue.context_secrets.value.iter().map(|s| s.0).collect();
+        ContextSecrets::new(&secrets, self.config.limits.context_bytes_max)
+    }
+
+    /// Stops: no more messages, no more requests; then the stores are synced and closed, with
+    /// the note that lets the next start go on with this incarnation.
+    pub async fn shutdown(&self) {
+        self.driver.stop();
+        let task = self.driver_task.lock().ok().and_then(|mut task| task.take());
+        if let Some(task) = task {
+            // It ends by itself at the stop.
+            let _ = task.await;
+        }
+        self.transport.shutdown().await;
+        let stores = self.stores.clone();
+        match tokio::task::spawn_blocking(move || stores.close()).await {
+            Ok(Ok(())) => tracing::info!("stopped cleanly"),
+            Ok(Err(error)) => tracing::error!(%error, "stopped, but not cleanly"),
+            Err(error) => tracing::error!(%error, "stopped, but not cleanly"),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! From a key's siblings to what its reader gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use stator_core::catalogue::{Keyspace, Reconcile};
+use stator_core::causality::{LiveVersion, Siblings};
+use stator_core::divergence::{MergeFailure, Outcome, Resolution};
+use stator_core::id::ModuleDigest;
+use stator_core::reconcile::{View, divergence, view};
+
+use super::Node;
+
+/// How long a read waits for a module that is just being fetched.
+const MODULE_WAIT: Duration = Duration::from_secs(2);
+
+/// What a reader gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// The key holds nothing.
+    Absent,
+    /// One version, as a client wrote it.
+    Sole(LiveVersion),
+    /// Siblings, for the client to resolve.
+    Siblings(Vec<LiveVersion>),
+    /// Siblings that a module made one value of.
+    Merged {
+        /// What it made.
+        resolution: Arc<Resolution>,
+        /// What of.
+        inputs: Vec<LiveVersion>,
+        /// The module.
+        module: ModuleDigest,
+    },
+    /// Siblings that a module could not merge.
+    Unmerged {
+        /// Why not.
+        failure: MergeFailure,
+        /// What of.
+        inputs: Vec<LiveVersion>,
+        /// The module.
+        module: ModuleDigest,
+    },
+}
+
+impl Node {
+    /// What the keyspace's reconcile policy makes of `siblings`.
+    pub async fn read(&self, keyspace: &Keyspace, key: &Bytes, siblings: &Siblings) -> Reading {
+        let versions = match view(siblings, self.clock.now().wall_ms) {
+            View::Absent => return Reading::Absent,
+            View::Sole(version) => return Reading::Sole(version),
+            View::Divergent(versions) => versions,
+        };
+        match keyspace.reconcile.value {
+            // Of a folding keyspace only one version is ever left.
+            Reconcile::Siblings | Reconcile::LastWriteWins => Reading::Siblings(versions),
+            Reconcile::Module(module) => self.merge(module, keyspace, key, versions).await,
+        }
+    }
+
+    async fn merge(
+        &self,
+        module: ModuleDigest,
+        keyspace: &Keyspace,
+        key: &Bytes,
+        inputs: Vec<LiveVersion>,
+    ) -> Reading {
+        if !self.merges.is_loaded(&module) {
+            // Past this time the reader gets the siblings, with the reason.
+            let _ = tokio::time::timeout(MODULE_WAIT, self.modules.wait_for(&module)).await;
+        }
+        let divergence = divergence(&keyspace.name, key, &inputs);
+        match self.merges.resolve(&module, &divergence).await {
+            Ok(resolution) => {
+                self.driver.shared().count(keyspace.id, |figures| figures.merges += 1);
+                match resolution.outcome {
+                    Outcome::KeepSiblings => Reading::Siblings(inputs),
+                    Outcome::Value(_) | Outcome::Delete => {
+                        Reading::Merged { resolution, inputs, module }
+                    }
+                }
+            }
+            Err(failure) => {
+                self.driver.shared().count(keyspace.id, |figures| figures.merge_failures += 1);
+                tracing::warn!(keyspace = keyspace.name, %module, %failure, "a merge failed");
+                Reading::Unmerged { failure, inputs, module }
+            }
+        }
+    }
+}

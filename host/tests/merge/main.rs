@@ -1,0 +1,8 @@
+//! The merge host against real components: the cart, and guests made to harm it.
+//!
+//! Needs the example merges as components: `make guests`.
+
+mod admission;
+mod hostile;
+mod merges;
+mod support;
