@@ -25,20 +25,29 @@ pub const ROSTER_PERIOD_MS: u64 = 2_000;
 /// The largest probe, in bytes: fits a datagram on any network of today.
 pub const PROBE_BYTES_MAX: usize = 1_300;
 
-/// A node as SWIM knows it. The renewal count lets it come back after it was declared down.
+/// A node as SWIM knows it. Renewing lets it come back after it was declared down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Probed {
     node: u64,
-    /// The node's start, in milliseconds since 1970 (UTC): a later life wins over an earlier.
-    started_ms: u64,
+    /// Of two identities of a node the one of higher rank stands. It begins as the time of the
+    /// start in milliseconds since 1970 (UTC), so that a later life wins over an earlier one.
+    rank: u64,
     renewals: u32,
 }
+
+/// The longest step of a renewal, as a power of two in milliseconds: some 35 years.
+const STEP_BITS_MAX: u32 = 40;
 
 impl Identity for Probed {
     type Addr = u64;
 
+    /// Steps double: a life that started with a clock behind that of an earlier life is told
+    /// that it is down, again and again, until its rank has caught up. It does in as many
+    /// rounds as the difference has binary digits.
     fn renew(&self) -> Option<Self> {
-        Some(Probed { renewals: self.renewals.wrapping_add(1), ..*self })
+        let step = 1 << self.renewals.min(STEP_BITS_MAX);
+        let rank = self.rank.saturating_add(step);
+        Some(Probed { rank, renewals: self.renewals.saturating_add(1), ..*self })
     }
 
     fn addr(&self) -> u64 {
@@ -46,7 +55,7 @@ impl Identity for Probed {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        (self.started_ms, self.renewals) > (adversary.started_ms, adversary.renewals)
+        (self.rank, self.renewals) > (adversary.rank, adversary.renewals)
     }
 }
 
@@ -87,6 +96,7 @@ impl Runtime<Probed> for Wishes {
 
 /// The failure detector of one node.
 pub struct Detector {
+    me: NodeId,
     foca: Foca<Probed, PostcardCodec, ChaCha8Rng, foca::NoCustomBroadcast>,
     active: BTreeSet<NodeId>,
     down: BTreeSet<NodeId>,
@@ -95,8 +105,9 @@ pub struct Detector {
 impl Detector {
     /// A detector for `me`, started at `started_ms` (milliseconds since 1970, UTC).
     pub fn new(me: NodeId, started_ms: u64, rng: ChaCha8Rng) -> Self {
-        let identity = Probed { node: me.0, started_ms, renewals: 0 };
+        let identity = Probed { node: me.0, rank: started_ms, renewals: 0 };
         Detector {
+            me,
             foca: Foca::new(identity, config(), rng, PostcardCodec),
             active: BTreeSet::new(),
             down: BTreeSet::new(),
@@ -113,7 +124,7 @@ impl Detector {
         let mut wishes = Wishes::default();
         for node in roster.filter(|node| !self.active.contains(node)).collect::<Vec<_>>() {
             // The address decides where it goes; the rest of the identity is not known yet.
-            let target = Probed { node: node.0, started_ms: 0, renewals: 0 };
+            let target = Probed { node: node.0, rank: 0, renewals: 0 };
             // A probe that cannot be encoded is a lost probe: SWIM expects those.
             let _ = self.foca.announce(target, &mut wishes);
         }
@@ -136,6 +147,9 @@ impl Detector {
     }
 
     fn took(&mut self, mut wishes: Wishes) -> Wishes {
+        // An earlier life of this node is a member like any other until it is declared down.
+        wishes.up.retain(|node| *node != self.me);
+        wishes.down.retain(|node| *node != self.me);
         // A node that comes back under a new identity may be reported down after it is up.
         let states: BTreeMap<NodeId, ()> =
             self.foca.iter_members().map(|member| (NodeId(member.id().node), ())).collect();

@@ -246,14 +246,15 @@ impl Node {
         let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
             return;
         };
+        // A stranger's own record is a hint for every owner.
+        let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
+        let keyspace = put.key.keyspace;
+        let ended = (put.asker, put.is_answered());
         let failure = match result {
             Ok(Stored { siblings, dot: Some(dot) }) => {
                 let detector = &self.detector;
                 let places = put.minted(dot, siblings, |node| detector.is_reachable(node), due_ms);
-                // A stranger's own record is a hint for every owner.
-                let keyspace = put.key.keyspace;
-                let hinted = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
-                hinted.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
+                hint_for.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
                 places.into_iter().for_each(|place| self.place(request, place));
                 return self.advance(request);
             }
@@ -263,11 +264,12 @@ impl Node {
             }
             Err(StoreFailure::Refused(refused)) => RequestError::TooManySiblings(refused),
             Err(StoreFailure::Failed(reason)) => {
+                hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
                 RequestError::Store { reason, effect: Effect::Maybe }
             }
             Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
         };
-        let (asker, is_answered) = (put.asker, put.is_answered());
+        let (asker, is_answered) = ended;
         self.requests.remove(&request);
         if !is_answered {
             self.put_done(asker, Err(failure));
@@ -324,7 +326,10 @@ impl Node {
     ) {
         match result {
             Ok(_) => self.hint_kept(owner, keyspace),
-            Err(error) => self.notice(Notice::HintLost(owner, keyspace, error.to_string())),
+            Err(error) => {
+                self.hint_failed(owner, &error);
+                self.notice(Notice::HintLost(owner, keyspace, error.to_string()));
+            }
         }
         if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
             put.hint_stored(owner);

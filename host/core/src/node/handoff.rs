@@ -45,6 +45,18 @@ impl Node {
     /// A hint for `owner` is stored here.
     pub(super) fn hint_kept(&mut self, owner: NodeId, keyspace: KeyspaceId) {
         self.notice(Notice::HintStored(owner, keyspace));
+        self.expect_hint(owner);
+    }
+
+    /// A hint for `owner` could not be stored here, or only perhaps.
+    pub(super) fn hint_failed(&mut self, owner: NodeId, error: &StoreFailure) {
+        if matches!(error, StoreFailure::Failed(_)) {
+            self.expect_hint(owner);
+        }
+    }
+
+    /// The list of hints for `owner` must be looked through (again).
+    pub(super) fn expect_hint(&mut self, owner: NodeId) {
         self.handoffs.entry(owner).or_default().is_dirty = true;
     }
 

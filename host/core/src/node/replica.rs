@@ -111,8 +111,9 @@ impl Node {
         (keyspace, hint_for): (KeyspaceId, &[NodeId]),
         result: Result<Stored, StoreFailure>,
     ) {
-        if result.is_ok() {
-            hint_for.iter().for_each(|owner| self.hint_kept(*owner, keyspace));
+        match &result {
+            Ok(_) => hint_for.iter().for_each(|owner| self.hint_kept(*owner, keyspace)),
+            Err(error) => hint_for.iter().for_each(|owner| self.hint_failed(*owner, error)),
         }
         let result = result.map(drop).map_err(|error| ReplicaError::Store(error.to_string()));
         self.send(from, Message::WriteReply { request, result });

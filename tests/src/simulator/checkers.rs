@@ -1,0 +1,172 @@
+//! The judges. What may be there and what must be follows from the clients' history alone; only
+//! the watch for dots looks at what Stator calls its writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use stator_core::causality::Siblings;
+use stator_core::event::Ticket;
+use stator_core::id::Dot;
+use stator_core::keys::StoreKey;
+
+use super::clients::{self, LABEL};
+use super::history::{ClientWrite, History, Outcome, WriteId};
+use super::queue::Micros;
+
+/// Something that must never be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The rule that is broken.
+    pub rule: &'static str,
+    /// The key that it concerns, by its place in the run's list.
+    pub key: Option<usize>,
+    /// What was found.
+    pub found: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.found)
+    }
+}
+
+/// No acknowledged write is lost.
+pub const LOST: &str = "no acknowledged write is lost";
+/// No dot is minted twice.
+pub const DOT: &str = "no dot is minted twice";
+/// All owners of a key hold the same after healing.
+pub const CONVERGED: &str = "all owners hold the same after healing";
+/// Replication and hints alone bring every write to every owner.
+pub const HANDED_OFF: &str = "replication and hints bring every write to every owner";
+/// What was replaced or deleted does not come back.
+pub const REVIVED: &str = "what was replaced or deleted stays so";
+/// There are no siblings without concurrency.
+pub const SIBLINGS: &str = "no siblings without concurrency";
+/// A request that failed without effect has none.
+pub const NO_EFFECT: &str = "what was refused without effect has none";
+/// Strict quorums that intersect see each other.
+pub const STRICT: &str = "a strict get sees every strict put before it";
+/// Every request is answered once, by its deadline.
+pub const ANSWERED: &str = "every request is answered once, by its deadline";
+/// What is read is what was written.
+pub const VALUE: &str = "what is read is what was written";
+/// After healing the cluster comes to rest.
+pub const RESTS: &str = "after healing the cluster comes to rest";
+
+/// Remembers which write every dot of a key was minted for.
+#[derive(Debug, Default)]
+pub struct DotWatch(BTreeMap<(StoreKey, Dot), WriteId>);
+
+impl DotWatch {
+    /// `dot` was minted for the version that is now live under it in `siblings`.
+    pub fn minted(&mut self, key: &StoreKey, dot: Dot, siblings: &Siblings) -> Option<Violation> {
+        let version = siblings.live().find(|(live, _)| *live == dot)?.1;
+        let id = version.labels.get(LABEL)?.parse().ok()?;
+        let first = *self.0.entry((key.clone(), dot)).or_insert(id);
+        (first != id).then(|| Violation {
+            rule: DOT,
+            key: None,
+            found: format!("{dot} of {:?} names write {first} and write {id}", key.key),
+        })
+    }
+}
+
+/// Every version's value is the number of its write.
+pub fn values(siblings: &Siblings) -> Option<Violation> {
+    let is_right = |version: &stator_core::version::Version| match version.payload.value() {
+        Some(value) => version.labels.get(LABEL).is_some_and(|label| label.as_bytes() == value),
+        None => true,
+    };
+    let (dot, version) = siblings.live().find(|(_, version)| !is_right(version))?;
+    let found = format!("{dot} is labelled {:?} and holds {:?}", version.labels, version.payload);
+    Some(Violation { rule: VALUE, key: None, found })
+}
+
+/// What any reader got.
+pub fn answer(history: &History, key: usize, found: &BTreeSet<WriteId>) -> Option<Violation> {
+    let violation = |rule, found| Some(Violation { rule, key: Some(key), found });
+    for &id in found {
+        match history.get(id) {
+            Some(write) if write.key != key => {
+                return violation(VALUE, format!("write {id} is of key {}", write.key));
+            }
+            Some(ClientWrite { outcome: Outcome::Nothing, .. }) => {
+                return violation(NO_EFFECT, format!("write {id} was refused and is there"));
+            }
+            Some(_) => {}
+            None => return violation(VALUE, format!("nobody wrote {id}")),
+        }
+        if let Some(old) = history.ancestors(id).intersection(found).next() {
+            let text = format!("write {old} is beside write {id}, whose writer had seen it");
+            return violation(SIBLINGS, text);
+        }
+    }
+    None
+}
+
+/// What a strict get with `r` that started at `from_us` got: no strict put that was acknowledged
+/// before may be missing where r + w > n.
+pub fn strict_get(
+    history: &History,
+    (key, found): (usize, &BTreeSet<WriteId>),
+    r: u32,
+    n: u32,
+    from_us: Micros,
+) -> Option<Violation> {
+    let is_before = |write: &ClientWrite| match (write.outcome, write.strict_w) {
+        (Outcome::Acked { at_us }, Some(w)) => at_us < from_us && r + w > n,
+        _ => false,
+    };
+    let mut before = history.of_key(key).filter(|(_, write)| is_before(write));
+    let (id, _) = before.find(|(id, _)| !history.is_explained(*id, found))?;
+    let found = format!("a strict get with r={r} found {found:?}, not write {id}");
+    Some(Violation { rule: STRICT, key: Some(key), found })
+}
+
+/// What is left of a key at the end: `found` by every owner.
+pub fn end(
+    history: &History,
+    key: usize,
+    found: &BTreeSet<WriteId>,
+    keeps_siblings: bool,
+) -> Option<Violation> {
+    let violation = |rule, found| Some(Violation { rule, key: Some(key), found });
+    if keeps_siblings {
+        let mut acked = history.of_key(key).filter(|(id, _)| history.is_certain(*id));
+        if let Some((id, _)) = acked.find(|(id, _)| !history.is_explained(*id, found)) {
+            return violation(LOST, format!("write {id} is gone; left are {found:?}"));
+        }
+    } else if found.len() > 1 {
+        return violation(SIBLINGS, format!("the last write wins, and {found:?} are left"));
+    }
+    for &id in found {
+        let later = history.successors(id).iter().find(|later| history.is_certain(**later));
+        if let Some(later) = later {
+            let text = format!("write {id} is live, though write {later} had seen it");
+            return violation(REVIVED, text);
+        }
+    }
+    answer(history, key, found)
+}
+
+/// Several owners of a key hold different things.
+pub fn differs(rule: &'static str, key: usize, held: &[(usize, Option<Siblings>)]) -> Violation {
+    let brief = |(machine, siblings): &(usize, Option<Siblings>)| match siblings {
+        Some(siblings) => format!("n{machine} {:?}", clients::writes(siblings)),
+        None => format!("n{machine} nothing"),
+    };
+    let found = held.iter().map(brief).collect::<Vec<_>>().join(", ");
+    Violation { rule, key: Some(key), found }
+}
+
+/// A request got no answer.
+pub fn unanswered(ticket: Ticket) -> Violation {
+    let found = format!("request {ticket} has no answer at its deadline");
+    Violation { rule: ANSWERED, key: None, found }
+}
+
+/// A request got an answer that nobody waits for.
+pub fn answered_twice(ticket: Ticket) -> Violation {
+    let found = format!("request {ticket} has got a second answer");
+    Violation { rule: ANSWERED, key: None, found }
+}

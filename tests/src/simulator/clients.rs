@@ -1,0 +1,164 @@
+//! Clients: they read, change what they read, and write with the contexts they got.
+//!
+//! Each client does one thing at a time, through any machine. It keeps what it last saw of every
+//! key, uses old contexts too, joins contexts, and writes without any.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use stator_core::catalogue::Durability;
+use stator_core::causality::{Context, Siblings};
+use stator_core::id::KeyspaceId;
+use stator_core::message::PutReceipt;
+use stator_core::request::{Effect, GetRequest, PutRequest, QuorumKind, RequestError};
+use stator_core::version::Payload;
+use stator_core::write::{Draft, SiblingLimits};
+
+use super::history::{ClientWrite, Outcome, WriteId};
+use super::scenario::Scenario;
+
+/// The label that carries a write's number.
+pub const LABEL: &str = "write";
+
+/// What a client has seen of a key.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// As the cluster says it.
+    pub context: Context,
+    /// As the client saw it.
+    pub seen: BTreeSet<WriteId>,
+}
+
+/// One client.
+#[derive(Debug, Default)]
+pub struct Client {
+    known: BTreeMap<usize, Known>,
+}
+
+/// What a client wants next.
+#[derive(Debug)]
+pub enum Wish {
+    /// A get, with r if only owners count.
+    Get(GetRequest, Option<u32>),
+    /// A put; its label is still missing.
+    Put(Box<PutRequest>, ClientWrite),
+}
+
+/// A key that clients use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its keyspace.
+    pub keyspace: KeyspaceId,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+impl Client {
+    /// Decides what to do with the `place`-th key.
+    pub fn wish(
+        &mut self,
+        rng: &mut ChaCha8Rng,
+        scenario: &Scenario,
+        (place, key): (usize, &Key),
+    ) -> Wish {
+        let is_strict = rng.random_bool(0.3);
+        let quorum = if is_strict { QuorumKind::Strict } else { QuorumKind::Sloppy };
+        let timeout_ms = rng.random_range(100..3_000);
+        let known = self.known.get(&place).cloned();
+        let dice = rng.random_range(0..100);
+        if dice < 40 || (dice < 80 && known.is_none()) {
+            let r = rng.random_range(1..=3);
+            let get = GetRequest {
+                keyspace: key.keyspace,
+                key: key.bytes.clone(),
+                r: Some(r),
+                quorum,
+                timeout_ms,
+            };
+            return Wish::Get(get, is_strict.then_some(r));
+        }
+        let is_blind = dice >= 80;
+        let is_delete = !is_blind && dice >= 70;
+        let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
+        let w = rng.random_range(scenario.w_min..=3);
+        let put = PutRequest {
+            keyspace: key.keyspace,
+            key: key.bytes.clone(),
+            context: known.context,
+            draft: Draft {
+                payload: if is_delete { Payload::Tombstone } else { Payload::Value(Bytes::new()) },
+                schema: 0,
+                ttl_ms: None,
+                labels: BTreeMap::new(),
+            },
+            w: Some(w),
+            quorum,
+            durability: rng.random_bool(0.5).then_some(scenario.durability),
+            limits: SiblingLimits { siblings_max: 8, siblings_bytes_max: 1 << 20 },
+            timeout_ms,
+        };
+        let strict_w = (is_strict && scenario.durability == Durability::All).then_some(w);
+        let write = ClientWrite {
+            key: place,
+            is_delete,
+            seen: known.seen,
+            strict_w,
+            outcome: Outcome::Pending,
+        };
+        Wish::Put(Box::new(put), write)
+    }
+
+    /// A get was answered.
+    pub fn got(&mut self, rng: &mut ChaCha8Rng, key: usize, siblings: &Siblings) {
+        let known = Known { context: Context::of(siblings), seen: writes(siblings) };
+        match self.known.get_mut(&key) {
+            // Some clients read twice and mean to replace all that they saw.
+            Some(earlier) if rng.random_bool(0.2) => {
+                earlier.context.join(&known.context);
+                earlier.seen.extend(known.seen);
+            }
+            // Some go on with what they had in hand before.
+            Some(_) if rng.random_bool(0.1) => {}
+            _ => drop(self.known.insert(key, known)),
+        }
+    }
+
+    /// A put was acknowledged.
+    pub fn put(&mut self, rng: &mut ChaCha8Rng, key: usize, id: WriteId, receipt: &PutReceipt) {
+        match &receipt.context {
+            Some(context) => {
+                let seen = BTreeSet::from([id]);
+                self.known.insert(key, Known { context: context.clone(), seen });
+            }
+            None if rng.random_bool(0.5) => drop(self.known.remove(&key)),
+            None => {}
+        }
+    }
+}
+
+/// The number of the write that a version is of, as its label says.
+pub fn writes(siblings: &Siblings) -> BTreeSet<WriteId> {
+    let number = |label: &String| label.parse().unwrap_or(0);
+    let live = siblings.live();
+    live.map(|(_, version)| version.labels.get(LABEL).map_or(0, number)).collect()
+}
+
+/// Gives a put its number: as a label, and as its value if it has one.
+pub fn name(put: &mut PutRequest, id: WriteId) {
+    put.draft.labels.insert(LABEL.to_owned(), id.to_string());
+    if let Payload::Value(value) = &mut put.draft.payload {
+        *value = id.to_string().into();
+    }
+}
+
+/// How a put that failed ended for its client.
+pub fn outcome(error: &RequestError) -> Outcome {
+    match error {
+        RequestError::QuorumNotReached { effect: Effect::Maybe, .. }
+        | RequestError::Store { effect: Effect::Maybe, .. }
+        | RequestError::OutcomeUnknown => Outcome::Maybe,
+        _ => Outcome::Nothing,
+    }
+}

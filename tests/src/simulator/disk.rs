@@ -1,0 +1,153 @@
+//! Disk steps: what a node wants of its store, in its order, each in its own time.
+//!
+//! A write is applied when the disk comes to it, and answered then, or if it is to be synced
+//! (hints always are) when a sync that began after it ends. What is not synced on demand is
+//! synced in the background.
+
+use rand::RngExt;
+use stator_core::event::{Action, Area, Event, StoreFailure, Stored};
+use stator_core::keys::StoreKey;
+use stator_core::write::Change;
+
+use super::Planted;
+use super::clients;
+use super::scenario::WRITE_BEHIND_US;
+use super::world::{Inner, World, index};
+
+/// An action that the disk carries out.
+pub(super) struct DiskStep(Action);
+
+impl World {
+    /// Queues an action for the disk.
+    pub(super) fn to_disk(&mut self, machine: usize, action: Action) {
+        let area = match &action {
+            Action::Write { area, .. } => *area,
+            Action::ListHints { .. } | Action::SettleHint { .. } => Area::Hints,
+            _ => Area::Data,
+        };
+        let at_us = self.machines[machine].disk_us(area, self.now_us, &mut self.rng);
+        self.plan_in(machine, at_us, Inner::Disk(DiskStep(action)));
+    }
+
+    /// Carries out a step.
+    pub(super) fn disk_step(&mut self, machine: usize, DiskStep(action): DiskStep) {
+        match action {
+            Action::Load { token, key, with_hints } => {
+                let result = self.machines[machine].store.load(&key, with_hints);
+                self.tell(machine, Event::Loaded(token, result));
+            }
+            Action::Write { token, area, key, change, targets, fold, is_sync } => {
+                let result = match self.disk_failure(machine) {
+                    Some(failure) if failure.is_nothing_stored => Err(failure.error),
+                    failure => {
+                        let result = match self.is_dropped(area, &change) {
+                            Some(stored) => Ok(stored),
+                            None => {
+                                let store = &mut self.machines[machine].store;
+                                store.write(area, &key, &change, &targets, fold)
+                            }
+                        };
+                        self.watch(machine, area, &key, &result);
+                        failure.map_or(result, |failure| Err(failure.error))
+                    }
+                };
+                let is_sync = is_sync || area == Area::Hints;
+                self.written(machine, area, is_sync, Event::Written(token, result));
+            }
+            Action::ListHints { target, after, count_max } => {
+                let hints =
+                    self.machines[machine].store.list_hints(target, after.as_ref(), count_max);
+                self.tell(machine, Event::HintsListed(target, Ok(hints)));
+            }
+            Action::SettleHint { target, key, sequence } => {
+                let is_settled = self.machines[machine].store.settle(target, &key, sequence);
+                self.trace.line(
+                    self.now_us,
+                    format_args!(
+                        "n{machine} hint of {:?} for n{}: settled {is_settled}",
+                        key.key,
+                        index(target)
+                    ),
+                );
+                let settled = Event::HintSettled(target, key.keyspace, is_settled);
+                self.written(machine, Area::Hints, false, settled);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells the node about a write, once it is synced if it is to be.
+    fn written(&mut self, machine: usize, area: Area, is_sync: bool, event: Event) {
+        let through = self.machines[machine].store.shelf(area).last_step();
+        let (at_us, reply) = if is_sync {
+            let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+            (at_us, Some(event))
+        } else {
+            self.tell(machine, event);
+            (self.now_us + self.rng.random_range(0..WRITE_BEHIND_US), None)
+        };
+        self.plan_in(machine, at_us, Inner::Synced { area, through, reply });
+    }
+
+    /// Remembers which write got which dot.
+    fn watch(
+        &mut self,
+        machine: usize,
+        area: Area,
+        key: &StoreKey,
+        result: &Result<Stored, StoreFailure>,
+    ) {
+        match result {
+            Ok(Stored { siblings, dot }) => {
+                let writes = clients::writes(siblings);
+                self.trace.line(
+                    self.now_us,
+                    format_args!("n{machine} {area:?} {:?} = {writes:?} {dot:?}", key.key),
+                );
+                if let Some(violation) = dot.and_then(|dot| self.dots.minted(key, dot, siblings)) {
+                    self.violations.push(violation);
+                }
+            }
+            Err(error) => {
+                let now_us = self.now_us;
+                self.trace.line(now_us, format_args!("n{machine} {area:?} {:?}: {error}", key.key));
+            }
+        }
+    }
+
+    /// Whether the planted bug drops this write, and what it answers then.
+    fn is_dropped(&mut self, area: Area, change: &Change) -> Option<Stored> {
+        match change {
+            Change::Sync(siblings)
+                if self.planted == Planted::DropHints
+                    && area == Area::Hints
+                    && self.rng.random_bool(0.25) =>
+            {
+                Some(Stored { siblings: siblings.clone(), dot: None })
+            }
+            _ => None,
+        }
+    }
+
+    fn disk_failure(&mut self, machine: usize) -> Option<DiskFailure> {
+        let likely = self.machines[machine].disk_failure;
+        if likely == 0.0 || !self.rng.random_bool(likely) {
+            return None;
+        }
+        Some(match self.rng.random_range(0..3) {
+            0 => DiskFailure {
+                error: StoreFailure::Unavailable("out of service".to_owned()),
+                is_nothing_stored: true,
+            },
+            stored => DiskFailure {
+                error: StoreFailure::Failed("failed in the middle".to_owned()),
+                is_nothing_stored: stored == 1,
+            },
+        })
+    }
+}
+
+struct DiskFailure {
+    error: StoreFailure,
+    is_nothing_stored: bool,
+}

@@ -1,0 +1,156 @@
+//! Faults: they strike at random within the scenario's budget, and end.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+use stator_core::event::Area;
+use stator_core::id::Incarnation;
+
+use super::Planted;
+use super::queue::Micros;
+use super::scenario::FaultKind;
+use super::world::{Happening, World};
+
+/// The end of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mend {
+    /// A cut of the network.
+    Cut(u64),
+    /// A machine that lies still.
+    Start(usize),
+    /// A machine's disk.
+    Disk(usize),
+}
+
+impl World {
+    /// A fault strikes, unless trouble is over, and the next of its kind is planned.
+    pub(super) fn strike(&mut self, kind: FaultKind, mean_us: Micros) {
+        if !self.is_trouble {
+            return;
+        }
+        let next_us = self.now_us + self.rng.random_range(mean_us / 4..mean_us * 7 / 4);
+        self.queue.plan(next_us, Happening::Fault(kind, mean_us));
+        let machine = self.rng.random_range(0..self.machines.len());
+        match kind {
+            FaultKind::Partition => self.partition(),
+            FaultKind::OneWay => self.one_way(),
+            FaultKind::Crash => self.crash(machine),
+            FaultKind::Stop => self.stop(machine),
+            FaultKind::Freeze => {
+                let until_us = self.now_us + self.rng.random_range(100_000..4_000_000);
+                self.machines[machine].frozen_until_us = until_us;
+                self.trace.line(self.now_us, format_args!("n{machine} freezes until {until_us}"));
+            }
+            FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
+            FaultKind::Skew => {
+                let skew_ms = self.rng.random_range(-300_000..=300_000);
+                self.machines[machine].skew_ms = skew_ms;
+                self.trace.line(self.now_us, format_args!("n{machine} skew {skew_ms} ms"));
+            }
+            FaultKind::Rot => {
+                let (chosen, bit) = (self.rng.random::<u32>(), self.rng.random::<u32>());
+                let key = self.machines[0].store.damage(chosen as usize, bit as usize);
+                let key = key.map(|key| key.key);
+                self.trace.line(self.now_us, format_args!("n0 damaged {key:?}"));
+            }
+        }
+    }
+
+    fn partition(&mut self) {
+        let count = self.machines.len();
+        let side: Vec<bool> = (0..count).map(|_| self.rng.random_bool(0.5)).collect();
+        let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+        let links = pairs.filter(|&(a, b)| side[a] != side[b]).collect();
+        self.cut(links);
+    }
+
+    fn one_way(&mut self) {
+        let count = self.machines.len();
+        let mut links = BTreeSet::new();
+        for _ in 0..self.rng.random_range(1..=count) {
+            links.insert((self.rng.random_range(0..count), self.rng.random_range(0..count)));
+        }
+        // Nobody is cut off from itself.
+        links.retain(|(from, to)| from != to);
+        self.cut(links);
+    }
+
+    fn cut(&mut self, links: BTreeSet<(usize, usize)>) {
+        let is_known = self.rng.random_bool(0.4);
+        self.trace.line(self.now_us, format_args!("cut {links:?}, known {is_known}"));
+        let cut = self.network.cut(links, is_known);
+        let at_us = self.now_us + self.rng.random_range(200_000..8_000_000);
+        self.queue.plan(at_us, Happening::Mend(Mend::Cut(cut)));
+    }
+
+    fn crash(&mut self, machine: usize) {
+        let is_too_early = self
+            .last_crash_us
+            .is_some_and(|last_us| self.now_us - last_us < self.scenario.crashes_apart_us);
+        if is_too_early || self.machines[machine].node.take().is_none() {
+            return;
+        }
+        self.last_crash_us = Some(self.now_us);
+        self.report.crashes += 1;
+        let incarnation = match self.planted {
+            Planted::OldActor => self.machines[machine].store.incarnation(),
+            _ => Incarnation(self.rng.random()),
+        };
+        let store = &mut self.machines[machine].store;
+        let unsynced = [Area::Data, Area::Hints].map(|area| store.shelf(area).unsynced());
+        let kept = unsynced.map(|steps| self.rng.random_range(0..=steps));
+        store.restart_unclean(kept.into(), incarnation);
+        let now_us = self.now_us;
+        self.trace.line(now_us, format_args!("n{machine} crashes, keeps {kept:?} of {unsynced:?}"));
+        self.lie_still(machine);
+    }
+
+    fn stop(&mut self, machine: usize) {
+        if self.machines[machine].node.take().is_some() {
+            self.machines[machine].store.restart_clean();
+            self.trace.line(self.now_us, format_args!("n{machine} stops"));
+            self.lie_still(machine);
+        }
+    }
+
+    fn lie_still(&mut self, machine: usize) {
+        self.abandon(machine);
+        let at_us = self.now_us + self.rng.random_range(50_000..6_000_000);
+        self.queue.plan(at_us, Happening::Mend(Mend::Start(machine)));
+    }
+
+    fn disk_fault(&mut self, kind: FaultKind, machine: usize) {
+        match kind {
+            FaultKind::SlowDisk => self.machines[machine].disk_factor = 100,
+            _ => self.machines[machine].disk_failure = 0.3,
+        }
+        self.trace.line(self.now_us, format_args!("n{machine} {kind:?}"));
+        let at_us = self.now_us + self.rng.random_range(500_000..4_000_000);
+        self.queue.plan(at_us, Happening::Mend(Mend::Disk(machine)));
+    }
+
+    /// A fault ends.
+    pub(super) fn mend(&mut self, mend: Mend) {
+        self.trace.line(self.now_us, format_args!("mend {mend:?}"));
+        match mend {
+            Mend::Cut(cut) => self.network.mend(cut),
+            Mend::Start(machine) if self.machines[machine].node.is_none() => self.start(machine),
+            Mend::Start(_) => {}
+            Mend::Disk(machine) => {
+                self.machines[machine].disk_factor = 1;
+                self.machines[machine].disk_failure = 0.0;
+            }
+        }
+    }
+
+    /// Ends all faults, and clients fall silent.
+    pub(super) fn heal(&mut self) {
+        self.trace.line(self.now_us, format_args!("everything heals"));
+        self.is_trouble = false;
+        self.network.heal();
+        for machine in 0..self.machines.len() {
+            self.mend(Mend::Disk(machine));
+            self.mend(Mend::Start(machine));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The end of a run: everything heals, the cluster comes to rest, and is judged.
+
+use stator_core::catalogue::Catalogue;
+use stator_core::causality::Siblings;
+use stator_core::id::NodeId;
+
+use super::checkers::{self, CONVERGED, HANDED_OFF, RESTS, Violation};
+use super::clients;
+use super::queue::Micros;
+use super::world::{N, TROUBLE_US, World, index};
+
+/// How long the cluster may take to come to rest.
+const REST_US: Micros = 60_000_000;
+/// How often the checkers read all keys before owners that still differ count as a violation.
+const ROUNDS: usize = 3;
+const SECOND: Micros = 1_000_000;
+
+impl World {
+    /// Runs the world to its end.
+    pub(super) fn live(&mut self) {
+        self.run_until(TROUBLE_US);
+        self.heal();
+        self.come_to_rest();
+        if self.scenario.is_handoff_complete {
+            self.compare(HANDED_OFF);
+        }
+        for round in 1..=ROUNDS {
+            if !self.violations.is_empty() {
+                return;
+            }
+            self.inspect();
+            // Answers, then repairs.
+            self.run_until(self.now_us + 7 * SECOND);
+            let before = self.violations.len();
+            self.compare(CONVERGED);
+            match self.violations.len() == before {
+                true => break,
+                false if round < ROUNDS => self.violations.truncate(before),
+                false => return,
+            }
+        }
+        self.judge();
+    }
+
+    fn come_to_rest(&mut self) {
+        // Stragglers of before are still on their way.
+        self.run_until(self.now_us + 3 * SECOND);
+        let until_us = self.now_us + REST_US;
+        while self.violations.is_empty() {
+            let Some(unrest) = self.unrest() else { return };
+            if self.now_us >= until_us {
+                let violation = Violation { rule: RESTS, key: None, found: unrest };
+                return self.violations.push(violation);
+            }
+            self.run_until(self.now_us + SECOND / 4);
+        }
+    }
+
+    /// Why the cluster is not at rest, if it is not.
+    fn unrest(&self) -> Option<String> {
+        let digest = |machine: usize| self.catalogue(machine).map(|c| c.digest());
+        for (place, machine) in self.machines.iter().enumerate() {
+            let Some(node) = &machine.node else {
+                return Some(format!("n{place} does not run"));
+            };
+            if let Some((key, hint)) = machine.store.hints.records().next() {
+                let targets: Vec<usize> = hint.targets.iter().map(|t| index(*t)).collect();
+                return Some(format!("n{place} holds a hint of {:?} for {targets:?}", key.key));
+            }
+            if node.requests_in_flight() > 0 {
+                return Some(format!("n{place} has requests in flight"));
+            }
+            if digest(place) != digest(0) {
+                return Some(format!("n{place} has another catalogue than n0"));
+            }
+            let lost = self.machines.iter().find(|other| !node.is_reachable(other.id));
+            if let Some(lost) = lost {
+                return Some(format!("n{place} takes n{} as down", index(lost.id)));
+            }
+        }
+        None
+    }
+
+    fn catalogue(&self, machine: usize) -> Option<&Catalogue> {
+        let node = self.machines[machine].node.as_ref()?;
+        node.catalogue().map(|catalogue| &**catalogue)
+    }
+
+    /// What the owners of a key hold; nothing for a key whose keyspace was never made.
+    fn held(&self, place: usize) -> Vec<(usize, Option<Siblings>)> {
+        let key = &self.keys[place];
+        let Some(catalogue) = self.catalogue(0) else { return Vec::new() };
+        if catalogue.keyspace_by_id(key.keyspace).is_none() {
+            return Vec::new();
+        }
+        let partition = catalogue.ring.partition(key.keyspace, &key.bytes);
+        let owners: Vec<NodeId> = catalogue.ring.owners(partition).take(N as usize).collect();
+        let held = |owner: NodeId| {
+            let mut records = self.machines[index(owner)].store.data.records();
+            let record =
+                records.find(|(known, _)| known.keyspace == key.keyspace && known.key == key.bytes);
+            (index(owner), record.map(|(_, record)| Siblings::clone(&record.siblings)))
+        };
+        owners.into_iter().map(held).collect()
+    }
+
+    /// Whether all owners of every key hold the same bytes.
+    fn compare(&mut self, rule: &'static str) {
+        let bytes = |siblings: &Option<Siblings>| {
+            let mut out = Vec::new();
+            siblings.iter().for_each(|siblings| siblings.encode(&mut out));
+            out
+        };
+        for place in 0..self.keys.len() {
+            let held = self.held(place);
+            if held.windows(2).any(|pair| bytes(&pair[0].1) != bytes(&pair[1].1)) {
+                self.violations.push(checkers::differs(rule, place, &held));
+            }
+        }
+    }
+
+    /// Judges what is left, now that all owners agree.
+    fn judge(&mut self) {
+        for place in 0..self.keys.len() {
+            let held = self.held(place).into_iter().find_map(|(_, siblings)| siblings);
+            let found = held.as_ref().map(clients::writes).unwrap_or_default();
+            let keeps_siblings = self.keeps_siblings();
+            self.violations.extend(checkers::end(&self.history, place, &found, keeps_siblings));
+        }
+    }
+
+    /// Whether concurrent versions are kept.
+    pub(super) fn keeps_siblings(&self) -> bool {
+        self.scenario.reconcile == stator_core::catalogue::Reconcile::Siblings
+    }
+}

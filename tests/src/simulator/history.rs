@@ -1,0 +1,129 @@
+//! The log of all that clients did, as they saw it: the truth that a run is judged by.
+//!
+//! It knows nothing of vectors and dots. Every write has a number, which travels with it as a
+//! label; a write's `seen` are the writes whose versions its client had in hand when it wrote.
+//! From that alone follows what may be missing at the end and what must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::queue::Micros;
+
+/// The number of a client's write.
+pub type WriteId = u64;
+
+/// How a write ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has not.
+    Pending,
+    /// It was acknowledged.
+    Acked {
+        /// When.
+        at_us: Micros,
+    },
+    /// The client was told that nothing happened.
+    Nothing,
+    /// The client does not know.
+    Maybe,
+}
+
+/// A client's put or delete.
+#[derive(Debug, Clone)]
+pub struct ClientWrite {
+    /// The key, by its place in the run's list of keys.
+    pub key: usize,
+    /// Whether it deletes.
+    pub is_delete: bool,
+    /// The writes that its client had seen.
+    pub seen: BTreeSet<WriteId>,
+    /// How many owners acknowledge it, if only owners count.
+    pub strict_w: Option<u32>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// All writes of a run.
+#[derive(Debug, Default)]
+pub struct History {
+    writes: BTreeMap<WriteId, ClientWrite>,
+    /// Writes that some reader got.
+    observed: BTreeSet<WriteId>,
+    /// Per write those whose clients had seen it.
+    successors: BTreeMap<WriteId, Vec<WriteId>>,
+}
+
+impl History {
+    /// Adds a write that starts now.
+    pub fn start(&mut self, write: ClientWrite) -> WriteId {
+        let id = self.writes.len() as WriteId + 1;
+        for seen in &write.seen {
+            self.successors.entry(*seen).or_default().push(id);
+        }
+        self.writes.insert(id, write);
+        id
+    }
+
+    /// A write ended for its client.
+    pub fn end(&mut self, id: WriteId, outcome: Outcome) {
+        if let Some(write) = self.writes.get_mut(&id) {
+            write.outcome = outcome;
+        }
+    }
+
+    /// A reader got this write.
+    pub fn observe(&mut self, id: WriteId) {
+        self.observed.insert(id);
+    }
+
+    /// A write.
+    pub fn get(&self, id: WriteId) -> Option<&ClientWrite> {
+        self.writes.get(&id)
+    }
+
+    /// All writes of a key.
+    pub fn of_key(&self, key: usize) -> impl Iterator<Item = (WriteId, &ClientWrite)> {
+        self.writes.iter().filter(move |(_, write)| write.key == key).map(|(id, w)| (*id, w))
+    }
+
+    /// Whether the write certainly took effect.
+    pub fn is_certain(&self, id: WriteId) -> bool {
+        let is_acked =
+            matches!(self.get(id), Some(w) if matches!(w.outcome, Outcome::Acked { .. }));
+        is_acked || self.observed.contains(&id)
+    }
+
+    /// Whether the write may have taken effect.
+    pub fn is_possible(&self, id: WriteId) -> bool {
+        self.get(id).is_some_and(|write| write.outcome != Outcome::Nothing)
+    }
+
+    /// The writes whose clients had seen this one.
+    pub fn successors(&self, id: WriteId) -> &[WriteId] {
+        self.successors.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it can be explained that a reader who got `found` did not get `id`: someone who
+    /// had seen it replaced it, and that write is there or was replaced in its turn.
+    pub fn is_explained(&self, id: WriteId, found: &BTreeSet<WriteId>) -> bool {
+        let mut reached = BTreeSet::from([id]);
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            if found.contains(&id) {
+                return true;
+            }
+            let later = self.successors(id).iter().filter(|later| self.is_possible(**later));
+            open.extend(later.filter(|later| reached.insert(**later)));
+        }
+        false
+    }
+
+    /// Everything that the writer of `id` had seen, and the writers of that, and so on.
+    pub fn ancestors(&self, id: WriteId) -> BTreeSet<WriteId> {
+        let mut all = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(write) = open.pop().and_then(|id| self.get(id)) {
+            open.extend(write.seen.iter().filter(|seen| all.insert(**seen)));
+        }
+        all
+    }
+}

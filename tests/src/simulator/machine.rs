@@ -1,0 +1,115 @@
+//! One machine: a real node, its store, its clocks.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use stator_core::catalogue::Catalogue;
+use stator_core::event::{Area, Now};
+use stator_core::id::{Incarnation, NodeId};
+use stator_core::node::{Node, Settings};
+
+use super::queue::Micros;
+use super::store::Store;
+
+/// When the world begins, in milliseconds since 1970 (UTC).
+const BEGIN_MS: u64 = 1_800_000_000_000;
+
+/// A machine that runs a node, or lies still.
+pub struct Machine {
+    /// The node's id.
+    pub id: NodeId,
+    /// The node, while it runs.
+    pub node: Option<Node>,
+    /// Counts its starts. Effects of an earlier life are void.
+    pub life: u64,
+    /// Its store.
+    pub store: Store,
+    /// Does nothing until then.
+    pub frozen_until_us: Micros,
+    /// How often its disk answers a write with an error.
+    pub disk_failure: f64,
+    /// How much longer its disk takes than a good one.
+    pub disk_factor: u64,
+    /// The tick that is planned, if one is.
+    pub tick_at_us: Option<Micros>,
+    /// The catalogue that it has persisted, as bytes.
+    pub catalogue: Vec<u8>,
+    /// When each area's disk is free again.
+    busy_until_us: [Micros; 2],
+    /// When each area's last sync ends.
+    synced_at_us: [Micros; 2],
+    started_us: Micros,
+    /// Its monotonic clock at the start.
+    origin_ms: u64,
+    /// How far its wall clock is off.
+    pub skew_ms: i64,
+}
+
+impl Machine {
+    /// A machine that was never started, with the catalogue that it will start with.
+    pub fn new(id: NodeId, catalogue: &Catalogue, rng: &mut ChaCha8Rng) -> Self {
+        let store = Store::new(id, Incarnation(rng.random()));
+        Machine {
+            id,
+            node: None,
+            life: 0,
+            store,
+            frozen_until_us: 0,
+            disk_failure: 0.0,
+            disk_factor: 1,
+            tick_at_us: None,
+            catalogue: catalogue.encode(),
+            busy_until_us: [0; 2],
+            synced_at_us: [0; 2],
+            started_us: 0,
+            origin_ms: 0,
+            skew_ms: 0,
+        }
+    }
+
+    /// Starts the node with what is on disk.
+    pub fn start(&mut self, now_us: Micros, rng: &mut ChaCha8Rng) {
+        self.life += 1;
+        self.started_us = now_us;
+        self.origin_ms = rng.random_range(0..1_000_000_000);
+        self.busy_until_us = [now_us; 2];
+        self.synced_at_us = [now_us; 2];
+        self.frozen_until_us = 0;
+        self.tick_at_us = None;
+        let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
+        let now = self.now(now_us);
+        let node = Node::new(self.id, Settings::default(), catalogue, rng.random(), now);
+        self.node = Some(node);
+    }
+
+    /// What time the machine believes it is.
+    pub fn now(&self, now_us: Micros) -> Now {
+        let monotonic_ms = self.origin_ms + (now_us - self.started_us) / 1_000;
+        let wall_ms = (BEGIN_MS + now_us / 1_000).saturating_add_signed(self.skew_ms);
+        Now { monotonic_ms, wall_ms }
+    }
+
+    /// When the node's next timer is due, at the earliest after `now_us`.
+    pub fn next_timer_us(&self, now_us: Micros) -> Option<Micros> {
+        let at_ms = self.node.as_ref()?.next_timer_ms()?;
+        let after_start_ms = at_ms.saturating_sub(self.origin_ms);
+        Some((self.started_us + after_start_ms * 1_000).max(now_us))
+    }
+
+    /// When the disk has carried out a step of `area` that arrives now.
+    pub fn disk_us(&mut self, area: Area, now_us: Micros, rng: &mut ChaCha8Rng) -> Micros {
+        let busy_us = rng.random_range(20..400) * self.disk_factor;
+        let at = &mut self.busy_until_us[area as usize];
+        *at = (*at).max(now_us) + busy_us;
+        *at
+    }
+
+    /// When a sync of `area` that is asked for now ends.
+    pub fn sync_us(&mut self, area: Area, now_us: Micros, rng: &mut ChaCha8Rng) -> Micros {
+        let busy_us = rng.random_range(200..6_000) * self.disk_factor;
+        let at = &mut self.synced_at_us[area as usize];
+        *at = (*at).max(now_us + busy_us);
+        *at
+    }
+}

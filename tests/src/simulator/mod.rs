@@ -1,0 +1,198 @@
+//! A deterministic simulation of a whole cluster: the real [`stator_core::node::Node`] and the
+//! real write path, in a world of one random source and virtual time.
+//!
+//! A run is a seed. It chooses the [scenario](scenario::SCENARIOS), how many machines there are,
+//! what clients do, what fails when, how long every message takes. For twenty virtual seconds
+//! [clients](clients) read and write while [faults](faults) strike; then everything heals, the
+//! cluster must come to rest, and the [checkers](checkers) judge what is left by the clients'
+//! own [history](history), which knows nothing of vectors and dots.
+//!
+//! The idea is FoundationDB's; the shape (one scheduler, network and disk as values that decide,
+//! checkers apart) follows TigerBeetle's `vopr`.
+//!
+//! Left out: changes of the ring, several disks per machine, clocks that run at different speeds
+//! (they only jump), and the transport: a message is a value here.
+
+pub mod checkers;
+pub mod clients;
+mod disk;
+mod faults;
+mod finale;
+pub mod history;
+mod machine;
+pub mod network;
+pub mod queue;
+pub mod scenario;
+pub mod store;
+pub mod trace;
+mod traffic;
+mod world;
+
+use std::fmt;
+
+use stator_core::message::Message;
+
+use checkers::Violation;
+use scenario::Scenario;
+pub use world::{N, TROUBLE_US, World};
+
+/// A bug of the world, to show that the checkers would find one like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Planted {
+    /// None.
+    #[default]
+    Nothing,
+    /// A store answers some hints without storing them.
+    DropHints,
+    /// A machine goes on in its old incarnation after a crash.
+    OldActor,
+}
+
+/// What to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// All randomness.
+    pub seed: u64,
+    /// A bug of the world.
+    pub planted: Planted,
+    /// Whether to keep the trace's lines.
+    pub is_traced: bool,
+}
+
+impl Options {
+    /// A run of this seed.
+    pub fn of_seed(seed: u64) -> Self {
+        Options { seed, ..Options::default() }
+    }
+
+    /// The seed's scenario.
+    pub fn scenario(&self) -> &'static Scenario {
+        scenario::of_seed(self.seed)
+    }
+}
+
+/// How much happened in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Events that nodes took in.
+    pub events: u64,
+    /// Puts that were acknowledged.
+    pub puts_acked: u64,
+    /// Gets that were answered.
+    pub gets_answered: u64,
+    /// Answers with siblings.
+    pub siblings_seen: u64,
+    /// Hints that were stored.
+    pub hints_stored: u64,
+    /// Hints that were delivered.
+    pub hints_delivered: u64,
+    /// Stale replicas that a get repaired.
+    pub repairs: u64,
+    /// Crashes.
+    pub crashes: u64,
+}
+
+impl Report {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Report) {
+        self.events += other.events;
+        self.puts_acked += other.puts_acked;
+        self.gets_answered += other.gets_answered;
+        self.siblings_seen += other.siblings_seen;
+        self.hints_stored += other.hints_stored;
+        self.hints_delivered += other.hints_delivered;
+        self.repairs += other.repairs;
+        self.crashes += other.crashes;
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was run.
+    pub options: Options,
+    /// How much happened.
+    pub report: Report,
+    /// What must never be, and was.
+    pub violations: Vec<Violation>,
+    /// The hash over the trace.
+    pub trace_hash: u64,
+    /// The trace, if it was kept.
+    pub trace: Vec<String>,
+}
+
+/// Runs a seed.
+pub fn run(options: Options) -> Outcome {
+    let mut world = World::new(&options);
+    world.live();
+    let World { report, violations, trace, .. } = world;
+    let trace_hash = trace.hash();
+    Outcome { options, report, violations, trace_hash, trace: trace.into_lines() }
+}
+
+/// How many lines of the trace a failure shows.
+const SHOWN_MAX: usize = 400;
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scenario { name, budget, .. } = self.options.scenario();
+        let seed = self.options.seed;
+        writeln!(f, "seed {seed}, scenario {name:?} ({budget}): {:?}", self.report)?;
+        for violation in &self.violations {
+            writeln!(f, "VIOLATED: {violation}")?;
+        }
+        let key = self.violations.first().and_then(|violation| violation.key);
+        let name = key.map(|key| format!("\"key {key}\""));
+        // Lines of other keys only hide what happened to this one.
+        let is_shown = |line: &&String| match &name {
+            Some(name) => line.contains(name.as_str()) || !line.contains("\"key "),
+            None => true,
+        };
+        let shown: Vec<&String> = self.trace.iter().filter(is_shown).collect();
+        let first = shown.len().saturating_sub(SHOWN_MAX);
+        if first > 0 {
+            writeln!(f, "({first} earlier lines are left out; the replay prints all)")?;
+        }
+        shown[first..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        writeln!(
+            f,
+            "replay: STATOR_SIM_SEED={seed} cargo test -p stator-tests --test simulation replay -- \
+             --nocapture"
+        )
+    }
+}
+
+/// A message on one line.
+fn brief(message: &Message) -> String {
+    let error = |error: &stator_core::message::ReplicaError| format!("failed: {error}");
+    match message {
+        Message::Read { request, key, .. } => format!("read {request} {key:?}"),
+        Message::ReadReply { request, result } => {
+            let held = |held: &Option<std::sync::Arc<_>>| match held {
+                Some(siblings) => format!("{:?}", clients::writes(siblings)),
+                None => "nothing".to_owned(),
+            };
+            format!("read {request} {}", result.as_ref().map_or_else(error, held))
+        }
+        Message::Write(write) => {
+            let hint_for: Vec<usize> = write.hint_for.iter().map(|n| world::index(*n)).collect();
+            let writes = clients::writes(&write.siblings);
+            format!("write {} {:?} {writes:?} hint for {hint_for:?}", write.request, write.key)
+        }
+        Message::WriteReply { request, result } => {
+            let done = |()| "done".to_owned();
+            format!("write {request} {}", result.as_ref().map_or_else(error, |&r| done(r)))
+        }
+        Message::Forward { request, put } => {
+            format!("forward {request} {:?} {:?}", put.key, put.draft.labels)
+        }
+        Message::ForwardReply { request, result } => match result {
+            Ok(receipt) => format!("forward {request} acknowledged by {}", receipt.acked),
+            Err(error) => format!("forward {request} {error}"),
+        },
+        Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
+        Message::Catalogue { is_reply_wanted, .. } => {
+            format!("catalogue, reply wanted: {is_reply_wanted}")
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The network between the machines: every message takes its own time, or gets lost, or comes
+//! twice, or meets a cut.
+//!
+//! It is harsher than the real transport, which keeps the order of one connection. One promise
+//! of the real one is kept: a [`Message::Forward`] comes once at most, because it is no
+//! idempotent message.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use stator_core::message::Message;
+
+use super::queue::Micros;
+
+/// How the network treats a message where there is no cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quality {
+    /// The least time a message takes.
+    pub delay_min_us: Micros,
+    /// The most time a message takes, with exceptions.
+    pub delay_max_us: Micros,
+    /// How likely a message takes a hundred times as long.
+    pub straggles: f64,
+    /// How likely a message is lost.
+    pub loses: f64,
+    /// How likely it comes twice.
+    pub repeats: f64,
+}
+
+impl Quality {
+    /// A network that delivers everything once, soon.
+    pub const GOOD: Quality = Quality {
+        delay_min_us: 100,
+        delay_max_us: 2_000,
+        straggles: 0.0,
+        loses: 0.0,
+        repeats: 0.0,
+    };
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives, after each of these delays.
+    Arrives(Vec<Micros>),
+    /// It is lost, and nobody is told.
+    Lost,
+    /// The sender is told that it cannot be sent.
+    Refused,
+}
+
+/// Links that carry nothing for now.
+#[derive(Debug, Clone)]
+struct Cut {
+    links: BTreeSet<(usize, usize)>,
+    is_known: bool,
+}
+
+/// All links between machines.
+#[derive(Debug)]
+pub struct Network {
+    quality: Quality,
+    cuts: BTreeMap<u64, Cut>,
+    count: u64,
+}
+
+impl Network {
+    /// A network without cuts.
+    pub fn new(quality: Quality) -> Self {
+        Network { quality, cuts: BTreeMap::new(), count: 0 }
+    }
+
+    /// Cuts these links (from, to). Senders are told if the cut `is_known`. Gives its number.
+    pub fn cut(&mut self, links: BTreeSet<(usize, usize)>, is_known: bool) -> u64 {
+        self.count += 1;
+        self.cuts.insert(self.count, Cut { links, is_known });
+        self.count
+    }
+
+    /// Mends a cut.
+    pub fn mend(&mut self, cut: u64) {
+        self.cuts.remove(&cut);
+    }
+
+    /// Mends all cuts and from now on delivers everything once.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+        self.quality = Quality::GOOD;
+    }
+
+    /// Decides about a message, or with `None` about a probe.
+    pub fn fate(
+        &self,
+        rng: &mut ChaCha8Rng,
+        link: (usize, usize),
+        message: Option<&Message>,
+    ) -> Fate {
+        if let Some(cut) = self.cuts.values().find(|cut| cut.links.contains(&link)) {
+            return if cut.is_known { Fate::Refused } else { Fate::Lost };
+        }
+        if rng.random_bool(self.quality.loses) {
+            return Fate::Lost;
+        }
+        let may_repeat = !matches!(message, Some(Message::Forward { .. }));
+        let is_repeated = may_repeat && rng.random_bool(self.quality.repeats);
+        let mut delays = vec![self.delay(rng)];
+        if is_repeated {
+            delays.push(self.delay(rng));
+        }
+        Fate::Arrives(delays)
+    }
+
+    fn delay(&self, rng: &mut ChaCha8Rng) -> Micros {
+        let Quality { delay_min_us, delay_max_us, straggles, .. } = self.quality;
+        let delay_us = rng.random_range(delay_min_us..=delay_max_us);
+        if rng.random_bool(straggles) { delay_us * 100 } else { delay_us }
+    }
+}

@@ -1,0 +1,196 @@
+//! What kinds of runs there are: how bad the world is, and what may be lost in it.
+//!
+//! Every scenario states its fault budget. Within the budget nothing that was acknowledged may
+//! be lost; a scenario that loses something is a bug of Stator or of its statement.
+
+use stator_core::catalogue::{Durability, Reconcile};
+
+use super::network::Quality;
+use super::queue::Micros;
+
+/// A kind of fault, with how long it lasts on average where it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The machines fall into two groups that do not hear each other.
+    Partition,
+    /// Some links carry nothing in one direction.
+    OneWay,
+    /// A machine loses its power: what was not synced is gone.
+    Crash,
+    /// A machine stops with everything synced.
+    Stop,
+    /// A machine does nothing for a while, then goes on.
+    Freeze,
+    /// A machine's disk takes a hundred times as long.
+    SlowDisk,
+    /// A machine's store answers some writes with an error.
+    BadDisk,
+    /// A machine's wall clock jumps by up to five minutes.
+    Skew,
+    /// A record of the first machine is damaged.
+    Rot,
+}
+
+/// A kind of run.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What faults it has, and what may be lost by them.
+    pub budget: &'static str,
+    /// The least and the most machines.
+    pub machines: (usize, usize),
+    /// The network without cuts.
+    pub quality: Quality,
+    /// Kinds of faults with the mean time between two of the kind.
+    pub faults: &'static [(FaultKind, Micros)],
+    /// No two crashes are closer than this.
+    pub crashes_apart_us: Micros,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// What concurrent versions mean.
+    pub reconcile: Reconcile,
+    /// The smallest w that clients ask for.
+    pub w_min: u32,
+    /// Whether replication and hints alone must bring every write to every owner. A coordinator
+    /// that crashes forgets whom it owes what, so only where none does and no disk fails.
+    pub is_handoff_complete: bool,
+    /// Whether every owner keeps what it acknowledged, so that strict quorums intersect.
+    pub is_acked_kept: bool,
+}
+
+const SECOND: Micros = 1_000_000;
+
+/// How long unsynced writes stay in memory at most.
+pub const WRITE_BEHIND_US: Micros = 2 * SECOND;
+
+const LOSSY: Quality = Quality {
+    delay_min_us: 100,
+    delay_max_us: 20_000,
+    straggles: 0.01,
+    loses: 0.08,
+    repeats: 0.05,
+};
+
+const ROUGH: Quality = Quality {
+    delay_min_us: 100,
+    delay_max_us: 8_000,
+    straggles: 0.005,
+    loses: 0.01,
+    repeats: 0.02,
+};
+
+/// Good machines on a good network: the base of all other scenarios.
+const CALM: Scenario = Scenario {
+    name: "calm",
+    budget: "no faults: nothing may be lost",
+    machines: (3, 6),
+    quality: Quality::GOOD,
+    faults: &[],
+    crashes_apart_us: 0,
+    durability: Durability::All,
+    reconcile: Reconcile::Siblings,
+    w_min: 1,
+    is_handoff_complete: true,
+    is_acked_kept: true,
+};
+
+use FaultKind::{BadDisk, Crash, Freeze, OneWay, Partition, Rot, Skew, SlowDisk, Stop};
+
+/// All scenarios, in the order in which seeds take them.
+pub const SCENARIOS: &[Scenario] = &[
+    CALM,
+    Scenario {
+        name: "lossy",
+        budget: "messages are lost, repeated, overtaken and late, disks slow, machines freeze: \
+                 nothing may be lost",
+        quality: LOSSY,
+        faults: &[(SlowDisk, 8 * SECOND), (Freeze, 8 * SECOND)],
+        ..CALM
+    },
+    Scenario {
+        name: "partitions",
+        budget: "any partition, one-way ones too: nothing may be lost",
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (OneWay, 8 * SECOND)],
+        ..CALM
+    },
+    Scenario {
+        name: "crashes",
+        budget: "durability all, any number of crashes and partitions at once: nothing may be \
+                 lost",
+        quality: ROUGH,
+        faults: &[(Crash, 3 * SECOND), (Partition, 10 * SECOND), (SlowDisk, 10 * SECOND)],
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "restarts",
+        budget: "clean stops, clocks that jump, partitions: nothing may be lost",
+        quality: ROUGH,
+        faults: &[
+            (Stop, 3 * SECOND),
+            (Skew, 3 * SECOND),
+            (Partition, 12 * SECOND),
+            (OneWay, 12 * SECOND),
+        ],
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "buffered",
+        budget: "durability buffered, w at least 2, and at most one crash within the time that \
+                 writes stay in memory: nothing may be lost",
+        quality: ROUGH,
+        faults: &[(Crash, 3 * SECOND), (Partition, 10 * SECOND)],
+        crashes_apart_us: 2 * WRITE_BEHIND_US,
+        durability: Durability::Buffered,
+        w_min: 2,
+        is_handoff_complete: false,
+        is_acked_kept: false,
+        ..CALM
+    },
+    Scenario {
+        name: "one",
+        budget: "durability one, any number of crashes: the coordinator has synced, so nothing \
+                 may be lost",
+        quality: ROUGH,
+        faults: &[(Crash, 4 * SECOND), (OneWay, 10 * SECOND)],
+        durability: Durability::One,
+        is_handoff_complete: false,
+        is_acked_kept: false,
+        ..CALM
+    },
+    Scenario {
+        name: "bad disks",
+        budget: "disks are slow and answer with errors, machines crash: nothing may be lost",
+        quality: ROUGH,
+        faults: &[(BadDisk, 4 * SECOND), (SlowDisk, 6 * SECOND), (Crash, 8 * SECOND)],
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "rot",
+        budget: "records of one machine are damaged, w at least 2: nothing may be lost",
+        quality: ROUGH,
+        faults: &[(Rot, 2 * SECOND), (Partition, 10 * SECOND), (Crash, 12 * SECOND)],
+        w_min: 2,
+        is_handoff_complete: false,
+        is_acked_kept: false,
+        ..CALM
+    },
+    Scenario {
+        name: "last write wins",
+        budget: "partitions, crashes, clocks that jump: of concurrent writes one may win",
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (Skew, 4 * SECOND)],
+        reconcile: Reconcile::LastWriteWins,
+        is_handoff_complete: false,
+        ..CALM
+    },
+];
+
+/// The scenario that a seed runs.
+pub fn of_seed(seed: u64) -> &'static Scenario {
+    &SCENARIOS[(seed % SCENARIOS.len() as u64) as usize]
+}

@@ -1,0 +1,254 @@
+//! A machine's store: the real write path on a disk that forgets what was not synced.
+//!
+//! Two shelves, data and hints, each with what is applied (readers see it at once), what is
+//! durable, and the steps between the two in their order. A crash keeps a prefix of those steps,
+//! as a log does. Records pass through their bytes in both directions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stator_core::causality::{Fold, Siblings};
+use stator_core::event::{Area, HeldHint, StoreFailure, Stored};
+use stator_core::id::{Incarnation, NodeId};
+use stator_core::keys::StoreKey;
+use stator_core::record::Record;
+use stator_core::write::{Change, Minter, Settled, Written, settle, write};
+
+/// One step of a shelf: what a key holds from then on, and how far epochs are reserved.
+#[derive(Debug, Clone)]
+struct Step {
+    key: StoreKey,
+    record: Option<Bytes>,
+    epochs_until: u64,
+}
+
+/// One area of a store.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    applied: BTreeMap<StoreKey, Bytes>,
+    durable: BTreeMap<StoreKey, Bytes>,
+    unsynced: VecDeque<Step>,
+    /// How many steps were ever synced.
+    synced: u64,
+    sequence: u64,
+    epochs_until: u64,
+}
+
+impl Shelf {
+    /// The number of the last step, for [`Self::sync_through`].
+    pub fn last_step(&self) -> u64 {
+        self.synced + self.unsynced.len() as u64
+    }
+
+    /// Makes all steps up to this one durable.
+    pub fn sync_through(&mut self, step: u64) {
+        while self.synced < step {
+            let Some(Step { key, record, epochs_until }) = self.unsynced.pop_front() else {
+                return;
+            };
+            match record {
+                Some(bytes) => drop(self.durable.insert(key, bytes)),
+                None => drop(self.durable.remove(&key)),
+            }
+            self.epochs_until = self.epochs_until.max(epochs_until);
+            self.synced += 1;
+        }
+    }
+
+    /// How many steps a crash could lose.
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+
+    /// Forgets what was not synced, but for the first `kept` steps.
+    fn crash(&mut self, kept: usize) {
+        self.sync_through(self.synced + kept as u64);
+        self.unsynced.clear();
+        self.applied = self.durable.clone();
+        let sequences =
+            self.applied.values().filter_map(|bytes| Record::decode(bytes.clone()).ok());
+        self.sequence = sequences.map(|record| record.sequence).max().unwrap_or(0);
+    }
+
+    fn step(&mut self, key: StoreKey, record: Option<Bytes>, epochs_until: u64) {
+        match &record {
+            Some(bytes) => drop(self.applied.insert(key.clone(), bytes.clone())),
+            None => drop(self.applied.remove(&key)),
+        }
+        self.unsynced.push_back(Step { key, record, epochs_until });
+    }
+
+    fn read(&self, key: &StoreKey) -> Result<Option<Record>, StoreFailure> {
+        let decode = |bytes: &Bytes| Record::decode(bytes.clone());
+        self.applied.get(key).map(decode).transpose().map_err(|_| StoreFailure::Damaged)
+    }
+
+    /// The undamaged records.
+    pub fn records(&self) -> impl Iterator<Item = (&StoreKey, Record)> {
+        let decode = |bytes: &Bytes| Record::decode(bytes.clone()).ok();
+        self.applied.iter().filter_map(move |(key, bytes)| Some((key, decode(bytes)?)))
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.applied.is_empty()
+    }
+
+    /// Flips a bit of the `chosen`-th record, in memory and on disk. Gives its key.
+    fn damage(&mut self, chosen: usize, bit: usize) -> Option<StoreKey> {
+        let key = self.applied.keys().nth(chosen % self.applied.len().max(1))?.clone();
+        let flip = |bytes: &mut Bytes| {
+            let mut damaged = bytes.to_vec();
+            let at = bit % (damaged.len() * 8);
+            damaged[at / 8] ^= 1 << (at % 8);
+            *bytes = damaged.into();
+        };
+        self.applied.get_mut(&key).map(flip);
+        self.durable.get_mut(&key).map(flip);
+        Some(key)
+    }
+}
+
+/// The store of one machine.
+#[derive(Debug)]
+pub struct Store {
+    /// What the machine owns.
+    pub data: Shelf,
+    /// What it keeps for others.
+    pub hints: Shelf,
+    minter: Minter,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
+        let minter = Minter::new(node, incarnation, 0);
+        Store { data: Shelf::default(), hints: Shelf::default(), minter }
+    }
+
+    /// One of the two shelves.
+    pub fn shelf(&self, area: Area) -> &Shelf {
+        match area {
+            Area::Data => &self.data,
+            Area::Hints => &self.hints,
+        }
+    }
+
+    /// One of the two shelves, to be changed.
+    pub fn shelf_mut(&mut self, area: Area) -> &mut Shelf {
+        match area {
+            Area::Data => &mut self.data,
+            Area::Hints => &mut self.hints,
+        }
+    }
+
+    /// Stops cleanly, with everything synced, and starts again in the same incarnation.
+    pub fn restart_clean(&mut self) {
+        for area in [Area::Data, Area::Hints] {
+            let shelf = self.shelf_mut(area);
+            shelf.sync_through(shelf.last_step());
+        }
+        self.start(self.minter.incarnation);
+    }
+
+    /// Loses what was not synced but for a prefix, and starts again in this incarnation.
+    pub fn restart_unclean(&mut self, (data, hints): (usize, usize), incarnation: Incarnation) {
+        self.data.crash(data);
+        self.hints.crash(hints);
+        self.start(incarnation);
+    }
+
+    fn start(&mut self, incarnation: Incarnation) {
+        let reserved = self.data.epochs_until.max(self.hints.epochs_until);
+        self.minter = Minter::new(self.minter.node, incarnation, reserved);
+    }
+
+    /// The present incarnation.
+    pub fn incarnation(&self) -> Incarnation {
+        self.minter.incarnation
+    }
+
+    /// Reads a key.
+    pub fn load(
+        &self,
+        key: &StoreKey,
+        with_hints: bool,
+    ) -> Result<Option<Arc<Siblings>>, StoreFailure> {
+        let own = self.data.read(key)?.map(|record| record.siblings);
+        let hint = match with_hints {
+            true => self.hints.read(key)?.map(|record| record.siblings),
+            false => None,
+        };
+        Ok(match (own, hint) {
+            (Some(own), Some(hint)) => {
+                let mut joined = Siblings::clone(&own);
+                joined.sync(&hint);
+                Some(Arc::new(joined))
+            }
+            (own, hint) => own.or(hint),
+        })
+    }
+
+    /// Runs the write path for a key.
+    pub fn write(
+        &mut self,
+        area: Area,
+        key: &StoreKey,
+        change: &Change,
+        targets: &[NodeId],
+        fold: Fold,
+    ) -> Result<Stored, StoreFailure> {
+        // What is damaged counts as missing.
+        let stored = self.shelf(area).read(key).unwrap_or(None);
+        let Written { mut record, dot, is_changed } =
+            write(stored, change, targets, fold, &mut self.minter)?;
+        let epochs_until = self.minter.reserved_until();
+        let shelf = self.shelf_mut(area);
+        if is_changed {
+            shelf.sequence += 1;
+            record.sequence = shelf.sequence;
+            shelf.step(key.clone(), Some(record.encode().into()), epochs_until);
+        }
+        Ok(Stored { siblings: record.siblings, dot })
+    }
+
+    /// Hints for `target`, in key order, from the first after `after`.
+    pub fn list_hints(
+        &self,
+        target: NodeId,
+        after: Option<&StoreKey>,
+        count_max: usize,
+    ) -> Vec<HeldHint> {
+        let is_later = |key: &StoreKey| after.is_none_or(|after| key > after);
+        let held = self
+            .hints
+            .records()
+            .filter(|(key, record)| is_later(key) && record.targets.contains(&target));
+        let hint = |(key, record): (&StoreKey, Record)| HeldHint {
+            key: key.clone(),
+            siblings: record.siblings,
+            sequence: record.sequence,
+        };
+        held.map(hint).take(count_max).collect()
+    }
+
+    /// Takes `target` off a hint, if that is unchanged since commit `sequence`.
+    pub fn settle(&mut self, target: NodeId, key: &StoreKey, sequence: u64) -> bool {
+        let Ok(Some(stored)) = self.hints.read(key) else {
+            return false;
+        };
+        let record = match settle(&stored, target, sequence) {
+            Settled::Stays => return false,
+            Settled::Remains(record) => Some(record.encode().into()),
+            Settled::Done => None,
+        };
+        self.hints.step(key.clone(), record, self.minter.reserved_until());
+        true
+    }
+
+    /// Damages one of the machine's own records, chosen by these numbers.
+    pub fn damage(&mut self, chosen: usize, bit: usize) -> Option<StoreKey> {
+        self.data.damage(chosen, bit)
+    }
+}

@@ -1,0 +1,233 @@
+//! Requests on their way: from a client to a machine, and the answers back into the history.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rand::RngExt;
+use stator_core::catalogue::CatalogueChange;
+use stator_core::event::{Event, Ticket};
+use stator_core::message::PutReceipt;
+use stator_core::request::{GetReceipt, GetRequest, QuorumKind, RequestError};
+
+use super::checkers;
+use super::clients::{self, Wish};
+use super::history::{Outcome, WriteId};
+use super::queue::Micros;
+use super::world::{Happening, Inner, LATE, N, World, spec};
+
+/// A request that was not answered yet.
+pub struct Request {
+    machine: usize,
+    asked: Asked,
+    started_us: Micros,
+}
+
+enum Asked {
+    Get {
+        client: usize,
+        key: usize,
+        strict_r: Option<u32>,
+    },
+    Put {
+        client: usize,
+        id: WriteId,
+    },
+    /// A get of the checkers, at the end.
+    Inspect {
+        key: usize,
+    },
+}
+
+/// How much later than its deadline an answer may come: clocks count whole milliseconds.
+const GRACE_US: Micros = 5_000;
+
+impl World {
+    /// A client does what it wants next.
+    pub(super) fn client_turn(&mut self, client: usize) {
+        if !self.is_trouble {
+            return;
+        }
+        let keys = if self.is_late_ready { self.keys.len() } else { self.early_keys };
+        let place = self.rng.random_range(0..keys);
+        let machine = self.rng.random_range(0..self.machines.len());
+        if self.machines[machine].node.is_none() {
+            return self.think(client);
+        }
+        let key = &self.keys[place];
+        match self.clients[client].wish(&mut self.rng, &self.scenario, (place, key)) {
+            Wish::Get(get, strict_r) => {
+                let asked = Asked::Get { client, key: place, strict_r };
+                self.ask(machine, asked, get);
+            }
+            Wish::Put(mut put, write) => {
+                let seen = write.seen.clone();
+                let verb = if write.is_delete { "delete" } else { "put" };
+                let id = self.history.start(write);
+                clients::name(&mut put, id);
+                let timeout_us = put.timeout_ms * 1_000;
+                let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
+                self.trace.line(
+                    self.now_us,
+                    format_args!(
+                        "c{client} -> n{machine}: {verb} {:?} write {id} having seen {seen:?}, \
+                         w {:?} {:?}",
+                        put.key, put.w, put.quorum
+                    ),
+                );
+                self.tell(machine, Event::Put(ticket, *put));
+            }
+        }
+    }
+
+    fn think(&mut self, client: usize) {
+        let at_us = self.now_us + self.rng.random_range(1_000..200_000);
+        self.queue.plan(at_us, Happening::Client(client));
+    }
+
+    fn ask(&mut self, machine: usize, asked: Asked, get: GetRequest) {
+        let ticket = self.request(machine, asked, get.timeout_ms * 1_000);
+        self.trace.line(
+            self.now_us,
+            format_args!(
+                "n{machine}: get {ticket} of {:?}, r {:?} {:?}",
+                get.key, get.r, get.quorum
+            ),
+        );
+        self.tell(machine, Event::Get(ticket, get));
+    }
+
+    fn request(&mut self, machine: usize, asked: Asked, timeout_us: Micros) -> Ticket {
+        self.last_ticket += 1;
+        let started_us = self.now_us;
+        self.requests.insert(self.last_ticket, Request { machine, asked, started_us });
+        let at_us = self.now_us + timeout_us + GRACE_US;
+        self.plan_in(machine, at_us, Inner::Overdue(self.last_ticket));
+        self.last_ticket
+    }
+
+    /// An operator makes the late keyspace on the first machine, if that runs.
+    pub(super) fn create_late(&mut self) {
+        let change = CatalogueChange::CreateKeyspace(spec(LATE, &self.scenario));
+        self.tell(0, Event::Change(0, change));
+    }
+
+    /// A get ended.
+    pub(super) fn get_done(&mut self, ticket: Ticket, result: Result<GetReceipt, RequestError>) {
+        self.trace.line(self.now_us, format_args!("get {ticket}: {}", outcome_of(&result)));
+        let Some(Request { asked, started_us, .. }) = self.requests.remove(&ticket) else {
+            return self.violations.push(checkers::answered_twice(ticket));
+        };
+        let (client, key, strict_r) = match asked {
+            Asked::Get { client, key, strict_r } => (Some(client), key, strict_r),
+            Asked::Inspect { key } => (None, key, None),
+            Asked::Put { .. } => return self.violations.push(checkers::answered_twice(ticket)),
+        };
+        if let Ok(receipt) = result {
+            self.report.gets_answered += 1;
+            self.got(key, &receipt, strict_r, started_us);
+            if let Some(client) = client {
+                self.clients[client].got(&mut self.rng, key, &receipt.siblings);
+            }
+        }
+        client.into_iter().for_each(|client| self.think(client));
+    }
+
+    fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
+        let found: BTreeSet<WriteId> = clients::writes(&receipt.siblings);
+        if found.len() > 1 {
+            self.report.siblings_seen += 1;
+        }
+        found.iter().for_each(|id| self.history.observe(*id));
+        self.violations.extend(checkers::values(&receipt.siblings));
+        self.violations.extend(checkers::answer(&self.history, key, &found));
+        if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
+            && self.keeps_siblings()
+        {
+            let missing = checkers::strict_get(&self.history, (key, &found), r, N, from_us);
+            self.violations.extend(missing);
+        }
+    }
+
+    /// A put ended.
+    pub(super) fn put_done(&mut self, ticket: Ticket, result: Result<PutReceipt, RequestError>) {
+        self.trace.line(self.now_us, format_args!("put {ticket}: {}", outcome_of(&result)));
+        let Some(Request { asked: Asked::Put { client, id }, .. }) = self.requests.remove(&ticket)
+        else {
+            return self.violations.push(checkers::answered_twice(ticket));
+        };
+        let key = self.history.get(id).map_or(0, |write| write.key);
+        match result {
+            Ok(receipt) => {
+                self.report.puts_acked += 1;
+                self.history.end(id, Outcome::Acked { at_us: self.now_us });
+                self.clients[client].put(&mut self.rng, key, id, &receipt);
+            }
+            Err(error) => self.history.end(id, clients::outcome(&error)),
+        }
+        self.think(client);
+    }
+
+    /// A machine is gone: its clients do not know how their requests ended.
+    pub(super) fn abandon(&mut self, machine: usize) {
+        let gone = self.requests.iter().filter(|(_, request)| request.machine == machine);
+        let gone: Vec<Ticket> = gone.map(|(ticket, _)| *ticket).collect();
+        for ticket in gone {
+            match self.requests.remove(&ticket).map(|request| request.asked) {
+                Some(Asked::Put { client, id }) => {
+                    self.history.end(id, Outcome::Maybe);
+                    self.think(client);
+                }
+                Some(Asked::Get { client, .. }) => self.think(client),
+                _ => {}
+            }
+        }
+    }
+
+    /// A request's time is over in a life in which its machine could have answered it.
+    pub(super) fn overdue(&mut self, ticket: Ticket) {
+        if self.requests.contains_key(&ticket) {
+            self.violations.push(checkers::unanswered(ticket));
+        }
+    }
+
+    /// The checkers get every key from every machine, with all owners answering.
+    pub(super) fn inspect(&mut self) {
+        for machine in 0..self.machines.len() {
+            for place in 0..self.keys.len() {
+                let key = self.keys[place].clone();
+                let get = GetRequest {
+                    keyspace: key.keyspace,
+                    key: key.bytes,
+                    r: Some(N),
+                    quorum: QuorumKind::Strict,
+                    timeout_ms: 5_000,
+                };
+                self.ask(machine, Asked::Inspect { key: place }, get);
+            }
+        }
+    }
+}
+
+fn outcome_of<T: Brief>(result: &Result<T, RequestError>) -> String {
+    match result {
+        Ok(receipt) => receipt.brief(),
+        Err(error) => error.to_string(),
+    }
+}
+
+trait Brief {
+    fn brief(&self) -> String;
+}
+
+impl Brief for GetReceipt {
+    fn brief(&self) -> String {
+        let siblings = Arc::as_ref(&self.siblings);
+        format!("found {:?}, {} answered", clients::writes(siblings), self.answered)
+    }
+}
+
+impl Brief for PutReceipt {
+    fn brief(&self) -> String {
+        format!("acknowledged by {}, {} of them with hints", self.acked, self.hinted)
+    }
+}

@@ -1,0 +1,382 @@
+//! The world: machines, network, clients and faults under one scheduler with one random source.
+//!
+//! The loop is [`World::run_until`]: take what happens next, hand it to whom it concerns, carry
+//! out the actions that come back. Everything that the real driver would do happens here: disk
+//! steps in [`disk`](super::disk), clients in [`traffic`](super::traffic), faults in
+//! [`faults`](super::faults). Nothing depends on anything but the seed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use stator_core::catalogue::{
+    Catalogue, CatalogueChange, KeyspaceSpec, Member, Quorums, Secret, Versioned,
+};
+use stator_core::event::{Action, Event, Notice, Ticket, Token};
+use stator_core::id::{ClusterId, KeyspaceId, NodeId};
+use stator_core::message::Message;
+use stator_core::ring::claim;
+
+use super::checkers::{DotWatch, Violation};
+use super::clients::{Client, Key};
+use super::disk::DiskStep;
+use super::faults::Mend;
+use super::history::History;
+use super::machine::Machine;
+use super::network::{Fate, Network};
+use super::queue::{Micros, Queue};
+use super::scenario::{FaultKind, Scenario};
+use super::trace::Trace;
+use super::traffic::Request;
+use super::{Options, Planted, Report};
+
+/// How long clients and faults go on.
+pub const TROUBLE_US: Micros = 20_000_000;
+/// Replicas of each key.
+pub const N: u32 = 3;
+/// The keyspace that exists from the start.
+pub const EARLY: &str = "early";
+/// The keyspace that is made while clients run.
+pub const LATE: &str = "late";
+
+/// What reaches a machine.
+pub(super) enum Arrival {
+    /// From a peer.
+    Message(NodeId, Message),
+    /// From a peer's failure detector.
+    Probe(Bytes),
+}
+
+/// What happens within one life of a machine, and is void in the next.
+pub(super) enum Inner {
+    /// A timer of the node is due.
+    Tick,
+    /// A message could not be sent.
+    Undelivered(NodeId, Token),
+    /// The disk carries out a step.
+    Disk(DiskStep),
+    /// A sync ended: everything up to this step is durable, and the node may be told.
+    Synced { area: stator_core::event::Area, through: u64, reply: Option<Event> },
+    /// The catalogue is persisted.
+    Persisted(Token, Arc<Catalogue>),
+    /// A request should have been answered by now.
+    Overdue(Ticket),
+}
+
+/// What happens next.
+pub(super) enum Happening {
+    /// A client does something.
+    Client(usize),
+    /// An operator makes the late keyspace.
+    CreateLate,
+    /// A fault strikes, and the next of its kind is planned.
+    Fault(FaultKind, Micros),
+    /// A fault ends.
+    Mend(Mend),
+    /// Something reaches a machine, whatever life it is in.
+    To(usize, Arrival),
+    /// Something happens in a machine's life.
+    In(usize, u64, Inner),
+}
+
+/// Everything there is in a run.
+pub struct World {
+    pub(super) scenario: Scenario,
+    pub(super) planted: Planted,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) now_us: Micros,
+    pub(super) queue: Queue<Happening>,
+    pub(super) machines: Vec<Machine>,
+    pub(super) network: Network,
+    pub(super) clients: Vec<Client>,
+    pub(super) keys: Vec<Key>,
+    pub(super) early_keys: usize,
+    pub(super) is_late_ready: bool,
+    pub(super) is_trouble: bool,
+    pub(super) last_crash_us: Option<Micros>,
+    pub(super) requests: BTreeMap<Ticket, Request>,
+    pub(super) last_ticket: Ticket,
+    pub(super) history: History,
+    pub(super) dots: DotWatch,
+    pub(super) violations: Vec<Violation>,
+    pub(super) report: Report,
+    /// What happened.
+    pub trace: Trace,
+}
+
+impl World {
+    /// The world of a seed, with all machines started.
+    pub fn new(options: &Options) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+        let scenario = options.scenario().clone();
+        let count = rng.random_range(scenario.machines.0..=scenario.machines.1);
+        let catalogue = catalogue(&mut rng, &scenario, count);
+        let ids = catalogue.members.keys().copied().collect::<Vec<_>>();
+        let machines = ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
+        let early_keys = rng.random_range(2..8);
+        let key = |i: usize| Key {
+            keyspace: KeyspaceId::of(if i < early_keys { EARLY } else { LATE }, 1),
+            bytes: format!("key {i}").into(),
+        };
+        let clients: usize = rng.random_range(2..6);
+        let mut world = World {
+            network: Network::new(scenario.quality),
+            scenario,
+            planted: options.planted,
+            rng,
+            now_us: 0,
+            queue: Queue::new(),
+            machines,
+            clients: (0..clients).map(|_| Client::default()).collect(),
+            keys: (0..early_keys + 2).map(key).collect(),
+            early_keys,
+            is_late_ready: false,
+            is_trouble: true,
+            last_crash_us: None,
+            requests: BTreeMap::new(),
+            last_ticket: 0,
+            history: History::default(),
+            dots: DotWatch::default(),
+            violations: Vec::new(),
+            report: Report::default(),
+            trace: Trace::new(options.is_traced),
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        let (name, count, keys) = (self.scenario.name, self.machines.len(), self.keys.len());
+        self.trace.line(0, format_args!("scenario {name:?}, {count} machines, {keys} keys"));
+        for machine in 0..self.machines.len() {
+            self.start(machine);
+        }
+        for client in 0..self.clients.len() {
+            let at_us = self.rng.random_range(0..500_000);
+            self.queue.plan(at_us, Happening::Client(client));
+        }
+        self.queue.plan(1_000_000, Happening::CreateLate);
+        for &(kind, mean_us) in self.scenario.faults {
+            let at_us = self.rng.random_range(500_000..2 * mean_us);
+            self.queue.plan(at_us, Happening::Fault(kind, mean_us));
+        }
+    }
+
+    /// Starts a machine that lies still.
+    pub(super) fn start(&mut self, machine: usize) {
+        self.machines[machine].start(self.now_us, &mut self.rng);
+        let incarnation = self.machines[machine].store.incarnation();
+        let life = self.machines[machine].life;
+        let now_us = self.now_us;
+        self.trace.line(now_us, format_args!("n{machine} starts life {life} as {incarnation}"));
+        self.wake(machine);
+    }
+
+    /// Lets time pass until `until_us`, or until something is wrong.
+    pub fn run_until(&mut self, until_us: Micros) {
+        while self.violations.is_empty() {
+            let Some((at_us, what)) = self.queue.pop(until_us) else {
+                self.now_us = until_us;
+                return;
+            };
+            self.now_us = at_us;
+            self.happen(what);
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        if let Happening::To(machine, _) | Happening::In(machine, ..) = &what {
+            let frozen_until_us = self.machines[*machine].frozen_until_us;
+            if frozen_until_us > self.now_us {
+                return self.queue.plan(frozen_until_us, what);
+            }
+        }
+        match what {
+            Happening::Client(client) => self.client_turn(client),
+            Happening::CreateLate => self.create_late(),
+            Happening::Fault(kind, mean_us) => self.strike(kind, mean_us),
+            Happening::Mend(mend) => self.mend(mend),
+            Happening::To(machine, Arrival::Message(from, message)) => {
+                self.trace.line(
+                    self.now_us,
+                    format_args!("n{machine} <- n{}: {}", index(from), super::brief(&message)),
+                );
+                self.tell(machine, Event::Received(from, message));
+            }
+            Happening::To(machine, Arrival::Probe(bytes)) => {
+                self.tell(machine, Event::Probed(bytes));
+            }
+            Happening::In(machine, life, inner) => {
+                let is_running = self.machines[machine].node.is_some();
+                if is_running && self.machines[machine].life == life {
+                    self.happen_in(machine, inner);
+                }
+            }
+        }
+    }
+
+    fn happen_in(&mut self, machine: usize, inner: Inner) {
+        match inner {
+            Inner::Tick => {
+                self.machines[machine].tick_at_us = None;
+                self.tell(machine, Event::Tick);
+            }
+            Inner::Undelivered(to, token) => self.tell(machine, Event::Undelivered(to, token)),
+            Inner::Disk(step) => self.disk_step(machine, step),
+            Inner::Synced { area, through, reply } => {
+                self.machines[machine].store.shelf_mut(area).sync_through(through);
+                if let Some(event) = reply {
+                    self.tell(machine, event);
+                }
+            }
+            Inner::Persisted(token, catalogue) => {
+                self.machines[machine].catalogue = catalogue.encode();
+                self.tell(machine, Event::Persisted(token, Ok(())));
+            }
+            Inner::Overdue(ticket) => self.overdue(ticket),
+        }
+    }
+
+    /// Hands an event to a node, if it runs, and carries out what it wants.
+    pub(super) fn tell(&mut self, machine: usize, event: Event) {
+        self.report.events += 1;
+        let now = self.machines[machine].now(self.now_us);
+        let Some(node) = &mut self.machines[machine].node else {
+            return;
+        };
+        let actions = node.on_event(now, event);
+        for action in actions {
+            self.act(machine, action);
+        }
+        self.wake(machine);
+    }
+
+    /// Plans the tick for the node's next timer.
+    fn wake(&mut self, machine: usize) {
+        let due = self.machines[machine].next_timer_us(self.now_us);
+        let planned = self.machines[machine].tick_at_us;
+        if let Some(at_us) = due.filter(|at_us| planned.is_none_or(|planned| *at_us < planned)) {
+            self.machines[machine].tick_at_us = Some(at_us);
+            self.plan_in(machine, at_us, Inner::Tick);
+        }
+    }
+
+    /// Plans something for the present life of a machine.
+    pub(super) fn plan_in(&mut self, machine: usize, at_us: Micros, inner: Inner) {
+        let life = self.machines[machine].life;
+        self.queue.plan(at_us, Happening::In(machine, life, inner));
+    }
+
+    fn act(&mut self, machine: usize, action: Action) {
+        match action {
+            Action::GetDone(ticket, result) => self.get_done(ticket, result),
+            Action::PutDone(ticket, result) => self.put_done(ticket, result),
+            Action::ChangeDone(_, result) => self.is_late_ready |= result.is_ok(),
+            Action::Send(to, message) => self.send(machine, to, message),
+            Action::Probe(to, bytes) => self.probe(machine, to, bytes),
+            Action::Persist(token, catalogue) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::Persisted(token, catalogue));
+            }
+            Action::CatalogueChanged(_) => {}
+            Action::Notice(notice) => {
+                self.count(&notice);
+                self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
+            }
+            Action::Load { .. }
+            | Action::Write { .. }
+            | Action::ListHints { .. }
+            | Action::SettleHint { .. } => self.to_disk(machine, action),
+        }
+    }
+
+    fn count(&mut self, notice: &Notice) {
+        match notice {
+            Notice::HintStored(..) => self.report.hints_stored += 1,
+            Notice::HintDelivered(..) => self.report.hints_delivered += 1,
+            Notice::ReadRepaired(_) => self.report.repairs += 1,
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+        let link = (from, index(to));
+        let is_down = self.machines[link.1].node.is_none();
+        let fate = match is_down && self.rng.random_bool(0.5) {
+            true => Fate::Refused,
+            false => self.network.fate(&mut self.rng, link, Some(&message)),
+        };
+        match fate {
+            Fate::Arrives(delays) => {
+                let from = self.machines[from].id;
+                for delay_us in delays {
+                    let arrival = Arrival::Message(from, message.clone());
+                    self.queue.plan(self.now_us + delay_us, Happening::To(link.1, arrival));
+                }
+            }
+            Fate::Lost => {
+                let (now_us, to) = (self.now_us, link.1);
+                let brief = super::brief(&message);
+                self.trace.line(now_us, format_args!("n{from} -> n{to}: lost {brief}"));
+            }
+            Fate::Refused => {
+                if let Some(request) = message.starts_request() {
+                    let at_us = self.now_us + self.rng.random_range(1..1_000);
+                    self.plan_in(from, at_us, Inner::Undelivered(to, request));
+                }
+            }
+        }
+    }
+
+    fn probe(&mut self, from: usize, to: NodeId, bytes: Bytes) {
+        let link = (from, index(to));
+        let length = bytes.len();
+        self.trace.quiet(self.now_us, format_args!("probe {from} {} {length}", link.1));
+        if let Fate::Arrives(delays) = self.network.fate(&mut self.rng, link, None) {
+            for delay_us in delays {
+                let arrival = Arrival::Probe(bytes.clone());
+                self.queue.plan(self.now_us + delay_us, Happening::To(link.1, arrival));
+            }
+        }
+    }
+}
+
+/// A node's place among the machines.
+pub fn index(node: NodeId) -> usize {
+    (node.0 - 1) as usize
+}
+
+/// What a keyspace of a run promises.
+pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
+    KeyspaceSpec {
+        name: name.to_owned(),
+        quorums: Quorums { n: N, r: 2, w: 2 },
+        durability: scenario.durability,
+        reconcile: scenario.reconcile,
+    }
+}
+
+fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Catalogue {
+    let mut catalogue = Catalogue::new(ClusterId(1), "simulated", Secret([7; 32]));
+    for number in 1..=machines as u64 {
+        let member = Member {
+            peer_address: format!("n{number}"),
+            client_address: String::new(),
+            admin_address: String::new(),
+            region: String::new(),
+            zone: String::new(),
+            weight: 1,
+        };
+        catalogue.members.insert(NodeId(number), Versioned::new(member));
+    }
+    let partitions = 1 << rng.random_range(2..6);
+    catalogue.ring = claim(1, partitions, N as u16, &catalogue.seats())
+        .expect("the ring of a few nodes of weight 1");
+    CatalogueChange::CreateKeyspace(spec(EARLY, scenario))
+        .apply(&mut catalogue)
+        .expect("a keyspace with n, r and w that fit each other");
+    catalogue
+}

@@ -1,0 +1,103 @@
+//! Seeds of the simulator: the protocol holds in all of them, a seed runs alike twice, and bugs
+//! that are planted are found.
+//!
+//! `STATOR_SIM_SEEDS` sets how many seeds run (200 by default), `STATOR_SIM_FIRST` the first one.
+//! A failure prints its seed; `replay` runs that one again and prints everything.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use stator_tests::simulator::{Options, Outcome, Planted, Report, run};
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
+        Err(_) => default,
+    }
+}
+
+/// Runs seeds on all processors. Gives the first failures and what happened in all.
+fn run_all(
+    options: impl Iterator<Item = Options> + Send,
+    failures_max: usize,
+) -> (Vec<Outcome>, Report) {
+    let options = Mutex::new(options);
+    let failed = Mutex::new(Vec::new());
+    let total = Mutex::new(Report::default());
+    let failures = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while failures.load(Ordering::Relaxed) < failures_max as u64 {
+                    let Some(options) = options.lock().unwrap().next() else { return };
+                    let outcome = run(options);
+                    total.lock().unwrap().add(&outcome.report);
+                    if !outcome.violations.is_empty() {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        failed.lock().unwrap().push(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort_by_key(|outcome| outcome.options.seed);
+    (failed, total.into_inner().unwrap())
+}
+
+#[test]
+fn seeds_hold() {
+    let first = number("STATOR_SIM_FIRST", 0);
+    let seeds = first..first + number("STATOR_SIM_SEEDS", 200);
+    let (failed, report) = run_all(seeds.clone().map(Options::of_seed), 5);
+    println!("{seeds:?}: {report:?}");
+    if let Some(first) = failed.first() {
+        let again = run(Options { is_traced: true, ..first.options });
+        let seeds: Vec<u64> = failed.iter().map(|outcome| outcome.options.seed).collect();
+        panic!("seeds {seeds:?} and perhaps others failed; the first one:\n{again}");
+    }
+    if seeds.end - seeds.start >= 100 {
+        // A simulation in which nothing happens proves nothing.
+        let Report { siblings_seen, hints_delivered, repairs, crashes, .. } = report;
+        let counts = [siblings_seen, hints_delivered, repairs, crashes, report.puts_acked];
+        assert!(counts.iter().all(|count| *count > 100), "too little happened: {report:?}");
+    }
+}
+
+#[test]
+fn replay() {
+    let outcome =
+        run(Options { is_traced: true, ..Options::of_seed(number("STATOR_SIM_SEED", 0)) });
+    outcome.trace.iter().for_each(|line| println!("{line}"));
+    assert!(outcome.violations.is_empty(), "{outcome}");
+}
+
+#[test]
+fn a_seed_runs_alike_twice() {
+    for seed in 0..10 {
+        let hashes = [(); 2].map(|()| run(Options::of_seed(seed)).trace_hash);
+        assert_eq!(hashes[0], hashes[1], "seed {seed} had two courses");
+        assert_ne!(hashes[0], run(Options::of_seed(seed + 10)).trace_hash, "seeds {seed}, +10");
+    }
+}
+
+/// The first seeds in which a planted bug is found, and the rule that it broke.
+fn found(planted: Planted, seeds: u64) -> Outcome {
+    let options = (0..seeds).map(|seed| Options { planted, ..Options::of_seed(seed) });
+    let (mut failed, _) = run_all(options, 1);
+    assert!(!failed.is_empty(), "{planted:?} was not found in {seeds} seeds");
+    failed.remove(0)
+}
+
+#[test]
+fn a_dropped_hint_is_found_within_50_seeds() {
+    let outcome = found(Planted::DropHints, 50);
+    println!("{outcome}");
+}
+
+#[test]
+fn an_old_actor_is_found_within_50_seeds() {
+    let outcome = found(Planted::OldActor, 50);
+    println!("{outcome}");
+}
