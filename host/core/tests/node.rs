@@ -310,3 +310,18 @@ fn a_node_that_is_known_to_be_down_is_not_waited_for() {
     assert_eq!(world.values(absent, Area::Data), ["milk"]);
     assert!(world.record(fallback, Area::Hints).is_none());
 }
+
+#[test]
+fn hints_of_a_deleted_keyspace_are_dropped() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[2]).link = Link::Refused;
+    world.put(owners[0], put_of("milk"));
+    assert!(world.record(owners[0], Area::Hints).is_some());
+    let name = "carts".to_owned();
+    world.change(owners[0], CatalogueChange::DeleteKeyspace { name, etag: None });
+    world.host(owners[2]).link = Link::Up;
+    world.pass_ms(10_000);
+    assert!(world.record(owners[0], Area::Hints).is_none());
+    assert!(!world.has_noticed(owners[0], &Notice::HintDelivered(owners[2], carts_id())));
+}

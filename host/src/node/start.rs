@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use stator_core::catalogue::{Catalogue, Member};
@@ -20,7 +21,10 @@ use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, Inbox, Mailbox, Shared};
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Home, HomeError, OpenError, StoreOptions, Stores};
-use crate::transport::{BoundTransport, PeerIdentity, PeerSink, TransportConfig};
+use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
+
+/// How often peers are told of reserved epochs.
+const RESERVATIONS_PERIOD: Duration = Duration::from_secs(1);
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +150,7 @@ impl Node {
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
         tokio::spawn(modules.clone().run(shared));
+        tokio::spawn(tell_reservations(stores.clone(), transport.clone()));
 
         let node = Arc::new(Node {
             id: home.node(),
@@ -280,6 +285,20 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     let config =
         MergeHostConfig::new(&cache).map_err(|error| StartError::File { path: cache, error })?;
     Ok(MergeHost::new(config)?)
+}
+
+/// Keeps peers told of the epochs that this node has reserved, so that they recognise a copy of
+/// its data directory. Ends when the stores are gone.
+async fn tell_reservations(stores: Arc<Stores>, transport: Transport) {
+    let stores = Arc::downgrade(&stores);
+    let mut period = tokio::time::interval(RESERVATIONS_PERIOD);
+    loop {
+        period.tick().await;
+        match stores.upgrade() {
+            Some(stores) => transport.epochs_reserved(stores.reserved_until()),
+            None => return,
+        }
+    }
 }
 
 /// What peers send, handed on.

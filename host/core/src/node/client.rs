@@ -169,7 +169,8 @@ impl Node {
     /// The forward did not leave this node: another owner may be tried.
     fn forward_undelivered(&mut self, request: RequestId) {
         if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
-            let Forward { asker, put, others, .. } = *forward;
+            let Forward { asker, mut put, others, due_ms, .. } = *forward;
+            put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
             if !others.is_empty() {
                 return self.forward(asker, put, others);
             }
