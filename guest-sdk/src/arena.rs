@@ -37,10 +37,7 @@ impl Arena {
     /// An arena that has not looked at the memory yet.
     #[allow(clippy::new_without_default)] // `Default::default` is not const
     pub const fn new() -> Self {
-        Arena {
-            next: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-        }
+        Arena { next: AtomicUsize::new(0), end: AtomicUsize::new(0) }
     }
 
     fn next(&self) -> usize {

@@ -6,15 +6,12 @@ impl Divergence {
     /// The siblings that have a value, each with its place among all siblings, which is what
     /// [`Failure::malformed`](crate::Failure::malformed) wants. Tombstones are left out.
     pub fn values(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.live()
-            .filter_map(|(sibling, version)| Some((sibling, version.value.as_deref()?)))
+        self.live().filter_map(|(sibling, version)| Some((sibling, version.value.as_deref()?)))
     }
 
     /// Like [`values`](Self::values), with all that is known about each version.
     pub fn live(&self) -> impl Iterator<Item = (u32, &Version)> {
-        (0..)
-            .zip(&self.siblings)
-            .filter(|(_, version)| !version.is_tombstone())
+        (0..).zip(&self.siblings).filter(|(_, version)| !version.is_tombstone())
     }
 
     /// Whether one of the siblings is a delete.
@@ -37,10 +34,7 @@ impl Divergence {
     /// `siblings`.
     pub fn of_values<V: Into<Vec<u8>>>(values: impl IntoIterator<Item = V>) -> Self {
         Divergence {
-            subject: Subject {
-                keyspace: "test".to_owned(),
-                key: b"key".to_vec(),
-            },
+            subject: Subject { keyspace: "test".to_owned(), key: b"key".to_vec() },
             siblings: values.into_iter().map(Version::of_value).collect(),
             ancestor: Ancestor::Unknown,
         }
@@ -55,20 +49,12 @@ impl Version {
 
     /// A version with this value, for a test; schema and time are 0.
     pub fn of_value(value: impl Into<Vec<u8>>) -> Self {
-        Version {
-            value: Some(value.into()),
-            schema: 0,
-            written_at_ms: 0,
-        }
+        Version { value: Some(value.into()), schema: 0, written_at_ms: 0 }
     }
 
     /// A delete, for a test; schema and time are 0.
     pub fn tombstone() -> Self {
-        Version {
-            value: None,
-            schema: 0,
-            written_at_ms: 0,
-        }
+        Version { value: None, schema: 0, written_at_ms: 0 }
     }
 }
 

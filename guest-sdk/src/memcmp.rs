@@ -22,11 +22,7 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, n: usize) -> i32 
         };
         if l != r {
             // The first byte that differs decides, so it must be the most significant one.
-            return if l.swap_bytes() < r.swap_bytes() {
-                -1
-            } else {
-                1
-            };
+            return if l.swap_bytes() < r.swap_bytes() { -1 } else { 1 };
         }
         i += 8;
     }
@@ -62,11 +58,7 @@ mod tests {
                 let n = left.len().min(right.len());
                 // SAFETY: both have n bytes.
                 let order = unsafe { memcmp(left.as_ptr(), right.as_ptr(), n) };
-                assert_eq!(
-                    order.cmp(&0),
-                    left[..n].cmp(&right[..n]),
-                    "{left:?} {right:?}"
-                );
+                assert_eq!(order.cmp(&0), left[..n].cmp(&right[..n]), "{left:?} {right:?}");
             }
         }
     }

@@ -26,19 +26,12 @@ impl Resolution {
 
     /// With one more thing that someone should act on.
     pub fn with_event(mut self, topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
-        self.events.push(Event {
-            topic: topic.into(),
-            payload: payload.into(),
-        });
+        self.events.push(Event { topic: topic.into(), payload: payload.into() });
         self
     }
 
     fn of(outcome: Outcome) -> Self {
-        Resolution {
-            outcome,
-            note: None,
-            events: Vec::new(),
-        }
+        Resolution { outcome, note: None, events: Vec::new() }
     }
 }
 
@@ -59,10 +52,6 @@ impl Failure {
     }
 
     fn of(reason: Reason, sibling: Option<u32>, message: String) -> Self {
-        Failure {
-            reason,
-            sibling,
-            message,
-        }
+        Failure { reason, sibling, message }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use prost::Message;
+
 type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
@@ -14,7 +16,10 @@ fn main() -> Result<(), Error> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    // What reflection serves: the protocol between nodes is nobody else's business.
+    let mut public = compiler.file_descriptor_set();
+    public.file.retain(|file| file.package() != "stator.peer.v1");
+    fs::write(out.join("descriptors.bin"), public.encode_to_vec())?;
 
     tonic_prost_build::configure()
         .bytes(".")

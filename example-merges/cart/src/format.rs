@@ -13,11 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[serde(deny_unknown_fields, default)]
 pub struct Cart<'a> {
     /// The items, each under its tag. May hold a tag twice until settled.
-    #[serde(
-        borrow,
-        serialize_with = "items_as_map",
-        deserialize_with = "items_from_map"
-    )]
+    #[serde(borrow, serialize_with = "items_as_map", deserialize_with = "items_from_map")]
     pub items: Vec<(Text<'a>, Item<'a>)>,
     /// The tags that are gone for good. May hold a tag twice until settled.
     #[serde(borrow)]

@@ -19,10 +19,9 @@ impl<'a> Cart<'a> {
         self.removed.sort_unstable();
         self.removed.dedup();
         // The largest of a tag first: it is the one that `dedup` keeps.
-        self.items
-            .sort_unstable_by(|(tag, item), (other_tag, other)| {
-                tag.cmp(other_tag).then_with(|| other.cmp(item))
-            });
+        self.items.sort_unstable_by(|(tag, item), (other_tag, other)| {
+            tag.cmp(other_tag).then_with(|| other.cmp(item))
+        });
         self.items.dedup_by(|(tag, _), (kept, _)| tag == kept);
         let mut removed = self.removed.iter().peekable();
         self.items.retain(|(tag, _)| {

@@ -5,10 +5,7 @@ use stator_guest::{Divergence, Merge, Outcome, Reason, Resolution, Version};
 
 fn merged(carts: &[&str]) -> String {
     match CartMerge::merge(&Divergence::of_values(carts.iter().copied())) {
-        Ok(Resolution {
-            outcome: Outcome::Value(json),
-            ..
-        }) => String::from_utf8(json).unwrap(),
+        Ok(Resolution { outcome: Outcome::Value(json), .. }) => String::from_utf8(json).unwrap(),
         other => panic!("no cart: {other:?}"),
     }
 }
@@ -62,18 +59,12 @@ fn what_is_no_cart_is_refused_with_its_place() {
         ("[]x", "trailing"),
         ("\u{feff}{}", "expected value"),
         (r#"{"items":{},"coupon":"X"}"#, "unknown field `coupon`"),
-        (
-            r#"{"items":{"t":{"sku":"A","quantity":1,"note":""}}}"#,
-            "unknown field `note`",
-        ),
+        (r#"{"items":{"t":{"sku":"A","quantity":1,"note":""}}}"#, "unknown field `note`"),
         (r#"{"items":{"t":{"sku":"A"}}}"#, "missing field `quantity`"),
         (r#"{"items":{"t":{"sku":"A","quantity":0}}}"#, "nonzero"),
         (r#"{"items":{"t":{"sku":"A","quantity":-1}}}"#, "nonzero"),
         (r#"{"items":{"t":{"sku":"A","quantity":1.5}}}"#, "nonzero"),
-        (
-            r#"{"items":{"t":{"sku":"A","quantity":4294967296}}}"#,
-            "nonzero",
-        ),
+        (r#"{"items":{"t":{"sku":"A","quantity":4294967296}}}"#, "nonzero"),
         (r#"{"removed":[1]}"#, "expected a string"),
         (r#"{"items":{},"items":{}}"#, "duplicate field"),
     ];
@@ -81,29 +72,16 @@ fn what_is_no_cart_is_refused_with_its_place() {
         let mut divergence = Divergence::of_values(["{}", text]);
         divergence.siblings.insert(0, Version::tombstone());
         let failure = CartMerge::merge(&divergence).expect_err(text);
-        assert_eq!(
-            (failure.reason, failure.sibling),
-            (Reason::Malformed, Some(2)),
-            "{text}"
-        );
-        assert!(
-            failure.message.contains(says),
-            "{text}: {}",
-            failure.message
-        );
+        assert_eq!((failure.reason, failure.sibling), (Reason::Malformed, Some(2)), "{text}");
+        assert!(failure.message.contains(says), "{text}: {}", failure.message);
     }
 }
 
 #[test]
 fn bytes_that_are_no_text_are_refused() {
-    let failure = CartMerge::merge(&Divergence::of_values([
-        b"{\"removed\":[\"\xff\"]}".to_vec()
-    ]))
-    .expect_err("not UTF-8");
-    assert_eq!(
-        (failure.reason, failure.sibling),
-        (Reason::Malformed, Some(0))
-    );
+    let failure = CartMerge::merge(&Divergence::of_values([b"{\"removed\":[\"\xff\"]}".to_vec()]))
+        .expect_err("not UTF-8");
+    assert_eq!((failure.reason, failure.sibling), (Reason::Malformed, Some(0)));
 }
 
 #[test]
@@ -113,8 +91,5 @@ fn a_later_schema_is_refused() {
     assert!(CartMerge::merge(&divergence).is_ok());
     divergence.siblings[1].schema = 2;
     let failure = CartMerge::merge(&divergence).expect_err("schema 2");
-    assert_eq!(
-        (failure.reason, failure.sibling),
-        (Reason::UnknownSchema, Some(1))
-    );
+    assert_eq!((failure.reason, failure.sibling), (Reason::UnknownSchema, Some(1)));
 }

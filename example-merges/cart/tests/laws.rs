@@ -20,10 +20,7 @@ impl Model {
             .items
             .iter()
             .map(|(tag, (sku, quantity))| {
-                (
-                    tag.clone(),
-                    serde_json::json!({ "sku": sku, "quantity": quantity }),
-                )
+                (tag.clone(), serde_json::json!({ "sku": sku, "quantity": quantity }))
             })
             .collect();
         serde_json::json!({ "items": items, "removed": self.removed }).to_string()
@@ -32,23 +29,12 @@ impl Model {
     fn parse(json: &[u8]) -> Self {
         let value: serde_json::Value = serde_json::from_slice(json).expect("the merge wrote JSON");
         let text = |v: &serde_json::Value| v.as_str().expect("a string").to_owned();
-        let items = value["items"]
-            .as_object()
-            .expect("items")
-            .iter()
-            .map(|(tag, item)| {
-                let quantity = item["quantity"].as_u64().expect("a number") as u32;
-                (tag.clone(), (text(&item["sku"]), quantity))
-            });
-        let removed = value["removed"]
-            .as_array()
-            .expect("removed")
-            .iter()
-            .map(text);
-        Model {
-            items: items.collect(),
-            removed: removed.collect(),
-        }
+        let items = value["items"].as_object().expect("items").iter().map(|(tag, item)| {
+            let quantity = item["quantity"].as_u64().expect("a number") as u32;
+            (tag.clone(), (text(&item["sku"]), quantity))
+        });
+        let removed = value["removed"].as_array().expect("removed").iter().map(text);
+        Model { items: items.collect(), removed: removed.collect() }
     }
 }
 
@@ -62,11 +48,7 @@ fn merge<const N: usize>(carts: [&str; N]) -> String {
 
 /// Few tags, so that carts overlap, some of them with escapes, quotes and other alphabets.
 fn tag() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-f]",
-        Just("\"quoted\\\n".to_owned()),
-        Just("Größe:1".to_owned())
-    ]
+    prop_oneof!["[a-f]", Just("\"quoted\\\n".to_owned()), Just("Größe:1".to_owned())]
 }
 
 fn item() -> impl Strategy<Value = (String, u32)> {
@@ -76,10 +58,7 @@ fn item() -> impl Strategy<Value = (String, u32)> {
 /// Any cart, also such as a client should not write: an item under a removed tag, one tag with
 /// different items in different carts.
 fn any_cart() -> impl Strategy<Value = Model> {
-    (
-        prop::collection::btree_map(tag(), item(), 0..6),
-        prop::collection::btree_set(tag(), 0..4),
-    )
+    (prop::collection::btree_map(tag(), item(), 0..6), prop::collection::btree_set(tag(), 0..4))
         .prop_map(|(items, removed)| Model { items, removed })
 }
 
@@ -105,8 +84,7 @@ fn edited(cart: &Model, client: &str, edits: &[Edit]) -> Model {
     for (n, edit) in edits.iter().enumerate() {
         match edit {
             Edit::Add(sku, quantity) => {
-                cart.items
-                    .insert(format!("{client}:{n}"), (sku.clone(), *quantity));
+                cart.items.insert(format!("{client}:{n}"), (sku.clone(), *quantity));
             }
             Edit::RemoveNth(n) => {
                 let Some(tag) = cart.items.keys().nth(*n).cloned() else {

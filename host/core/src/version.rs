@@ -63,6 +63,14 @@ impl Origin {
             Origin::Fold { inputs, .. } => inputs.len(),
         }
     }
+
+    /// The largest dot of the writes that the version stands for.
+    pub fn latest_dot(&self) -> Option<Dot> {
+        match self {
+            Origin::Client(dot) => Some(*dot),
+            Origin::Fold { inputs, .. } => inputs.iter().max().copied(),
+        }
+    }
 }
 
 /// One payload with its envelope.
@@ -101,13 +109,20 @@ const WHAT: &str = "version";
 
 impl Version {
     /// Which of two versions under one dot is kept: the one that stands for more writes, then
-    /// the later one, then the one with the larger payload hash.
+    /// the later one by [`Self::moment`], then the one with the larger payload hash.
     pub fn outranks(&self, other: &Version) -> bool {
-        let rank = |v: &Version| (v.origin.input_count(), v.written_at_ms);
+        let rank = |v: &Version| (v.origin.input_count(), v.moment());
         match rank(self).cmp(&rank(other)) {
             std::cmp::Ordering::Equal => self.payload.hash() > other.payload.hash(),
             order => order.is_gt(),
         }
+    }
+
+    /// When it was written, for the last write to win: the timestamp, then the dot of the write
+    /// itself. A fold may have put the version under other dots too, at some replicas and not
+    /// yet at others, so those must not decide.
+    pub fn moment(&self) -> (u64, Option<Dot>) {
+        (self.written_at_ms, self.origin.latest_dot())
     }
 
     /// The bytes it takes in memory and in store, without small change.
@@ -122,9 +137,14 @@ impl Version {
             put_field(out, tag::VALUE, bytes);
         }
         put_number(out, tag::WRITTEN_AT, self.written_at_ms);
-        put_number(out, tag::EXPIRES_AT, self.expires_at_ms.unwrap_or(0));
-        put_number(out, tag::SCHEMA, u64::from(self.schema));
         let mut field = Vec::new();
+        if let Some(at_ms) = self.expires_at_ms {
+            // 0 is a time like any other; absent is never.
+            put_varint(&mut field, at_ms);
+            put_field(out, tag::EXPIRES_AT, &field);
+            field.clear();
+        }
+        put_number(out, tag::SCHEMA, u64::from(self.schema));
         match &self.origin {
             Origin::Client(dot) => {
                 encode_dot(&mut field, *dot);

@@ -1,6 +1,6 @@
 //! The one write path of a key: load, sync, store, as one step.
 //!
-//! Every change of a key's object, a client's write or a replica's, goes through [`write`]: it
+//! Every change of a key's object, a client's write or a replica's, goes through [`write()`]: it
 //! takes the record that the store holds and returns the one to store instead. The store runs it
 //! while it holds the key, so that no write is between load and store of another.
 //!
@@ -179,8 +179,11 @@ pub fn write(
             None
         }
         Change::Mint { context, draft, now_ms, limits } => {
-            check_limits(&record.siblings, context, draft, limits)?;
-            Some(mint(&mut record, context, draft, *now_ms, minter))
+            // Where versions are folded they do not pile up.
+            if fold == Fold::Keep {
+                check_limits(&record.siblings, context, draft, limits)?;
+            }
+            Some(mint(&mut record, (context, draft), *now_ms, fold, minter))
         }
     };
     record.siblings_mut().fold(fold);
@@ -218,15 +221,15 @@ fn check_limits(
 
 fn mint(
     record: &mut Record,
-    context: &Context,
-    draft: &Draft,
+    (context, draft): (&Context, &Draft),
     now_ms: u64,
+    fold: Fold,
     minter: &mut Minter,
 ) -> Dot {
     let dot = minter.next_dot(record, context);
     // Later than all it replaces, and than all it meets, whatever the clocks say.
-    let written_at_ms =
-        now_ms.max(context.timestamp_ms.saturating_add(1)).max(record.siblings.latest_ms() + 1);
+    let earlier_ms = context.timestamp_ms.max(record.siblings.latest_ms());
+    let written_at_ms = now_ms.max(earlier_ms.saturating_add(1));
     let version = Version {
         payload: draft.payload.clone(),
         written_at_ms,
@@ -237,7 +240,13 @@ fn mint(
         labels: draft.labels.clone(),
         unknown: Vec::new(),
     };
-    record.siblings_mut().put(&context.vector, dot, Arc::new(version));
+    let mut replaced = context.vector.clone();
+    if fold == Fold::LastWriteWins {
+        // It is the last write of all that is held here. Kept under its dot, they would come to
+        // one more dot with every blind put.
+        replaced.join(record.siblings.vector());
+    }
+    record.siblings_mut().put(&replaced, dot, Arc::new(version));
     record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
     dot
 }

@@ -1,231 +1,327 @@
-//! One node, driven by hand: what it wants done after what happened.
+//! A few nodes that talk to one another: what a client, an operator and a peer see of them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod world;
 
 use bytes::Bytes;
-use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, Reconcile, Secret,
-    Versioned,
-};
-use stator_core::causality::Context;
-use stator_core::event::{Action, Area, Event, HeldHint, Now, StoreFailure, Stored, Token};
-use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId};
-use stator_core::keys::StoreKey;
+use stator_core::catalogue::{CatalogueChange, KeyspaceSpec, Quorums};
+use stator_core::event::{Area, Event, Notice};
+use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError};
-use stator_core::node::{Node, Settings};
-use stator_core::request::{PutRequest, QuorumKind};
-use stator_core::ring::claim;
-use stator_core::version::Payload;
-use stator_core::write::{Draft, Minter, SiblingLimits, write};
+use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
+use world::{KEY, Link, World, carts, put_of, targets, values};
 
-const CARTS: &str = "carts";
-
-fn keyspace() -> KeyspaceId {
-    KeyspaceId::of(CARTS, 1)
+fn carts_id() -> KeyspaceId {
+    KeyspaceId::of("carts", 1)
 }
 
-/// Four members, three owners for each key.
-fn catalogue() -> Catalogue {
-    let mut catalogue = Catalogue::new(ClusterId(1), "test", Secret([1; 32]));
+#[test]
+fn a_put_reaches_every_owner_and_a_get_finds_it() {
+    let mut world = World::new(4);
+    let owners = world.list().primaries().to_vec();
+    let ticket = world.put(owners[0], put_of("milk"));
+    assert_eq!(world.receipt(ticket).hinted, 0);
+    assert_eq!(world.receipt(ticket).dot.actor.node, owners[0]);
+    for owner in owners {
+        assert_eq!(world.values(owner, Area::Data), ["milk"]);
+    }
     for node in 1..=4 {
-        let address = String::new;
-        let member = Member {
-            peer_address: address(),
-            client_address: address(),
-            admin_address: address(),
-            region: String::new(),
-            zone: String::new(),
-            weight: 1,
+        let ticket = world.get(NodeId(node));
+        let receipt = world.gets[&ticket].as_ref().unwrap();
+        assert_eq!(values(&receipt.siblings), ["milk"]);
+    }
+}
+
+#[test]
+fn a_get_repairs_an_owner_that_missed_the_put() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[2]).link = Link::Silent;
+    world.put(owners[0], put_of("milk"));
+    world.host(owners[2]).link = Link::Up;
+    assert!(world.values(owners[2], Area::Data).is_empty());
+    world.get(owners[1]);
+    assert_eq!(world.values(owners[2], Area::Data), ["milk"]);
+    assert!(world.has_noticed(owners[1], &Notice::ReadRepaired(owners[2])));
+}
+
+#[test]
+fn a_forward_that_was_not_delivered_goes_to_the_next_owner() {
+    let mut world = World::new(4);
+    let list = world.list();
+    world.host(list.primaries()[0]).link = Link::Refused;
+    let ticket = world.put(list.fallbacks()[0], put_of("milk"));
+    assert_eq!(world.receipt(ticket).dot.actor.node, list.primaries()[1]);
+}
+
+#[test]
+fn a_forward_that_may_have_arrived_is_not_repeated() {
+    let mut world = World::new(4);
+    let list = world.list();
+    world.host(list.primaries()[0]).link = Link::Silent;
+    let ticket = world.put(list.fallbacks()[0], put_of("milk"));
+    assert!(world.answers(ticket).is_empty());
+    world.pass_ms(2_000);
+    assert_eq!(world.answers(ticket), [&Err(RequestError::OutcomeUnknown)]);
+    let forwards =
+        |(_, _, message): &&(NodeId, NodeId, Message)| matches!(message, Message::Forward { .. });
+    assert_eq!(world.sent.iter().filter(forwards).count(), 1);
+}
+
+#[test]
+fn who_does_not_own_a_key_says_so() {
+    let mut world = World::new(4);
+    let list = world.list();
+    let (stranger, asker) = (list.fallbacks()[0], list.primaries()[0]);
+    for (is_fallback, expected) in
+        [(false, Err(ReplicaError::NotOwner { ring_version: 1 })), (true, Ok(None))]
+    {
+        let read = Message::Read {
+            request: 5,
+            keyspace: KeyspaceId::of("carts", 1),
+            key: Bytes::from_static(KEY),
+            ring_version: 1,
+            is_fallback,
         };
-        catalogue.members.insert(NodeId(node), Versioned::new(member));
-    }
-    catalogue.ring = claim(1, 16, 3, &catalogue.seats()).unwrap();
-    let spec = KeyspaceSpec {
-        name: CARTS.to_owned(),
-        quorums: Quorums { n: 3, r: 1, w: 1 },
-        durability: Durability::All,
-        reconcile: Reconcile::Siblings,
-    };
-    CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
-    catalogue
-}
-
-struct Driven {
-    node: Node,
-    now: Now,
-    minter: Minter,
-}
-
-impl Driven {
-    fn new(id: NodeId) -> Self {
-        let now = Now { monotonic_ms: 0, wall_ms: 1_000_000 };
-        let catalogue = Some(Arc::new(catalogue()));
-        let node = Node::new(id, Settings::default(), catalogue, 1, now);
-        Driven { node, now, minter: Minter::new(id, Incarnation(1), 0) }
-    }
-
-    fn tell(&mut self, event: Event) -> Vec<Action> {
-        self.node.on_event(self.now, event)
-    }
-
-    /// Lets time pass with all its timers.
-    fn wait(&mut self, for_ms: u64) -> Vec<Action> {
-        self.now.monotonic_ms += for_ms;
-        self.tell(Event::Tick)
-    }
-
-    /// What the store answers to a write on a key that it holds nothing of.
-    fn store(&mut self, action: &Action) -> Event {
-        let Action::Write { token, change, targets, fold, .. } = action else {
-            panic!("not a write: {action:?}");
-        };
-        let written = write(None, change, targets, *fold, &mut self.minter).unwrap();
-        let stored = Stored { siblings: written.record.siblings, dot: written.dot };
-        Event::Written(*token, Ok(stored))
-    }
-}
-
-fn put(key: &Bytes) -> PutRequest {
-    PutRequest {
-        keyspace: keyspace(),
-        key: key.clone(),
-        context: Context::default(),
-        draft: Draft {
-            payload: Payload::Value("v".into()),
-            schema: 0,
-            ttl_ms: None,
-            labels: BTreeMap::new(),
-        },
-        w: None,
-        quorum: QuorumKind::Sloppy,
-        durability: None,
-        limits: SiblingLimits { siblings_max: 8, siblings_bytes_max: 1 << 20 },
-        timeout_ms: 1_000,
-    }
-}
-
-/// A key that `node` does not own.
-fn foreign_key(node: NodeId) -> (Bytes, Vec<NodeId>) {
-    let ring = catalogue().ring;
-    let keys = (0..).map(|i| Bytes::from(format!("key {i}")));
-    let owners = |key: &Bytes| ring.owners(ring.partition(keyspace(), key)).collect::<Vec<_>>();
-    keys.map(|key| (key.clone(), owners(&key))).find(|(_, o)| !o.contains(&node)).unwrap()
-}
-
-fn the_write(actions: &[Action], in_area: Area) -> Action {
-    let is_it = |action: &&Action| matches!(action, Action::Write { area, .. } if *area == in_area);
-    actions.iter().find(is_it).expect("a write").clone()
-}
-
-fn token(action: &Action) -> Token {
-    match action {
-        Action::Write { token, .. } => *token,
-        other => panic!("not a write: {other:?}"),
-    }
-}
-
-/// Tells that no forward can be sent, until the node coordinates the put itself.
-fn refuse_forwards(driven: &mut Driven, mut actions: Vec<Action>) -> Vec<Action> {
-    loop {
-        let forward = actions.iter().find_map(|action| match action {
-            Action::Send(to, Message::Forward { request, .. }) => Some((*to, *request)),
-            _ => None,
-        });
-        let Some((to, request)) = forward else { return actions };
-        actions = driven.tell(Event::Undelivered(to, request));
+        world.happen(stranger, Event::Received(asker, read));
+        let reply = Message::ReadReply { request: 5, result: expected };
+        assert_eq!(world.sent.last(), Some(&(stranger, asker, reply)));
     }
 }
 
 #[test]
-fn a_hint_minted_by_a_stranger_is_delivered() {
-    let mut driven = Driven::new(NodeId(4));
-    let (key, owners) = foreign_key(NodeId(4));
-    // With no hint in store every target is done after its first, empty list.
-    let actions = driven.wait(0);
-    for action in actions {
-        if let Action::ListHints { target, .. } = action {
-            driven.tell(Event::HintsListed(target, Ok(Vec::new())));
-        }
+fn a_node_that_is_behind_pulls_the_catalogue() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    let orders = KeyspaceSpec { name: "orders".to_owned(), ..carts() };
+    // The announcement of the new keyspace is lost on one owner.
+    world.host(owners[2]).link = Link::Silent;
+    world.change(owners[0], CatalogueChange::CreateKeyspace(orders));
+    world.host(owners[2]).link = Link::Up;
+    let keyspace = KeyspaceId::of("orders", 1);
+    world.put(owners[0], PutRequest { keyspace, ..put_of("order") });
+    assert!(world.has_noticed(owners[2], &Notice::UnknownKeyspace(keyspace)));
+    let digest = |world: &World, id| world.hosts[&id].node.catalogue().unwrap().digest();
+    assert_eq!(digest(&world, owners[2]), digest(&world, owners[0]));
+    // Its refusal made the coordinator keep a hint, which is delivered in its time.
+    world.pass_ms(3_000);
+    assert_eq!(world.values(owners[2], Area::Data), ["order"]);
+}
+
+#[test]
+fn a_hint_is_kept_delivered_and_settled() {
+    let mut world = World::new(4);
+    let list = world.list();
+    let (absent, fallback) = (list.primaries()[2], list.fallbacks()[0]);
+    world.host(absent).link = Link::Silent;
+    world.put(list.primaries()[0], put_of("milk"));
+    assert!(world.record(fallback, Area::Hints).is_none());
+    world.pass_ms(600);
+    assert_eq!(targets(world.record(fallback, Area::Hints)), [absent].into());
+    assert!(world.has_noticed(fallback, &Notice::HintStored(absent, carts_id())));
+    world.pass_ms(10_000);
+    assert!(world.record(fallback, Area::Hints).is_some(), "nobody received it");
+    world.host(absent).link = Link::Up;
+    world.pass_ms(10_000);
+    assert!(world.has_noticed(fallback, &Notice::HintDelivered(absent, carts_id())));
+    assert!(world.record(fallback, Area::Hints).is_none());
+    assert_eq!(world.values(absent, Area::Data), ["milk"]);
+}
+
+#[test]
+fn a_hint_that_changes_on_its_way_stays() {
+    let mut world = World::new(4);
+    let list = world.list();
+    let (absent, fallback) = (list.primaries()[2], list.fallbacks()[0]);
+    world.host(absent).link = Link::Silent;
+    world.put(list.primaries()[0], put_of("milk"));
+    world.pass_ms(600);
+    // The hint arrives, its acknowledgement not yet; meanwhile another put adds to the hint.
+    world.host(absent).link = Link::Up;
+    world.hold = |message| matches!(message, Message::WriteReply { .. });
+    world.pass_ms(1_500);
+    assert_eq!(world.values(absent, Area::Data), ["milk"]);
+    let held = std::mem::take(&mut world.held);
+    world.hold = |_| false;
+    world.host(absent).link = Link::Refused;
+    world.put(list.primaries()[0], put_of("bread"));
+    assert_eq!(world.values(fallback, Area::Hints), ["milk", "bread"]);
+    world.held = held;
+    world.release();
+    assert_eq!(world.values(fallback, Area::Hints), ["milk", "bread"]);
+    assert!(!world.has_noticed(fallback, &Notice::HintDelivered(absent, carts_id())));
+    world.host(absent).link = Link::Up;
+    world.pass_ms(10_000);
+    assert_eq!(world.values(absent, Area::Data), ["milk", "bread"]);
+    assert!(world.record(fallback, Area::Hints).is_none());
+}
+
+#[test]
+fn a_list_of_hints_that_fails_is_asked_for_again() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[2]).link = Link::Refused;
+    world.put(owners[0], put_of("milk"));
+    world.host(owners[2]).link = Link::Up;
+    world.host(owners[0]).is_list_broken = true;
+    world.pass_ms(5_000);
+    assert!(world.values(owners[2], Area::Data).is_empty());
+    world.host(owners[0]).is_list_broken = false;
+    world.pass_ms(5_000);
+    assert_eq!(world.values(owners[2], Area::Data), ["milk"]);
+}
+
+#[test]
+fn without_a_spare_node_the_coordinator_keeps_the_hint() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[2]).link = Link::Refused;
+    let ticket = world.put(owners[0], put_of("milk"));
+    assert_eq!(world.receipt(ticket).acked, 2);
+    assert_eq!(targets(world.record(owners[0], Area::Hints)), [owners[2]].into());
+    world.host(owners[2]).link = Link::Up;
+    world.pass_ms(3_000);
+    assert_eq!(world.values(owners[2], Area::Data), ["milk"]);
+    assert!(world.record(owners[0], Area::Hints).is_none());
+}
+
+/// A node that owns nothing of the key coordinates if no owner can be reached. Its own record
+/// is the hint for all of them.
+#[test]
+fn what_a_fallback_mints_is_delivered_to_the_owners() {
+    let mut world = World::new(5);
+    let list = world.list();
+    let coordinator = list.fallbacks()[0];
+    // Past the first lists of hints, which every node asks for after its start.
+    world.pass_ms(5_000);
+    list.primaries().iter().for_each(|owner| world.host(*owner).link = Link::Refused);
+    let ticket = world.put(coordinator, put_of("milk"));
+    assert_eq!((world.receipt(ticket).acked, world.receipt(ticket).hinted), (2, 2));
+    assert_eq!(targets(world.record(coordinator, Area::Hints)).len(), 3);
+    list.primaries().iter().for_each(|owner| world.host(*owner).link = Link::Up);
+    world.pass_ms(10_000);
+    for owner in list.primaries() {
+        assert_eq!(world.values(*owner, Area::Data), ["milk"]);
+        assert!(world.has_noticed(coordinator, &Notice::HintDelivered(*owner, carts_id())));
     }
-    let actions = driven.tell(Event::Put(7, put(&key)));
-    let actions = refuse_forwards(&mut driven, actions);
-    let mint = the_write(&actions, Area::Hints);
-    let stored = driven.store(&mint);
-    driven.tell(stored);
-    let listed: Vec<NodeId> = driven
-        .wait(1_000)
-        .into_iter()
-        .filter_map(|action| match action {
-            Action::ListHints { target, .. } => Some(target),
-            _ => None,
-        })
-        .collect();
-    assert!(owners.iter().all(|owner| listed.contains(owner)), "{listed:?} of {owners:?}");
+    assert!(world.record(coordinator, Area::Hints).is_none());
 }
 
 #[test]
-fn a_put_is_answered_once_though_its_mint_fails_after_the_deadline() {
-    let mut driven = Driven::new(NodeId(4));
-    let (key, _) = foreign_key(NodeId(4));
-    let actions = driven.tell(Event::Put(7, put(&key)));
-    let actions = refuse_forwards(&mut driven, actions);
-    let mint = the_write(&actions, Area::Hints);
-    let answers = |actions: Vec<Action>| {
-        actions.into_iter().filter(|action| matches!(action, Action::PutDone(7, _))).count()
-    };
-    assert_eq!(answers(driven.wait(1_000)), 1);
-    let failed = StoreFailure::Unavailable("full".to_owned());
-    assert_eq!(answers(driven.tell(Event::Written(token(&mint), Err(failed)))), 0);
-    assert_eq!(driven.node.requests_in_flight(), 0);
+fn a_strict_put_counts_owners_only() {
+    let mut world = World::new(5);
+    let list = world.list();
+    for owner in &list.primaries()[1..] {
+        world.host(*owner).link = Link::Refused;
+    }
+    let strict = PutRequest { quorum: QuorumKind::Strict, ..put_of("milk") };
+    let ticket = world.put(list.primaries()[0], strict);
+    let expected = RequestError::QuorumNotReached { needed: 2, answered: 1, effect: Effect::Maybe };
+    assert_eq!(world.answers(ticket), [&Err(expected)]);
+    assert_eq!(targets(world.record(list.primaries()[0], Area::Hints)).len(), 2);
 }
 
 #[test]
-fn a_hint_that_is_refused_does_not_hold_up_the_next() {
-    let mut driven = Driven::new(NodeId(4));
-    let (key, owners) = foreign_key(NodeId(4));
-    driven.wait(0);
-    let partition = catalogue().ring.partition(keyspace(), &key);
-    let key = StoreKey { partition, keyspace: keyspace(), key };
-    let hint = HeldHint { key: key.clone(), siblings: Arc::default(), sequence: 1 };
-    let sent = driven.tell(Event::HintsListed(owners[0], Ok(vec![hint])));
-    let Some(Action::Send(_, Message::Write(write))) = sent.first() else {
-        panic!("nothing is sent: {sent:?}");
-    };
-    let result = Err(ReplicaError::UnknownKeyspace);
-    let refused = Message::WriteReply { request: write.request, result };
-    assert!(driven.tell(Event::Received(owners[0], refused)).is_empty(), "it waits a period");
-    let is_next = |action: &Action| {
-        matches!(action, Action::ListHints { target, after, .. }
-            if *target == owners[0] && after.as_ref() == Some(&key))
-    };
-    assert!(driven.wait(1_000).iter().any(is_next), "the hints behind it are listed");
-    // At the end of the list it starts over.
-    driven.tell(Event::HintsListed(owners[0], Ok(Vec::new())));
-    let is_first = |action: &Action| {
-        matches!(action, Action::ListHints { target, after: None, .. } if *target == owners[0])
-    };
-    assert!(driven.wait(1_000).iter().any(is_first), "what was refused is tried again");
+fn a_put_is_answered_once_even_if_the_store_fails_after_the_deadline() {
+    let mut world = World::new(3);
+    let owner = world.list().primaries()[0];
+    world.host(owner).is_store_stuck = true;
+    let ticket = world.put(owner, put_of("milk"));
+    world.pass_ms(2_000);
+    world.fail_writes(owner);
+    let expected = RequestError::QuorumNotReached { needed: 2, answered: 0, effect: Effect::Maybe };
+    assert_eq!(world.answers(ticket), [&Err(expected)]);
+    assert_eq!(world.hosts[&owner].node.requests_in_flight(), 0);
 }
 
 #[test]
-fn a_hint_list_goes_on_behind_its_last_key() {
-    let mut driven = Driven::new(NodeId(4));
-    let (key, owners) = foreign_key(NodeId(4));
-    driven.wait(0);
-    let partition = catalogue().ring.partition(keyspace(), &key);
-    let key = StoreKey { partition, keyspace: keyspace(), key };
-    let hint = HeldHint { key: key.clone(), siblings: Arc::default(), sequence: 1 };
-    let sent = driven.tell(Event::HintsListed(owners[0], Ok(vec![hint])));
-    let Some(Action::Send(to, Message::Write(write))) = sent.first() else {
-        panic!("nothing is sent: {sent:?}");
-    };
-    assert!(*to == owners[0] && write.is_sync && write.hint_for.is_empty());
-    let request = write.request;
-    let done = Message::WriteReply { request, result: Ok(()) };
-    let settle = driven.tell(Event::Received(owners[0], done));
-    assert!(matches!(&settle[..], [Action::SettleHint { sequence: 1, .. }]), "{settle:?}");
-    let next = driven.tell(Event::HintSettled(owners[0], keyspace(), true));
-    let is_next = |action: &Action| matches!(action, Action::ListHints { after, .. } if after.as_ref() == Some(&key));
-    assert!(next.iter().any(is_next), "{next:?}");
+fn a_store_that_refuses_at_once_leaves_nothing() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[0]).is_store_stuck = true;
+    let ticket = world.put(owners[0], put_of("milk"));
+    world.fail_writes(owners[0]);
+    let expected =
+        RequestError::Store { reason: "out of service".to_owned(), effect: Effect::None };
+    assert_eq!(world.answers(ticket), [&Err(expected)]);
+    world.pass_ms(10_000);
+    assert!(owners.iter().all(|owner| world.record(*owner, Area::Data).is_none()));
+}
+
+#[test]
+fn quorums_that_cannot_be_are_refused_by_name() {
+    let mut world = World::new(2);
+    let node = world.list().primaries()[0];
+    let table = [
+        (Some(0), RequestError::BadQuorum { name: "w", found: 0, n: 3 }),
+        (Some(4), RequestError::BadQuorum { name: "w", found: 4, n: 3 }),
+        (Some(3), RequestError::TooFewNodes { name: "w", needed: 3, owners: 2 }),
+    ];
+    for (w, expected) in table {
+        let ticket = world.put(node, PutRequest { w, ..put_of("milk") });
+        assert_eq!(world.answers(ticket), [&Err(expected)]);
+    }
+    let keyspace = KeyspaceId(9);
+    let ticket = world.put(node, PutRequest { keyspace, ..put_of("milk") });
+    assert_eq!(world.answers(ticket), [&Err(RequestError::UnknownKeyspace(keyspace))]);
+    assert!(world.record(node, Area::Data).is_none());
+}
+
+#[test]
+fn gossip_makes_catalogues_equal() {
+    let mut world = World::new(4);
+    // Two operators make the same keyspace at the same time, and the announcements are lost.
+    let [one, other] = [2, 3].map(|w| KeyspaceSpec {
+        name: "orders".to_owned(),
+        quorums: Quorums { n: 3, r: 2, w },
+        ..carts()
+    });
+    world.hold = |message| matches!(message, Message::Catalogue { .. });
+    world.change(NodeId(1), CatalogueChange::CreateKeyspace(one));
+    world.change(NodeId(4), CatalogueChange::CreateKeyspace(other));
+    world.held.clear();
+    world.hold = |_| false;
+    assert!(world.changes.values().all(Result::is_ok));
+    world.pass_ms(20_000);
+    let digests = world.hosts.values().map(|host| host.node.catalogue().unwrap().digest());
+    assert_eq!(digests.collect::<std::collections::BTreeSet<_>>().len(), 1);
+    let overruled = |node| world.has_noticed(NodeId(node), &Notice::Overruled("orders".to_owned()));
+    assert!(overruled(1) ^ overruled(4), "exactly one of the two operators is told");
+}
+
+#[test]
+fn a_node_that_is_known_to_be_down_is_not_waited_for() {
+    let mut world = World::new(4);
+    world.with_probes = true;
+    let list = world.list();
+    let (absent, fallback) = (list.primaries()[0], list.fallbacks()[0]);
+    world.pass_ms(3_000);
+    world.host(absent).link = Link::Silent;
+    world.pass_ms(10_000);
+    let coordinator = list.primaries()[1];
+    assert!(world.has_noticed(coordinator, &Notice::MemberDown(absent)));
+    let w = Some(3);
+    let ticket = world.put(coordinator, PutRequest { w, ..put_of("milk") });
+    assert_eq!((world.receipt(ticket).acked, world.receipt(ticket).hinted), (3, 1));
+    assert_eq!(targets(world.record(fallback, Area::Hints)), [absent].into());
+    // And it is told what it missed once it is back.
+    world.host(absent).link = Link::Up;
+    world.pass_ms(20_000);
+    assert!(world.has_noticed(coordinator, &Notice::MemberUp(absent)));
+    assert_eq!(world.values(absent, Area::Data), ["milk"]);
+    assert!(world.record(fallback, Area::Hints).is_none());
+}
+
+#[test]
+fn hints_of_a_deleted_keyspace_are_dropped() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    world.host(owners[2]).link = Link::Refused;
+    world.put(owners[0], put_of("milk"));
+    assert!(world.record(owners[0], Area::Hints).is_some());
+    let name = "carts".to_owned();
+    world.change(owners[0], CatalogueChange::DeleteKeyspace { name, etag: None });
+    world.host(owners[2]).link = Link::Up;
+    world.pass_ms(10_000);
+    assert!(world.record(owners[0], Area::Hints).is_none());
+    assert!(!world.has_noticed(owners[0], &Notice::HintDelivered(owners[2], carts_id())));
 }

@@ -12,7 +12,7 @@ mod generated {
 
 pub use generated::stator::*;
 
-/// All files as an encoded `google.protobuf.FileDescriptorSet`, imports included: what a gRPC
+/// The files of `stator.v1` as an encoded `google.protobuf.FileDescriptorSet`, imports included: what a gRPC
 /// reflection service serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

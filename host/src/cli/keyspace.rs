@@ -270,7 +270,6 @@ fn json(keyspace: &v1::Keyspace) -> Value {
         "durability": Durability::word(keyspace.durability),
         "reconcile": policy,
         "module_digest": Some(digest).filter(|digest| !digest.is_empty()),
-        "created_at_ms": keyspace.created_at_ms,
         "etag": keyspace.etag,
     })
 }

@@ -2,7 +2,7 @@
 //!
 //! One file per command. Results go to standard output (`--output json`: one document), words
 //! about them to standard error, and the exit code says which kind of failure it was
-//! ([`failure::Kind`]). Commands speak to nodes by the public gRPC interface only, so whatever
+//! (`failure::Kind`). Commands speak to nodes by the public gRPC interface only, so whatever
 //! they do any client can do.
 
 mod cluster;
@@ -25,6 +25,8 @@ use clap::{Args, Parser, Subcommand};
 
 use failure::Failure;
 use output::Output;
+
+use crate::merge::{COMPILE_MODULE, compile_module_main};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,13 +108,17 @@ enum Command {
     Kv(kv::Kv),
     /// Show on three real nodes that no cart item is lost or comes back through a partition
     Demo(demo::Demo),
-
     /// Print the completions of a shell
     Completions(completions::Completions),
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command that the process was called with. A node calls its own program with one that
+/// is not listed, to compile modules in a process with hard limits: neither the command line's
+/// parser nor a runtime's threads come before it.
 pub fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|command| command == COMPILE_MODULE) {
+        return compile_module_main(std::env::args_os().skip(2));
+    }
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -14,11 +14,11 @@ use stator_core::id::ModuleDigest;
 use stator_proto::v1::admin_client::AdminClient;
 use stator_proto::{upload, v1};
 use tonic::transport::Channel;
-use wit_component::ComponentEncoder;
 
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
 use super::session::Session;
+use crate::merge::encode_component;
 
 /// Encode, push and list merge modules
 #[derive(Debug, Subcommand)]
@@ -71,9 +71,8 @@ impl Module {
 impl Encode {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         let core = read(&self.input)?;
-        let component = encode(&core).map_err(|error| {
-            Failure::refused(format!("{} makes no component: {error:#}", self.input.display()))
-                .hint("build it for wasm32-unknown-unknown with the stator-guest crate")
+        let component = encode_component(&core).map_err(|error| {
+            Failure::refused(format!("{} makes no merge module: {error}", self.input.display()))
         })?;
         if let Some(folder) = self.out.parent() {
             fs::create_dir_all(folder)?;
@@ -93,10 +92,6 @@ impl Encode {
             )),
         }
     }
-}
-
-fn encode(core: &[u8]) -> anyhow::Result<Vec<u8>> {
-    ComponentEncoder::default().module(core)?.validate(true).encode()
 }
 
 impl Push {
@@ -208,7 +203,6 @@ fn json(module: &v1::Module) -> Value {
         "digest": module.digest,
         "name": module.name,
         "size_bytes": module.size_bytes,
-        "exports": module.exports,
         "pushed_at_ms": module.pushed_at_ms,
         "keyspaces": module.keyspaces,
     })
@@ -231,14 +225,5 @@ mod tests {
         assert_eq!(choose(&modules, "b").expect_err("two").kind, Kind::Usage);
         assert_eq!(choose(&modules, "01234567").expect_err("two").kind, Kind::Usage);
         assert_eq!(choose(&modules, "c").expect_err("none").kind, Kind::NotFound);
-    }
-
-    #[test]
-    fn a_core_module_becomes_a_component_and_other_bytes_do_not() {
-        let core = wat::parse_str("(module)").expect("valid text");
-        let component = encode(&core).expect("encodes");
-        // The layer field of the preamble tells a component (1) from a core module (0).
-        assert_eq!(component.get(..8), Some(b"\0asm\x0d\0\x01\0".as_slice()));
-        assert!(encode(b"no wasm").is_err());
     }
 }

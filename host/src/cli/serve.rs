@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::output::{self, Output};
 use super::signals::Stop;
 use crate::config::{self, Bootstrap, Config, EngineKind};
-use crate::node::{self, RunningNode};
+use crate::server::{self, RunningNode};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,7 +123,7 @@ impl Serve {
         let mut stop = Stop::new()?;
         let bootstrap = config.bootstrap;
         let node = tokio::select! {
-            node = node::serve(config) => node?,
+            node = server::serve(config) => node?,
             () = stop.requested() => return Ok(()),
         };
         announce(&node, bootstrap, output)?;

@@ -14,7 +14,7 @@
 //! | [`plan`] | makes carts, devices and their changes of them, the same for the same seed |
 //! | [`cluster`] | the three processes |
 //! | [`client`] | talks to a node |
-//! | [`run`] | the devices at work, and the cut |
+//! | [`mod@run`] | the devices at work, and the cut |
 //! | [`oplog`] | every operation with its answer |
 //! | [`verify`] | waits for quiet, then reads all carts everywhere |
 //! | [`truth`] | what the log says that must be there |

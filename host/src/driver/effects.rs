@@ -84,7 +84,15 @@ impl Effects {
                     Area::Data => StoreArea::Data,
                     Area::Hints => StoreArea::Hints,
                 };
-                self.stores.write(WriteJob { area, key, change, targets, fold, sync: is_sync, done });
+                self.stores.write(WriteJob {
+                    area,
+                    key,
+                    change,
+                    targets,
+                    fold,
+                    sync: is_sync,
+                    done,
+                });
             }
             Action::ListHints { target, after, count_max } => {
                 self.list_hints(target, after, count_max);

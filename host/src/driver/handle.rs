@@ -164,9 +164,7 @@ impl DriverHandle {
         answer: impl FnOnce(oneshot::Sender<T>) -> Answer,
     ) -> Result<T, DriverStopped> {
         let (sender, receiver) = oneshot::channel();
-        self.inputs
-            .send(Input::Request(request, answer(sender)))
-            .map_err(|_| DriverStopped)?;
+        self.inputs.send(Input::Request(request, answer(sender))).map_err(|_| DriverStopped)?;
         receiver.await.map_err(|_| DriverStopped)
     }
 }

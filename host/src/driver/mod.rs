@@ -18,14 +18,13 @@ mod handle;
 mod inbox;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stator_core::event::{Event, Now, Ticket};
 use stator_core::node::Node;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub use effects::Effects;
+pub use effects::{CATALOGUE_FILE, Effects};
 pub use figures::{KeyspaceFigures, PeerFigures};
 pub use handle::{DriverHandle, DriverStopped, Shared};
 pub use inbox::Inbox;

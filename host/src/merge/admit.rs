@@ -36,15 +36,15 @@ impl MergeHost {
         if let Err(refusal) = probed {
             // Or refused modules would fill the disk, one push after the other.
             let inner = self.0.clone();
-            blocking(move || Ok(inner.artefacts.remove(&digest))).await?;
+            blocking(move || {
+                inner.artefacts.remove(&digest);
+                Ok(())
+            })
+            .await?;
             return Err(refusal);
         }
         self.0.insert(digest, prepared.module);
-        Ok(ModuleInfo {
-            digest,
-            component_bytes,
-            code_bytes: prepared.code_bytes,
-        })
+        Ok(ModuleInfo { digest, component_bytes, code_bytes: prepared.code_bytes })
     }
 
     /// Loads a module that was admitted before, here or on another node. Does nothing if it is
@@ -130,10 +130,7 @@ impl Inner {
         let component = component.map_err(refused)?;
         let module = LoadedModule::link(&self.engine, digest, &component, self.log.clone())
             .map_err(refused)?;
-        Ok(Prepared {
-            module: Arc::new(module),
-            code_bytes: artefact.len(),
-        })
+        Ok(Prepared { module: Arc::new(module), code_bytes: artefact.len() })
     }
 }
 
@@ -153,11 +150,7 @@ fn probe() -> Divergence {
     Divergence {
         keyspace: "probe".to_owned(),
         key: Bytes::from_static(b"probe"),
-        siblings: vec![DivergentVersion {
-            value: None,
-            schema: 0,
-            written_at_ms: 0,
-        }],
+        siblings: vec![DivergentVersion { value: None, schema: 0, written_at_ms: 0 }],
         ancestor: Ancestor::Unknown,
         fingerprint: [0; 32], // not used: the probe passes the memo by
     }

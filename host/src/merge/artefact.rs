@@ -98,10 +98,7 @@ impl ArtefactCache {
 
     fn checksum(&self, module: &ModuleDigest, artefact: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("stator artefact checksum v1");
-        hasher
-            .update(&module.0)
-            .update(self.engine.as_bytes())
-            .update(artefact);
+        hasher.update(&module.0).update(self.engine.as_bytes()).update(artefact);
         hasher.finalize()
     }
 }

@@ -20,11 +20,7 @@ pub(super) fn check(component: &[u8], limits: &Limits) -> Result<(), ModuleRefus
     if Parser::is_core_wasm(component) {
         return Err(ModuleRefused::CoreModule);
     }
-    let mut count = Count {
-        limits,
-        modules: 0,
-        functions: 0,
-    };
+    let mut count = Count { limits, modules: 0, functions: 0 };
     for payload in Parser::new(0).parse_all(component) {
         count.take(&payload.map_err(malformed)?)?;
     }
@@ -42,10 +38,7 @@ impl Count<'_> {
     fn take(&mut self, payload: &Payload<'_>) -> Result<(), ModuleRefused> {
         let limits = self.limits;
         match payload {
-            Payload::Version {
-                encoding: Encoding::Module,
-                ..
-            } => {
+            Payload::Version { encoding: Encoding::Module, .. } => {
                 self.modules += 1;
                 let max = limits.core_modules_max.into();
                 within("core modules", self.modules.into(), max, limits)
@@ -66,12 +59,7 @@ impl Count<'_> {
         let (number, limits) = (self.functions, self.limits);
         let range = body.range();
         let what = || format!("bytes in function {number}");
-        within_named(
-            what,
-            range.end - range.start,
-            limits.function_bytes_max.into(),
-            limits,
-        )?;
+        within_named(what, range.end - range.start, limits.function_bytes_max.into(), limits)?;
         let mut locals: u64 = 0;
         for group in body.get_locals_reader().map_err(malformed)? {
             let (count, _) = group.map_err(malformed)?;
@@ -95,12 +83,7 @@ fn within_named(
     if found <= max {
         return Ok(());
     }
-    Err(ModuleRefused::TooLarge {
-        what: what(),
-        found,
-        max,
-        class: limits.class,
-    })
+    Err(ModuleRefused::TooLarge { what: what(), found, max, class: limits.class })
 }
 
 fn malformed(error: wasmparser::BinaryReaderError) -> ModuleRefused {

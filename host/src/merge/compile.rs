@@ -28,9 +28,7 @@ pub(super) async fn compile(
     })?;
     // On time-out the future is dropped, and the child with it, which kills it.
     let Ok(end) = timeout(limits.compile_wall, attend(child, component, limits)).await else {
-        return Err(ModuleRefused::CompileTimedOut {
-            limit: limits.compile_wall,
-        });
+        return Err(ModuleRefused::CompileTimedOut { limit: limits.compile_wall });
     };
     let end = end.map_err(|e| ModuleRefused::NodeFault(format!("talking to its compiler: {e}")))?;
     // Asked first: a child whose artefact was not read to its end has failed of that.
@@ -81,11 +79,7 @@ async fn attend(mut child: Child, component: &Bytes, limits: &Limits) -> io::Res
         read_at_most(stderr, COMPLAINT_BYTES_MAX),
     );
     let (artefact, stderr) = (artefact?, stderr?);
-    Ok(End {
-        status: child.wait().await?,
-        artefact,
-        stderr,
-    })
+    Ok(End { status: child.wait().await?, artefact, stderr })
 }
 
 /// Reads up to `bytes_max`, then closes the pipe, so that a child that writes on ends of it.

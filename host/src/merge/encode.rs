@@ -37,8 +37,5 @@ pub fn encode_component(core: &[u8]) -> Result<Vec<u8>, EncodeError> {
 }
 
 fn encode(core: &[u8]) -> anyhow::Result<Vec<u8>> {
-    ComponentEncoder::default()
-        .module(core)?
-        .validate(true)
-        .encode()
+    ComponentEncoder::default().module(core)?.validate(true).encode()
 }

@@ -13,6 +13,7 @@ use super::artefact::ArtefactCache;
 use super::config::{MergeHostConfig, MergeHostError};
 use super::engine;
 use super::figures::{Counters, Figures};
+use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
 use super::run::LoadedModule;
@@ -45,11 +46,10 @@ impl MergeHost {
         let engine = engine::running(&config.limits, slots)
             .map_err(|e| MergeHostError::Engine(format!("{e:#}")))?;
         let artefact_bytes_max = config.limits.artefact_bytes_max;
-        let artefacts = ArtefactCache::open(&config.cache_dir, &engine, artefact_bytes_max)
-            .map_err(|source| MergeHostError::CacheDirectory {
-                path: config.cache_dir.clone(),
-                source,
-            })?;
+        let artefacts =
+            ArtefactCache::open(&config.cache_dir, &engine, artefact_bytes_max).map_err(
+                |source| MergeHostError::CacheDirectory { path: config.cache_dir.clone(), source },
+            )?;
         let places = (slots as usize).saturating_add(config.waiting_max);
         Ok(MergeHost(Arc::new(Inner {
             engine,
@@ -65,6 +65,11 @@ impl MergeHost {
         })))
     }
 
+    /// The limits of every module.
+    pub fn limits(&self) -> &Limits {
+        &self.0.config.limits
+    }
+
     /// Whether the module can be called.
     pub fn is_loaded(&self, digest: &ModuleDigest) -> bool {
         self.0.module(digest).is_some()
@@ -72,11 +77,7 @@ impl MergeHost {
 
     /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
     pub fn unload(&self, digest: &ModuleDigest) {
-        self.0
-            .modules
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(digest);
+        self.0.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 
     /// Merges, or gives the answer that it gave before. Waits for its turn.
@@ -85,14 +86,8 @@ impl MergeHost {
         digest: &ModuleDigest,
         divergence: &Divergence,
     ) -> Result<Arc<Resolution>, MergeFailure> {
-        let module = self
-            .0
-            .module(digest)
-            .ok_or(MergeFailure::NotLoaded(*digest))?;
-        let key = MemoKey {
-            module: *digest,
-            fingerprint: divergence.fingerprint,
-        };
+        let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
+        let key = MemoKey { module: *digest, fingerprint: divergence.fingerprint };
         if let Some(answer) = self.0.memo.get(&key) {
             self.0.counters.memo_hits.add(1);
             return answer;
@@ -115,11 +110,7 @@ impl MergeHost {
             overloads: counters.overloads.get(),
             fuel_used: counters.fuel_used.get(),
             compilations: counters.compilations.get(),
-            modules: inner
-                .modules
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .len(),
+            modules: inner.modules.read().unwrap_or_else(PoisonError::into_inner).len(),
             memo_entries,
             memo_bytes,
         }
@@ -142,9 +133,7 @@ impl MergeHost {
     async fn enter(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
         let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
             self.0.counters.overloads.add(1);
-            return Err(MergeFailure::Overloaded {
-                limit: self.0.config.waiting_max,
-            });
+            return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
         };
         match self.0.running.clone().acquire_owned().await {
             Ok(turn) => Ok((place, turn)),
@@ -155,18 +144,11 @@ impl MergeHost {
 
 impl Inner {
     fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
-        self.modules
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(digest)
-            .cloned()
+        self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
     pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<LoadedModule>) {
-        self.modules
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(digest, module);
+        self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
     }
 
     fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {

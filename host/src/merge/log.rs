@@ -37,11 +37,7 @@ struct Window {
 
 impl LogValve {
     pub(super) fn new() -> Self {
-        let window = Window {
-            opened: Instant::now(),
-            passed: 0,
-            dropped: 0,
-        };
+        let window = Window { opened: Instant::now(), passed: 0, dropped: 0 };
         LogValve(Arc::new(Mutex::new(window)))
     }
 
@@ -51,11 +47,7 @@ impl LogValve {
             if window.dropped > 0 {
                 tracing::warn!(dropped = window.dropped, "merge modules log too much");
             }
-            *window = Window {
-                opened: now,
-                passed: 0,
-                dropped: 0,
-            };
+            *window = Window { opened: now, passed: 0, dropped: 0 };
         }
         if window.passed == LINES_PER_WINDOW_MAX {
             window.dropped += 1;
@@ -75,11 +67,7 @@ pub(super) struct CallLog {
 
 impl CallLog {
     pub(super) fn new(valve: LogValve, module: ModuleDigest) -> Self {
-        CallLog {
-            valve,
-            module,
-            lines: 0,
-        }
+        CallLog { valve, module, lines: 0 }
     }
 
     fn write(&mut self, level: Level, line: &str) {
@@ -109,11 +97,7 @@ fn write(
 ) -> wasmtime::Result<()> {
     let wanted = store.data().log.lines < LINES_PER_CALL_MAX;
     // Its bytes are only looked at, and paid for, while there is room for the line.
-    let line = if wanted {
-        message.to_str(&store)?.into_owned()
-    } else {
-        String::new()
-    };
+    let line = if wanted { message.to_str(&store)?.into_owned() } else { String::new() };
     let price = CALL_FUEL + line.len() as u64;
     let fuel = store.get_fuel()?;
     store.set_fuel(fuel.saturating_sub(price))?;

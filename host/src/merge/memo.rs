@@ -35,15 +35,8 @@ struct Inner {
 
 impl Memo {
     pub(super) fn new(entries_max: usize, bytes_max: usize) -> Self {
-        let inner = Inner {
-            answers: LruCache::unbounded(),
-            bytes: 0,
-        };
-        Memo {
-            inner: Mutex::new(inner),
-            entries_max,
-            bytes_max,
-        }
+        let inner = Inner { answers: LruCache::unbounded(), bytes: 0 };
+        Memo { inner: Mutex::new(inner), entries_max, bytes_max }
     }
 
     pub(super) fn get(&self, key: &MemoKey) -> Option<Answer> {
@@ -84,10 +77,7 @@ fn bytes_of(answer: &Answer) -> usize {
                 Outcome::Value(value) => value.len(),
                 Outcome::Delete | Outcome::KeepSiblings => 0,
             };
-            let events = resolution
-                .events
-                .iter()
-                .map(|e| e.topic.len() + e.payload.len());
+            let events = resolution.events.iter().map(|e| e.topic.len() + e.payload.len());
             value + resolution.note.as_ref().map_or(0, String::len) + events.sum::<usize>()
         }
         Err(MergeFailure::Refused { message, .. }) => message.len(),
@@ -102,20 +92,12 @@ mod tests {
     use super::*;
 
     fn key(n: u8) -> MemoKey {
-        MemoKey {
-            module: ModuleDigest([0; 32]),
-            fingerprint: [n; 32],
-        }
+        MemoKey { module: ModuleDigest([0; 32]), fingerprint: [n; 32] }
     }
 
     fn answer(bytes: usize) -> Answer {
         let outcome = Outcome::Value(vec![0; bytes].into());
-        Ok(Arc::new(Resolution {
-            outcome,
-            note: None,
-            events: Vec::new(),
-            fuel_used: 1,
-        }))
+        Ok(Arc::new(Resolution { outcome, note: None, events: Vec::new(), fuel_used: 1 }))
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Why a module is not taken.
 
+use std::fmt;
+
 use std::io;
 use std::time::Duration;
 
@@ -19,6 +21,18 @@ pub enum Stage {
     Load,
     /// The first call.
     Probe,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Bounds => "bounds",
+            Stage::World => "world",
+            Stage::Compile => "compile",
+            Stage::Load => "load",
+            Stage::Probe => "probe",
+        })
+    }
 }
 
 /// Why a module is not taken. Nothing was loaded or changed, whatever the reason.

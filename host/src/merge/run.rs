@@ -122,10 +122,7 @@ fn call(
     let module: Module = pre.instantiate(&mut *store)?;
     let siblings: Vec<_> = divergence.siblings.iter().map(version).collect();
     let divergence = wit::Divergence {
-        subject: types::Subject {
-            keyspace: &divergence.keyspace,
-            key: &divergence.key,
-        },
+        subject: types::Subject { keyspace: &divergence.keyspace, key: &divergence.key },
         siblings: &siblings,
         ancestor: match &divergence.ancestor {
             Ancestor::Unknown => types::Ancestor::Unknown,
@@ -133,9 +130,7 @@ fn call(
             Ancestor::Known(known) => types::Ancestor::Known(version(known)),
         },
     };
-    module
-        .stator_merge_resolver()
-        .call_resolve(&mut *store, divergence)
+    module.stator_merge_resolver().call_resolve(&mut *store, divergence)
 }
 
 fn version(version: &DivergentVersion) -> types::Version<'_> {
@@ -157,16 +152,9 @@ fn convert(
         within("bytes of value", value.len(), limits.value_bytes_max)?;
     }
     within("events", answer.events.len(), limits.events_max)?;
-    let events = answer
-        .events
-        .iter()
-        .map(|event| event.topic.len() + event.payload.len());
+    let events = answer.events.iter().map(|event| event.topic.len() + event.payload.len());
     let remarks = answer.note.as_ref().map_or(0, String::len) + events.sum::<usize>();
-    within(
-        "bytes of note and events",
-        remarks,
-        limits.remarks_bytes_max,
-    )?;
+    within("bytes of note and events", remarks, limits.remarks_bytes_max)?;
     Ok(Resolution {
         outcome: match answer.outcome {
             types::Outcome::Value(value) => Outcome::Value(value.into()),
@@ -180,10 +168,7 @@ fn convert(
 }
 
 fn event(event: types::Event) -> MergeEvent {
-    MergeEvent {
-        topic: event.topic,
-        payload: Bytes::from(event.payload),
-    }
+    MergeEvent { topic: event.topic, payload: Bytes::from(event.payload) }
 }
 
 /// A refusal's words are for people; more than this is not for reading.
@@ -207,9 +192,7 @@ fn within(what: impl fmt::Display, found: usize, max: usize) -> Result<(), Merge
     if found <= max {
         return Ok(());
     }
-    Err(MergeFailure::BadAnswer(format!(
-        "it has {found} {what}, and {max} are allowed"
-    )))
+    Err(MergeFailure::BadAnswer(format!("it has {found} {what}, and {max} are allowed")))
 }
 
 /// Says why a call gave no answer at all.
@@ -217,9 +200,9 @@ fn explain(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> Merge
     let trap = error.downcast_ref::<Trap>();
     match trap {
         Some(Trap::OutOfFuel) => MergeFailure::OutOfFuel { limit: limits.fuel },
-        _ if state.bounds.memory_denied => MergeFailure::OutOfMemory {
-            limit_bytes: limits.memory_bytes_max as u64,
-        },
+        _ if state.bounds.memory_denied => {
+            MergeFailure::OutOfMemory { limit_bytes: limits.memory_bytes_max as u64 }
+        }
         // The pool is behind a gate with as many places, so this is the host's own trouble.
         _ if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             MergeFailure::Unavailable(format!("{error:#}"))
@@ -241,14 +224,9 @@ mod tests {
     #[test]
     #[ignore = "a measurement; it checks nothing"]
     fn measure_a_merge_of_three_carts_of_1_kib() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../target/components/cart.wasm"
-        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/components/cart.wasm");
         let component = std::fs::read(path).expect("run `make guests`");
-        let artefact = engine::compiling()
-            .expect("starts")
-            .precompile_component(&component);
+        let artefact = engine::compiling().expect("starts").precompile_component(&component);
         let limits = Limits::small();
         let engine = engine::running(&limits, 1).expect("starts");
         // SAFETY: compiled a line ago.
@@ -276,15 +254,10 @@ mod tests {
             ancestor: Ancestor::Unknown,
             fingerprint: [0; 32],
         };
-        let tombstone = DivergentVersion {
-            value: None,
-            schema: 0,
-            written_at_ms: 0,
-        };
-        for (what, divergence) in [
-            ("a tombstone", divergence(&[tombstone])),
-            ("three carts", divergence(&siblings)),
-        ] {
+        let tombstone = DivergentVersion { value: None, schema: 0, written_at_ms: 0 };
+        for (what, divergence) in
+            [("a tombstone", divergence(&[tombstone])), ("three carts", divergence(&siblings))]
+        {
             let mut nanos: Vec<_> = (0..20_000)
                 .map(|_| {
                     let start = Instant::now();
@@ -294,18 +267,10 @@ mod tests {
                 })
                 .collect();
             nanos.sort_unstable();
-            let bytes: usize = divergence
-                .siblings
-                .iter()
-                .filter_map(|s| Some(s.value.as_ref()?.len()))
-                .sum();
-            let fuel = module
-                .resolve(&divergence, &limits)
-                .map_or(0, |r| r.fuel_used);
-            println!(
-                "{what}, {bytes} bytes: {} ns (median), {fuel} fuel",
-                nanos[10_000]
-            );
+            let bytes: usize =
+                divergence.siblings.iter().filter_map(|s| Some(s.value.as_ref()?.len())).sum();
+            let fuel = module.resolve(&divergence, &limits).map_or(0, |r| r.fuel_used);
+            println!("{what}, {bytes} bytes: {} ns (median), {fuel} fuel", nanos[10_000]);
         }
     }
 }

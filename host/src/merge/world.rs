@@ -22,9 +22,7 @@ const PACKAGE: &str = "stator:merge/";
 /// exports what this host does not know.
 pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
     let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
-    let types = Validator::new()
-        .validate_all(component)
-        .map_err(malformed)?;
+    let types = Validator::new().validate_all(component).map_err(malformed)?;
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0;
     for payload in Parser::new(0).parse_all(component) {
@@ -45,18 +43,11 @@ pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
         }
     }
     check_exports(&exports)?;
-    imports
-        .iter()
-        .try_for_each(|name| check_import(name, &types))
+    imports.iter().try_for_each(|name| check_import(name, &types))
 }
 
 fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
-    let refuse = |why| {
-        Err(ModuleRefused::ImportRefused {
-            name: name.to_owned(),
-            why,
-        })
-    };
+    let refuse = |why| Err(ModuleRefused::ImportRefused { name: name.to_owned(), why });
     if !name.starts_with(PACKAGE) {
         return refuse("a module may import `stator:merge/log` and nothing else");
     }
@@ -85,10 +76,7 @@ fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
     let mut resolver = false;
     for name in exports.iter().filter(|name| name.starts_with(PACKAGE)) {
         if interface(name) != "resolver" {
-            return Err(ModuleRefused::UnknownExport {
-                name: name.clone(),
-                supported: RESOLVER,
-            });
+            return Err(ModuleRefused::UnknownExport { name: name.clone(), supported: RESOLVER });
         }
         fits(name, RESOLVER)?;
         resolver = true;
@@ -98,23 +86,15 @@ fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
     }
     let found = match exports {
         [] => "nothing".to_owned(),
-        names => names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
     };
-    Err(ModuleRefused::ResolverMissing {
-        wanted: RESOLVER,
-        found,
-    })
+    Err(ModuleRefused::ResolverMissing { wanted: RESOLVER, found })
 }
 
 /// `resolver` of `stator:merge/resolver@0.1.0`.
 fn interface(name: &str) -> &str {
     let name = name.strip_prefix(PACKAGE).unwrap_or(name);
-    name.split_once('@')
-        .map_or(name, |(interface, _)| interface)
+    name.split_once('@').map_or(name, |(interface, _)| interface)
 }
 
 /// Any 0.1.x is the same interface: within 0.1 nothing changes, interfaces are only added.
@@ -122,9 +102,6 @@ fn fits(name: &str, supported: &'static str) -> Result<(), ModuleRefused> {
     let version = name.split_once('@').map(|(_, version)| version);
     match version.and_then(|version| version.strip_prefix("0.1.")) {
         Some(patch) if !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
-        _ => Err(ModuleRefused::WrongVersion {
-            name: name.to_owned(),
-            supported,
-        }),
+        _ => Err(ModuleRefused::WrongVersion { name: name.to_owned(), supported }),
     }
 }

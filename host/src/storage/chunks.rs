@@ -200,24 +200,12 @@ mod tests {
     #[test]
     fn values_of_every_size_read_back_and_leave_nothing_behind() {
         let engine = MemoryEngine::new();
-        let sizes = [
-            0,
-            1,
-            CHUNK_BYTES_MAX,
-            CHUNK_BYTES_MAX + 1,
-            1 << 20,
-            3 * CHUNK_BYTES_MAX,
-            12,
-        ];
+        let sizes = [0, 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 1 << 20, 3 * CHUNK_BYTES_MAX, 12];
         for (stamp, size) in (1..).zip(sizes) {
             let value: Vec<u8> = (0..size).map(|at| (at * 7 + size) as u8).collect();
             write(&engine, b"k", &value, stamp);
             assert_eq!(read(&engine, b"k"), value);
-            let chunks = if size > CHUNK_BYTES_MAX {
-                size.div_ceil(CHUNK_BYTES_MAX)
-            } else {
-                0
-            };
+            let chunks = if size > CHUNK_BYTES_MAX { size.div_ceil(CHUNK_BYTES_MAX) } else { 0 };
             assert_eq!(entries(&engine), 1 + chunks, "size {size}");
         }
         write(&engine, b"k", &[1; 200_000], 99);
@@ -235,11 +223,8 @@ mod tests {
         write(&engine, b"k\0\0\0\0", b"3", 3);
         assert_eq!(read(&engine, b"k"), vec![1; 200_000]);
         assert_eq!(read(&engine, b"k\0\0\0\x01"), vec![2; 200_000]);
-        let keys: Vec<Bytes> = scan(&engine, b"", 9)
-            .unwrap()
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect();
+        let keys: Vec<Bytes> =
+            scan(&engine, b"", 9).unwrap().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, [&b"k"[..], b"k\0\0\0\0", b"k\0\0\0\x01"]);
     }
 
@@ -298,10 +283,7 @@ mod tests {
     fn a_reader_never_sees_half_of_two_values() {
         let engine = MemoryEngine::new();
         write(&engine, b"k", &[9; 150_000], 9);
-        let racing = Racing {
-            engine,
-            replacements: 5.into(),
-        };
+        let racing = Racing { engine, replacements: 5.into() };
         assert_eq!(read(&racing, b"k"), vec![1; 150_000]);
     }
 

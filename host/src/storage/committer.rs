@@ -29,15 +29,15 @@ use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::write::{Minter, Settled, Written, settle, write};
 
-use super::StoreError;
 use super::chunks;
-use super::engine::Batch;
+use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
 use super::job::{Area, Done, WriteDone, WriteJob};
 use super::meta::{self, Meta};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
+use super::{Effect, StoreError};
 
 /// The most jobs that share a sync.
 const GROUP_JOBS_MAX: usize = 1024;
@@ -48,12 +48,7 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A change that waits for the committer.
 pub(super) enum Job {
     Write(WriteJob),
-    Settle {
-        target: NodeId,
-        key: StoreKey,
-        sequence: u64,
-        done: Done<bool>,
-    },
+    Settle { target: NodeId, key: StoreKey, sequence: u64, done: Done<bool> },
 }
 
 impl Job {
@@ -101,7 +96,7 @@ impl Committer {
     /// Ends the work for good: everything is durable, and the engine is let go.
     pub(super) fn finish(mut self) -> Result<Meta, StoreError> {
         self.sync()?;
-        match self.records.health.out_of_service(self.records.area) {
+        match self.out_of_service() {
             Some(error) => Err(error),
             None => Ok(self.meta),
         }
@@ -109,18 +104,13 @@ impl Committer {
 
     fn commit_all(&mut self, jobs: Vec<Job>) {
         for job in jobs {
-            if let Some(error) = self.records.health.out_of_service(self.records.area) {
+            if let Some(error) = self.out_of_service() {
                 job.refuse(error);
                 continue;
             }
             match job {
                 Job::Write(job) => self.stage_write(job),
-                Job::Settle {
-                    target,
-                    key,
-                    sequence,
-                    done,
-                } => {
+                Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }
             }
@@ -136,19 +126,14 @@ impl Committer {
         if self.group.staged.contains_key(key) {
             return Ok(());
         }
-        let found = (self.records.find(key))
-            .map_err(|error| self.records.health.fail(self.records.area, error))?;
+        let found = (self.records.find(key)).map_err(|error| self.fail(error, Effect::None))?;
         let (record, stored) = match found {
             Found::Missing => (None, InEngine::Nothing),
             Found::Whole(record, chunks) => (Some(record), InEngine::Value(chunks)),
             // Without its mark: the core draws a fresh epoch for the key.
             Found::Damaged(_, chunks) => (None, InEngine::Value(chunks)),
         };
-        let staged = Staged {
-            record,
-            stored,
-            is_changed: false,
-        };
+        let staged = Staged { record, stored, is_changed: false };
         self.group.staged.insert(key.clone(), staged);
         Ok(())
     }
@@ -169,34 +154,19 @@ impl Committer {
             return Err(StoreError::HintWithoutTarget);
         }
         self.load(&job.key)?;
-        let before = self
-            .staged(&job.key)
-            .and_then(|staged| staged.record.clone());
+        let before = self.staged(&job.key).and_then(|staged| staged.record.clone());
         let written = {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
-            write(
-                before.clone(),
-                &job.change,
-                &job.targets,
-                job.fold,
-                &mut minter,
-            )?
+            write(before.clone(), &job.change, &job.targets, job.fold, &mut minter)?
         };
-        let Written {
-            mut record,
-            dot,
-            is_changed,
-        } = written;
+        let Written { mut record, dot, is_changed } = written;
         if is_changed {
             self.check_budget(&job.key, before.as_ref(), &record)?;
             self.meta.sequence += 1;
             record.sequence = self.meta.sequence;
         }
-        let outcome = WriteDone {
-            siblings: record.siblings.clone(),
-            dot,
-            sequence: record.sequence,
-        };
+        let outcome =
+            WriteDone { siblings: record.siblings.clone(), dot, sequence: record.sequence };
         if is_changed {
             self.stage(&job.key, Some(record));
         }
@@ -219,11 +189,7 @@ impl Committer {
         let added_bytes = new_bytes.saturating_sub(old_bytes);
         let bytes_max = index.bytes_max;
         if added_bytes > 0 && held_bytes + added_bytes > bytes_max {
-            return Err(StoreError::HintBudget {
-                held_bytes,
-                added_bytes,
-                bytes_max,
-            });
+            return Err(StoreError::HintBudget { held_bytes, added_bytes, bytes_max });
         }
         Ok(())
     }
@@ -243,6 +209,14 @@ impl Committer {
         self.group.answers.push(Answer::Settle { done, is_removed });
     }
 
+    fn fail(&self, error: EngineError, effect: Effect) -> StoreError {
+        self.records.health.fail(self.records.area, error, effect)
+    }
+
+    fn out_of_service(&self) -> Option<StoreError> {
+        self.records.health.out_of_service(self.records.area)
+    }
+
     fn staged(&self, key: &StoreKey) -> Option<&Staged> {
         self.group.staged.get(key)
     }
@@ -253,9 +227,7 @@ impl Committer {
             return;
         };
         let weight = |record: &Option<Record>| {
-            record
-                .as_ref()
-                .map_or(0, |record| hints::weight_bytes(key, record))
+            record.as_ref().map_or(0, |record| hints::weight_bytes(key, record))
         };
         let (old_bytes, new_bytes) = (weight(&staged.record), weight(&record));
         self.group.bytes += new_bytes;
@@ -268,25 +240,20 @@ impl Committer {
     fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         if let Err(error) = self.apply(&group) {
-            return group
-                .answers
-                .into_iter()
-                .for_each(|answer| answer.give(Err(error.clone())));
+            return group.answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
         }
         let (waiting, ready): (Vec<_>, Vec<_>) =
             group.answers.drain(..).partition(Answer::needs_sync);
         ready.into_iter().for_each(|answer| answer.give(Ok(())));
         if !waiting.is_empty() {
             let result = self.sync();
-            waiting
-                .into_iter()
-                .for_each(|answer| answer.give(result.clone()));
+            waiting.into_iter().for_each(|answer| answer.give(result.clone()));
         }
     }
 
     fn apply(&mut self, group: &Group) -> Result<(), StoreError> {
         // A load of this very group may have failed.
-        if let Some(error) = self.records.health.out_of_service(self.records.area) {
+        if let Some(error) = self.out_of_service() {
             return Err(error);
         }
         if group.changes().next().is_none() {
@@ -297,29 +264,18 @@ impl Committer {
             self.meta.sequence += 1;
             self.meta.sequence
         });
-        self.meta.objects = self
-            .meta
-            .objects
-            .saturating_add_signed(group.objects_added());
+        self.meta.objects = self.meta.objects.saturating_add_signed(group.objects_added());
         // After the mints of this group, so that it covers their epochs.
-        self.meta.reserved_until = self
-            .minter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reserved_until();
+        self.meta.reserved_until =
+            self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until();
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
-        self.records
-            .engine
-            .apply(batch)
-            .map_err(|error| self.records.health.fail(self.records.area, error))?;
+        self.records.engine.apply(batch).map_err(|error| self.fail(error, Effect::Maybe))?;
         self.unsynced_since.get_or_insert_with(Instant::now);
         if let Some(index) = &self.hints {
-            group
-                .changes()
-                .for_each(|(key, record)| index.set(key, record));
+            group.changes().for_each(|(key, record)| index.set(key, record));
         }
         self.records.health.commits.fetch_add(1, Ordering::Relaxed);
-        self.records.health.note(&self.meta);
+        self.records.health.show(&self.meta);
         Ok(())
     }
 
@@ -329,13 +285,10 @@ impl Committer {
         if self.unsynced_since.take().is_none() {
             return Ok(());
         }
-        if let Some(error) = self.records.health.out_of_service(self.records.area) {
+        if let Some(error) = self.out_of_service() {
             return Err(error);
         }
-        self.records
-            .engine
-            .sync()
-            .map_err(|error| self.records.health.fail(self.records.area, error))?;
+        self.records.engine.sync().map_err(|error| self.fail(error, Effect::Maybe))?;
         self.records.health.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -1,11 +1,13 @@
-//! What a store answers when it does not do what it was asked to.
+//! What the stores answer when they do not do what they were asked to.
 
+use std::fmt;
 use std::sync::Arc;
 
 use stator_core::codec::DecodeError;
 use stator_core::write::WriteRefused;
 
 use super::engine::EngineError;
+use super::home::HomeError;
 
 /// A job was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,15 +64,16 @@ pub enum StoreError {
     },
     /// The engine failed at a write, of this job or an earlier one.
     #[error(
-        "the {store} store takes no writes since its engine failed ({why}); whether this write \
-         is stored is unknown; what can be read is still served; free the disk or replace it, \
-         then restart the node"
+        "the {store} store takes no writes since its engine failed ({why}); {effect}; what can be \
+         read is still served; free the disk or replace it, then restart the node"
     )]
     OutOfService {
         /// Which store.
         store: &'static str,
         /// What the engine reported.
         why: Arc<EngineError>,
+        /// What became of this job.
+        effect: Effect,
     },
     /// The node is stopping. Nothing was changed.
     #[error("the {store} store is closed, the node is stopping; nothing was changed")]
@@ -78,4 +81,57 @@ pub enum StoreError {
         /// Which store.
         store: &'static str,
     },
+}
+
+/// What a job that failed has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Its write may be stored, now or after a restart, or may not.
+    Maybe,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Effect::None => "nothing was changed",
+            Effect::Maybe => "this write may or may not be stored",
+        })
+    }
+}
+
+/// The stores could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// An engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread could not be started.
+    #[error("cannot start a thread of the stores: {0}; nothing was changed")]
+    Thread(std::io::Error),
+}
+
+/// The stores were not closed cleanly. Synced writes are safe; the next start draws a new
+/// incarnation.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// A store was out of service or failed at its last sync.
+    #[error("the stores were not closed cleanly, synced writes are safe: {0}")]
+    Store(#[from] StoreError),
+    /// The note of the clean stop could not be written.
+    #[error("the clean stop could not be noted, synced writes are safe: {0}")]
+    Home(#[from] HomeError),
+    /// A thread of the stores panicked.
+    #[error("a thread of the {store} store panicked, synced writes are safe")]
+    Panicked {
+        /// Which store.
+        store: &'static str,
+    },
+    /// The engine's files could not be synced after the engine was let go.
+    #[error("the stores' files could not be synced, synced writes are safe: {0}")]
+    Files(std::io::Error),
 }

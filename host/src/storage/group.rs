@@ -52,26 +52,13 @@ impl InEngine {
 
 /// What a job gets once its group is applied.
 pub(super) enum Answer {
-    Write {
-        done: Done<WriteDone>,
-        outcome: WriteDone,
-        needs_sync: bool,
-    },
-    Settle {
-        done: Done<bool>,
-        is_removed: bool,
-    },
+    Write { done: Done<WriteDone>, outcome: WriteDone, needs_sync: bool },
+    Settle { done: Done<bool>, is_removed: bool },
 }
 
 impl Answer {
     pub(super) fn needs_sync(&self) -> bool {
-        matches!(
-            self,
-            Answer::Write {
-                needs_sync: true,
-                ..
-            }
-        )
+        matches!(self, Answer::Write { needs_sync: true, .. })
     }
 
     /// Calls back with the outcome, or with the error that came instead.
@@ -101,13 +88,7 @@ impl Group {
             let replaced = staged.stored.chunks();
             match &staged.record {
                 Some(record) => {
-                    chunks::put(
-                        batch,
-                        &key.encode(),
-                        record.encode(),
-                        replaced,
-                        &mut next_stamp,
-                    );
+                    chunks::put(batch, &key.encode(), record.encode(), replaced, &mut next_stamp);
                 }
                 None => chunks::delete(batch, &key.encode(), replaced),
             }

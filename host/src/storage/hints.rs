@@ -39,10 +39,7 @@ struct Entry {
 
 impl HintIndex {
     pub(super) fn new(bytes_max: usize) -> Self {
-        HintIndex {
-            state: Mutex::default(),
-            bytes_max,
-        }
+        HintIndex { state: Mutex::default(), bytes_max }
     }
 
     // No code under the lock panics, so a poisoned one is whole.
@@ -63,11 +60,7 @@ impl HintIndex {
     /// Takes out a hint that turned out to be unreadable, unless it was replaced since.
     pub(super) fn forget(&self, key: &StoreKey, sequence: u64) {
         let mut state = self.lock();
-        if state
-            .keys
-            .get(key)
-            .is_some_and(|entry| entry.sequence == sequence)
-        {
+        if state.keys.get(key).is_some_and(|entry| entry.sequence == sequence) {
             state.remove(key);
         }
     }
@@ -98,11 +91,7 @@ impl HintIndex {
     pub(super) fn figures(&self) -> HintFigures {
         let state = self.lock();
         HintFigures {
-            waiting: state
-                .by_target
-                .iter()
-                .map(|(target, keys)| (*target, keys.len()))
-                .collect(),
+            waiting: state.by_target.iter().map(|(target, keys)| (*target, keys.len())).collect(),
             bytes: state.bytes,
             bytes_max: self.bytes_max,
         }
@@ -112,16 +101,9 @@ impl HintIndex {
 impl State {
     fn insert(&mut self, key: &StoreKey, record: &Record, bytes: usize) {
         for target in &record.targets {
-            self.by_target
-                .entry(*target)
-                .or_default()
-                .insert(key.clone());
+            self.by_target.entry(*target).or_default().insert(key.clone());
         }
-        let entry = Entry {
-            targets: record.targets.clone(),
-            bytes,
-            sequence: record.sequence,
-        };
+        let entry = Entry { targets: record.targets.clone(), bytes, sequence: record.sequence };
         self.keys.insert(key.clone(), entry);
         self.bytes += bytes;
     }
@@ -159,11 +141,7 @@ mod tests {
     }
 
     fn hint(targets: &[NodeId], sequence: u64) -> Record {
-        Record {
-            targets: targets.iter().copied().collect(),
-            sequence,
-            ..Record::default()
-        }
+        Record { targets: targets.iter().copied().collect(), sequence, ..Record::default() }
     }
 
     #[test]
@@ -190,12 +168,6 @@ mod tests {
         assert_eq!(index.figures().waiting.len(), 2, "replaced since");
         index.forget(&key("a"), 2);
         index.set(&key("a"), None);
-        assert_eq!(
-            index.figures(),
-            HintFigures {
-                bytes_max: 1000,
-                ..Default::default()
-            }
-        );
+        assert_eq!(index.figures(), HintFigures { bytes_max: 1000, ..Default::default() });
     }
 }

@@ -121,11 +121,7 @@ impl Home {
             Some(content) => read_node(path, &content)?,
             None => make_node(path)?,
         };
-        Ok(Home {
-            path: path.to_owned(),
-            node,
-            _lock: lock,
-        })
+        Ok(Home { path: path.to_owned(), node, _lock: lock })
     }
 
     /// The directory.
@@ -193,11 +189,7 @@ impl Home {
 
     /// Notes a clean stop. Everything that the stores held is durable already.
     pub(super) fn note_clean_stop(&self, stop: CleanStop) -> Result<(), HomeError> {
-        let CleanStop {
-            incarnation,
-            data_sequence,
-            hints_sequence,
-        } = stop;
+        let CleanStop { incarnation, data_sequence, hints_sequence } = stop;
         let content = format!("{incarnation} {data_sequence} {hints_sequence}\n");
         self.save(CLEAN, content.as_bytes())
     }
@@ -246,18 +238,10 @@ fn lock(directory: &Path) -> Result<File, HomeError> {
 
 fn make_node(directory: &Path) -> Result<NodeId, HomeError> {
     let node = NodeId(random(directory)?);
-    save(
-        directory,
-        NODE,
-        format!("format {FORMAT}\nnode {node}\n").as_bytes(),
-    )?;
+    save(directory, NODE, format!("format {FORMAT}\nnode {node}\n").as_bytes())?;
     if let Some(parent) = directory.parent() {
         // A relative path of one part has an empty parent.
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         sync_directory(parent)?;
     }
     Ok(node)
@@ -266,20 +250,14 @@ fn make_node(directory: &Path) -> Result<NodeId, HomeError> {
 fn read_node(directory: &Path, content: &[u8]) -> Result<NodeId, HomeError> {
     let path = directory.join(NODE);
     let mut lines = text(&path, content)?.lines();
-    let format = lines
-        .next()
-        .and_then(|line| line.strip_prefix("format "))
-        .unwrap_or("unknown");
+    let format = lines.next().and_then(|line| line.strip_prefix("format ")).unwrap_or("unknown");
     if format != FORMAT.to_string() {
         return Err(HomeError::UnknownFormat {
             path: directory.display().to_string(),
             found: format.to_owned(),
         });
     }
-    let id = lines
-        .next()
-        .and_then(|line| line.strip_prefix("node "))
-        .unwrap_or("");
+    let id = lines.next().and_then(|line| line.strip_prefix("node ")).unwrap_or("");
     id.parse().map_err(|why| damaged(&path, why))
 }
 
@@ -295,9 +273,7 @@ fn check_name(name: &str) -> Result<(), HomeError> {
     if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_plain) {
         Ok(())
     } else {
-        Err(HomeError::BadName {
-            name: name.to_owned(),
-        })
+        Err(HomeError::BadName { name: name.to_owned() })
     }
 }
 
@@ -306,12 +282,8 @@ fn save(directory: &Path, name: &str, content: &[u8]) -> Result<(), HomeError> {
     let path = directory.join(name);
     let beside = directory.join(format!(".{name}.new"));
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         writeln!(file, "{MAGIC} {}", hex::encode(checksum(content)))?;
         file.write_all(content)?;
         file.sync_all()?;
@@ -340,9 +312,7 @@ fn load(directory: &Path, name: &str) -> Result<Option<Bytes>, HomeError> {
 }
 
 fn sync_directory(path: &Path) -> Result<(), HomeError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("sync", path))
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(failed("sync", path))
 }
 
 fn text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, HomeError> {
@@ -350,17 +320,10 @@ fn text<'a>(path: &Path, content: &'a [u8]) -> Result<&'a str, HomeError> {
 }
 
 fn damaged(path: &Path, why: impl ToString) -> HomeError {
-    HomeError::Damaged {
-        path: path.display().to_string(),
-        why: why.to_string(),
-    }
+    HomeError::Damaged { path: path.display().to_string(), why: why.to_string() }
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HomeError {
     let path = path.display().to_string();
-    move |source| HomeError::Io {
-        doing,
-        path,
-        source,
-    }
+    move |source| HomeError::Io { doing, path, source }
 }

@@ -9,7 +9,7 @@ const WHAT: &str = "store note";
 /// Under which name the note is stored.
 pub(super) const NAME: &str = "meta";
 
-/// How far sequences jump at an unclean start. More commits than this cannot have been lost, so
+/// How far sequences jump after an unclean stop. More commits than this cannot have been lost, so
 /// no number is used for two of them.
 const UNCLEAN_STEP: u64 = 1 << 32;
 
@@ -31,12 +31,9 @@ mod tag {
 }
 
 impl Meta {
-    /// The note to go on with after a start that may have lost commits.
-    pub(super) fn after_unclean_start(self) -> Self {
-        Meta {
-            sequence: self.sequence.saturating_add(UNCLEAN_STEP),
-            ..self
-        }
+    /// The note to go on with after a stop that may have lost commits.
+    pub(super) fn after_unclean_stop(self) -> Self {
+        Meta { sequence: self.sequence.saturating_add(UNCLEAN_STEP), ..self }
     }
 
     /// The note's bytes: format, checksum, fields.
@@ -83,11 +80,7 @@ mod tests {
 
     #[test]
     fn every_altered_byte_is_noticed() {
-        let meta = Meta {
-            sequence: 1 << 40,
-            reserved_until: 65_536,
-            objects: 3,
-        };
+        let meta = Meta { sequence: 1 << 40, reserved_until: 65_536, objects: 3 };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(bytes.clone().into()), Ok(meta));
         for at in 0..bytes.len() {

@@ -32,6 +32,7 @@ mod hints;
 mod home;
 mod job;
 mod meta;
+mod options;
 mod queue;
 mod readers;
 mod records;
@@ -41,9 +42,10 @@ mod stores;
 mod tests;
 
 pub use engine::{Batch, Engine, EngineError, Entries, MemoryEngine, SledEngine};
-pub use error::StoreError;
+pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
     Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteDone, WriteJob,
 };
-pub use stores::{CloseError, EngineKind, OpenError, StoreOptions, Stores};
+pub use options::{EngineKind, StoreOptions};
+pub use stores::Stores;

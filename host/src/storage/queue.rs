@@ -39,10 +39,7 @@ pub(super) enum Taken<T> {
 impl<T> Queue<T> {
     pub(super) fn new(items_max: usize) -> Self {
         Queue {
-            state: Mutex::new(State {
-                items: VecDeque::new(),
-                is_closed: false,
-            }),
+            state: Mutex::new(State { items: VecDeque::new(), is_closed: false }),
             filled: Condvar::new(),
             items_max,
         }
@@ -80,10 +77,7 @@ impl<T> Queue<T> {
                 return Taken::Closed;
             }
             let Some(deadline) = deadline else {
-                state = self
-                    .filled
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let left = deadline.saturating_duration_since(Instant::now());

@@ -74,9 +74,7 @@ impl Reader {
         // An empty page says that there are no more hints, so go on behind those that were
         // settled meanwhile or cannot be read.
         while page.is_empty() {
-            let keys = self
-                .index
-                .keys(job.target, after.as_ref(), job.hints_max.max(1));
+            let keys = self.index.keys(job.target, after.as_ref(), job.hints_max.max(1));
             let Some((last, _)) = keys.last() else {
                 break;
             };
@@ -90,11 +88,7 @@ impl Reader {
                 }
                 bytes += hints::weight_bytes(&key, &record);
                 let (siblings, sequence) = (record.siblings, record.sequence);
-                page.push(HeldHint {
-                    key,
-                    siblings,
-                    sequence,
-                });
+                page.push(HeldHint { key, siblings, sequence });
                 if bytes >= job.bytes_max {
                     break;
                 }
@@ -117,10 +111,7 @@ impl Reader {
 
 fn find(records: &Records, key: &StoreKey) -> Result<Option<Record>, StoreError> {
     let store = records.area.name();
-    let unreadable = |why: EngineError| StoreError::Engine {
-        store,
-        why: Arc::new(why),
-    };
+    let unreadable = |why: EngineError| StoreError::Engine { store, why: Arc::new(why) };
     match records.find(key).map_err(unreadable)? {
         Found::Missing => Ok(None),
         Found::Whole(record, _) => Ok(Some(record)),

@@ -7,11 +7,11 @@ use stator_core::codec::DecodeError;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
-use super::StoreError;
 use super::chunks::{self, Stored};
-use super::engine::{Engine, EngineError};
+use super::engine::{Batch, Engine, EngineError};
 use super::job::{Area, StoreFigures};
 use super::meta::{self, Meta};
+use super::{Effect, StoreError};
 
 /// One store as its threads share it.
 pub(super) struct Records {
@@ -33,23 +33,23 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Takes the store out of service for writes.
-    pub(super) fn fail(&self, area: Area, error: EngineError) -> StoreError {
+    /// Takes the store out of service for writes. The answer is for the job that met `error`.
+    pub(super) fn fail(&self, area: Area, error: EngineError, effect: Effect) -> StoreError {
         let store = area.name();
         tracing::error!(store, %error, "the store takes no more writes; it still serves reads");
         let why = self.failure.get_or_init(|| Arc::new(error)).clone();
-        StoreError::OutOfService { store, why }
+        StoreError::OutOfService { store, why, effect }
     }
 
     /// The error that every write gets, if the store is out of service.
     pub(super) fn out_of_service(&self, area: Area) -> Option<StoreError> {
         let store = area.name();
         let why = self.failure.get()?.clone();
-        Some(StoreError::OutOfService { store, why })
+        Some(StoreError::OutOfService { store, why, effect: Effect::None })
     }
 
     /// Shows what the store holds after a commit.
-    pub(super) fn note(&self, meta: &Meta) {
+    pub(super) fn show(&self, meta: &Meta) {
         self.objects.store(meta.objects, Ordering::Relaxed);
         self.sequence.store(meta.sequence, Ordering::Relaxed);
     }
@@ -77,14 +77,31 @@ pub(super) enum Found {
     Damaged(DecodeError, u32),
 }
 
+/// What was found of a store's counters when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The store was never opened before.
+    Nothing,
+    /// Its note, as of the last commit that is not lost.
+    Noted(Meta),
+    /// The note was unreadable: what the records tell.
+    Rebuilt(Meta),
+}
+
+impl Kept {
+    /// The counters to go on with if commits may have been lost: no number is used twice.
+    pub(super) fn after_unclean_stop(self) -> Meta {
+        match self {
+            Kept::Nothing => Meta::default(),
+            Kept::Noted(meta) | Kept::Rebuilt(meta) => meta.after_unclean_stop(),
+        }
+    }
+}
+
 impl Records {
     /// The same store, for another thread.
     pub(super) fn share(&self) -> Self {
-        Records {
-            area: self.area,
-            engine: self.engine.clone(),
-            health: self.health.clone(),
-        }
+        Records { area: self.area, engine: self.engine.clone(), health: self.health.clone() }
     }
 
     /// The record of `key`.
@@ -97,12 +114,7 @@ impl Records {
     fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
         let (why, count) = match stored {
             Stored::Missing => return Found::Missing,
-            Stored::Torn(count) => (
-                DecodeError::Damaged {
-                    what: "chunked record",
-                },
-                count,
-            ),
+            Stored::Torn(count) => (DecodeError::Damaged { what: "chunked record" }, count),
             Stored::Whole(bytes, count) => match Record::decode(bytes) {
                 Ok(record) => return Found::Whole(record, count),
                 Err(why) => (why, count),
@@ -151,23 +163,15 @@ impl Records {
         }
     }
 
-    /// The store's note about itself; rebuilt from all records if it cannot be read.
-    ///
-    /// The flag tells whether it was stored, so that nothing else than commits can be missing.
-    pub(super) fn meta(&self) -> Result<(Meta, bool), EngineError> {
+    /// What the store says about itself, from its note or, if that cannot be read, its records.
+    pub(super) fn kept(&self) -> Result<Kept, EngineError> {
         let why = match chunks::note(&*self.engine, meta::NAME)?.map(Meta::decode) {
-            Some(Ok(meta)) => return Ok((meta, true)),
+            Some(Ok(meta)) => return Ok(Kept::Noted(meta)),
             Some(Err(why)) => why.to_string(),
-            None if chunks::scan(&*self.engine, &[], 1)?.is_empty() => {
-                return Ok((Meta::default(), true));
-            }
+            None if chunks::scan(&*self.engine, &[], 1)?.is_empty() => return Ok(Kept::Nothing),
             None => "it is missing".to_owned(),
         };
-        tracing::warn!(
-            store = self.area.name(),
-            why,
-            "the store's note is rebuilt from records"
-        );
+        tracing::warn!(store = self.area.name(), why, "the store's note is rebuilt from records");
         let mut meta = Meta::default();
         self.for_each(|_, found| {
             meta.objects += 1;
@@ -178,6 +182,14 @@ impl Records {
                 meta.reserved_until = meta.reserved_until.max(epoch);
             }
         })?;
-        Ok((meta, false))
+        Ok(Kept::Rebuilt(meta))
+    }
+
+    /// Writes the store's note, durably, ahead of the first commit.
+    pub(super) fn note(&self, meta: &Meta) -> Result<(), EngineError> {
+        let mut batch = Batch::new();
+        chunks::put_note(&mut batch, meta::NAME, meta.encode());
+        self.engine.apply(batch)?;
+        self.engine.sync()
     }
 }

@@ -8,101 +8,23 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use stator_core::id::{Incarnation, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
-use super::StoreError;
-use super::chunks;
 use super::committer::{Committer, Job};
-use super::engine::{Batch, Engine, EngineError, MemoryEngine, SledEngine};
+use super::engine::{Engine, MemoryEngine, SledEngine};
+use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
 use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
-use super::meta::{self, Meta};
+use super::meta::Meta;
+use super::options::{EngineKind, StoreOptions};
 use super::queue::{Queue, Rejected};
 use super::readers::{Read, Reader};
-use super::records::{Found, Health, Records};
-
-/// Which engine keeps the data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    /// On disk.
-    #[default]
-    Sled,
-    /// In memory: everything is lost when the node stops.
-    Memory,
-}
-
-/// How the stores are run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Where the data is kept.
-    pub engine: EngineKind,
-    /// Cache of the data store's engine. `sled` takes about five times as much memory.
-    pub cache_bytes: u64,
-    /// The most bytes that hints may take before new ones are refused.
-    pub hints_bytes_max: usize,
-    /// The most jobs that wait for one store, or for the readers, before they are refused.
-    pub jobs_max: usize,
-    /// Threads that read.
-    pub readers: usize,
-    /// How long a write that needs no sync may stay without one.
-    pub sync_within: Duration,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        StoreOptions {
-            engine: EngineKind::Sled,
-            cache_bytes: 64 << 20,
-            hints_bytes_max: 1 << 30,
-            jobs_max: 16 << 10,
-            readers: 4,
-            sync_within: Duration::from_millis(100),
-        }
-    }
-}
-
-/// The stores could not be opened or closed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The data directory.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// An engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A thread could not be started.
-    #[error("cannot start a thread of the stores: {0}; nothing was changed")]
-    Thread(std::io::Error),
-}
-
-/// The stores were not closed cleanly. Synced writes are safe; the next start draws a new
-/// incarnation.
-#[derive(Debug, thiserror::Error)]
-pub enum CloseError {
-    /// A store was out of service or failed at its last sync.
-    #[error("the stores were not closed cleanly, synced writes are safe: {0}")]
-    Store(#[from] StoreError),
-    /// The note of the clean stop could not be written.
-    #[error("the clean stop could not be noted, synced writes are safe: {0}")]
-    Home(#[from] HomeError),
-    /// A thread of the stores panicked.
-    #[error("a thread of the {store} store panicked, synced writes are safe")]
-    Panicked {
-        /// Which store.
-        store: &'static str,
-    },
-    /// The engine's files could not be synced after the engine was let go.
-    #[error("the stores' files could not be synced, synced writes are safe: {0}")]
-    Files(std::io::Error),
-}
+use super::records::{Found, Health, Kept, Records};
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
 /// without [`Self::close`] is an unclean stop: what waits is done, but not synced.
@@ -160,23 +82,18 @@ impl Stores {
         data: Arc<dyn Engine>,
         hints: Arc<dyn Engine>,
     ) -> Result<Stores, OpenError> {
-        let opened = |area, engine| Records {
-            area,
-            engine,
-            health: Arc::default(),
-        };
+        let opened = |area, engine| Records { area, engine, health: Arc::default() };
         let data = opened(Area::Data, data);
         let hints = opened(Area::Hints, hints);
-        let ((mut data_meta, data_whole), (mut hints_meta, hints_whole)) =
-            (data.meta()?, hints.meta()?);
+        let kept = (data.kept()?, hints.kept()?);
         let is_kept = options.engine != EngineKind::Memory;
-        let gone_on = go_on(&home, &data_meta, &hints_meta)?;
-        let incarnation = match gone_on.filter(|_| is_kept && data_whole && hints_whole) {
-            Some(incarnation) => incarnation,
+        let (incarnation, data_meta, hints_meta) = match go_on(&home, kept)?.filter(|_| is_kept) {
+            Some(gone_on) => gone_on,
             None => {
-                data_meta = start_anew(&data, data_meta)?;
-                hints_meta = start_anew(&hints, hints_meta)?;
-                home.draw_incarnation()?
+                let metas = (kept.0.after_unclean_stop(), kept.1.after_unclean_stop());
+                data.note(&metas.0)?;
+                hints.note(&metas.1)?;
+                (home.draw_incarnation()?, metas.0, metas.1)
             }
         };
         let reserved_until = data_meta.reserved_until.max(hints_meta.reserved_until);
@@ -187,18 +104,8 @@ impl Stores {
                 index.set(&key, Some(&record));
             }
         })?;
-        let start = Start {
-            options,
-            minter: Arc::new(Mutex::new(minter)),
-            index,
-        };
-        start.run(
-            home,
-            incarnation,
-            is_kept,
-            (data, data_meta),
-            (hints, hints_meta),
-        )
+        let start = Start { options, minter: Arc::new(Mutex::new(minter)), index };
+        start.run(home, incarnation, is_kept, (data, data_meta), (hints, hints_meta))
     }
 
     /// The node's present life.
@@ -208,10 +115,7 @@ impl Stores {
 
     /// The first epoch that is not reserved: it never goes back in a data directory's life.
     pub fn reserved_until(&self) -> u64 {
-        self.minter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reserved_until()
+        self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until()
     }
 
     /// Queues a change of one key.
@@ -222,12 +126,7 @@ impl Stores {
     /// Takes `target` off the hint for `key`, which it has synced as it stood at `sequence`. The
     /// answer is whether it was taken off: a hint that changed since it was sent stays.
     pub fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64, done: Done<bool>) {
-        self.hints.queue_job(Job::Settle {
-            target,
-            key,
-            sequence,
-            done,
-        });
+        self.hints.queue_job(Job::Settle { target, key, sequence, done });
     }
 
     /// Queues a read of one key.
@@ -262,9 +161,7 @@ impl Stores {
         };
         // The readers' engines first: the committers' are then the last and close the files.
         for reader in threads.readers {
-            reader.join().map_err(|_| CloseError::Panicked {
-                store: "data or hints",
-            })?;
+            reader.join().map_err(|_| CloseError::Panicked { store: "data or hints" })?;
         }
         let data = finish(Area::Data, threads.data);
         let hints = finish(Area::Hints, threads.hints);
@@ -312,10 +209,7 @@ impl Stores {
         self.data.queue.close();
         self.hints.queue.close();
         self.reads.close();
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -323,10 +217,7 @@ impl Drop for Stores {
     fn drop(&mut self) {
         if let Some(threads) = self.stop() {
             // So that the engines are closed, and can be opened again, when this returns.
-            threads
-                .readers
-                .into_iter()
-                .for_each(|reader| drop(reader.join()));
+            threads.readers.into_iter().for_each(|reader| drop(reader.join()));
             drop((threads.data.join(), threads.hints.join()));
         }
     }
@@ -377,11 +268,7 @@ impl Start<'_> {
                 spawn("store-reader", move || reader.run())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let threads = Threads {
-            data: data_thread,
-            hints: hints_thread,
-            readers,
-        };
+        let threads = Threads { data: data_thread, hints: hints_thread, readers };
         Ok(Stores {
             home,
             incarnation,
@@ -405,7 +292,7 @@ impl Start<'_> {
             queue: Arc::new(Queue::new(self.options.jobs_max)),
             health: records.health.clone(),
         };
-        records.health.note(&meta);
+        records.health.show(&meta);
         let committer = Committer {
             queue: handle.queue.clone(),
             minter: self.minter.clone(),
@@ -425,36 +312,20 @@ fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, OpenError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(OpenError::Thread)
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
 }
 
-/// The incarnation to go on with, if the last stop was clean and nothing was lost since.
-fn go_on(home: &Home, data: &Meta, hints: &Meta) -> Result<Option<Incarnation>, HomeError> {
+/// Takes away the note of the last clean stop, and answers with what to go on with if it is
+/// there and nothing was lost since.
+fn go_on(home: &Home, kept: (Kept, Kept)) -> Result<Option<(Incarnation, Meta, Meta)>, HomeError> {
     let stop = home.take_clean_stop()?;
-    let drawn = home.incarnation()?;
-    Ok(drawn.filter(|&incarnation| {
-        stop == Some(CleanStop {
-            incarnation,
-            data_sequence: data.sequence,
-            hints_sequence: hints.sequence,
-        })
-    }))
-}
-
-/// Notes, durably, that commits may have been lost, if there were any.
-fn start_anew(records: &Records, meta: Meta) -> Result<Meta, EngineError> {
-    if meta == Meta::default() {
-        return Ok(meta);
-    }
-    let meta = meta.after_unclean_start();
-    let mut batch = Batch::new();
-    chunks::put_note(&mut batch, meta::NAME, meta.encode());
-    records.engine.apply(batch)?;
-    records.engine.sync()?;
-    Ok(meta)
+    let (Some(incarnation), (Kept::Noted(data), Kept::Noted(hints))) = (home.incarnation()?, kept)
+    else {
+        return Ok(None);
+    };
+    let now =
+        CleanStop { incarnation, data_sequence: data.sequence, hints_sequence: hints.sequence };
+    Ok((stop == Some(now)).then_some((incarnation, data, hints)))
 }
 
 fn finish(area: Area, thread: JoinHandle<Committer>) -> Result<Meta, CloseError> {

@@ -26,26 +26,12 @@ async fn an_admitted_module_is_loaded_until_it_is_unloaded() {
 
     test.host.unload(&info.digest);
     assert!(!test.host.is_loaded(&info.digest));
-    let answer = test
-        .host
-        .resolve(&info.digest, &divergence(&[Some("{}")]))
-        .await;
+    let answer = test.host.resolve(&info.digest, &divergence(&[Some("{}")])).await;
     assert_eq!(answer, Err(MergeFailure::NotLoaded(info.digest)));
 
-    test.host
-        .load(info.digest, cart())
-        .await
-        .expect("loads again");
-    test.host
-        .load(info.digest, cart())
-        .await
-        .expect("loading twice is nothing");
-    assert!(
-        test.host
-            .resolve(&info.digest, &divergence(&[Some("{}")]))
-            .await
-            .is_ok()
-    );
+    test.host.load(info.digest, cart()).await.expect("loads again");
+    test.host.load(info.digest, cart()).await.expect("loading twice is nothing");
+    assert!(test.host.resolve(&info.digest, &divergence(&[Some("{}")])).await.is_ok());
     assert_eq!(test.host.figures().compilations, 1);
 }
 
@@ -60,35 +46,17 @@ async fn pushing_at_once_compiles_once() {
 #[tokio::test]
 async fn the_next_start_loads_from_the_cache() {
     let test = TestHost::new();
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
-    let next = host_on(test.cache.path(), |config| {
-        config.compiler = "/nonexistent".into()
-    });
-    next.load(digest, cart())
-        .await
-        .expect("no compiler is needed");
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
+    let next = host_on(test.cache.path(), |config| config.compiler = "/nonexistent".into());
+    next.load(digest, cart()).await.expect("no compiler is needed");
     assert_eq!(next.figures().compilations, 0);
-    assert!(
-        next.resolve(&digest, &divergence(&[Some("{}")]))
-            .await
-            .is_ok()
-    );
+    assert!(next.resolve(&digest, &divergence(&[Some("{}")])).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_damaged_artefact_is_compiled_anew() {
     let test = TestHost::new();
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
     let file = artefact(&test);
     let good = fs::read(&file).expect("readable");
     let flip = |at: usize| {
@@ -98,50 +66,29 @@ async fn a_damaged_artefact_is_compiled_anew() {
     };
     let (middle, last) = (good.len() / 2, good.len() - 1);
     let longer = [&good[..], b"x"].concat();
-    let damages = [
-        flip(0),
-        flip(20),
-        flip(middle),
-        flip(last),
-        good[..middle].to_vec(),
-        longer,
-        Vec::new(),
-    ];
+    let damages =
+        [flip(0), flip(20), flip(middle), flip(last), good[..middle].to_vec(), longer, Vec::new()];
     for damaged in damages {
         fs::write(&file, &damaged).expect("writable");
         let next = host_on(test.cache.path(), |_| ());
         next.load(digest, cart()).await.expect("compiles");
         assert_eq!(next.figures().compilations, 1);
-        let merged = next
-            .resolve(&digest, &divergence(&[Some("{}")]))
-            .await
-            .expect("merges");
+        let merged = next.resolve(&digest, &divergence(&[Some("{}")])).await.expect("merges");
         assert_eq!(text(&merged), r#"{"items":{},"removed":[]}"#);
         assert_eq!(artefact(&test), file);
-        assert_ne!(
-            fs::read(&file).expect("readable"),
-            damaged,
-            "the file is whole again"
-        );
+        assert_ne!(fs::read(&file).expect("readable"), damaged, "the file is whole again");
     }
 }
 
 #[tokio::test]
 async fn an_artefact_of_another_module_is_not_taken() {
     let test = TestHost::new();
-    let cart_digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let cart_digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
     let cart_file = artefact(&test);
     let other = crate::support::module(crate::support::EMPTY_ANSWER);
     let other_digest = ModuleDigest::of(&other);
     let other_file = PathBuf::from(
-        cart_file
-            .to_string_lossy()
-            .replace(&cart_digest.to_string(), &other_digest.to_string()),
+        cart_file.to_string_lossy().replace(&cart_digest.to_string(), &other_digest.to_string()),
     );
     fs::copy(&cart_file, &other_file).expect("writable");
     let next = host_on(test.cache.path(), |_| ());
@@ -153,13 +100,6 @@ async fn an_artefact_of_another_module_is_not_taken() {
 async fn a_cache_that_cannot_be_made_is_named() {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let config = stator::merge::MergeHostConfig::new(file.path()).expect("a path");
-    let Err(error) = stator::merge::MergeHost::new(config) else {
-        panic!("a file is no cache")
-    };
-    assert!(
-        error
-            .to_string()
-            .contains(&file.path().display().to_string()),
-        "{error}"
-    );
+    let Err(error) = stator::merge::MergeHost::new(config) else { panic!("a file is no cache") };
+    assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
 }

@@ -6,7 +6,8 @@ use stator::merge::{Limits, ModuleRefused, Stage};
 use stator_core::divergence::MergeFailure;
 
 use crate::support::{
-    EMPTY_ANSWER, TestHost, WIT, cart, component, core, divergence, module, module_with, text,
+    EMPTY_ANSWER, TestHost, WIT, ambush, ambush_with, cart, component, core, divergence, module,
+    module_with, text,
 };
 
 const LOOP: &str = "(loop $again (br $again)) (unreachable)";
@@ -18,34 +19,22 @@ async fn refused(component: Bytes, stage: Stage, says: &[&str]) {
 }
 
 async fn refused_by(test: &TestHost, component: Bytes, stage: Stage, says: &[&str]) {
-    let refusal = test
-        .host
-        .admit(component)
-        .await
-        .expect_err("must be refused");
+    let refusal = test.host.admit(component).await.expect_err("must be refused");
     let message = refusal.to_string();
     assert_eq!(refusal.stage(), Some(stage), "{message}");
     for part in says {
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }
     assert_eq!(test.host.figures().modules, 0);
-    let left = std::fs::read_dir(test.cache.path())
-        .expect("the cache is there")
-        .count();
+    let left = std::fs::read_dir(test.cache.path()).expect("the cache is there").count();
     assert_eq!(left, 0, "nothing of it stays in the cache");
 }
 
 /// Takes the cart and merges with it: what a host that was attacked must still be able to do.
 async fn goes_on(test: &TestHost) {
     let info = test.host.admit(cart()).await.expect("the cart is taken");
-    let merged = test
-        .host
-        .resolve(&info.digest, &divergence(&[Some("{}")]))
-        .await;
-    assert_eq!(
-        text(&merged.expect("the cart merges")),
-        r#"{"items":{},"removed":[]}"#
-    );
+    let merged = test.host.resolve(&info.digest, &divergence(&[Some("{}")])).await;
+    assert_eq!(text(&merged.expect("the cart merges")), r#"{"items":{},"removed":[]}"#);
 }
 
 #[tokio::test]
@@ -54,25 +43,10 @@ async fn what_is_no_component_is_refused_at_its_bounds() {
     let core_module = core_module.expect("WebAssembly text");
     let cart = cart();
     refused(Bytes::new(), Stage::Bounds, &["not WebAssembly"]).await;
-    refused(
-        Bytes::from_static(b"#!/bin/sh"),
-        Stage::Bounds,
-        &["not WebAssembly"],
-    )
-    .await;
-    refused(
-        core_module.into(),
-        Stage::Bounds,
-        &["core module", "stator module encode"],
-    )
-    .await;
+    refused(Bytes::from_static(b"#!/bin/sh"), Stage::Bounds, &["not WebAssembly"]).await;
+    refused(core_module.into(), Stage::Bounds, &["core module", "stator module encode"]).await;
     for length in [5, 8 + 3, cart.len() / 2, cart.len() - 1] {
-        refused(
-            cart.slice(..length),
-            Stage::Bounds,
-            &["not a valid component"],
-        )
-        .await;
+        refused(cart.slice(..length), Stage::Bounds, &["not a valid component"]).await;
     }
 }
 
@@ -85,10 +59,7 @@ async fn damaged_components_never_harm_the_host() {
         damaged[at] ^= 0x55;
         // Whatever it is now, admitting it must end; some bytes matter to nobody.
         if let Err(refusal) = test.host.admit(damaged.into()).await {
-            assert!(
-                refusal.stage().is_some(),
-                "the node is not to blame: {refusal}"
-            );
+            assert!(refusal.stage().is_some(), "the node is not to blame: {refusal}");
         }
     }
     goes_on(&test).await;
@@ -98,32 +69,14 @@ async fn damaged_components_never_harm_the_host() {
 async fn what_is_too_large_is_refused_before_it_is_compiled() {
     let test = TestHost::new();
     let locals = format!("(local {}) {EMPTY_ANSWER}", "i64 ".repeat(2001));
-    refused_by(
-        &test,
-        module(&locals),
-        Stage::Bounds,
-        &["2001 locals in function 2", "2000"],
-    )
-    .await;
+    refused_by(&test, module(&locals), Stage::Bounds, &["2001 locals in function 2", "2000"]).await;
 
     let functions = "(func)".repeat(10_000);
     let many = module_with(&functions, EMPTY_ANSWER);
-    refused_by(
-        &test,
-        many,
-        Stage::Bounds,
-        &["10002 functions", "10000", "small"],
-    )
-    .await;
+    refused_by(&test, many, Stage::Bounds, &["10002 functions", "10000", "small"]).await;
 
     let long = format!("{} {EMPTY_ANSWER}", "(drop (i64.const -1))".repeat(100_000));
-    refused_by(
-        &test,
-        module(&long),
-        Stage::Bounds,
-        &["bytes in function 2", "262144"],
-    )
-    .await;
+    refused_by(&test, module(&long), Stage::Bounds, &["bytes in function 2", "262144"]).await;
 
     let padding = format!(r#"(data "{}")"#, "x".repeat(2 << 20));
     let fat = module_with(&padding, EMPTY_ANSWER);
@@ -136,25 +89,15 @@ async fn what_is_too_large_is_refused_before_it_is_compiled() {
 async fn a_component_of_another_world_is_refused_by_name() {
     let wit = "package acme:tools; interface run { go: func(); } world w { export run; }";
     let other = r#"(module (func (export "acme:tools/run#go")))"#;
-    let says = [
-        "does not export `stator:merge/resolver@0.1.0`",
-        "`acme:tools/run`",
-    ];
+    let says = ["does not export `stator:merge/resolver@0.1.0`", "`acme:tools/run`"];
     refused(component(wit, "w", other), Stage::World, &says).await;
 
     let empty = component("package acme:tools; world w {}", "w", "(module)");
     refused(empty, Stage::World, &["it exports nothing"]).await;
 
     let later = WIT.replace("merge@0.1.0", "merge@0.2.0");
-    let later = component(
-        &later,
-        "module",
-        &core("", "stator:merge/resolver@0.2.0", EMPTY_ANSWER),
-    );
-    let says = [
-        "`stator:merge/resolver@0.2.0`",
-        "knows `stator:merge/resolver@0.1.0`",
-    ];
+    let later = component(&later, "module", &core("", "stator:merge/resolver@0.2.0", EMPTY_ANSWER));
+    let says = ["`stator:merge/resolver@0.2.0`", "knows `stator:merge/resolver@0.1.0`"];
     refused(later, Stage::World, &says).await;
 }
 
@@ -162,15 +105,8 @@ async fn a_component_of_another_world_is_refused_by_name() {
 async fn a_patch_version_is_taken() {
     let test = TestHost::new();
     let patch = WIT.replace("merge@0.1.0", "merge@0.1.7");
-    let patch = component(
-        &patch,
-        "module",
-        &core("", "stator:merge/resolver@0.1.7", EMPTY_ANSWER),
-    );
-    test.host
-        .admit(patch)
-        .await
-        .expect("0.1.7 has the same resolver");
+    let patch = component(&patch, "module", &core("", "stator:merge/resolver@0.1.7", EMPTY_ANSWER));
+    test.host.admit(patch).await.expect("0.1.7 has the same resolver");
 }
 
 #[tokio::test]
@@ -180,11 +116,7 @@ async fn a_foreign_import_is_refused_by_name() {
     );
     let import = r#"(import "secrets" "read" (func $read (result i32)))"#;
     let body = format!("(drop (call $read)) {EMPTY_ANSWER}");
-    let spy = component(
-        &wit,
-        "spy",
-        &core(import, "stator:merge/resolver@0.1.0", &body),
-    );
+    let spy = component(&wit, "spy", &core(import, "stator:merge/resolver@0.1.0", &body));
     refused(spy, Stage::World, &["imports `secrets`"]).await;
 }
 
@@ -193,17 +125,8 @@ async fn more_than_the_log_has_is_refused_by_name() {
     let wit = WIT.replace("interface log {", "interface log { read: func() -> u32;");
     let import = r#"(import "stator:merge/log@0.1.0" "read" (func $read (result i32)))"#;
     let body = format!("(drop (call $read)) {EMPTY_ANSWER}");
-    let spy = component(
-        &wit,
-        "module",
-        &core(import, "stator:merge/resolver@0.1.0", &body),
-    );
-    refused(
-        spy,
-        Stage::World,
-        &["imports `stator:merge/log@0.1.0`", "more than"],
-    )
-    .await;
+    let spy = component(&wit, "module", &core(import, "stator:merge/resolver@0.1.0", &body));
+    refused(spy, Stage::World, &["imports `stator:merge/log@0.1.0`", "more than"]).await;
 }
 
 #[tokio::test]
@@ -220,20 +143,9 @@ async fn an_option_that_the_host_cannot_honour_is_refused_by_name() {
 #[tokio::test]
 async fn a_resolver_of_another_type_is_refused() {
     let wit = WIT.replace("schema: u32,", "scheme: u32,");
-    let other = component(
-        &wit,
-        "module",
-        &core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER),
-    );
-    let refusal = TestHost::new()
-        .host
-        .admit(other)
-        .await
-        .expect_err("must be refused");
-    assert!(
-        matches!(refusal.stage(), Some(Stage::Load | Stage::Probe)),
-        "{refusal}"
-    );
+    let other = component(&wit, "module", &core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER));
+    let refusal = TestHost::new().host.admit(other).await.expect_err("must be refused");
+    assert!(matches!(refusal.stage(), Some(Stage::Load | Stage::Probe)), "{refusal}");
     assert!(refusal.to_string().contains("sche"), "{refusal}");
 }
 
@@ -263,39 +175,20 @@ async fn a_compilation_that_takes_too_much_ends_alone() {
         limits.compile_memory_bytes = 256 << 20;
     };
     let test = TestHost::with_limits(exposed);
-    refused_by(
-        &test,
-        module(&bomb),
-        Stage::Compile,
-        &["does not compile", "limit is"],
-    )
-    .await;
+    refused_by(&test, module(&bomb), Stage::Compile, &["does not compile", "limit is"]).await;
     goes_on(&test).await;
     let hurried = TestHost::with_limits(|limits| limits.compile_wall = Default::default());
     refused_by(&hurried, cart(), Stage::Compile, &["wall time"]).await;
     let narrow = TestHost::with_limits(|limits| limits.artefact_bytes_max = 1000);
-    refused_by(
-        &narrow,
-        cart(),
-        Stage::Compile,
-        &["machine code has more than 1000 bytes"],
-    )
-    .await;
+    refused_by(&narrow, cart(), Stage::Compile, &["machine code has more than 1000 bytes"]).await;
 }
 
 #[tokio::test]
 async fn a_node_without_a_compiler_does_not_blame_the_module() {
     let test = TestHost::with(|config| config.compiler = "/nonexistent/stator".into());
-    let refusal = test
-        .host
-        .admit(cart())
-        .await
-        .expect_err("there is no compiler");
+    let refusal = test.host.admit(cart()).await.expect_err("there is no compiler");
     assert_eq!(refusal.stage(), None);
-    assert!(
-        refusal.to_string().contains("/nonexistent/stator"),
-        "{refusal}"
-    );
+    assert!(refusal.to_string().contains("/nonexistent/stator"), "{refusal}");
 }
 
 #[tokio::test]
@@ -312,10 +205,7 @@ async fn a_module_that_fails_its_first_call_is_refused() {
         (module(hog), "limit of 33554432 bytes"),
         (module(&deep), "stack"),
         (module("(i32.const 131060)"), "not valid"),
-        (
-            module("(i32.store (i32.const 200000) (i32.const 0)) (i32.const 64)"),
-            "out of bounds",
-        ),
+        (module("(i32.store (i32.const 200000) (i32.const 0)) (i32.const 64)"), "out of bounds"),
     ] {
         refused_by(&test, component, Stage::Probe, &[says]).await;
     }
@@ -330,16 +220,6 @@ fn parameters() -> String {
     (0..12).map(|n| format!("(local.get {n}) ")).collect()
 }
 
-/// A module that survives the probe (a tombstone) and does `harm` to a value.
-fn ambush(harm: &str) -> Bytes {
-    ambush_with("", harm)
-}
-
-fn ambush_with(fields: &str, harm: &str) -> Bytes {
-    let body = format!("(if (i32.load8_u (local.get 4)) (then {harm})) {EMPTY_ANSWER}");
-    module_with(fields, &body)
-}
-
 #[tokio::test]
 async fn a_merge_that_fails_says_how_and_is_not_tried_twice() {
     let test = TestHost::new();
@@ -348,76 +228,33 @@ async fn a_merge_that_fails_says_how_and_is_not_tried_twice() {
     let oversized = [store(72, 0), store(76, (1 << 20) + 1)].concat();
     let grown = format!("(drop (memory.grow (i32.const 100))) {oversized}");
     let beyond = [store(72, 0), store(76, 1 << 20)].concat();
-    let enormous = format!(
-        "(drop (memory.grow (i32.const 300))) {}",
-        store(76, 9 << 20)
-    );
+    let enormous = format!("(drop (memory.grow (i32.const 300))) {}", store(76, 9 << 20));
     let note = [store(80, 1), store(84, 1000), store(88, 2)].concat();
     let not_utf8 = format!("{note} (i32.store (i32.const 1000) (i32.const 0xffff))");
     let events = [store(92, 1000), store(96, 65)].concat();
     type Check = fn(&MergeFailure) -> bool;
     let bad: Check = |f| matches!(f, MergeFailure::BadAnswer(_));
     let cases: [(&str, Check, &str); 9] = [
-        (
-            LOOP,
-            |f| {
-                matches!(
-                    f,
-                    MergeFailure::OutOfFuel {
-                        limit: 1_000_000_000
-                    }
-                )
-            },
-            "fuel",
-        ),
-        (
-            "unreachable",
-            |f| matches!(f, MergeFailure::Trapped(_)),
-            "unreachable",
-        ),
+        (LOOP, |f| matches!(f, MergeFailure::OutOfFuel { limit: 1_000_000_000 }), "fuel"),
+        ("unreachable", |f| matches!(f, MergeFailure::Trapped(_)), "unreachable"),
         (
             "(if (i32.eq (memory.grow (i32.const 600)) (i32.const -1)) (then unreachable))",
-            |f| {
-                matches!(
-                    f,
-                    MergeFailure::OutOfMemory {
-                        limit_bytes: 33_554_432
-                    }
-                )
-            },
+            |f| matches!(f, MergeFailure::OutOfMemory { limit_bytes: 33_554_432 }),
             "memory",
         ),
         (
             &refuse,
-            |f| {
-                matches!(
-                    f,
-                    MergeFailure::Refused {
-                        reason: "unresolvable",
-                        sibling: Some(7),
-                        ..
-                    }
-                )
-            },
+            |f| matches!(f, MergeFailure::Refused { reason: "unresolvable", sibling: Some(7), .. }),
             "unresolvable (sibling 7)",
         ),
-        (
-            &grown,
-            bad,
-            "1048577 bytes of value, and 1048576 are allowed",
-        ),
+        (&grown, bad, "1048577 bytes of value, and 1048576 are allowed"),
         (&beyond, bad, "out of bounds"),
         (&enormous, bad, "fuel"),
         (&not_utf8, bad, "utf-8"),
         (&events, bad, "65 events, and 64 are allowed"),
     ];
     for (harm, check, says) in cases {
-        let digest = test
-            .host
-            .admit(ambush(harm))
-            .await
-            .expect("harmless so far")
-            .digest;
+        let digest = test.host.admit(ambush(harm)).await.expect("harmless so far").digest;
         let siblings = divergence(&[Some("x"), None]);
         let failure = test.host.resolve(&digest, &siblings).await.expect_err(harm);
         assert!(check(&failure), "{harm}: {failure:?}");
@@ -435,17 +272,9 @@ async fn logging_without_end_runs_out_of_fuel() {
     let flood = "(loop $again
         (call $log (i32.const 2) (i32.const 0) (i32.const 131072)) (br $again))";
     let test = TestHost::new();
-    let digest = test
-        .host
-        .admit(ambush_with(import, flood))
-        .await
-        .expect("quiet so far")
-        .digest;
+    let digest = test.host.admit(ambush_with(import, flood)).await.expect("quiet so far").digest;
     let failure = test.host.resolve(&digest, &divergence(&[Some("x")])).await;
-    assert!(
-        matches!(failure, Err(MergeFailure::OutOfFuel { .. })),
-        "{failure:?}"
-    );
+    assert!(matches!(failure, Err(MergeFailure::OutOfFuel { .. })), "{failure:?}");
     goes_on(&test).await;
 }
 
@@ -453,15 +282,8 @@ async fn logging_without_end_runs_out_of_fuel() {
 async fn bytes_of_another_module_are_not_loaded() {
     let test = TestHost::new();
     let wanted = stator_core::id::ModuleDigest::of(b"another");
-    let refusal = test
-        .host
-        .load(wanted, cart())
-        .await
-        .expect_err("not these bytes");
-    assert!(
-        matches!(refusal, ModuleRefused::OtherModule { .. }),
-        "{refusal}"
-    );
+    let refusal = test.host.load(wanted, cart()).await.expect_err("not these bytes");
+    assert!(matches!(refusal, ModuleRefused::OtherModule { .. }), "{refusal}");
     assert_eq!(refusal.stage(), None);
     assert!(!test.host.is_loaded(&wanted));
 }

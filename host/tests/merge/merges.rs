@@ -5,7 +5,9 @@ use std::num::NonZero;
 use stator::merge::encode_component;
 use stator_core::divergence::{MergeFailure, Outcome};
 
-use crate::support::{EMPTY_ANSWER, TestHost, cart, core, divergence, module, module_with, text};
+use crate::support::{
+    EMPTY_ANSWER, TestHost, WIT, ambush, cart, core, divergence, module, module_with, text, typed,
+};
 
 const LEFT: &str = r#"{"items":{"a:1":{"sku":"tea","quantity":2}},"removed":["b:1"]}"#;
 const RIGHT: &str =
@@ -18,12 +20,7 @@ const MERGED: &str = concat!(
 #[tokio::test]
 async fn carts_merge() {
     let test = TestHost::new();
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
     let merge =
         async |values: &[Option<&str>]| test.host.resolve(&digest, &divergence(values)).await;
     let merged = merge(&[Some(LEFT), Some(RIGHT)]).await.expect("merges");
@@ -34,11 +31,7 @@ async fn carts_merge() {
     let kept = merge(&[None, Some(LEFT)]).await.expect("merges");
     assert!(text(&kept).contains("tea"));
     match merge(&[None, Some(LEFT), Some("no cart")]).await {
-        Err(MergeFailure::Refused {
-            reason: "malformed",
-            sibling: Some(2),
-            message,
-        }) => {
+        Err(MergeFailure::Refused { reason: "malformed", sibling: Some(2), message }) => {
             assert!(message.contains("expected"), "{message}");
         }
         other => panic!("{other:?}"),
@@ -50,29 +43,16 @@ async fn carts_merge() {
 #[tokio::test]
 async fn every_host_and_every_call_gives_the_same_bytes() {
     let (one, other) = (TestHost::new(), TestHost::new());
-    let digest = one
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let digest = one.host.admit(cart()).await.expect("the cart is taken").digest;
     other.host.admit(cart()).await.expect("the cart is taken");
     let siblings = divergence(&[Some(LEFT), Some(RIGHT)]);
     let first = one.host.resolve(&digest, &siblings).await.expect("merges");
     for n in 0..20 {
         let noise = format!(r#"{{"removed":["{n}"]}}"#);
-        other
-            .host
-            .resolve(&digest, &divergence(&[Some(&noise)]))
-            .await
-            .expect("merges");
+        other.host.resolve(&digest, &divergence(&[Some(&noise)])).await.expect("merges");
         let mut unremembered = siblings.clone();
         unremembered.fingerprint[0] ^= n + 1;
-        let again = other
-            .host
-            .resolve(&digest, &unremembered)
-            .await
-            .expect("merges");
+        let again = other.host.resolve(&digest, &unremembered).await.expect("merges");
         assert_eq!(again, first);
     }
     assert_eq!(other.host.figures().memo_hits, 0);
@@ -93,11 +73,7 @@ async fn every_call_has_a_fresh_instance() {
     let digest = test.host.admit(counting).await.expect("taken").digest;
     for n in 0..10 {
         let siblings = divergence(&[Some(&n.to_string())]);
-        let answer = test
-            .host
-            .resolve(&digest, &siblings)
-            .await
-            .expect("answers");
+        let answer = test.host.resolve(&digest, &siblings).await.expect("answers");
         assert_eq!(answer.outcome, Outcome::Value(vec![1].into()));
     }
 }
@@ -105,12 +81,7 @@ async fn every_call_has_a_fresh_instance() {
 #[tokio::test]
 async fn an_answer_is_remembered_within_bounds() {
     let test = TestHost::with(|config| config.memo_entries_max = 2);
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
     let [a, b, c] = ["[\"a\"]", "[\"b\"]", "[\"c\"]"]
         .map(|removed| divergence(&[Some(&format!(r#"{{"removed":{removed}}}"#))]));
     let probes = test.host.figures().merges;
@@ -123,14 +94,7 @@ async fn an_answer_is_remembered_within_bounds() {
     resolve(&c).await;
     resolve(&a).await;
     let figures = test.host.figures();
-    assert_eq!(
-        (
-            figures.merges - probes,
-            figures.memo_hits,
-            figures.memo_entries
-        ),
-        (4, 1, 2)
-    );
+    assert_eq!((figures.merges - probes, figures.memo_hits, figures.memo_entries), (4, 1, 2));
 }
 
 /// Two modules must not answer for one another.
@@ -138,12 +102,7 @@ async fn an_answer_is_remembered_within_bounds() {
 async fn the_memo_is_kept_by_module() {
     let test = TestHost::new();
     let cart = test.host.admit(cart()).await.expect("taken").digest;
-    let empty = test
-        .host
-        .admit(module(EMPTY_ANSWER))
-        .await
-        .expect("taken")
-        .digest;
+    let empty = test.host.admit(module(EMPTY_ANSWER)).await.expect("taken").digest;
     let siblings = divergence(&[Some(LEFT)]);
     let merged = test.host.resolve(&cart, &siblings).await.expect("merges");
     let other = test.host.resolve(&empty, &siblings).await.expect("answers");
@@ -156,43 +115,32 @@ async fn merges_above_the_bound_are_turned_away() {
         config.running_max = NonZero::<u32>::MIN;
         config.waiting_max = 1;
     });
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
-    let [a, b, c] = ["{}", LEFT, RIGHT].map(|cart| divergence(&[Some(cart)]));
+    // The first merge burns all its fuel, so that it still runs when the others come.
+    let digest = test.host.admit(ambush("(loop $again (br $again))")).await.expect("taken").digest;
+    let [a, b, c] = ["a", "b", "c"].map(|value| divergence(&[Some(value)]));
     let (first, second, third) = tokio::join!(
         test.host.resolve(&digest, &a),
         test.host.resolve(&digest, &b),
         test.host.resolve(&digest, &c),
     );
-    assert!(first.is_ok() && second.is_ok());
+    for answer in [first, second] {
+        assert!(matches!(answer, Err(MergeFailure::OutOfFuel { .. })), "{answer:?}");
+    }
     assert_eq!(third, Err(MergeFailure::Overloaded { limit: 1 }));
     assert_eq!(test.host.figures().overloads, 1);
-    test.host
-        .resolve(&digest, &c)
-        .await
-        .expect("being turned away is not remembered");
+    let later = test.host.resolve(&digest, &c).await;
+    assert!(matches!(later, Err(MergeFailure::OutOfFuel { .. })), "not remembered: {later:?}");
 }
 
 #[tokio::test]
 async fn as_many_merges_as_places_run_in_the_pool() {
     let test = TestHost::new();
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
     let merges = (0..200).map(|n| {
         let host = test.host.clone();
         tokio::spawn(async move {
             let cart = format!(r#"{{"removed":["{n}"]}}"#);
-            host.resolve(&digest, &divergence(&[Some(&cart)]))
-                .await
-                .map(|_| ())
+            host.resolve(&digest, &divergence(&[Some(&cart)])).await.map(|_| ())
         })
     });
     for merge in merges.collect::<Vec<_>>() {
@@ -201,14 +149,19 @@ async fn as_many_merges_as_places_run_in_the_pool() {
 }
 
 #[tokio::test]
-async fn only_core_modules_with_types_are_encoded() {
-    let says = |error: Result<Vec<u8>, stator::merge::EncodeError>| {
-        error.expect_err("must be refused").to_string()
-    };
-    assert!(says(encode_component(&cart())).contains("already"));
-    assert!(says(encode_component(b"text")).contains("cannot be encoded"));
+async fn a_core_module_with_types_becomes_a_component() {
+    let core = core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER);
+    let component = encode_component(&typed(WIT, "module", &core)).expect("encodes");
+    TestHost::new().host.admit(component.into()).await.expect("taken");
+}
+
+#[test]
+fn other_bytes_are_not_encoded() {
+    let says = |bytes: &[u8]| encode_component(bytes).expect_err("must be refused").to_string();
+    assert!(says(&cart()).contains("already"));
+    assert!(says(b"text").contains("cannot be encoded"));
     let bare = wat::parse_str(core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER));
-    let error = says(encode_component(&bare.expect("WebAssembly text")));
+    let error = says(&bare.expect("WebAssembly text"));
     assert!(error.contains("refused by every node"), "{error}");
     assert!(error.contains("does not export"), "{error}");
 }
@@ -217,26 +170,14 @@ async fn only_core_modules_with_types_are_encoded() {
 #[tokio::test]
 async fn a_large_merge_grows_the_memory() {
     let test = TestHost::new();
-    let digest = test
-        .host
-        .admit(cart())
-        .await
-        .expect("the cart is taken")
-        .digest;
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
     let cart = |device: usize| {
         let item = |n| format!(r#""{device}:{n}":{{"quantity":1,"sku":"\u0041"}}"#);
-        format!(
-            r#"{{"items":{{{}}}}}"#,
-            (0..4000).map(item).collect::<Vec<_>>().join(",")
-        )
+        format!(r#"{{"items":{{{}}}}}"#, (0..4000).map(item).collect::<Vec<_>>().join(","))
     };
     let carts: Vec<_> = (0..5).map(cart).collect();
     let values: Vec<_> = carts.iter().map(|cart| Some(cart.as_str())).collect();
-    let merged = test
-        .host
-        .resolve(&digest, &divergence(&values))
-        .await
-        .expect("merges");
+    let merged = test.host.resolve(&digest, &divergence(&values)).await.expect("merges");
     assert_eq!(text(&merged).matches("\"sku\":\"A\"").count(), 5 * 4000);
 }
 
@@ -252,10 +193,7 @@ fn a_module_built_with_the_sdk_imports_nothing() {
             Payload::ImportSection(section) => assert_eq!(section.count(), 0, "core imports"),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    assert_eq!(
-                        import.expect("an import").name.name,
-                        "stator:merge/types@0.1.0"
-                    );
+                    assert_eq!(import.expect("an import").name.name, "stator:merge/types@0.1.0");
                 }
             }
             _ => {}

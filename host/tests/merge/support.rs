@@ -95,11 +95,17 @@ pub fn module(body: &str) -> Bytes {
 
 /// The same with further fields in the core module.
 pub fn module_with(fields: &str, body: &str) -> Bytes {
-    component(
-        WIT,
-        "module",
-        &core(fields, "stator:merge/resolver@0.1.0", body),
-    )
+    component(WIT, "module", &core(fields, "stator:merge/resolver@0.1.0", body))
+}
+
+/// A module that survives the probe (a tombstone) and does `harm` to a value.
+pub fn ambush(harm: &str) -> Bytes {
+    ambush_with("", harm)
+}
+
+pub fn ambush_with(fields: &str, harm: &str) -> Bytes {
+    let body = format!("(if (i32.load8_u (local.get 4)) (then {harm})) {EMPTY_ANSWER}");
+    module_with(fields, &body)
 }
 
 /// The text of a core module that exports a memory, an allocator and `resolve`. `fields` come
@@ -122,20 +128,18 @@ pub fn core(fields: &str, interface: &str, body: &str) -> String {
 
 /// Encodes a core module as a component of a world of `wit`.
 pub fn component(wit: &str, world: &str, core: &str) -> Bytes {
+    let core = typed(wit, world, core);
+    let mut encoder = ComponentEncoder::default();
+    encoder.module(&core).expect("a module").validate(true).encode().expect("encodes").into()
+}
+
+/// A core module that carries the types of a world of `wit`, as a compiler makes it.
+pub fn typed(wit: &str, world: &str, core: &str) -> Vec<u8> {
     let mut core = wat::parse_str(core).expect("WebAssembly text");
     let mut resolve = Resolve::default();
     let package = resolve.push_str("test.wit", wit).expect("WIT");
-    let world = resolve
-        .select_world(&[package], Some(world))
-        .expect("the world is there");
+    let world = resolve.select_world(&[package], Some(world)).expect("the world is there");
     embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false)
         .expect("embeds");
-    let mut encoder = ComponentEncoder::default();
-    encoder
-        .module(&core)
-        .expect("a module")
-        .validate(true)
-        .encode()
-        .expect("encodes")
-        .into()
+    core
 }

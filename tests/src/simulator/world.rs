@@ -289,7 +289,7 @@ impl World {
             Action::Load { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
-            | Action::SettleHint { .. } => self.to_disk(machine, action),
+            | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
         }
     }
 

@@ -180,6 +180,15 @@ impl Catalogue {
         self.live_keyspaces().find(|keyspace| keyspace.id == id)
     }
 
+    /// Whether `id` is that of a keyspace that was deleted. What is not known at all may be one
+    /// that a peer has just made.
+    pub fn is_deleted(&self, id: KeyspaceId) -> bool {
+        let deleted = |(name, state): (&String, &KeyspaceState)| {
+            (1..=state.deleted_through).any(|generation| KeyspaceId::of(name, generation) == id)
+        };
+        self.keyspaces.iter().any(deleted)
+    }
+
     /// The members as a ring takes them.
     pub fn seats(&self) -> Vec<Seat> {
         let seat = |(&node, member): (&NodeId, &Versioned<Member>)| Seat {

@@ -17,7 +17,8 @@ pub enum Fold {
     #[default]
     Keep,
     /// The one with the largest (timestamp, dot) is kept, under all their dots. A context that
-    /// covers those dots kills it, just as it would have killed each.
+    /// covers those dots kills it, just as it would have killed each. A put is later than all
+    /// that it meets where it is minted, and replaces that, seen or not.
     LastWriteWins,
 }
 
@@ -139,10 +140,9 @@ impl Siblings {
         }
     }
 
-    /// The version with the largest (timestamp, dot).
+    /// The version with the largest (timestamp, dot), the dot being the write's own.
     pub fn last_write(&self) -> Option<&Arc<Version>> {
-        let by_time = |(dot, version): &(&Dot, &Arc<Version>)| (version.written_at_ms, **dot);
-        self.live.iter().max_by_key(by_time).map(|(_, version)| version)
+        self.live.values().max_by_key(|version| version.moment())
     }
 
     /// Whether `other` knows nothing that is not known here.
@@ -176,7 +176,11 @@ impl Siblings {
         while let Some((field_tag, bytes)) = reader.field()? {
             let mut field = Reader::new(bytes, WHAT);
             match field_tag {
-                tag::VECTOR => siblings.vector = VersionVector::decode(&mut field)?,
+                // First and once: every version is checked against it.
+                tag::VECTOR if siblings.is_empty() => {
+                    siblings.vector = VersionVector::decode(&mut field)?;
+                }
+                tag::VECTOR => return Err(reader.invalid("it has two vectors")),
                 tag::VERSION => siblings.decode_version(&mut field)?,
                 _ => return Err(reader.invalid("a field is not known to this version")),
             }

@@ -108,7 +108,24 @@ impl Node {
             return;
         };
         handoff.after = Some(last.key.clone());
-        hints.into_iter().for_each(|hint| self.send_hint(target, hint));
+        for hint in hints {
+            match self.is_obsolete(&hint) {
+                true => self.settle(target, hint.key, hint.sequence),
+                false => self.send_hint(target, hint),
+            }
+        }
+    }
+
+    /// A hint of a keyspace that was deleted meanwhile has nowhere to go.
+    fn is_obsolete(&self, hint: &HeldHint) -> bool {
+        self.catalogue.as_ref().is_some_and(|c| c.is_deleted(hint.key.keyspace))
+    }
+
+    fn settle(&mut self, target: NodeId, key: StoreKey, sequence: u64) {
+        if let Some(handoff) = self.handoffs.get_mut(&target) {
+            handoff.settling += 1;
+            self.act(Action::SettleHint { target, key, sequence });
+        }
     }
 
     fn send_hint(&mut self, target: NodeId, hint: HeldHint) {
@@ -136,8 +153,7 @@ impl Node {
             return;
         };
         if let Some((key, sequence)) = handoff.sent.remove(&request) {
-            handoff.settling += 1;
-            self.act(Action::SettleHint { target, key, sequence });
+            self.settle(target, key, sequence);
         }
     }
 
@@ -160,7 +176,8 @@ impl Node {
     }
 
     pub(super) fn hint_settled(&mut self, target: NodeId, keyspace: KeyspaceId, is_settled: bool) {
-        if is_settled {
+        let is_deleted = self.catalogue.as_ref().is_some_and(|c| c.is_deleted(keyspace));
+        if is_settled && !is_deleted {
             self.notice(Notice::HintDelivered(target, keyspace));
         }
         if let Some(handoff) = self.handoffs.get_mut(&target) {

@@ -246,7 +246,7 @@ impl Put {
         }
     }
 
-    /// Whether the client is answered.
+    /// Whether the client is answered, be it that its deadline has passed.
     pub fn is_answered(&self) -> bool {
         self.is_answered
     }

@@ -116,7 +116,7 @@ fn row(
     ]
 }
 
-/// Sums over a node's keyspaces and targets.
+/// Sums over a node's stores, keyspaces and targets.
 #[derive(Debug, Default)]
 struct Totals {
     objects: u64,
@@ -128,10 +128,13 @@ struct Totals {
 
 impl Totals {
     fn of(status: &v1::NodeStatus) -> Self {
-        let mut totals = Totals::default();
+        let data = status.stores.iter().filter(|store| store.name == "data");
+        let mut totals = Totals {
+            objects: data.map(|store| store.objects).sum(),
+            hints_held: status.members.iter().map(|view| view.hints_held).sum(),
+            ..Totals::default()
+        };
         for keyspace in &status.keyspaces {
-            totals.objects += keyspace.objects;
-            totals.hints_held += keyspace.hints_held;
             totals.hints_delivered += keyspace.hints_delivered;
             totals.merges += keyspace.merges;
             totals.merge_failures += keyspace.merge_failures;
@@ -256,7 +259,6 @@ fn hints_json(status: &v1::NodeStatus) -> Vec<Value> {
         json!({
             "target": view.member.as_ref().map(|member| &member.node_id),
             "held": view.hints_held,
-            "held_bytes": view.hints_held_bytes,
             "delivered": view.hints_delivered,
         })
     });
@@ -267,8 +269,7 @@ fn keyspace_json(keyspace: &v1::KeyspaceStatus) -> Value {
     json!({
         "name": keyspace.name,
         "id": keyspace.id,
-        "objects": keyspace.objects,
-        "hints_held": keyspace.hints_held,
+        "hints_stored": keyspace.hints_stored,
         "hints_delivered": keyspace.hints_delivered,
         "merges": keyspace.merges,
         "merge_failures": keyspace.merge_failures,

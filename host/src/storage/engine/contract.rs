@@ -49,9 +49,7 @@ fn a_batch_is_visible_once_applied_and_its_last_operation_counts() {
         assert_eq!(engine.get(b"a").unwrap().unwrap(), "3");
         assert_eq!(engine.get(b"b").unwrap().unwrap(), "2");
         assert_eq!(engine.get(b"gone").unwrap(), None);
-        engine
-            .apply(batch(&[(b"b", None), (b"never", None)]))
-            .unwrap();
+        engine.apply(batch(&[(b"b", None), (b"never", None)])).unwrap();
         engine.sync().unwrap();
         assert_eq!(engine.get(b"b").unwrap(), None);
         assert_eq!(all(engine).len(), 1);
@@ -89,9 +87,7 @@ fn memory_forgets_what_was_not_synced() {
     let engine = MemoryEngine::new();
     engine.apply(batch(&[(b"a", Some(b"1"))])).unwrap();
     engine.sync().unwrap();
-    engine
-        .apply(batch(&[(b"a", Some(b"2")), (b"b", Some(b"2"))]))
-        .unwrap();
+    engine.apply(batch(&[(b"a", Some(b"2")), (b"b", Some(b"2"))])).unwrap();
     engine.apply(batch(&[(b"a", None)])).unwrap();
     engine.forget_unsynced();
     assert_eq!(all(&engine), [(Bytes::from("a"), Bytes::from("1"))]);
@@ -101,18 +97,13 @@ fn memory_forgets_what_was_not_synced() {
 fn a_second_open_of_a_directory_is_refused_and_names_it() {
     let directory = tempfile::tempdir().unwrap();
     let _first = sled(&directory);
-    let error = SledEngine::open(directory.path(), CACHE_BYTES)
-        .err()
-        .unwrap();
+    let error = SledEngine::open(directory.path(), CACHE_BYTES).err().unwrap();
     let text = error.to_string();
-    assert!(
-        text.contains(&directory.path().display().to_string()),
-        "{text}"
-    );
+    assert!(text.contains(&directory.path().display().to_string()), "{text}");
 }
 
 #[test]
-fn a_damaged_log_is_an_error_that_says_what_to_do() {
+fn a_directory_that_sled_cannot_read_is_an_error_that_names_it() {
     let directory = tempfile::tempdir().unwrap();
     {
         let engine = sled(&directory);
@@ -121,14 +112,9 @@ fn a_damaged_log_is_an_error_that_says_what_to_do() {
     }
     // Its own description of itself, which it cannot do without.
     std::fs::write(directory.path().join("conf"), b"segment_size: none\n").unwrap();
-    let error = SledEngine::open(directory.path(), CACHE_BYTES)
-        .err()
-        .unwrap();
+    let error = SledEngine::open(directory.path(), CACHE_BYTES).err().unwrap();
     let text = error.to_string();
-    assert!(
-        text.contains(&directory.path().display().to_string()),
-        "{text}"
-    );
+    assert!(text.contains(&directory.path().display().to_string()), "{text}");
 }
 
 #[derive(Debug, Clone)]

@@ -1,0 +1,164 @@
+//! `stator.v1.Admin`: running a cluster.
+
+use std::sync::Arc;
+
+use stator_proto::v1;
+use stator_proto::v1::admin_server::Admin;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::{errors, keyspaces, modules, status};
+use crate::node::{InitError, InitRequest, Node};
+
+/// The service.
+pub struct AdminService {
+    node: Arc<Node>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl AdminService {
+    /// The service of `node`.
+    pub fn new(node: Arc<Node>) -> Self {
+        AdminService { node }
+    }
+
+    fn catalogue(&self) -> Result<Arc<stator_core::catalogue::Catalogue>, Status> {
+        self.node.catalogue().ok_or_else(errors::no_cluster)
+    }
+}
+
+fn init_failed(error: &InitError) -> Status {
+    let message = error.to_string();
+    match error {
+        InitError::Belongs(_) | InitError::PeerBelongs { .. } | InitError::OtherName { .. } => {
+            errors::status(Code::FailedPrecondition, "CLUSTER_EXISTS", message, &[])
+        }
+        InitError::Ring(_) => errors::bad_field("partitions", "BAD_RING", message),
+        InitError::Introduce(_) | InitError::Adopt(_) => {
+            errors::status(Code::FailedPrecondition, "PEER_NOT_READY", message, &[])
+        }
+        InitError::Persist(_) | InitError::Randomness(_) => {
+            errors::status(Code::Unavailable, "NOT_PERSISTED", message, &[])
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn init_cluster(
+        &self,
+        request: Request<v1::InitClusterRequest>,
+    ) -> Answer<v1::InitClusterResponse> {
+        let request = request.into_inner();
+        let replicas_max = u16::try_from(request.replicas_max).map_err(|_| {
+            errors::bad_field("replicas_max", "BAD_RING", "65,535 is the most possible")
+        })?;
+        let init = InitRequest {
+            peer_addresses: request.peer_addresses,
+            cluster_name: request.cluster_name,
+            partitions: request.partitions,
+            replicas_max,
+        };
+        let catalogue = self.node.init(init).await.map_err(|error| init_failed(&error))?;
+        let members = catalogue.members.iter();
+        Ok(Response::new(v1::InitClusterResponse {
+            cluster: Some(status::cluster(&catalogue)),
+            members: members.map(|(id, member)| status::member(*id, &member.value)).collect(),
+        }))
+    }
+
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::NodeStatus> {
+        Ok(Response::new(status::of(&self.node)))
+    }
+
+    async fn create_keyspace(
+        &self,
+        request: Request<v1::CreateKeyspaceRequest>,
+    ) -> Answer<v1::Keyspace> {
+        keyspaces::create(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_keyspace(&self, request: Request<v1::GetKeyspaceRequest>) -> Answer<v1::Keyspace> {
+        keyspaces::found(&*self.catalogue()?, &request.into_inner().name).map(Response::new)
+    }
+
+    async fn list_keyspaces(
+        &self,
+        request: Request<v1::ListKeyspacesRequest>,
+    ) -> Answer<v1::ListKeyspacesResponse> {
+        Ok(Response::new(keyspaces::list(&*self.catalogue()?, request.get_ref())))
+    }
+
+    async fn update_keyspace(&self, _: Request<v1::UpdateKeyspaceRequest>) -> Answer<v1::Keyspace> {
+        Err(errors::unimplemented("UpdateKeyspace"))
+    }
+
+    async fn delete_keyspace(
+        &self,
+        request: Request<v1::DeleteKeyspaceRequest>,
+    ) -> Answer<v1::DeleteKeyspaceResponse> {
+        keyspaces::delete(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn push_module(
+        &self,
+        request: Request<Streaming<v1::PushModuleRequest>>,
+    ) -> Answer<v1::Module> {
+        modules::push(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_module(&self, request: Request<v1::GetModuleRequest>) -> Answer<v1::Module> {
+        modules::get(&*self.catalogue()?, &request.into_inner().digest).map(Response::new)
+    }
+
+    async fn list_modules(
+        &self,
+        request: Request<v1::ListModulesRequest>,
+    ) -> Answer<v1::ListModulesResponse> {
+        Ok(Response::new(modules::list(&*self.catalogue()?, request.get_ref())))
+    }
+
+    async fn stage_ring_change(
+        &self,
+        _: Request<v1::StageRingChangeRequest>,
+    ) -> Answer<v1::RingPlan> {
+        Err(errors::unimplemented("StageRingChange"))
+    }
+
+    async fn get_ring_plan(&self, _: Request<v1::GetRingPlanRequest>) -> Answer<v1::RingPlan> {
+        Err(errors::unimplemented("GetRingPlan"))
+    }
+
+    async fn commit_ring_plan(
+        &self,
+        _: Request<v1::CommitRingPlanRequest>,
+    ) -> Answer<v1::CommitRingPlanResponse> {
+        Err(errors::unimplemented("CommitRingPlan"))
+    }
+
+    async fn cancel_ring_plan(
+        &self,
+        _: Request<v1::CancelRingPlanRequest>,
+    ) -> Answer<v1::CancelRingPlanResponse> {
+        Err(errors::unimplemented("CancelRingPlan"))
+    }
+
+    async fn list_transfers(
+        &self,
+        _: Request<v1::ListTransfersRequest>,
+    ) -> Answer<v1::ListTransfersResponse> {
+        Err(errors::unimplemented("ListTransfers"))
+    }
+
+    async fn set_fault(
+        &self,
+        request: Request<v1::SetFaultRequest>,
+    ) -> Answer<v1::SetFaultResponse> {
+        let isolated = request.into_inner().isolated;
+        self.node.transport.set_isolated(isolated).map_err(|error| {
+            errors::status(Code::FailedPrecondition, "FAULTS_DISABLED", error.to_string(), &[])
+        })?;
+        tracing::warn!(isolated, "the fault switch was set");
+        Ok(Response::new(v1::SetFaultResponse { isolated }))
+    }
+}

@@ -1,0 +1,157 @@
+//! Errors as gRPC statuses: the code, words for people, and ErrorInfo with what programs need.
+
+use std::collections::HashMap;
+
+use stator_core::catalogue::ChangeError;
+use stator_core::causality::ContextError;
+use stator_core::event::ChangeFailure;
+use stator_core::request::{Effect, RequestError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::driver::DriverStopped;
+
+const DOMAIN: &str = "stator";
+
+/// A status with an ErrorInfo of `reason` and `facts`.
+pub(super) fn status(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    facts: &[(&str, String)],
+) -> Status {
+    let details = with_info(reason, facts);
+    Status::with_error_details(code, message, details)
+}
+
+fn with_info(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
+    let metadata: HashMap<String, String> =
+        facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, metadata);
+    details
+}
+
+/// A field of the request is not what it must be.
+pub(super) fn bad_field(field: &str, reason: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = with_info(reason, &[("field", field.to_owned())]);
+    details.add_bad_request_violation(field, message.clone());
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+/// What the request asks for is planned, and not offered yet.
+pub(super) fn unimplemented(what: &str) -> Status {
+    let message = format!("{what}: this version does not offer that yet; nothing was changed");
+    status(Code::Unimplemented, "NOT_OFFERED", message, &[("what", what.to_owned())])
+}
+
+/// There is no keyspace of this name.
+pub(super) fn no_keyspace(name: &str) -> Status {
+    let message =
+        format!("there is no keyspace {name:?}; `stator keyspace list` shows those there are");
+    status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace", name.to_owned())])
+}
+
+/// The node belongs to no cluster.
+pub(super) fn no_cluster() -> Status {
+    let message = RequestError::NoCluster.to_string();
+    status(Code::FailedPrecondition, "NO_CLUSTER", message, &[])
+}
+
+/// The node is busy; the client may try again.
+pub(super) fn overloaded(what: &str, limit: usize) -> Status {
+    let mut details = with_info("OVERLOADED", &[("limit", limit.to_string())]);
+    details.set_retry_info(Some(std::time::Duration::from_millis(100)));
+    let message = format!(
+        "{limit} {what} are under way on this node, the most it takes; nothing was changed, try again"
+    );
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+pub(super) fn stopped(_: DriverStopped) -> Status {
+    let message = "the node is stopping; a write may have been applied";
+    status(Code::Unavailable, "STOPPING", message, &[("effect", "MAYBE".to_owned())])
+}
+
+pub(super) fn context(error: &ContextError) -> Status {
+    let message = error.to_string();
+    match error {
+        ContextError::TooLarge { .. } => bad_field("contexts", "CONTEXT_TOO_LARGE", message),
+        ContextError::Forged => bad_field("contexts", "CONTEXT_FORGED", message),
+        ContextError::UnknownSecret { .. } => {
+            status(Code::FailedPrecondition, "CONTEXT_SECRET_UNKNOWN", message, &[])
+        }
+    }
+}
+
+pub(super) fn request(error: &RequestError) -> Status {
+    let message = error.to_string();
+    match error {
+        RequestError::NoCluster => no_cluster(),
+        RequestError::UnknownKeyspace(id) => {
+            status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
+        }
+        RequestError::BadQuorum { name, .. } => bad_field(name, "BAD_QUORUM", message),
+        RequestError::TooFewNodes { needed, owners, .. } => precondition(
+            "TOO_FEW_NODES",
+            message,
+            &[("needed", needed.to_string()), ("owners", owners.to_string())],
+        ),
+        RequestError::QuorumNotReached { needed, answered, effect } => status(
+            Code::Unavailable,
+            "QUORUM_NOT_REACHED",
+            message,
+            &[
+                ("needed", needed.to_string()),
+                ("answered", answered.to_string()),
+                ("effect", effect_name(*effect).to_owned()),
+            ],
+        ),
+        RequestError::OutcomeUnknown => {
+            let facts = [("effect", "MAYBE".to_owned())];
+            status(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, &facts)
+        }
+        RequestError::TooManySiblings(_) => {
+            let mut details = with_info("TOO_MANY_SIBLINGS", &[("effect", "NONE".to_owned())]);
+            details.add_quota_failure_violation("key", message.clone());
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        RequestError::Store { effect, .. } => {
+            let facts = [("effect", effect_name(*effect).to_owned())];
+            status(Code::Unavailable, "STORE_UNAVAILABLE", message, &facts)
+        }
+    }
+}
+
+fn effect_name(effect: Effect) -> &'static str {
+    match effect {
+        Effect::None => "NONE",
+        Effect::Maybe => "MAYBE",
+    }
+}
+
+fn precondition(reason: &str, message: String, facts: &[(&str, String)]) -> Status {
+    let mut details = with_info(reason, facts);
+    details.add_precondition_failure_violation(reason, "cluster", message.clone());
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+pub(super) fn change(failure: &ChangeFailure) -> Status {
+    let message = failure.to_string();
+    let ChangeFailure::Refused(error) = failure else {
+        return status(Code::Unavailable, "NOT_PERSISTED", message, &[]);
+    };
+    match error {
+        ChangeError::NoCluster => no_cluster(),
+        ChangeError::KeyspaceExists(name) => {
+            status(Code::AlreadyExists, "KEYSPACE_EXISTS", message, &[("keyspace", name.clone())])
+        }
+        ChangeError::NoSuchKeyspace(name) => no_keyspace(name),
+        ChangeError::EtagMismatch { .. } => status(Code::Aborted, "ETAG_MISMATCH", message, &[]),
+        ChangeError::BadName { .. } => bad_field("keyspace.name", "BAD_NAME", message),
+        ChangeError::BadQuorums { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
+        ChangeError::TooManyReplicas { .. } => precondition("TOO_MANY_REPLICAS", message, &[]),
+        ChangeError::NoSuchModule(_) => status(Code::NotFound, "UNKNOWN_MODULE", message, &[]),
+    }
+}

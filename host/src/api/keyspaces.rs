@@ -1,0 +1,181 @@
+//! Keyspaces as resources.
+
+use std::sync::Arc;
+
+use stator_core::catalogue::{
+    Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, Quorums, Reconcile,
+};
+use stator_core::id::ModuleDigest;
+use stator_proto::v1;
+use tonic::Status;
+
+use super::errors;
+use crate::node::Node;
+
+/// How many resources a page has at most.
+pub(super) const PAGE_MAX: usize = 1_000;
+
+/// A page of `items`, which are in the order of their names: those after `token`.
+pub(super) fn page<T>(
+    items: impl Iterator<Item = (String, T)>,
+    size: u32,
+    token: &str,
+) -> (Vec<T>, String) {
+    let size = match size as usize {
+        0 => PAGE_MAX,
+        size => size.min(PAGE_MAX),
+    };
+    let mut names = Vec::new();
+    let mut values = Vec::new();
+    let mut rest = items.filter(|(name, _)| name.as_str() > token);
+    for (name, value) in rest.by_ref().take(size) {
+        names.push(name);
+        values.push(value);
+    }
+    let next = if rest.next().is_some() { names.pop() } else { None };
+    (values, next.unwrap_or_default())
+}
+
+pub(super) async fn create(
+    node: &Arc<Node>,
+    request: v1::CreateKeyspaceRequest,
+) -> Result<v1::Keyspace, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let asked = request.keyspace.unwrap_or_default();
+    let spec = spec(&catalogue, &asked)?;
+    let change = CatalogueChange::CreateKeyspace(spec);
+    let catalogue = make(node, &catalogue, change, request.validate_only).await?;
+    found(&catalogue, &asked.name)
+}
+
+pub(super) async fn delete(
+    node: &Arc<Node>,
+    request: v1::DeleteKeyspaceRequest,
+) -> Result<v1::DeleteKeyspaceResponse, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let keyspace = found(&catalogue, &request.name)?;
+    let etag = (!request.etag.is_empty()).then_some(request.etag);
+    let change = CatalogueChange::DeleteKeyspace { name: request.name, etag };
+    make(node, &catalogue, change, request.validate_only).await?;
+    Ok(v1::DeleteKeyspaceResponse { keyspace: Some(keyspace) })
+}
+
+pub(super) fn list(
+    catalogue: &Catalogue,
+    request: &v1::ListKeyspacesRequest,
+) -> v1::ListKeyspacesResponse {
+    let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(k)));
+    let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token);
+    v1::ListKeyspacesResponse { keyspaces, next_page_token }
+}
+
+/// Makes a change, or only checks it.
+pub(super) async fn make(
+    node: &Arc<Node>,
+    catalogue: &Arc<Catalogue>,
+    change: CatalogueChange,
+    is_check_only: bool,
+) -> Result<Arc<Catalogue>, Status> {
+    if is_check_only {
+        let mut changed = Catalogue::clone(catalogue);
+        return match change.apply(&mut changed) {
+            Ok(()) => Ok(Arc::new(changed)),
+            Err(error) => Err(errors::change(&error.into())),
+        };
+    }
+    let made = node.driver.change(change).await.map_err(errors::stopped)?;
+    made.map_err(|failure| errors::change(&failure))
+}
+
+pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, Status> {
+    catalogue.keyspace(name).map(message).ok_or_else(|| errors::no_keyspace(name))
+}
+
+/// What is asked for, with the defaults in place of what is not.
+fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Status> {
+    let n = match asked.n {
+        0 => catalogue.ring.replicas() as u32,
+        n => n,
+    };
+    let majority = n / 2 + 1;
+    let or_majority = |count: u32| if count == 0 { majority } else { count };
+    let quorums = Quorums { n, r: or_majority(asked.r), w: or_majority(asked.w) };
+    let durability = match v1::Durability::try_from(asked.durability) {
+        Ok(v1::Durability::Unspecified | v1::Durability::All) => Durability::All,
+        Ok(v1::Durability::One) => Durability::One,
+        Ok(v1::Durability::Buffered) => Durability::Buffered,
+        Err(_) => return Err(errors::unimplemented("this durability")),
+    };
+    let reconcile = reconcile(asked.reconcile.as_ref())?;
+    Ok(KeyspaceSpec { name: asked.name.clone(), quorums, durability, reconcile })
+}
+
+fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
+    let Some(asked) = asked else { return Ok(Reconcile::Siblings) };
+    let field = "keyspace.reconcile.module_digest";
+    let policy = v1::ReconcilePolicy::try_from(asked.policy)
+        .map_err(|_| errors::unimplemented("this reconcile policy"))?;
+    match policy {
+        v1::ReconcilePolicy::Module => {
+            let digest = asked.module_digest.parse::<ModuleDigest>();
+            digest
+                .map(Reconcile::Module)
+                .map_err(|error| errors::bad_field(field, "BAD_DIGEST", error.to_string()))
+        }
+        _ if !asked.module_digest.is_empty() => {
+            let message = "only the policy `module` takes a module";
+            Err(errors::bad_field(field, "BAD_DIGEST", message))
+        }
+        v1::ReconcilePolicy::LastWriteWins => Ok(Reconcile::LastWriteWins),
+        v1::ReconcilePolicy::Unspecified | v1::ReconcilePolicy::Siblings => Ok(Reconcile::Siblings),
+    }
+}
+
+fn message(keyspace: &Keyspace) -> v1::Keyspace {
+    let quorums = keyspace.quorums.value;
+    v1::Keyspace {
+        name: keyspace.name.clone(),
+        generation: keyspace.generation,
+        id: keyspace.id.to_string(),
+        n: quorums.n,
+        r: quorums.r,
+        w: quorums.w,
+        durability: durability(keyspace.durability.value).into(),
+        reconcile: Some(reconcile_message(keyspace.reconcile.value)),
+        etag: keyspace.etag(),
+    }
+}
+
+pub(super) fn durability(durability: Durability) -> v1::Durability {
+    match durability {
+        Durability::All => v1::Durability::All,
+        Durability::One => v1::Durability::One,
+        Durability::Buffered => v1::Durability::Buffered,
+    }
+}
+
+fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
+    let (policy, module_digest) = match reconcile {
+        Reconcile::Siblings => (v1::ReconcilePolicy::Siblings, String::new()),
+        Reconcile::LastWriteWins => (v1::ReconcilePolicy::LastWriteWins, String::new()),
+        Reconcile::Module(digest) => (v1::ReconcilePolicy::Module, digest.to_string()),
+    };
+    v1::Reconcile { policy: policy.into(), module_digest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_one_another_without_gaps() {
+        let names = || ["a", "b", "c", "d", "e"].into_iter().map(|n| (n.to_owned(), n));
+        let (first, token) = page(names(), 2, "");
+        assert_eq!((first, token.as_str()), (vec!["a", "b"], "b"));
+        let (second, token) = page(names(), 2, &token);
+        assert_eq!((second, token.as_str()), (vec!["c", "d"], "d"));
+        let (last, token) = page(names(), 2, &token);
+        assert_eq!((last, token.as_str()), (vec!["e"], ""));
+        assert_eq!(page(names(), 0, "").0.len(), 5);
+    }
+}

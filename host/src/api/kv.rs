@@ -1,0 +1,325 @@
+//! `stator.v1.Kv`: reading and writing keys.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stator_core::catalogue::{Catalogue, Durability, Keyspace};
+use stator_core::causality::Context;
+use stator_core::message::PutReceipt;
+use stator_core::reconcile;
+use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind};
+use stator_core::version::Payload;
+use stator_core::write::{Draft, SiblingLimits};
+use stator_proto::v1;
+use stator_proto::v1::kv_server::Kv;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use super::limits::{Admission, timeout_ms};
+use super::{errors, versions};
+use crate::node::{Node, Reading};
+
+/// The most bytes of values in one answer. A key with more is answered without its context.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// The most labels of a version, and bytes of each.
+const LABELS_MAX: usize = 16;
+const LABEL_BYTES_MAX: usize = 256;
+
+/// The service.
+pub struct KvService {
+    node: Arc<Node>,
+    admission: Admission,
+}
+
+/// A key that a request names, checked.
+struct Named {
+    catalogue: Arc<Catalogue>,
+    keyspace: Keyspace,
+    key: Bytes,
+}
+
+impl KvService {
+    /// The service of `node`.
+    pub fn new(node: Arc<Node>) -> Self {
+        KvService { node, admission: Admission::new() }
+    }
+
+    fn named(&self, keyspace: &str, key: Bytes) -> Result<Named, Status> {
+        let max = self.node.config.limits.key_bytes_max;
+        if key.is_empty() {
+            return Err(errors::bad_field("key", "KEY_EMPTY", "a key has at least one byte"));
+        }
+        if key.len() > max {
+            let message = format!("it has {} bytes; the limit key_bytes_max is {max}", key.len());
+            return Err(errors::bad_field("key", "KEY_TOO_LARGE", message));
+        }
+        let catalogue = self.node.catalogue().ok_or_else(errors::no_cluster)?;
+        let found = catalogue.keyspace(keyspace).cloned();
+        let keyspace = found.ok_or_else(|| errors::no_keyspace(keyspace))?;
+        Ok(Named { catalogue, keyspace, key })
+    }
+
+    fn timeout_ms(&self, metadata: &MetadataMap) -> u64 {
+        timeout_ms(metadata, self.node.config.timings.request_timeout_ms)
+    }
+
+    async fn read(
+        &self,
+        named: &Named,
+        (r, quorum): (Option<u32>, QuorumKind),
+        timeout_ms: u64,
+    ) -> Result<GetReceipt, Status> {
+        let request = GetRequest {
+            keyspace: named.keyspace.id,
+            key: named.key.clone(),
+            r,
+            quorum,
+            timeout_ms,
+        };
+        let answer = self.node.driver.get(request).await.map_err(errors::stopped)?;
+        answer.map_err(|error| errors::request(&error))
+    }
+
+    async fn write(&self, named: &Named, write: Write) -> Result<PutReceipt, Status> {
+        let limits = &self.node.config.limits;
+        let request = PutRequest {
+            keyspace: named.keyspace.id,
+            key: named.key.clone(),
+            context: write.context,
+            draft: write.draft,
+            w: write.w,
+            quorum: write.quorum,
+            durability: write.durability,
+            limits: SiblingLimits {
+                siblings_max: limits.siblings_max,
+                siblings_bytes_max: limits.siblings_bytes_max,
+            },
+            timeout_ms: write.timeout_ms,
+        };
+        let answer = self.node.driver.put(request).await.map_err(errors::stopped)?;
+        answer.map_err(|error| errors::request(&error))
+    }
+
+    fn opened(&self, named: &Named, tokens: &[Bytes]) -> Result<Context, Status> {
+        let secrets = self.node.context_secrets(&named.catalogue);
+        let mut context = Context::default();
+        for token in tokens {
+            let opened = secrets.open(named.keyspace.id, &named.key, token);
+            context.join(&opened.map_err(|error| errors::context(&error))?);
+        }
+        Ok(context)
+    }
+
+    fn sealed(&self, named: &Named, context: &Context) -> Option<Bytes> {
+        let secrets = self.node.context_secrets(&named.catalogue);
+        secrets.seal(named.keyspace.id, &named.key, context)
+    }
+
+    async fn answer(&self, named: &Named, view: v1::View, receipt: GetReceipt) -> v1::GetResponse {
+        let siblings = &receipt.siblings;
+        let (mut found, merge) = match view {
+            v1::View::Siblings | v1::View::Metadata => {
+                let is_metadata = view == v1::View::Metadata;
+                let all = siblings.versions();
+                (all.iter().map(|live| versions::version(live, is_metadata)).collect(), None)
+            }
+            v1::View::Unspecified | v1::View::Merged => {
+                let reading = self.node.read(&named.keyspace, &named.key, siblings).await;
+                let count = self.sibling_count(siblings);
+                let (found, info) = merged_view(reading, count);
+                (found, Some(info))
+            }
+        };
+        let mut context = self.sealed(named, &Context::of(siblings));
+        let is_merge = merge.as_ref().is_some_and(|info| info.merged);
+        if !is_merge && versions::value_bytes(&found) > ANSWER_BYTES_MAX {
+            cut(&mut found);
+            context = None;
+        }
+        v1::GetResponse {
+            versions: found,
+            context,
+            merge,
+            answered: receipt.answered,
+            ring_version: receipt.ring_version,
+        }
+    }
+
+    fn sibling_count(&self, siblings: &stator_core::causality::Siblings) -> u32 {
+        let now_ms = self.node.clock.now().wall_ms;
+        reconcile::versions(siblings, now_ms).len() as u32
+    }
+}
+
+/// Drops versions from the end until the answer can be sent: without them it has no context, so
+/// nothing can be replaced by it unseen.
+fn cut(found: &mut Vec<v1::Version>) {
+    while versions::value_bytes(found) > ANSWER_BYTES_MAX && found.len() > 1 {
+        found.pop();
+    }
+}
+
+fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::MergeInfo) {
+    let mut info = v1::MergeInfo { sibling_count, ..Default::default() };
+    let all = |inputs: Vec<_>| inputs.iter().map(|live| versions::version(live, false)).collect();
+    match reading {
+        Reading::Absent => (Vec::new(), info),
+        Reading::Sole(live) => (vec![versions::version(&live, false)], info),
+        Reading::Siblings(inputs) => (all(inputs), info),
+        Reading::Merged { resolution, inputs, module } => {
+            info.module_digest = module.to_string();
+            info.merged = true;
+            info.note = resolution.note.clone().unwrap_or_default();
+            (versions::merged(&resolution, &inputs, &module).into_iter().collect(), info)
+        }
+        Reading::Unmerged { failure, inputs, module } => {
+            info.module_digest = module.to_string();
+            info.failure = failure.to_string();
+            (all(inputs), info)
+        }
+    }
+}
+
+/// A put or delete, checked.
+struct Write {
+    context: Context,
+    draft: Draft,
+    w: Option<u32>,
+    quorum: QuorumKind,
+    durability: Option<Durability>,
+    timeout_ms: u64,
+}
+
+fn quorum(value: i32) -> Result<QuorumKind, Status> {
+    match v1::Quorum::try_from(value) {
+        Ok(v1::Quorum::Unspecified | v1::Quorum::Sloppy) => Ok(QuorumKind::Sloppy),
+        Ok(v1::Quorum::Strict) => Ok(QuorumKind::Strict),
+        Err(_) => Err(errors::unimplemented(&format!("quorum {value}"))),
+    }
+}
+
+fn durability(value: i32) -> Result<Option<Durability>, Status> {
+    match v1::Durability::try_from(value) {
+        Ok(v1::Durability::Unspecified) => Ok(None),
+        Ok(v1::Durability::All) => Ok(Some(Durability::All)),
+        Ok(v1::Durability::One) => Ok(Some(Durability::One)),
+        Ok(v1::Durability::Buffered) => Ok(Some(Durability::Buffered)),
+        Err(_) => Err(errors::unimplemented(&format!("durability {value}"))),
+    }
+}
+
+fn labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Status> {
+    let is_long = |(name, value): (&String, &String)| name.len() + value.len() > LABEL_BYTES_MAX;
+    if labels.len() > LABELS_MAX || labels.iter().any(is_long) {
+        let message =
+            format!("at most {LABELS_MAX} labels of {LABEL_BYTES_MAX} bytes each are possible");
+        return Err(errors::bad_field("labels", "LABELS_TOO_LARGE", message));
+    }
+    Ok(())
+}
+
+fn request_id(id: &Bytes) -> Result<(), Status> {
+    if id.is_empty() { Ok(()) } else { Err(errors::unimplemented("request_id")) }
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
+        let _place = self.admission.enter()?;
+        let timeout_ms = self.timeout_ms(request.metadata());
+        let get = request.into_inner();
+        let named = self.named(&get.keyspace, get.key)?;
+        let view = v1::View::try_from(get.view)
+            .map_err(|_| errors::unimplemented(&format!("view {}", get.view)))?;
+        let receipt = self.read(&named, (get.r, quorum(get.quorum)?), timeout_ms).await?;
+        Ok(Response::new(self.answer(&named, view, receipt).await))
+    }
+
+    async fn put(
+        &self,
+        request: Request<v1::PutRequest>,
+    ) -> Result<Response<v1::PutResponse>, Status> {
+        let _place = self.admission.enter()?;
+        let timeout_ms = self.timeout_ms(request.metadata());
+        let put = request.into_inner();
+        let max = self.node.config.limits.value_bytes_max;
+        if put.value.is_empty() {
+            let message = "a value has at least one byte; to remove a key, delete it";
+            return Err(errors::bad_field("value", "VALUE_EMPTY", message));
+        }
+        if put.value.len() > max {
+            let found = put.value.len();
+            let message = format!("it has {found} bytes; the limit value_bytes_max is {max}");
+            return Err(errors::bad_field("value", "VALUE_TOO_LARGE", message));
+        }
+        request_id(&put.request_id)?;
+        labels(&put.labels)?;
+        let named = self.named(&put.keyspace, put.key)?;
+        let write = Write {
+            context: self.opened(&named, &put.contexts)?,
+            draft: Draft {
+                payload: Payload::Value(put.value),
+                schema: put.schema,
+                ttl_ms: put.ttl_ms,
+                labels: put.labels,
+            },
+            w: put.w,
+            quorum: quorum(put.quorum)?,
+            durability: durability(put.durability)?,
+            timeout_ms,
+        };
+        let receipt = self.write(&named, write).await?;
+        Ok(Response::new(v1::PutResponse {
+            dot: receipt.dot.to_string(),
+            context: receipt.context.and_then(|context| self.sealed(&named, &context)),
+            siblings_remain: receipt.siblings_remaining > 0,
+            acked: receipt.acked,
+            hinted: receipt.hinted,
+            ring_version: receipt.ring_version,
+        }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let _place = self.admission.enter()?;
+        let timeout_ms = self.timeout_ms(request.metadata());
+        let delete = request.into_inner();
+        request_id(&delete.request_id)?;
+        labels(&delete.labels)?;
+        let named = self.named(&delete.keyspace, delete.key)?;
+        let quorum = quorum(delete.quorum)?;
+        let context = match (delete.observed, delete.contexts.is_empty()) {
+            (true, true) => {
+                Context::of(&self.read(&named, (None, quorum), timeout_ms).await?.siblings)
+            }
+            (false, false) => self.opened(&named, &delete.contexts)?,
+            (true, false) => {
+                let message = "give contexts or `observed`, not both";
+                return Err(errors::bad_field("observed", "CONTEXT_AND_OBSERVED", message));
+            }
+            (false, true) => {
+                let message = "a delete needs the context of the get whose versions it deletes, \
+                               or `observed` to delete what is there now";
+                return Err(errors::bad_field("contexts", "CONTEXT_MISSING", message));
+            }
+        };
+        let draft =
+            Draft { payload: Payload::Tombstone, schema: 0, ttl_ms: None, labels: delete.labels };
+        let durability = durability(delete.durability)?;
+        let write = Write { context, draft, w: delete.w, quorum, durability, timeout_ms };
+        let receipt = self.write(&named, write).await?;
+        Ok(Response::new(v1::DeleteResponse {
+            dot: receipt.dot.to_string(),
+            context: receipt.context.and_then(|context| self.sealed(&named, &context)),
+            siblings_remain: receipt.siblings_remaining > 0,
+            acked: receipt.acked,
+            hinted: receipt.hinted,
+            ring_version: receipt.ring_version,
+        }))
+    }
+}

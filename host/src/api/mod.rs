@@ -1,0 +1,19 @@
+//! The gRPC services of `stator.v1`: they check what clients send, call the [node](crate::node)
+//! and put its answers into messages. Generated types do not leave this module.
+//!
+//! Every error carries a google.rpc ErrorInfo (see `errors`). A request beyond what the node
+//! can hold at a time is refused at once, so that those it has taken are answered in time.
+
+mod admin;
+mod errors;
+mod keyspaces;
+mod kv;
+mod limits;
+mod modules;
+mod routing;
+mod status;
+mod versions;
+
+pub use admin::AdminService;
+pub use kv::KvService;
+pub use routing::RoutingService;

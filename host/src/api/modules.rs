@@ -1,0 +1,141 @@
+//! Merge modules as resources.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Module, Reconcile};
+use stator_core::id::ModuleDigest;
+use stator_proto::v1;
+use stator_proto::v1::push_module_request::Part;
+use tonic::{Code, Status, Streaming};
+
+use super::{errors, keyspaces};
+use crate::merge::ModuleRefused;
+use crate::node::Node;
+
+/// The longest name of a module.
+const NAME_CHARS_MAX: usize = 64;
+/// The shortest prefix of a digest that is looked up.
+const PREFIX_MIN: usize = 8;
+
+pub(super) async fn push(
+    node: &Arc<Node>,
+    mut parts: Streaming<v1::PushModuleRequest>,
+) -> Result<v1::Module, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let header = match parts.message().await?.and_then(|first| first.part) {
+        Some(Part::Header(header)) => header,
+        _ => return Err(errors::bad_field("header", "HEADER_MISSING", "it comes first")),
+    };
+    if header.name.is_empty() || header.name.chars().count() > NAME_CHARS_MAX {
+        let message = format!("1 to {NAME_CHARS_MAX} characters are possible");
+        return Err(errors::bad_field("header.name", "BAD_NAME", message));
+    }
+    let component = receive(node, &header, &mut parts).await?;
+    let digest = ModuleDigest::of(&component);
+    if !header.digest.is_empty() && header.digest != digest.to_string() {
+        let message = format!("the bytes that arrived have the digest {digest}");
+        return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
+    }
+    node.merges.admit(component.clone()).await.map_err(|refusal| refused(&refusal))?;
+    let module = Module {
+        pushed_at_ms: node.clock.now().wall_ms,
+        name: header.name,
+        size_bytes: component.len() as u64,
+    };
+    if header.validate_only {
+        return Ok(message(&catalogue, &digest, &module));
+    }
+    let kept = node.modules.keep(&digest, component).await;
+    kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &[]))?;
+    let change = CatalogueChange::AddModule { digest, module };
+    let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
+    get(&catalogue, &digest.to_string())
+}
+
+async fn receive(
+    node: &Node,
+    header: &v1::ModuleHeader,
+    parts: &mut Streaming<v1::PushModuleRequest>,
+) -> Result<Bytes, Status> {
+    let max = node.merges.limits().component_bytes_max;
+    let too_large = |found: u64| {
+        let message = format!("the module has {found} bytes; the limit is {max}");
+        errors::bad_field("header.size_bytes", "MODULE_TOO_LARGE", message)
+    };
+    if header.size_bytes > max as u64 {
+        return Err(too_large(header.size_bytes));
+    }
+    let mut component = BytesMut::with_capacity(header.size_bytes as usize);
+    while let Some(next) = parts.message().await? {
+        let Some(Part::Chunk(chunk)) = next.part else {
+            return Err(errors::bad_field("part", "CHUNK_MISSING", "chunks follow the header"));
+        };
+        if component.len() + chunk.len() > max {
+            return Err(too_large((component.len() + chunk.len()) as u64));
+        }
+        component.extend_from_slice(&chunk);
+    }
+    if component.len() as u64 != header.size_bytes {
+        let message =
+            format!("{} bytes arrived, {} were announced", component.len(), header.size_bytes);
+        return Err(errors::bad_field("header.size_bytes", "SIZE_MISMATCH", message));
+    }
+    Ok(component.freeze())
+}
+
+fn refused(refusal: &ModuleRefused) -> Status {
+    let message = format!("the module is refused: {refusal}; nothing was changed");
+    match refusal.stage() {
+        Some(stage) => {
+            let facts = [("stage", stage.to_string())];
+            errors::status(Code::InvalidArgument, "MODULE_REFUSED", message, &facts)
+        }
+        // Not the module's fault.
+        None => errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[]),
+    }
+}
+
+/// The module of this digest, or of the one digest that starts so.
+pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Status> {
+    let is_hex = digest.chars().all(|c| c.is_ascii_hexdigit());
+    if digest.len() < PREFIX_MIN || !is_hex {
+        let message = format!("at least {PREFIX_MIN} hexadecimal digits are needed");
+        return Err(errors::bad_field("digest", "BAD_DIGEST", message));
+    }
+    let wanted = digest.to_ascii_lowercase();
+    let mut found = catalogue.modules.iter().filter(|(d, _)| d.to_string().starts_with(&wanted));
+    match (found.next(), found.next()) {
+        (Some((digest, module)), None) => Ok(message(catalogue, digest, module)),
+        (Some(_), Some(_)) => {
+            let message = "several modules start so; give more digits";
+            Err(errors::bad_field("digest", "DIGEST_AMBIGUOUS", message))
+        }
+        (None, _) => {
+            let message = format!("there is no module {digest}");
+            Err(errors::status(Code::NotFound, "UNKNOWN_MODULE", message, &[]))
+        }
+    }
+}
+
+pub(super) fn list(
+    catalogue: &Catalogue,
+    request: &v1::ListModulesRequest,
+) -> v1::ListModulesResponse {
+    let all =
+        catalogue.modules.iter().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
+    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token);
+    v1::ListModulesResponse { modules, next_page_token }
+}
+
+fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
+    let pins = Reconcile::Module(*digest);
+    let keyspaces = catalogue.live_keyspaces().filter(|k| k.reconcile.value == pins);
+    v1::Module {
+        digest: digest.to_string(),
+        name: module.name.clone(),
+        size_bytes: module.size_bytes,
+        pushed_at_ms: module.pushed_at_ms,
+        keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What a node tells about itself.
+
+use stator_core::catalogue::{Catalogue, Member};
+use stator_core::id::NodeId;
+use stator_proto::v1;
+
+use crate::config::EngineKind;
+use crate::node::Node;
+use crate::storage::Area;
+
+pub(super) fn of(node: &Node) -> v1::NodeStatus {
+    let catalogue = node.catalogue();
+    let state = match &catalogue {
+        Some(_) => v1::NodeState::Serving,
+        None => v1::NodeState::Waiting,
+    };
+    v1::NodeStatus {
+        node: Some(own(node)),
+        state: state.into(),
+        cluster: catalogue.as_ref().map(|catalogue| cluster(catalogue)),
+        members: catalogue.as_ref().map_or_else(Vec::new, |catalogue| members(node, catalogue)),
+        stores: vec![store(node, Area::Data), store(node, Area::Hints)],
+        keyspaces: catalogue.as_ref().map_or_else(Vec::new, |c| keyspaces(node, c)),
+        faults_enabled: node.config.enable_faults,
+        isolated: node.transport.is_isolated(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at_ms: node.started_at_ms,
+    }
+}
+
+pub(super) fn cluster(catalogue: &Catalogue) -> v1::ClusterInfo {
+    v1::ClusterInfo {
+        id: catalogue.cluster.to_string(),
+        name: catalogue.cluster_name.clone(),
+        partitions: catalogue.ring.partitions(),
+        ring_version: catalogue.ring.version(),
+        catalogue_digest: blake3::Hash::from_bytes(catalogue.digest()).to_hex().to_string(),
+    }
+}
+
+pub(super) fn member(id: NodeId, member: &Member) -> v1::Member {
+    v1::Member {
+        node_id: id.to_string(),
+        incarnation: String::new(),
+        peer_address: member.peer_address.clone(),
+        client_address: member.client_address.clone(),
+        admin_address: member.admin_address.clone(),
+        zone: member.zone.clone(),
+        region: member.region.clone(),
+        weight: member.weight,
+    }
+}
+
+fn own(node: &Node) -> v1::Member {
+    v1::Member {
+        node_id: node.id.to_string(),
+        incarnation: node.incarnation.to_string(),
+        peer_address: node.addresses.peer.clone(),
+        client_address: node.addresses.client.clone(),
+        admin_address: node.addresses.admin.clone(),
+        zone: node.config.zone.clone(),
+        region: node.config.region.clone(),
+        weight: node.config.weight,
+    }
+}
+
+fn members(node: &Node, catalogue: &Catalogue) -> Vec<v1::MemberView> {
+    let shared = node.driver.shared();
+    let unreachable = shared.unreachable();
+    let connected = node.transport.connected();
+    let hints = node.stores.hint_figures();
+    let view = |(id, known): (&NodeId, &stator_core::catalogue::Versioned<Member>)| {
+        let reachability = if *id == node.id {
+            v1::Reachability::Self_
+        } else if unreachable.contains(id) {
+            v1::Reachability::Unreachable
+        } else if connected.contains(id) {
+            v1::Reachability::Alive
+        } else {
+            v1::Reachability::Suspect
+        };
+        v1::MemberView {
+            member: Some(if *id == node.id { own(node) } else { member(*id, &known.value) }),
+            reachability: reachability.into(),
+            hints_held: hints.waiting.get(id).copied().unwrap_or_default() as u64,
+            hints_delivered: shared.peer_figures(*id).hints_delivered,
+        }
+    };
+    catalogue.members.iter().map(view).collect()
+}
+
+fn store(node: &Node, area: Area) -> v1::StoreStatus {
+    let figures = node.stores.figures(area);
+    let state = match &figures.out_of_service {
+        None => v1::StoreState::Serving,
+        Some(_) => v1::StoreState::ReadOnly,
+    };
+    let engine = match node.config.engine {
+        EngineKind::Sled => "sled",
+        EngineKind::Memory => "memory",
+    };
+    v1::StoreStatus {
+        name: area.name().to_owned(),
+        engine: engine.to_owned(),
+        state: state.into(),
+        detail: figures.out_of_service.unwrap_or_default(),
+        objects: figures.objects,
+    }
+}
+
+fn keyspaces(node: &Node, catalogue: &Catalogue) -> Vec<v1::KeyspaceStatus> {
+    let status = |keyspace: &stator_core::catalogue::Keyspace| {
+        let figures = node.driver.shared().keyspace_figures(keyspace.id);
+        v1::KeyspaceStatus {
+            name: keyspace.name.clone(),
+            id: keyspace.id.to_string(),
+            hints_stored: figures.hints_stored,
+            hints_delivered: figures.hints_delivered,
+            merges: figures.merges,
+            merge_failures: figures.merge_failures,
+        }
+    };
+    catalogue.live_keyspaces().map(status).collect()
+}

@@ -1,0 +1,343 @@
+//! Putting a node together.
+//!
+//! The order is fixed by what must never be: the data directory is locked before anything is
+//! read, the stores have drawn their incarnation before anyone hears of this node, and the
+//! catalogue is loaded before a peer can send one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use stator_core::catalogue::{Catalogue, Member};
+use stator_core::id::{ModuleDigest, NodeId};
+use stator_core::message::Message;
+use stator_core::node::{Node as Protocol, Settings};
+
+use super::cluster::{Desk, single};
+use super::{ModuleFiles, ModuleKeeper, Node};
+use crate::config::{Bootstrap, Config, EngineKind};
+use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, Inbox, Mailbox, Shared};
+use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
+use crate::storage::{self, Home, HomeError, OpenError, StoreOptions, Stores};
+use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
+
+/// How often peers are told of reserved epochs.
+const RESERVATIONS_PERIOD: Duration = Duration::from_secs(1);
+
+/// Where a node is reached, as others are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// By peers.
+    pub peer: String,
+    /// By clients.
+    pub client: String,
+    /// By operators.
+    pub admin: String,
+}
+
+/// Why a node did not start. Its data is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The stores.
+    #[error(transparent)]
+    Stores(#[from] OpenError),
+    /// The merge host.
+    #[error(transparent)]
+    Merges(#[from] MergeHostError),
+    /// A file or folder of the data directory.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The catalogue on disk cannot be read.
+    #[error(
+        "the catalogue in {path} cannot be read: {why}; the data is untouched; restore the file \
+         `{CATALOGUE_FILE}` from another member's data directory"
+    )]
+    Catalogue {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The data directory is another cluster's.
+    #[error(
+        "the data directory {path} belongs to the cluster {found:?}, and this node is to belong \
+         to {expected:?}: use another directory, or the cluster's right name"
+    )]
+    OtherCluster {
+        /// The data directory.
+        path: PathBuf,
+        /// The cluster's name there.
+        found: String,
+        /// The configured one.
+        expected: String,
+    },
+    /// The machine gives no random numbers.
+    #[error("the machine gives no random numbers: {0}")]
+    Randomness(getrandom::Error),
+    /// The sockets for peers.
+    #[error("the sockets for peers cannot be used: {0}")]
+    Sockets(std::io::Error),
+    /// A thread ended in a panic.
+    #[error("a part of the node ended unexpectedly while starting: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// What is on disk, opened.
+struct Opened {
+    home: Arc<Home>,
+    stores: Arc<Stores>,
+    files: ModuleFiles,
+    catalogue: Option<Catalogue>,
+}
+
+impl Node {
+    /// Starts a node on a bound transport. `client` and `admin` are where its other listeners
+    /// are bound.
+    pub async fn start(
+        config: Config,
+        bound: BoundTransport,
+        (client, admin): (SocketAddr, SocketAddr),
+    ) -> Result<Arc<Node>, StartError> {
+        let addresses = advertised(&config, bound.local_addr(), client, admin);
+        let to_open = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
+        let Opened { home, stores, files, catalogue } = opened;
+        check_cluster(&config, catalogue.as_ref())?;
+        let member = member(&config, &addresses);
+        let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
+        let merges = merge_host(&config)?;
+
+        let clock = Clock::start();
+        let now = clock.now();
+        let mailbox = Mailbox::new();
+        let desk = Arc::new(Desk { node: OnceLock::new() });
+        let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
+        let me = PeerIdentity {
+            node: home.node(),
+            incarnation: stores.incarnation(),
+            epochs_reserved: stores.reserved_until(),
+        };
+        let mut transport = TransportConfig::new(me, config.peer_secret());
+        transport.enable_faults = config.enable_faults;
+        transport.setup_desk = Some(desk.clone());
+        let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
+
+        let shared = Shared::new(catalogue.clone());
+        let effects = Effects::new(
+            home.clone(),
+            stores.clone(),
+            transport.clone(),
+            mailbox.inbox(),
+            shared.clone(),
+        );
+        let settings = Settings {
+            replica_timeout_ms: config.timings.replica_timeout_ms,
+            ..Settings::default()
+        };
+        let seed = getrandom::u64().map_err(StartError::Randomness)?;
+        let protocol = Protocol::new(home.node(), settings, catalogue, seed, now);
+        let (driver, task) = driver::start(mailbox, protocol, clock, effects);
+        let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
+        let modules = Arc::new(keeper);
+        tokio::spawn(modules.clone().run(shared));
+        tokio::spawn(tell_reservations(stores.clone(), transport.clone()));
+
+        let node = Arc::new(Node {
+            id: home.node(),
+            incarnation: stores.incarnation(),
+            config,
+            addresses,
+            started_at_ms: now.wall_ms,
+            driver,
+            stores,
+            merges,
+            modules,
+            transport,
+            clock,
+            home,
+            initialising: tokio::sync::Mutex::new(()),
+            driver_task: std::sync::Mutex::new(Some(task)),
+        });
+        let weak: Weak<Node> = Arc::downgrade(&node);
+        // Set once, here.
+        let _ = desk.node.set(weak);
+        Ok(node)
+    }
+
+    /// This node as a member.
+    pub(super) fn member(&self) -> Member {
+        member(&self.config, &self.addresses)
+    }
+}
+
+fn open(config: &Config) -> Result<Opened, StartError> {
+    let home = Arc::new(Home::open(&config.data_dir)?);
+    let catalogue = match home.load(CATALOGUE_FILE)? {
+        None => None,
+        Some(bytes) => Some(
+            Catalogue::decode(&bytes)
+                .map_err(|why| StartError::Catalogue { path: config.data_dir.clone(), why })?,
+        ),
+    };
+    // Before the stores: a directory of another cluster is not touched.
+    check_cluster(config, catalogue.as_ref())?;
+    let options = StoreOptions {
+        engine: match config.engine {
+            EngineKind::Sled => storage::EngineKind::Sled,
+            EngineKind::Memory => storage::EngineKind::Memory,
+        },
+        hints_bytes_max: usize::try_from(config.limits.hints_bytes_max).unwrap_or(usize::MAX),
+        ..StoreOptions::default()
+    };
+    let stores = Arc::new(Stores::open(home.clone(), &options)?);
+    let path = config.data_dir.join("modules");
+    let files =
+        ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
+    Ok(Opened { home, stores, files, catalogue })
+}
+
+fn check_cluster(config: &Config, catalogue: Option<&Catalogue>) -> Result<(), StartError> {
+    match (catalogue, &config.cluster) {
+        (Some(catalogue), Some(expected)) if catalogue.cluster_name != *expected => {
+            Err(StartError::OtherCluster {
+                path: config.data_dir.clone(),
+                found: catalogue.cluster_name.clone(),
+                expected: expected.clone(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The catalogue to start with: the stored one, with this node's present addresses; or, of a
+/// fresh directory that waits for nobody, that of a cluster of one.
+async fn own_catalogue(
+    config: &Config,
+    home: &Arc<Home>,
+    stored: Option<Catalogue>,
+    member: &Member,
+) -> Result<Option<Arc<Catalogue>>, StartError> {
+    let mut is_changed = false;
+    let catalogue = match stored {
+        Some(mut catalogue) => {
+            if let Some(known) = catalogue.members.get_mut(&home.node())
+                && known.value != *member
+            {
+                known.change(member.clone());
+                is_changed = true;
+            }
+            Some(catalogue)
+        }
+        None if config.bootstrap == Bootstrap::Single => {
+            is_changed = true;
+            Some(single(config, home.node(), member).map_err(StartError::Randomness)?)
+        }
+        None => None,
+    };
+    let catalogue = catalogue.map(Arc::new);
+    if let (true, Some(catalogue)) = (is_changed, catalogue.clone()) {
+        let home = home.clone();
+        let save = move || home.save(CATALOGUE_FILE, &catalogue.encode());
+        tokio::task::spawn_blocking(save).await??;
+    }
+    Ok(catalogue)
+}
+
+fn advertised(
+    config: &Config,
+    peer: SocketAddr,
+    client: SocketAddr,
+    admin: SocketAddr,
+) -> Addresses {
+    let told = |configured: &Option<String>, bound: SocketAddr| {
+        configured.clone().unwrap_or_else(|| bound.to_string())
+    };
+    Addresses {
+        peer: told(&config.advertise_peer, peer),
+        client: told(&config.advertise_client, client),
+        admin: told(&config.advertise_admin, admin),
+    }
+}
+
+fn member(config: &Config, addresses: &Addresses) -> Member {
+    Member {
+        peer_address: addresses.peer.clone(),
+        client_address: addresses.client.clone(),
+        admin_address: addresses.admin.clone(),
+        region: config.region.clone(),
+        zone: config.zone.clone(),
+        weight: config.weight,
+    }
+}
+
+fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
+    let cache = config.data_dir.join("compiled");
+    let config =
+        MergeHostConfig::new(&cache).map_err(|error| StartError::File { path: cache, error })?;
+    Ok(MergeHost::new(config)?)
+}
+
+/// Keeps peers told of the epochs that this node has reserved, so that they recognise a copy of
+/// its data directory. Ends when the stores are gone.
+async fn tell_reservations(stores: Arc<Stores>, transport: Transport) {
+    let stores = Arc::downgrade(&stores);
+    let mut period = tokio::time::interval(RESERVATIONS_PERIOD);
+    loop {
+        period.tick().await;
+        match stores.upgrade() {
+            Some(stores) => transport.epochs_reserved(stores.reserved_until()),
+            None => return,
+        }
+    }
+}
+
+/// What peers send, handed on.
+struct Sink {
+    inbox: Inbox,
+    files: ModuleFiles,
+}
+
+impl PeerSink for Sink {
+    fn received(&self, from: NodeId, message: Message) {
+        self.inbox.received(from, message);
+    }
+
+    fn probed(&self, bytes: Bytes) {
+        self.inbox.probed(bytes);
+    }
+
+    fn connected(&self, node: NodeId) {
+        tracing::info!(%node, "connected");
+    }
+
+    fn disconnected(&self, node: NodeId) {
+        tracing::info!(%node, "disconnected");
+    }
+
+    fn undelivered(&self, to: NodeId, request: u64) {
+        self.inbox.undelivered(to, request);
+    }
+
+    fn module(&self, digest: &ModuleDigest) -> Option<Bytes> {
+        self.files.load(digest)
+    }
+}
+
+impl Config {
+    /// The key with which peers prove that they belong together. Without a configured secret,
+    /// which only loopback allows, all such nodes share one.
+    pub(super) fn peer_secret(&self) -> [u8; 32] {
+        let secret = self.cluster_secret.as_ref().map_or("", |secret| secret.reveal());
+        blake3::derive_key("stator cluster secret v1", secret.as_bytes())
+    }
+}

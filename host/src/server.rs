@@ -1,0 +1,144 @@
+//! The composition root: a node and its listeners for clients and operators.
+//!
+//! | listener | services |
+//! |---|---|
+//! | client | Kv, Routing, health, reflection |
+//! | admin | Admin, health, reflection |
+//! | peer | the transport's |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use stator_core::id::NodeId;
+use stator_proto::FILE_DESCRIPTOR_SET;
+use stator_proto::v1::admin_server::AdminServer;
+use stator_proto::v1::kv_server::KvServer;
+use stator_proto::v1::routing_server::RoutingServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::api::{AdminService, KvService, RoutingService};
+use crate::config::Config;
+use crate::node::Node;
+use crate::transport::Transport;
+
+/// What a message may weigh beside the keys and values in it.
+const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
+/// The largest answer to a client: its values are bounded, see [`KvService`].
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// The largest message to the admin listener: a chunk of a module.
+const ADMIN_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// The most requests that one connection has under way.
+const STREAMS_MAX: u32 = 1_024;
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+
+/// A node that serves.
+pub struct RunningNode {
+    /// Where clients connect.
+    pub client_addr: SocketAddr,
+    /// Where operators connect.
+    pub admin_addr: SocketAddr,
+    /// Where other nodes connect.
+    pub peer_addr: SocketAddr,
+    /// Its id, made with the data directory.
+    pub node_id: NodeId,
+    node: Arc<Node>,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl RunningNode {
+    /// Stops cleanly: open requests are answered, then the stores are synced and closed.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        for listener in self.listeners {
+            // Clients that keep their connection open do not hold up the node for ever.
+            let wait = std::time::Duration::from_secs(5);
+            let _ = tokio::time::timeout(wait, listener).await;
+        }
+        self.node.shutdown().await;
+    }
+}
+
+/// Starts a node and returns once it answers.
+///
+/// # Errors
+/// A listener's port is taken, or the data directory is locked, damaged or another cluster's.
+pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
+    // All ports first: a node that cannot be reached leaves its data untouched.
+    let client = listen("clients", config.client_listen).await?;
+    let admin = listen("operators", config.admin_listen).await?;
+    let peer = Transport::bind(config.peer_listen).await?;
+    let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
+    let peer_addr = peer.local_addr();
+    let node = Node::start(config, peer, (client_addr, admin_addr)).await?;
+    let stop = watch::Sender::new(false);
+    let listeners = vec![
+        spawn(client, client_routes(&node).await?, stop.subscribe()),
+        spawn(admin, admin_routes(&node).await?, stop.subscribe()),
+    ];
+    let node_id = node.id;
+    Ok(RunningNode { client_addr, admin_addr, peer_addr, node_id, node, stop, listeners })
+}
+
+async fn listen(whom: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen for {whom} at {address}"))
+}
+
+async fn client_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
+    let limits = &node.config.limits;
+    let contexts = limits.context_bytes_max.saturating_mul(8);
+    let request = limits.value_bytes_max + limits.key_bytes_max + contexts + MESSAGE_OVERHEAD_BYTES;
+    let kv = KvServer::new(KvService::new(node.clone()))
+        .max_decoding_message_size(request)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let routing = RoutingServer::new(RoutingService::new(node.clone()))
+        .max_decoding_message_size(MESSAGE_OVERHEAD_BYTES)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_serving::<KvServer<KvService>>().await;
+    let routes = Routes::new(kv).add_service(routing).add_service(service);
+    with_reflection(routes)
+}
+
+async fn admin_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
+    let admin = AdminServer::new(AdminService::new(node.clone()))
+        .max_decoding_message_size(ADMIN_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let (health, service) = tonic_health::server::health_reporter();
+    health.set_serving::<AdminServer<AdminService>>().await;
+    with_reflection(Routes::new(admin).add_service(service))
+}
+
+fn with_reflection(routes: Routes) -> anyhow::Result<Routes> {
+    let builder = || {
+        Reflection::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}
+
+fn spawn(listener: TcpListener, routes: Routes, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, async move {
+            let _ = stop.wait_for(|is_stopped| *is_stopped).await;
+        });
+    tokio::spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "a listener failed");
+        }
+    })
+}

@@ -1,0 +1,46 @@
+//! How the stores are run: what a node's configuration sets.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Which engine keeps the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// On disk.
+    #[default]
+    Sled,
+    /// In memory: everything is lost when the node stops.
+    Memory,
+}
+
+/// How the stores are run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Where the data is kept.
+    pub engine: EngineKind,
+    /// Cache of the data store's engine. `sled` takes about five times as much memory.
+    pub cache_bytes: u64,
+    /// The most bytes that hints may take before new ones are refused.
+    pub hints_bytes_max: usize,
+    /// The most jobs that wait for one store, or for the readers, before they are refused.
+    pub jobs_max: usize,
+    /// Threads that read.
+    pub readers: usize,
+    /// How long a write that needs no sync may stay without one.
+    pub sync_within: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        StoreOptions {
+            engine: EngineKind::Sled,
+            cache_bytes: 64 << 20,
+            hints_bytes_max: 1 << 30,
+            jobs_max: 16 << 10,
+            readers: 4,
+            sync_within: Duration::from_millis(100),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! An engine that does what a test tells it to.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use bytes::Bytes;
+
+use super::super::engine::{Batch, Engine, EngineError, Entries, MemoryEngine};
+
+/// Fails calls on demand, and holds up applies so that jobs queue behind one.
+#[derive(Default)]
+pub(super) struct Scripted {
+    pub(super) engine: MemoryEngine,
+    pub(super) fails_get: AtomicBool,
+    pub(super) fails_apply: AtomicBool,
+    pub(super) fails_sync: AtomicBool,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_shut: bool,
+    is_awaited: bool,
+}
+
+impl Scripted {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The next applies wait until [`Self::let_go`].
+    pub(super) fn hold_up(&self) {
+        self.gate.lock().unwrap().is_shut = true;
+    }
+
+    /// Waits until an apply is held up.
+    pub(super) fn await_apply(&self) {
+        let gate = self.gate.lock().unwrap();
+        drop(self.changed.wait_while(gate, |gate| !gate.is_awaited).unwrap());
+    }
+
+    pub(super) fn let_go(&self) {
+        self.gate.lock().unwrap().is_shut = false;
+        self.changed.notify_all();
+    }
+
+    fn check(&self, fails: &AtomicBool, doing: &'static str) -> Result<(), EngineError> {
+        if fails.load(Ordering::SeqCst) {
+            let (engine, why) = (self.describe(), "no space left on device".to_owned());
+            return Err(EngineError { engine, doing, why });
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Scripted {
+    fn describe(&self) -> String {
+        "scripted engine".to_owned()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.check(&self.fails_get, "get")?;
+        self.engine.get(key)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), EngineError> {
+        // Before the gate, so that a test can hold one apply up and fail the next.
+        self.check(&self.fails_apply, "apply")?;
+        let mut gate = self.gate.lock().unwrap();
+        gate.is_awaited = true;
+        self.changed.notify_all();
+        let mut gate = self.changed.wait_while(gate, |gate| gate.is_shut).unwrap();
+        gate.is_awaited = false;
+        drop(gate);
+        self.engine.apply(batch)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.check(&self.fails_sync, "sync")?;
+        self.engine.sync()
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Entries, EngineError> {
+        self.engine.scan(from, to, limit)
+    }
+}

@@ -1,0 +1,105 @@
+//! What a transport is told, and its limits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stator_core::id::{ClusterId, Incarnation, NodeId};
+
+use super::setup::SetupDesk;
+
+/// The protocol versions that this program speaks, oldest and newest.
+pub const PROTOCOL_MIN: u32 = 1;
+/// See [`PROTOCOL_MIN`].
+pub const PROTOCOL_MAX: u32 = 1;
+
+/// The largest message, encoded: an object of 64 MiB and what surrounds it.
+pub const MESSAGE_BYTES_MAX: usize = 65 << 20;
+/// The most messages in a frame.
+pub const FRAME_MESSAGES_MAX: usize = 64;
+/// A frame takes no further message once its messages weigh this much.
+pub const FRAME_BYTES_FULL: usize = 256 << 10;
+/// The largest frame, encoded, that is sent or accepted.
+pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + (1 << 20);
+
+/// The most messages that wait for one peer, by default.
+pub const QUEUE_MESSAGES_MAX: usize = 8_192;
+/// The most bytes that wait for one peer, by default: room for one object of the largest size.
+pub const QUEUE_BYTES_MAX: usize = 96 << 20;
+
+/// The largest module that is fetched.
+pub const MODULE_BYTES_MAX: u64 = 64 << 20;
+/// A module travels in chunks of this size, between messages.
+pub const MODULE_CHUNK_BYTES: usize = 256 << 10;
+/// The most module fetches that a node serves one peer at a time.
+pub const MODULE_FETCHES_MAX: usize = 4;
+/// A fetch whose next chunk takes longer has failed.
+pub const MODULE_STALL: Duration = Duration::from_secs(10);
+
+/// Both hellos and proofs must have arrived by then.
+pub(super) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+/// A peer must accept a connection by then.
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+/// The shortest wait before a peer is dialled again; it doubles with each failure.
+pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// The longest wait before a peer is dialled again.
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A connection that is idle for this long is asked for a sign of life.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// A connection without a sign of life for this long after that is broken.
+pub(super) const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(4);
+/// HTTP/2 flow control: what may be on its way to a slow reader on one stream.
+pub(super) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for a whole connection.
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Who this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Its id.
+    pub node: NodeId,
+    /// Its present life.
+    pub incarnation: Incarnation,
+    /// The first epoch that it has not reserved, as stored. Once it grows, say so with
+    /// [`Transport::epochs_reserved`](super::Transport::epochs_reserved).
+    pub epochs_reserved: u64,
+}
+
+/// What a transport is started with.
+#[derive(Clone)]
+pub struct TransportConfig {
+    /// Who this node is.
+    pub me: PeerIdentity,
+    /// The secret that all nodes of the cluster share.
+    pub secret: [u8; 32],
+    /// Whether [`Transport::set_isolated`](super::Transport::set_isolated) works.
+    pub enable_faults: bool,
+    /// Who answers nodes that want to make a cluster; without one nobody does.
+    pub setup_desk: Option<Arc<dyn SetupDesk>>,
+    /// The most messages that wait for one peer.
+    pub queue_messages_max: usize,
+    /// The most bytes that wait for one peer, as messages weigh in memory.
+    pub queue_bytes_max: usize,
+}
+
+impl TransportConfig {
+    /// The defaults, faults disabled.
+    pub fn new(me: PeerIdentity, secret: [u8; 32]) -> Self {
+        TransportConfig {
+            me,
+            secret,
+            enable_faults: false,
+            setup_desk: None,
+            queue_messages_max: QUEUE_MESSAGES_MAX,
+            queue_bytes_max: QUEUE_BYTES_MAX,
+        }
+    }
+}
+
+/// The cluster and who belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Roster {
+    pub cluster: ClusterId,
+    /// Members with their peer addresses, `host:port`.
+    pub members: BTreeMap<NodeId, String>,
+}

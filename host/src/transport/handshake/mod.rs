@@ -1,0 +1,241 @@
+//! The handshake: whether two nodes talk, decided before they do.
+//!
+//! The dialer sends its hello. The acceptor checks it and answers with its own and a proof; the
+//! dialer checks both and proves itself. A proof is BLAKE3, keyed by the cluster secret, over
+//! the prover's role and both hellos as they travelled: the nonces make it good for this
+//! handshake only, the role keeps it from being sent back. A side that will not go on sends a
+//! [`Refusal`] in words, and both log it.
+//!
+//! Nothing is learnt from a hello before its proof holds. What each side must be:
+//! a member of the same cluster, another node than this, in a protocol version that both speak,
+//! and with an epoch reservation no lower than seen before (else it runs on a copy of a data
+//! directory and would mint dots twice).
+//!
+//! Left out: encryption of what follows (TLS comes with issue 3), and a memory of reservations
+//! that survives this process.
+
+mod exchange;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use prost::Message as _;
+use stator_core::catalogue::FEATURE_LEVEL;
+use stator_core::id::{ClusterId, Incarnation, NodeId};
+use stator_proto::peer::v1 as proto;
+
+pub(super) use exchange::{HandshakeError, accept, dial};
+
+use super::config::{PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity, Roster};
+use super::lock;
+use super::wire::{WireError, fixed};
+
+/// Why a node will not talk to another. Nothing was exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The refusing node belongs to no cluster yet.
+    #[error("node {0} belongs to no cluster yet")]
+    NoCluster(NodeId),
+    /// The other node belongs to another cluster.
+    #[error("node {node} belongs to cluster {theirs}, this node to cluster {ours}")]
+    OtherCluster {
+        /// The other node.
+        node: NodeId,
+        /// Its cluster.
+        theirs: ClusterId,
+        /// This node's cluster.
+        ours: ClusterId,
+    },
+    /// The other node's proof does not hold.
+    #[error(
+        "node {0} does not know the secret of this cluster: give every node the same cluster secret"
+    )]
+    WrongSecret(NodeId),
+    /// The two programs speak no common version.
+    #[error(
+        "node {node} speaks the peer protocol in versions {min} to {max}, this node in \
+         {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade one release at a time"
+    )]
+    NoCommonProtocol {
+        /// The other node.
+        node: NodeId,
+        /// Its oldest version.
+        min: u32,
+        /// Its newest version.
+        max: u32,
+    },
+    /// The other node is no member.
+    #[error("node {0} is not a member of this cluster")]
+    UnknownNode(NodeId),
+    /// The other node has this node's id.
+    #[error(
+        "node {0} met a node with its own id: a data directory was copied; give the copy a \
+         fresh, empty directory"
+    )]
+    OwnNodeId(NodeId),
+    /// Another node answered at a member's address.
+    #[error("node {expected} was dialled and node {found} answered: the address is another's")]
+    OtherNode {
+        /// Who was dialled.
+        expected: NodeId,
+        /// Who answered.
+        found: NodeId,
+    },
+    /// Of each pair the node with the smaller id dials.
+    #[error("node {0} dialled a node with a smaller id, which is to dial itself")]
+    WrongDialer(NodeId),
+    /// The other node's epoch reservation went back.
+    #[error(
+        "node {node} (incarnation {incarnation}) reserves epochs to {found}, but did to {seen} \
+         before: it runs on a copy or an old backup of its data directory; declare the restore, \
+         so that it draws a new incarnation"
+    )]
+    EpochsWentBack {
+        /// The other node.
+        node: NodeId,
+        /// Its life.
+        incarnation: Incarnation,
+        /// What it says now.
+        found: u64,
+        /// What it said before.
+        seen: u64,
+    },
+}
+
+/// Which end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Dialer = 1,
+    Acceptor = 2,
+}
+
+/// What a node says of itself first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub protocol_min: u32,
+    pub protocol_max: u32,
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub epochs_reserved: u64,
+    /// What its catalogues can hold; told from the first version on, so that a later one can
+    /// hold back what this one could not read.
+    pub feature_level: u32,
+    pub nonce: [u8; 32],
+}
+
+impl Hello {
+    pub fn new(me: &PeerIdentity, cluster: ClusterId, nonce: [u8; 32]) -> Self {
+        Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            cluster,
+            node: me.node,
+            incarnation: me.incarnation,
+            epochs_reserved: me.epochs_reserved,
+            feature_level: FEATURE_LEVEL,
+            nonce,
+        }
+    }
+
+    pub fn encode(&self) -> Bytes {
+        let hello = proto::Hello {
+            protocol_min: self.protocol_min,
+            protocol_max: self.protocol_max,
+            cluster: Bytes::copy_from_slice(&self.cluster.0.to_be_bytes()),
+            node: self.node.0,
+            incarnation: self.incarnation.0,
+            epochs_reserved: self.epochs_reserved,
+            catalogue_feature_level: self.feature_level,
+            nonce: Bytes::copy_from_slice(&self.nonce),
+        };
+        hello.encode_to_vec().into()
+    }
+
+    pub fn decode(bytes: Bytes) -> Result<Self, WireError> {
+        let hello = proto::Hello::decode(bytes).map_err(|_| WireError::Missing("a hello"))?;
+        Ok(Hello {
+            protocol_min: hello.protocol_min,
+            protocol_max: hello.protocol_max,
+            cluster: ClusterId(u128::from_be_bytes(fixed(&hello.cluster, "a cluster id")?)),
+            node: NodeId(hello.node),
+            incarnation: Incarnation(hello.incarnation),
+            epochs_reserved: hello.epochs_reserved,
+            feature_level: hello.catalogue_feature_level,
+            nonce: fixed(&hello.nonce, "a nonce")?,
+        })
+    }
+
+    /// Whether the node `me` of `roster` may talk to the one that said this.
+    pub fn check(
+        &self,
+        me: NodeId,
+        roster: &Roster,
+        reservations: &Reservations,
+    ) -> Result<(), Refusal> {
+        let node = self.node;
+        if self.cluster != roster.cluster {
+            return Err(Refusal::OtherCluster { node, theirs: self.cluster, ours: roster.cluster });
+        }
+        if self.protocol_max < PROTOCOL_MIN || self.protocol_min > PROTOCOL_MAX {
+            return Err(Refusal::NoCommonProtocol {
+                node,
+                min: self.protocol_min,
+                max: self.protocol_max,
+            });
+        }
+        if node == me {
+            return Err(Refusal::OwnNodeId(me));
+        }
+        if !roster.members.contains_key(&node) {
+            return Err(Refusal::UnknownNode(node));
+        }
+        reservations.check(self)
+    }
+}
+
+/// The epochs that peers were seen to have reserved, per node and life.
+#[derive(Debug, Default)]
+pub(super) struct Reservations(Mutex<BTreeMap<(NodeId, Incarnation), u64>>);
+
+impl Reservations {
+    fn check(&self, hello: &Hello) -> Result<(), Refusal> {
+        let seen = lock(&self.0).get(&(hello.node, hello.incarnation)).copied().unwrap_or(0);
+        if hello.epochs_reserved < seen {
+            return Err(Refusal::EpochsWentBack {
+                node: hello.node,
+                incarnation: hello.incarnation,
+                found: hello.epochs_reserved,
+                seen,
+            });
+        }
+        Ok(())
+    }
+
+    /// Remembers what a hello says, once its proof holds.
+    pub fn remember(&self, hello: &Hello) {
+        let mut seen = lock(&self.0);
+        let seen = seen.entry((hello.node, hello.incarnation)).or_insert(0);
+        *seen = hello.epochs_reserved.max(*seen);
+    }
+}
+
+/// The proof of the side in `role`. Comparing two of these takes the same time wherever they
+/// differ.
+fn prove(secret: &[u8; 32], role: Role, dialer: &[u8], acceptor: &[u8]) -> blake3::Hash {
+    let key = blake3::derive_key("stator peer handshake v1", secret);
+    let mut hasher = blake3::Hasher::new_keyed(&key);
+    hasher.update(&[role as u8]);
+    hasher.update(&(dialer.len() as u64).to_be_bytes());
+    hasher.update(dialer);
+    hasher.update(acceptor);
+    hasher.finalize()
+}
+
+/// What an honest dialer sends, for tests that speak for one.
+#[cfg(test)]
+pub(super) fn dialer_proof(secret: &[u8; 32], dialer: &[u8], acceptor: &[u8]) -> Bytes {
+    let proof = prove(secret, Role::Dialer, dialer, acceptor);
+    Bytes::copy_from_slice(proof.as_bytes())
+}

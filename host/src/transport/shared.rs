@@ -1,0 +1,149 @@
+//! What all tasks of a transport share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use stator_core::id::{ClusterId, Incarnation, NodeId};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::config::{Roster, TransportConfig};
+use super::handshake::{HandshakeError, Reservations};
+use super::probe::Prober;
+use super::session::Session;
+use super::{PeerSink, dial, lock};
+
+pub(super) struct Shared {
+    pub me: NodeId,
+    pub incarnation: Incarnation,
+    pub epochs_reserved: AtomicU64,
+    pub secret: [u8; 32],
+    pub config: TransportConfig,
+    pub sink: Arc<dyn PeerSink>,
+    pub roster: watch::Sender<Option<Arc<Roster>>>,
+    pub reservations: Reservations,
+    pub sessions: RwLock<BTreeMap<NodeId, Arc<Session>>>,
+    /// Held while a session comes or goes and the sink is told.
+    pub announcing: Mutex<()>,
+    pub isolated: AtomicBool,
+    /// What isolation has dropped: messages, and frames without messages.
+    pub dropped: AtomicU64,
+    pub prober: Prober,
+    /// The peers that a task keeps dialled.
+    dialled: Mutex<BTreeSet<NodeId>>,
+    /// The failure that was logged last, so that each is logged once while it lasts.
+    last_failure: Mutex<BTreeMap<Option<NodeId>, String>>,
+    /// `None` once the transport is stopped.
+    tasks: Mutex<Option<JoinSet<()>>>,
+    runtime: Handle,
+}
+
+impl Shared {
+    pub fn new(
+        config: TransportConfig,
+        sink: Arc<dyn PeerSink>,
+        probes: std::net::UdpSocket,
+    ) -> Self {
+        Shared {
+            me: config.me.node,
+            incarnation: config.me.incarnation,
+            epochs_reserved: AtomicU64::new(config.me.epochs_reserved),
+            secret: config.secret,
+            prober: Prober::new(probes, &config.secret),
+            config,
+            sink,
+            roster: watch::Sender::new(None),
+            reservations: Reservations::default(),
+            sessions: RwLock::default(),
+            announcing: Mutex::default(),
+            isolated: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            dialled: Mutex::default(),
+            last_failure: Mutex::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Runs a task until it ends or the transport stops.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(tasks) = lock(&self.tasks).as_mut() {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn_on(task, &self.runtime);
+        }
+    }
+
+    /// Ends all tasks, and with them all sessions.
+    pub async fn stop(&self) {
+        let tasks = lock(&self.tasks).take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+    }
+
+    pub fn roster(&self) -> Option<Arc<Roster>> {
+        self.roster.borrow().clone()
+    }
+
+    pub fn is_member(&self, cluster: ClusterId, node: NodeId) -> bool {
+        self.roster()
+            .is_some_and(|roster| roster.cluster == cluster && roster.members.contains_key(&node))
+    }
+
+    pub fn is_isolated(&self) -> bool {
+        self.isolated.load(Ordering::Acquire)
+    }
+
+    pub fn count_dropped(&self, messages: usize) {
+        self.dropped.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    pub fn set_roster(self: &Arc<Self>, roster: Roster) {
+        let roster = Arc::new(roster);
+        self.prober.set_roster(&roster);
+        self.roster.send_replace(Some(roster.clone()));
+        let mut dialled = lock(&self.dialled);
+        for &peer in roster.members.keys().filter(|peer| **peer > self.me) {
+            if dialled.insert(peer) {
+                self.spawn(dial::keep_dialled(self.clone(), peer));
+            }
+        }
+    }
+
+    /// The peer's address, or `None` if it is no member any more: then its dialler must end.
+    pub fn address_or_retire(&self, peer: NodeId) -> Option<String> {
+        // Under the lock, so that a roster that brings the peer back starts another dialler.
+        let mut dialled = lock(&self.dialled);
+        let address = self.roster().and_then(|r| r.members.get(&peer).cloned());
+        if address.is_none() {
+            dialled.remove(&peer);
+        }
+        address
+    }
+
+    /// Logs a connection that came to nothing, once while the reason lasts.
+    pub fn note_failed(&self, dialled: Option<(NodeId, &str)>, error: &HandshakeError) {
+        let peer = dialled.map(|(peer, _)| peer);
+        let address = dialled.map_or("", |(_, address)| address);
+        let reason = error.to_string();
+        let before = lock(&self.last_failure).insert(peer, reason.clone());
+        if before.as_ref() == Some(&reason) {
+            tracing::debug!(?peer, address, reason, "no session with a peer");
+        } else {
+            tracing::warn!(?peer, address, reason, "no session with a peer");
+        }
+        if error.is_refusal() {
+            self.sink.refused(peer, &reason);
+        }
+    }
+
+    /// A session came about: the next failure is news.
+    pub fn note_connected(&self, peer: NodeId) {
+        let mut last = lock(&self.last_failure);
+        last.remove(&Some(peer));
+        last.remove(&None);
+    }
+}

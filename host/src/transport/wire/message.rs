@@ -1,0 +1,195 @@
+//! [`Message`] as protobuf and back.
+
+use std::sync::Arc;
+
+use stator_core::catalogue::Catalogue;
+use stator_core::causality::Siblings;
+use stator_core::id::{KeyspaceId, NodeId};
+use stator_core::message::{Message, ReplicaError, ReplicaWrite};
+use stator_proto::peer::v1 as proto;
+
+use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
+use super::request::{receipt_from_wire, receipt_to_wire};
+use super::{WireError, fixed, required};
+use proto::message::Body;
+use proto::{forward_reply, read_reply, replica_error};
+
+/// What a message without an object counts for in a queue.
+const PLAIN_BYTES: usize = 128;
+/// What a catalogue counts for: measuring it would mean to encode it, and few are larger.
+const CATALOGUE_BYTES: usize = 64 << 10;
+
+/// About how many bytes the message takes, without encoding it.
+pub(in super::super) fn weight_bytes(message: &Message) -> usize {
+    let content = match message {
+        Message::Read { key, .. } => key.len(),
+        Message::ReadReply { result, .. } => match result {
+            Ok(Some(siblings)) => siblings.weight_bytes(),
+            _ => 0,
+        },
+        Message::Write(write) => write.key.len() + write.siblings.weight_bytes(),
+        Message::Forward { put, .. } => {
+            let labels: usize = put.draft.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
+            put.key.len()
+                + put.draft.payload.value().map_or(0, bytes::Bytes::len)
+                + put.context.vector.len() * 24
+                + labels
+        }
+        Message::Catalogue { .. } => CATALOGUE_BYTES,
+        Message::WriteReply { .. }
+        | Message::ForwardReply { .. }
+        | Message::CatalogueDigest { .. } => 0,
+    };
+    PLAIN_BYTES + content
+}
+
+/// The message as it travels.
+pub(in super::super) fn to_wire(message: Message) -> proto::Message {
+    let body = match message {
+        Message::Read { request, keyspace, key, ring_version, is_fallback } => {
+            Body::Read(proto::Read {
+                request,
+                keyspace: keyspace.0,
+                key,
+                ring_version,
+                is_fallback,
+            })
+        }
+        Message::ReadReply { request, result } => Body::ReadReply(proto::ReadReply {
+            request,
+            result: Some(match result {
+                Ok(None) => read_reply::Result::Absent(proto::Nothing {}),
+                Ok(Some(siblings)) => read_reply::Result::Siblings(encode(&siblings)),
+                Err(error) => read_reply::Result::Error(replica_error_to_wire(error)),
+            }),
+        }),
+        Message::Write(write) => Body::Write(write_to_wire(write)),
+        Message::WriteReply { request, result } => Body::WriteReply(proto::WriteReply {
+            request,
+            error: result.err().map(replica_error_to_wire),
+        }),
+        Message::Forward { request, put } => {
+            Body::Forward(proto::Forward { request, put: Some(put_to_wire(put)) })
+        }
+        Message::ForwardReply { request, result } => Body::ForwardReply(proto::ForwardReply {
+            request,
+            result: Some(match result {
+                Ok(receipt) => forward_reply::Result::Receipt(receipt_to_wire(receipt)),
+                Err(error) => forward_reply::Result::Error(error_to_wire(error)),
+            }),
+        }),
+        Message::CatalogueDigest { digest } => {
+            Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
+        }
+        Message::Catalogue { catalogue, is_reply_wanted } => Body::Catalogue(proto::Catalogue {
+            catalogue: catalogue.encode().into(),
+            is_reply_wanted,
+        }),
+    };
+    proto::Message { body: Some(body) }
+}
+
+/// The message that travelled.
+pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, WireError> {
+    Ok(match required(message.body, "a message's body")? {
+        Body::Read(read) => Message::Read {
+            request: read.request,
+            keyspace: KeyspaceId(read.keyspace),
+            key: read.key,
+            ring_version: read.ring_version,
+            is_fallback: read.is_fallback,
+        },
+        Body::ReadReply(reply) => Message::ReadReply {
+            request: reply.request,
+            result: match required(reply.result, "a read's result")? {
+                read_reply::Result::Absent(_) => Ok(None),
+                read_reply::Result::Siblings(bytes) => Ok(Some(decode(bytes)?)),
+                read_reply::Result::Error(error) => Err(replica_error_from_wire(error)?),
+            },
+        },
+        Body::Write(write) => Message::Write(write_from_wire(write)?),
+        Body::WriteReply(reply) => Message::WriteReply {
+            request: reply.request,
+            result: match reply.error {
+                None => Ok(()),
+                Some(error) => Err(replica_error_from_wire(error)?),
+            },
+        },
+        Body::Forward(forward) => Message::Forward {
+            request: forward.request,
+            put: put_from_wire(required(forward.put, "a forwarded put")?)?,
+        },
+        Body::ForwardReply(reply) => Message::ForwardReply {
+            request: reply.request,
+            result: match required(reply.result, "a forward's result")? {
+                forward_reply::Result::Receipt(receipt) => Ok(receipt_from_wire(receipt)?),
+                forward_reply::Result::Error(error) => Err(error_from_wire(error)?),
+            },
+        },
+        Body::CatalogueDigest(digest) => {
+            Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
+        }
+        Body::Catalogue(state) => {
+            let catalogue = Catalogue::decode(&state.catalogue).map_err(WireError::Catalogue)?;
+            Message::Catalogue {
+                catalogue: Arc::new(catalogue),
+                is_reply_wanted: state.is_reply_wanted,
+            }
+        }
+    })
+}
+
+fn encode(siblings: &Siblings) -> bytes::Bytes {
+    let mut out = Vec::with_capacity(siblings.weight_bytes() + PLAIN_BYTES);
+    siblings.encode(&mut out);
+    out.into()
+}
+
+fn decode(bytes: bytes::Bytes) -> Result<Arc<Siblings>, WireError> {
+    Ok(Arc::new(Siblings::decode(bytes)?))
+}
+
+fn write_to_wire(write: ReplicaWrite) -> proto::Write {
+    proto::Write {
+        request: write.request,
+        keyspace: write.keyspace.0,
+        key: write.key,
+        ring_version: write.ring_version,
+        siblings: encode(&write.siblings),
+        hint_for: write.hint_for.into_iter().map(|node| node.0).collect(),
+        is_sync: write.is_sync,
+    }
+}
+
+fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
+    Ok(ReplicaWrite {
+        request: write.request,
+        keyspace: KeyspaceId(write.keyspace),
+        key: write.key,
+        ring_version: write.ring_version,
+        siblings: decode(write.siblings)?,
+        hint_for: write.hint_for.into_iter().map(NodeId).collect(),
+        is_sync: write.is_sync,
+    })
+}
+
+fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
+    use replica_error::Kind;
+    let kind = match error {
+        ReplicaError::UnknownKeyspace => Kind::UnknownKeyspace(proto::Nothing {}),
+        ReplicaError::NotOwner { ring_version } => Kind::NotOwner(ring_version),
+        ReplicaError::Damaged => Kind::Damaged(proto::Nothing {}),
+        ReplicaError::Store(said) => Kind::Store(said),
+    };
+    proto::ReplicaError { kind: Some(kind) }
+}
+
+fn replica_error_from_wire(error: proto::ReplicaError) -> Result<ReplicaError, WireError> {
+    use replica_error::Kind;
+    Ok(match required(error.kind, "a replica's error")? {
+        Kind::UnknownKeyspace(_) => ReplicaError::UnknownKeyspace,
+        Kind::NotOwner(ring_version) => ReplicaError::NotOwner { ring_version },
+        Kind::Damaged(_) => ReplicaError::Damaged,
+        Kind::Store(said) => ReplicaError::Store(said),
+    })
+}

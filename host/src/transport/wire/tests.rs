@@ -1,0 +1,295 @@
+//! Every message comes back as it went, and no bytes make reading panic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use prost::Message as _;
+use stator_core::catalogue::{
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, Quorums, Reconcile,
+    Secret, Versioned,
+};
+use stator_core::causality::{Context, Siblings, VersionVector};
+use stator_core::id::{ClusterId, KeyspaceId};
+use stator_core::message::{Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
+use stator_core::ring::claim;
+use stator_core::version::{Origin, Payload, Version};
+use stator_core::write::{Draft, SiblingLimits, WriteRefused};
+
+use super::*;
+
+fn any_bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+}
+
+fn any_dot() -> impl Strategy<Value = Dot> {
+    (1..4u64, 0..3u64, any::<u64>(), 1..u64::MAX).prop_map(|(node, life, epoch, counter)| Dot {
+        actor: Actor { node: NodeId(node), incarnation: Incarnation(life), epoch },
+        counter,
+    })
+}
+
+fn any_payload() -> impl Strategy<Value = Payload> {
+    option::of(any_bytes()).prop_map(|value| value.map_or(Payload::Tombstone, Payload::Value))
+}
+
+fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(".{0,5}", ".{0,5}", 0..3)
+}
+
+/// Blind puts of one writer per version, so that all of them stay.
+fn any_siblings() -> impl Strategy<Value = Arc<Siblings>> {
+    let version = (any_payload(), any::<u64>(), any::<u32>(), any_labels());
+    vec(version, 0..4).prop_map(|versions| {
+        let mut siblings = Siblings::new();
+        for (epoch, (payload, written_at_ms, schema, labels)) in versions.into_iter().enumerate() {
+            let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: epoch as u64 };
+            let dot = Dot { actor, counter: 1 };
+            let version = Version {
+                payload,
+                written_at_ms,
+                expires_at_ms: None,
+                schema,
+                origin: Origin::Client(dot),
+                base: Vec::new(),
+                labels,
+                unknown: Vec::new(),
+            };
+            siblings.put(&VersionVector::new(), dot, Arc::new(version));
+        }
+        Arc::new(siblings)
+    })
+}
+
+fn any_context() -> impl Strategy<Value = Context> {
+    (vec(any_dot(), 0..4), any::<u64>()).prop_map(|(dots, timestamp_ms)| Context {
+        vector: dots.into_iter().collect(),
+        timestamp_ms,
+    })
+}
+
+fn any_put() -> impl Strategy<Value = PutRequest> {
+    let draft = (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels());
+    let durability =
+        prop_oneof![Just(Durability::All), Just(Durability::One), Just(Durability::Buffered)];
+    let quorum = prop_oneof![Just(QuorumKind::Sloppy), Just(QuorumKind::Strict)];
+    let target = (any::<u64>(), any_bytes(), any_context());
+    let rest = (any::<Option<u32>>(), quorum, option::of(durability));
+    let limits = (any::<usize>(), any::<usize>(), any::<u64>());
+    (target, draft, rest, limits).prop_map(
+        |(
+            (keyspace, key, context),
+            (payload, schema, ttl_ms, labels),
+            (w, quorum, durability),
+            (siblings_max, siblings_bytes_max, timeout_ms),
+        )| PutRequest {
+            keyspace: KeyspaceId(keyspace),
+            key,
+            context,
+            draft: Draft { payload, schema, ttl_ms, labels },
+            w,
+            quorum,
+            durability,
+            limits: SiblingLimits { siblings_max, siblings_bytes_max },
+            timeout_ms,
+        },
+    )
+}
+
+fn any_replica_error() -> impl Strategy<Value = ReplicaError> {
+    prop_oneof![
+        Just(ReplicaError::UnknownKeyspace),
+        any::<u64>().prop_map(|ring_version| ReplicaError::NotOwner { ring_version }),
+        Just(ReplicaError::Damaged),
+        ".{0,9}".prop_map(ReplicaError::Store),
+    ]
+}
+
+fn any_effect() -> impl Strategy<Value = Effect> {
+    prop_oneof![Just(Effect::None), Just(Effect::Maybe)]
+}
+
+fn any_request_error() -> impl Strategy<Value = RequestError> {
+    let name = || prop_oneof![Just("r"), Just("w")];
+    let two = || (any::<u32>(), any::<u32>());
+    let sizes = || (any::<usize>(), any::<usize>());
+    prop_oneof![
+        Just(RequestError::NoCluster),
+        any::<u64>().prop_map(|id| RequestError::UnknownKeyspace(KeyspaceId(id))),
+        (name(), two()).prop_map(|(name, (found, n))| RequestError::BadQuorum { name, found, n }),
+        (name(), two()).prop_map(|(name, (needed, owners))| RequestError::TooFewNodes {
+            name,
+            needed,
+            owners
+        }),
+        (two(), any_effect()).prop_map(|((needed, answered), effect)| {
+            RequestError::QuorumNotReached { needed, answered, effect }
+        }),
+        Just(RequestError::OutcomeUnknown),
+        sizes().prop_map(|(found, max)| {
+            RequestError::TooManySiblings(WriteRefused::TooManySiblings { found, max })
+        }),
+        sizes().prop_map(|(found, max)| {
+            RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge { found, max })
+        }),
+        (".{0,9}", any_effect())
+            .prop_map(|(reason, effect)| RequestError::Store { reason, effect }),
+    ]
+}
+
+fn any_receipt() -> impl Strategy<Value = PutReceipt> {
+    let counts = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
+    (any_dot(), option::of(any_context()), counts).prop_map(
+        |(dot, context, (siblings_remaining, acked, hinted, ring_version))| PutReceipt {
+            dot,
+            context,
+            siblings_remaining,
+            acked,
+            hinted,
+            ring_version,
+        },
+    )
+}
+
+fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
+    (any::<u128>(), ".{0,9}", 1..6u64, any::<bool>()).prop_map(|(id, name, nodes, has_module)| {
+        let mut catalogue = Catalogue::new(ClusterId(id), &name, Secret([id as u8; 32]));
+        for node in 1..=nodes {
+            let member = Member {
+                peer_address: format!("10.0.0.{node}:7001"),
+                client_address: format!("10.0.0.{node}:7000"),
+                admin_address: format!("10.0.0.{node}:7002"),
+                region: "eu".to_owned(),
+                zone: format!("z{}", node % 2),
+                weight: 1,
+            };
+            catalogue.members.insert(NodeId(node), Versioned::new(member));
+        }
+        catalogue.ring = claim(1, 16, 3, &catalogue.seats()).expect("a ring");
+        let digest = ModuleDigest::of(name.as_bytes());
+        if has_module {
+            let module = Module { pushed_at_ms: 1, name, size_bytes: 9 };
+            let change = CatalogueChange::AddModule { digest, module };
+            change.apply(&mut catalogue).expect("a module");
+        }
+        let spec = KeyspaceSpec {
+            name: "carts".to_owned(),
+            quorums: Quorums { n: 3, r: 1, w: 1 },
+            durability: Durability::One,
+            reconcile: match has_module {
+                true => Reconcile::Module(digest),
+                false => Reconcile::LastWriteWins,
+            },
+        };
+        let change = CatalogueChange::CreateKeyspace(spec);
+        change.apply(&mut catalogue).expect("a keyspace");
+        Arc::new(catalogue)
+    })
+}
+
+fn any_write() -> impl Strategy<Value = ReplicaWrite> {
+    let names = (any::<u64>(), any::<u64>(), any_bytes(), any::<u64>());
+    let hint_for = vec(any::<u64>().prop_map(NodeId), 0..4);
+    (names, any_siblings(), hint_for, any::<bool>()).prop_map(
+        |((request, keyspace, key, ring_version), siblings, hint_for, is_sync)| ReplicaWrite {
+            request,
+            keyspace: KeyspaceId(keyspace),
+            key,
+            ring_version,
+            siblings,
+            hint_for,
+            is_sync,
+        },
+    )
+}
+
+fn result_of<T: std::fmt::Debug, E: std::fmt::Debug>(
+    good: impl Strategy<Value = T>,
+    bad: impl Strategy<Value = E>,
+) -> impl Strategy<Value = Result<T, E>> {
+    prop_oneof![good.prop_map(Ok), bad.prop_map(Err)]
+}
+
+/// A message of the kind that the number names.
+fn any_message() -> impl Strategy<Value = Message> {
+    let read = (any::<u64>(), any_bytes(), any::<u64>(), any::<bool>());
+    let found = result_of(option::of(any_siblings()), any_replica_error());
+    let stored = result_of(Just(()), any_replica_error());
+    let put = result_of(any_receipt(), any_request_error());
+    prop_oneof![
+        (any::<u64>(), read).prop_map(|(request, (keyspace, key, ring_version, is_fallback))| {
+            Message::Read {
+                request,
+                keyspace: KeyspaceId(keyspace),
+                key,
+                ring_version,
+                is_fallback,
+            }
+        }),
+        (any::<u64>(), found).prop_map(|(request, result)| Message::ReadReply { request, result }),
+        any_write().prop_map(Message::Write),
+        (any::<u64>(), stored)
+            .prop_map(|(request, result)| Message::WriteReply { request, result }),
+        (any::<u64>(), any_put()).prop_map(|(request, put)| Message::Forward { request, put }),
+        (any::<u64>(), put).prop_map(|(request, result)| Message::ForwardReply { request, result }),
+        any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
+        (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
+            Message::Catalogue { catalogue, is_reply_wanted }
+        }),
+    ]
+}
+
+/// A message as it arrives: through the bytes of a frame.
+fn travelled(bytes: Vec<u8>) -> Option<Result<Message, WireError>> {
+    let message = proto::Message::decode(Bytes::from(bytes)).ok()?;
+    Some(from_wire(message))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn every_message_comes_back_as_it_went(message in any_message()) {
+        let bytes = to_wire(message.clone()).encode_to_vec();
+        prop_assert_eq!(travelled(bytes), Some(Ok(message)));
+    }
+
+    #[test]
+    fn a_message_weighs_about_what_it_takes(message in any_message()) {
+        let weight = weight_bytes(&message);
+        let is_catalogue = matches!(message, Message::Catalogue { .. });
+        let length = to_wire(message).encoded_len();
+        prop_assert!(is_catalogue || length <= 4 * weight, "{} bytes weigh {}", length, weight);
+    }
+
+    #[test]
+    fn damaged_messages_are_read_without_a_panic(
+        message in any_message(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<prop::sample::Index>(),
+        is_cut: bool,
+    ) {
+        let mut bytes = to_wire(message).encode_to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Some(Ok(message)) = travelled(bytes) {
+            // Whatever passed for a message is one.
+            let again = travelled(to_wire(message.clone()).encode_to_vec());
+            prop_assert_eq!(again, Some(Ok(message)));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = travelled(bytes);
+    }
+}

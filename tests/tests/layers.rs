@@ -1,0 +1,118 @@
+//! The layers of design: what imports what, checked by machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source file");
+            found.push((path, text));
+        }
+    }
+    found
+}
+
+/// Lines of `folder` that contain one of `words`, tests and comments excepted.
+fn mentions(folder: &str, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources(&root().join(folder)) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            let is_comment = line.trim_start().starts_with("//");
+            if !is_comment && words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_core_depends_on_no_crate_that_does_input_or_output() {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--package", "stator-core", "--edges", "normal", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8(tree.stdout).expect("names of crates");
+    let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"foca"), "the list is not the core's: {names:?}");
+    let forbidden = [
+        "tokio",
+        "mio",
+        "socket2",
+        "hyper",
+        "tonic",
+        "prost",
+        "wasmtime",
+        "sled",
+        "fjall",
+        "libc",
+        "rustix",
+        "getrandom",
+        "tempfile",
+    ];
+    let found: Vec<_> = names.iter().filter(|name| forbidden.contains(name)).collect();
+    assert!(found.is_empty(), "stator-core depends on {found:?}");
+}
+
+#[test]
+fn the_core_has_no_clock_no_randomness_and_no_unordered_map() {
+    let words = [
+        "Instant::now",
+        "SystemTime",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "HashMap",
+        "HashSet",
+        "rand::rng",
+        "OsRng",
+    ];
+    assert_eq!(mentions("host/core/src", &words), Vec::<String>::new());
+}
+
+#[test]
+fn adapters_do_not_know_one_another_nor_what_is_above_them() {
+    let layers = ["storage", "transport", "merge"];
+    for adapter in layers {
+        let above = ["driver", "node", "api", "server", "cli", "demo"];
+        let others = layers.iter().filter(|other| **other != adapter).chain(&above);
+        let words: Vec<String> = others.map(|other| format!("crate::{other}")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(mentions(&format!("host/src/{adapter}"), &words), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn imports_point_one_way() {
+    let ladder = [
+        ("driver", &["node", "api", "server", "cli", "demo"][..]),
+        ("node", &["api", "server", "cli", "demo"][..]),
+        ("api", &["server", "cli", "demo"][..]),
+    ];
+    for (layer, above) in ladder {
+        let words: Vec<String> = above.iter().map(|other| format!("crate::{other}")).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(mentions(&format!("host/src/{layer}"), &words), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn generated_messages_stay_where_they_are_spoken() {
+    for layer in ["driver", "node", "storage", "merge", "config"] {
+        let words = ["stator_proto"];
+        assert_eq!(mentions(&format!("host/src/{layer}"), &words), Vec::<String>::new());
+    }
+}
