@@ -202,9 +202,7 @@ fn a_hint_that_is_refused_does_not_hold_up_the_next() {
     assert!(driven.wait(1_000).iter().any(is_next), "the hints behind it are listed");
     // At the end of the list it starts over.
     driven.tell(Event::HintsListed(owners[0], Ok(Vec::new())));
-    let is_first = |action: &Action| {
-        matches!(action, Action::ListHints { target, after: None, .. } if *target == owners[0])
-    };
+    let is_first = |action: &Action| matches!(action, Action::ListHints { target, after: None, .. } if *target == owners[0]);
     assert!(driven.wait(1_000).iter().any(is_first), "what was refused is tried again");
 }
 
