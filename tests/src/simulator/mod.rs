@@ -3,9 +3,9 @@
 //!
 //! A run is a seed. It chooses the [scenario](scenario::SCENARIOS), how many machines there are,
 //! what clients do, what fails when, how long every message takes. For forty virtual seconds
-//! [clients](clients) read and write while [faults](faults) strike; then everything heals, the
-//! cluster must come to rest, and the [checkers](checkers) judge what is left by the clients'
-//! own [history](history), which knows nothing of vectors and dots.
+//! clients read and write while faults strike; then everything heals, the
+//! cluster must come to rest, and the checkers judge what is left by the clients'
+//! own history, which knows nothing of vectors and dots.
 //!
 //! The idea is FoundationDB's; the shape (one scheduler, network and disk as values that decide,
 //! checkers apart) follows TigerBeetle's `vopr`.
