@@ -61,6 +61,9 @@ pub enum Event {
     HintSettled(NodeId, KeyspaceId, bool),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
+    /// The node is about to stop: what owners are still owed becomes hints, now. Once
+    /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
+    Stopping,
     /// The time that [`Node::next_timer_ms`](crate::node::Node::next_timer_ms) named has come.
     Tick,
 }

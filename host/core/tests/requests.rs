@@ -105,8 +105,16 @@ fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str
                 now_ms = object.parse().unwrap();
                 let overdue = put.overdue(now_ms);
                 let due_ms = now_ms + REPLICA_TIMEOUT_MS;
-                overdue.into_iter().filter_map(|node| put.failed(node, due_ms)).collect()
+                let mut places = put.retry(now_ms, is_reachable, due_ms);
+                places.extend(overdue.into_iter().filter_map(|node| put.is_late(node, due_ms)));
+                places
             }
+            "refused" => {
+                let is_over = put.hint_failed(cast.node(object), "full".to_owned(), due_ms);
+                assert!(!is_over, "{case}: {step}");
+                Vec::new()
+            }
+            "stop" => put.stop(),
             _ => panic!("{case}: {step}"),
         };
         let told = |place: Place| match place {
@@ -122,6 +130,7 @@ fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str
             Err(RequestError::QuorumNotReached { needed, answered, effect }) => {
                 short(needed, answered, effect)
             }
+            Err(RequestError::Store { reason, effect }) => format!("{reason}, effect {effect:?}"),
             Err(other) => panic!("{case}: {other}"),
         }));
         found.extend(put.is_finished().then(|| "finished".to_owned()));
@@ -221,6 +230,48 @@ fn puts() {
         ],
     );
     play_put(
+        "no spare and an owner known to be down: the hint comes before the answer",
+        ("a", 1, Sloppy, "c"),
+        &[
+            ("mint", "send b; keep for c"),
+            ("ack b", ""),
+            ("stored c", "ok 2 acked 0 hinted; finished"),
+        ],
+    );
+    play_put(
+        "no spare and no room for a hint: refused before it is acknowledged, tried again",
+        ("a", 1, Sloppy, "c"),
+        &[
+            ("mint", "send b; keep for c"),
+            ("ack b", ""),
+            ("refused c", "full, effect Maybe"),
+            ("at 500", "keep for c"),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
+        "no spare: a hint that is refused later is tried again, with the owner if it is back",
+        ("a", 1, Sloppy, ""),
+        &[
+            ("mint", "send b; send c; ok 1 acked 0 hinted"),
+            ("ack b", ""),
+            ("at 500", "keep for c"),
+            ("refused c", ""),
+            ("at 1000", "send c"),
+            ("ack c", "finished"),
+        ],
+    );
+    play_put(
+        "a stop makes hints of what is owed",
+        ("a", 2, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("ack b", "ok 2 acked 0 hinted"),
+            ("stop", "keep for c"),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
         "a mint that hangs is answered in time",
         ("a", 1, Sloppy, ""),
         &[
@@ -300,6 +351,7 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
     for (step, expected) in script {
         let (verb, object) = words(step);
         let mut failed = Vec::new();
+        let mut late = Vec::new();
         let mut to_ask = 0;
         match verb {
             "start" => to_ask = 3,
@@ -313,13 +365,14 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
             "damaged" => failed.push((cast.node(object), true)),
             "at" => {
                 now_ms = object.parse().unwrap();
-                failed.extend(get.overdue(now_ms).into_iter().map(|node| (node, false)));
+                late = get.overdue(now_ms);
             }
             _ => panic!("{case}: {step}"),
         }
         to_ask +=
             failed.into_iter().filter(|(node, is_damaged)| get.failed(*node, *is_damaged)).count();
         let due_ms = now_ms + REPLICA_TIMEOUT_MS;
+        to_ask += late.into_iter().filter(|node| get.is_late(*node, due_ms)).count();
         let mut found = Vec::new();
         for (node, is_fallback) in (0..to_ask).filter_map(|_| get.next_to_ask(due_ms)) {
             let as_what = if is_fallback { "hints of " } else { "" };
@@ -334,7 +387,7 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
             }
             Err(other) => panic!("{case}: {other}"),
         }));
-        if get.is_finished() {
+        if get.is_finished(now_ms) {
             // The last step: what is left is the repair.
             let (_, stale) = std::mem::replace(&mut get, empty_get(&cast)).repairs();
             found.push("finished".to_owned());
@@ -423,7 +476,20 @@ fn gets() {
             ("has a 1", ""),
             ("at 500", "ask hints of x; ask hints of y"),
             ("none y", "ok 1 live, 2 answered"),
-            ("none x", "finished"),
+            ("none x", ""),
+            ("none b", ""),
+            ("at 1000", "finished; repair b"),
+        ],
+    );
+    play_get(
+        "who is slow still counts until the deadline",
+        (2, Strict, ""),
+        &[
+            ("start", "ask a; ask b; ask c"),
+            ("fail c", ""),
+            ("at 500", ""),
+            ("has b 1", ""),
+            ("has a 1", "ok 1 live, 2 answered; finished"),
         ],
     );
     play_get(
@@ -455,7 +521,26 @@ fn gets() {
             ("has b 1", ""),
             ("at 1900", "ask hints of x"),
             ("at 2000", "2 of 3, effect None"),
-            ("at 2400", "finished"),
+            ("at 2400", ""),
+            ("at 2900", "finished"),
         ],
     );
+}
+
+#[test]
+fn a_get_is_never_due_in_the_past() {
+    let cast = Cast::new(2);
+    let key = cast.key.clone();
+    let rules = (Sloppy, Fold::Keep);
+    let mut get = Get::new(1, key, 10_000, 1, rules, &cast.list, |_| true);
+    for due_ms in [500, 500, 5_000] {
+        get.next_to_ask(due_ms);
+    }
+    get.answered(cast.node("a"), None);
+    get.take_answer(0, 1);
+    get.is_late(cast.node("b"), 1_000);
+    assert_eq!(get.next_due_ms(), Some(5_000), "c is still waited for");
+    get.answered(cast.node("c"), None);
+    assert_eq!(get.next_due_ms(), Some(1_000));
+    assert!(get.is_finished(1_000) && !get.is_finished(999));
 }

@@ -71,7 +71,7 @@ pub(super) fn overloaded(what: &str, limit: usize) -> Status {
 
 pub(super) fn stopped(_: DriverStopped) -> Status {
     let message = "the node is stopping; a write may have been applied";
-    status(Code::Unavailable, "STOPPING", message, &[("effect", "MAYBE".to_owned())])
+    status(Code::DeadlineExceeded, "STOPPING", message, &[("effect", "MAYBE".to_owned())])
 }
 
 pub(super) fn context(error: &ContextError) -> Status {
@@ -99,7 +99,7 @@ pub(super) fn request(error: &RequestError) -> Status {
             &[("needed", needed.to_string()), ("owners", owners.to_string())],
         ),
         RequestError::QuorumNotReached { needed, answered, effect } => status(
-            Code::Unavailable,
+            code_of(*effect),
             "QUORUM_NOT_REACHED",
             message,
             &[
@@ -119,8 +119,16 @@ pub(super) fn request(error: &RequestError) -> Status {
         }
         RequestError::Store { effect, .. } => {
             let facts = [("effect", effect_name(*effect).to_owned())];
-            status(Code::Unavailable, "STORE_UNAVAILABLE", message, &facts)
+            status(code_of(*effect), "STORE_UNAVAILABLE", message, &facts)
         }
+    }
+}
+
+/// UNAVAILABLE is what clients repeat without asking: only for what certainly did nothing.
+fn code_of(effect: Effect) -> Code {
+    match effect {
+        Effect::None => Code::Unavailable,
+        Effect::Maybe => Code::DeadlineExceeded,
     }
 }
 

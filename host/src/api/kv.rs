@@ -1,6 +1,7 @@
 //! `stator.v1.Kv`: reading and writing keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use stator_core::catalogue::{Catalogue, Durability, Keyspace};
@@ -12,6 +13,7 @@ use stator_core::version::Payload;
 use stator_core::write::{Draft, SiblingLimits};
 use stator_proto::v1;
 use stator_proto::v1::kv_server::Kv;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
@@ -59,22 +61,24 @@ impl KvService {
         Ok(Named { catalogue, keyspace, key })
     }
 
-    fn timeout_ms(&self, metadata: &MetadataMap) -> u64 {
-        timeout_ms(metadata, self.node.config.timings.request_timeout_ms)
+    /// When the client of a request stops waiting.
+    fn deadline(&self, metadata: &MetadataMap) -> Instant {
+        let default_ms = self.node.config.timings.request_timeout_ms;
+        Instant::now() + Duration::from_millis(timeout_ms(metadata, default_ms))
     }
 
     async fn read(
         &self,
         named: &Named,
         (r, quorum): (Option<u32>, QuorumKind),
-        timeout_ms: u64,
+        deadline: Instant,
     ) -> Result<GetReceipt, Status> {
         let request = GetRequest {
             keyspace: named.keyspace.id,
             key: named.key.clone(),
             r,
             quorum,
-            timeout_ms,
+            timeout_ms: left_ms(deadline),
         };
         let answer = self.node.driver.get(request).await.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
@@ -94,7 +98,7 @@ impl KvService {
                 siblings_max: limits.siblings_max,
                 siblings_bytes_max: limits.siblings_bytes_max,
             },
-            timeout_ms: write.timeout_ms,
+            timeout_ms: left_ms(write.deadline),
         };
         let answer = self.node.driver.put(request).await.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
@@ -115,7 +119,13 @@ impl KvService {
         secrets.seal(named.keyspace.id, &named.key, context)
     }
 
-    async fn answer(&self, named: &Named, view: v1::View, receipt: GetReceipt) -> v1::GetResponse {
+    async fn answer(
+        &self,
+        named: &Named,
+        view: v1::View,
+        receipt: GetReceipt,
+        deadline: Instant,
+    ) -> v1::GetResponse {
         let siblings = &receipt.siblings;
         let (mut found, merge) = match view {
             v1::View::Siblings | v1::View::Metadata => {
@@ -124,7 +134,7 @@ impl KvService {
                 (all.iter().map(|live| versions::version(live, is_metadata)).collect(), None)
             }
             v1::View::Unspecified | v1::View::Merged => {
-                let reading = self.node.read(&named.keyspace, &named.key, siblings).await;
+                let reading = self.node.read(&named.keyspace, &named.key, siblings, deadline).await;
                 let count = self.sibling_count(siblings);
                 let (found, info) = merged_view(reading, count);
                 (found, Some(info))
@@ -187,7 +197,11 @@ struct Write {
     w: Option<u32>,
     quorum: QuorumKind,
     durability: Option<Durability>,
-    timeout_ms: u64,
+    deadline: Instant,
+}
+
+fn left_ms(deadline: Instant) -> u64 {
+    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
 }
 
 fn quorum(value: i32) -> Result<QuorumKind, Status> {
@@ -229,13 +243,13 @@ impl Kv for KvService {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
         let _place = self.admission.enter()?;
-        let timeout_ms = self.timeout_ms(request.metadata());
+        let deadline = self.deadline(request.metadata());
         let get = request.into_inner();
         let named = self.named(&get.keyspace, get.key)?;
         let view = v1::View::try_from(get.view)
             .map_err(|_| errors::unimplemented(&format!("view {}", get.view)))?;
-        let receipt = self.read(&named, (get.r, quorum(get.quorum)?), timeout_ms).await?;
-        Ok(Response::new(self.answer(&named, view, receipt).await))
+        let receipt = self.read(&named, (get.r, quorum(get.quorum)?), deadline).await?;
+        Ok(Response::new(self.answer(&named, view, receipt, deadline).await))
     }
 
     async fn put(
@@ -243,7 +257,7 @@ impl Kv for KvService {
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
         let _place = self.admission.enter()?;
-        let timeout_ms = self.timeout_ms(request.metadata());
+        let deadline = self.deadline(request.metadata());
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
         if put.value.is_empty() {
@@ -269,7 +283,7 @@ impl Kv for KvService {
             w: put.w,
             quorum: quorum(put.quorum)?,
             durability: durability(put.durability)?,
-            timeout_ms,
+            deadline,
         };
         let receipt = self.write(&named, write).await?;
         Ok(Response::new(v1::PutResponse {
@@ -287,7 +301,7 @@ impl Kv for KvService {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         let _place = self.admission.enter()?;
-        let timeout_ms = self.timeout_ms(request.metadata());
+        let deadline = self.deadline(request.metadata());
         let delete = request.into_inner();
         request_id(&delete.request_id)?;
         labels(&delete.labels)?;
@@ -295,7 +309,7 @@ impl Kv for KvService {
         let quorum = quorum(delete.quorum)?;
         let context = match (delete.observed, delete.contexts.is_empty()) {
             (true, true) => {
-                Context::of(&self.read(&named, (None, quorum), timeout_ms).await?.siblings)
+                Context::of(&self.read(&named, (None, quorum), deadline).await?.siblings)
             }
             (false, false) => self.opened(&named, &delete.contexts)?,
             (true, false) => {
@@ -311,7 +325,7 @@ impl Kv for KvService {
         let draft =
             Draft { payload: Payload::Tombstone, schema: 0, ttl_ms: None, labels: delete.labels };
         let durability = durability(delete.durability)?;
-        let write = Write { context, draft, w: delete.w, quorum, durability, timeout_ms };
+        let write = Write { context, draft, w: delete.w, quorum, durability, deadline };
         let receipt = self.write(&named, write).await?;
         Ok(Response::new(v1::DeleteResponse {
             dot: receipt.dot.to_string(),

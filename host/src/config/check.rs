@@ -102,7 +102,8 @@ impl Config {
             ("limits.key_bytes_max", limits.key_bytes_max as u64, 1, 64 << 10),
             ("limits.value_bytes_max", limits.value_bytes_max as u64, 1, 16 << 20),
             ("limits.siblings_max", limits.siblings_max as u64, 1, 10_000),
-            ("limits.siblings_bytes_max", limits.siblings_bytes_max as u64, 1, 256 << 20),
+            // An object must fit a message between nodes, which has at most 65 MiB.
+            ("limits.siblings_bytes_max", limits.siblings_bytes_max as u64, 1, 32 << 20),
             ("limits.context_bytes_max", limits.context_bytes_max as u64, 256, 1 << 20),
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),

@@ -9,7 +9,7 @@ pub struct KeyspaceFigures {
     pub hints_lost: u64,
     /// Hints delivered to their owners.
     pub hints_delivered: u64,
-    /// Times that siblings became one answer, answers from the memo not counted.
+    /// Times that siblings became one answer, be it from the memo.
     pub merges: u64,
     /// Times that this failed.
     pub merge_failures: u64,

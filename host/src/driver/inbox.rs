@@ -10,8 +10,8 @@ use super::handle::Input;
 
 /// A sender of events. Delivering never blocks, and does nothing once the loop has ended.
 ///
-/// The queue behind it has no bound of its own: what can be in it is bounded where it comes
-/// from, by the requests that the API admits, the transport's windows and the stores' queues.
+/// The queue behind it has no bound of its own. What clients put into it is bounded by the
+/// requests that the API admits; what peers do, only by what their clients may ask of them.
 #[derive(Clone)]
 pub struct Inbox(UnboundedSender<Input>);
 

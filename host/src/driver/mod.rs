@@ -53,6 +53,11 @@ impl Clock {
     }
 }
 
+/// How long a stop waits until what owners are owed is kept as hints.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const STOP_POLL: Duration = Duration::from_millis(10);
+
 /// How many events the loop takes in before it looks at the clock again.
 const BATCH_MAX: usize = 256;
 
@@ -104,12 +109,20 @@ struct Loop {
 }
 
 impl Loop {
+    /// Runs until it is told to stop and owners are owed nothing, or [`STOP_GRACE`] is over.
     async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
         // What the node wanted when it was made, such as to publish the catalogue.
         self.handle(Event::Tick);
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut stop_at = None;
         loop {
-            let timer = self.until_next_timer();
+            if stop_at.is_some_and(|at| Instant::now() >= at || !self.node.is_in_debt()) {
+                return;
+            }
+            let timer = match stop_at {
+                Some(_) => self.until_next_timer().min(STOP_POLL),
+                None => self.until_next_timer(),
+            };
             tokio::select! {
                 count = inputs.recv_many(&mut batch, BATCH_MAX) => if count == 0 { return },
                 () = tokio::time::sleep(timer) => {}
@@ -122,7 +135,10 @@ impl Loop {
                         self.answers.insert(self.last_ticket, answer);
                         self.handle(request.into_event(self.last_ticket));
                     }
-                    Input::Stop => return,
+                    Input::Stop => {
+                        stop_at = Some(Instant::now() + STOP_GRACE);
+                        self.handle(Event::Stopping);
+                    }
                 }
             }
             if self.until_next_timer().is_zero() {

@@ -1,9 +1,9 @@
 //! Making a cluster: of this node alone, or of several that wait for one.
 //!
 //! `init` asks every node who it is before anything changes, then makes the catalogue (members,
-//! ring version 1, a fresh context secret), has every other node adopt it, and adopts it itself
-//! last. If it is cut short, some nodes have adopted and others wait: running it again with the
-//! same nodes hands the same catalogue to the rest.
+//! ring version 1, a fresh context secret), adopts it and has every other node adopt it. If it is
+//! cut short, some nodes have adopted and others wait: running it again on the same node, with
+//! the same others, hands the same catalogue to the rest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -69,13 +69,13 @@ pub enum InitError {
     #[error("{0}; nothing was changed")]
     Introduce(SetupError),
     /// A node did not adopt; others may have.
-    #[error("{0}; nodes before it have joined: run the same `cluster init` again")]
+    #[error("{0}; other nodes have joined: run the same `cluster init` on this node again")]
     Adopt(SetupError),
     /// The ring cannot be made.
     #[error("{0}; nothing was changed")]
     Ring(#[from] ClaimError),
     /// This node cannot persist the catalogue.
-    #[error("this node could not persist the catalogue: {0}; run the same `cluster init` again")]
+    #[error("this node could not persist the catalogue: {0}; nothing was changed")]
     Persist(String),
     /// The machine gives no random numbers.
     #[error("the machine gives no random numbers: {0}; nothing was changed")]
@@ -127,13 +127,13 @@ impl Node {
             Some(catalogue) => resumed(&catalogue, &others)?,
             None => self.planned(name, &request, &others)?,
         };
+        self.adopt(catalogue.clone()).await.map_err(InitError::Persist)?;
         let secret = self.config.peer_secret();
         for (address, introduction) in &others {
             setup::adopt(&secret, (address, introduction.node), &catalogue)
                 .await
                 .map_err(InitError::Adopt)?;
         }
-        self.adopt(catalogue.clone()).await.map_err(InitError::Persist)?;
         Ok(Arc::new(catalogue))
     }
 
@@ -181,9 +181,8 @@ impl Node {
         let catalogue = fresh(name).map_err(|error| InitError::Randomness(error.to_string()));
         let mut catalogue = catalogue?;
         catalogue.members.insert(self.id, Versioned::new(self.member()));
-        let is_mine = |cluster: ClusterId| self.catalogue().is_some_and(|c| c.cluster == cluster);
         for (address, other) in others {
-            if other.cluster.is_some_and(|cluster| !is_mine(cluster)) {
+            if other.cluster.is_some() {
                 return Err(InitError::PeerBelongs { address: address.clone() });
             }
             catalogue.members.insert(other.node, Versioned::new(other.member.clone()));
@@ -227,7 +226,10 @@ fn resumed(
     catalogue: &Catalogue,
     others: &BTreeMap<String, Introduction>,
 ) -> Result<Catalogue, InitError> {
-    let is_member = |other: &Introduction| catalogue.members.contains_key(&other.node);
+    let is_member = |other: &Introduction| {
+        let is_free = other.cluster.is_none_or(|cluster| cluster == catalogue.cluster);
+        catalogue.members.contains_key(&other.node) && is_free
+    };
     let is_same = !others.is_empty()
         && others.len() + 1 == catalogue.members.len()
         && others.values().all(is_member);

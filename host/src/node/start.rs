@@ -282,9 +282,10 @@ fn member(config: &Config, addresses: &Addresses) -> Member {
 
 fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     let cache = config.data_dir.join("compiled");
-    let config =
+    let mut merges =
         MergeHostConfig::new(&cache).map_err(|error| StartError::File { path: cache, error })?;
-    Ok(MergeHost::new(config)?)
+    merges.limits.value_bytes_max = config.limits.value_bytes_max;
+    Ok(MergeHost::new(merges)?)
 }
 
 /// Keeps peers told of the epochs that this node has reserved, so that they recognise a copy of

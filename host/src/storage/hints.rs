@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use stator_core::id::NodeId;
 use stator_core::keys::{PREFIX_BYTES, StoreKey};
 use stator_core::record::Record;
@@ -100,6 +101,9 @@ impl HintIndex {
 
 impl State {
     fn insert(&mut self, key: &StoreKey, record: &Record, bytes: usize) {
+        // The key is a slice of the message that brought it, value and all: a copy of its own
+        // lets that go.
+        let key = &StoreKey { key: Bytes::copy_from_slice(&key.key), ..*key };
         for target in &record.targets {
             self.by_target.entry(*target).or_default().insert(key.clone());
         }

@@ -17,6 +17,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use stator_core::codec::checksum;
@@ -102,6 +103,8 @@ pub struct Home {
     path: PathBuf,
     node: NodeId,
     _lock: File,
+    /// Two writers of one name would share its temporary file.
+    saving: Mutex<()>,
 }
 
 impl Home {
@@ -121,7 +124,7 @@ impl Home {
             Some(content) => read_node(path, &content)?,
             None => make_node(path)?,
         };
-        Ok(Home { path: path.to_owned(), node, _lock: lock })
+        Ok(Home { path: path.to_owned(), node, _lock: lock, saving: Mutex::new(()) })
     }
 
     /// The directory.
@@ -140,6 +143,7 @@ impl Home {
     /// # Errors
     /// What was there is still there.
     pub fn save(&self, name: &str, content: &[u8]) -> Result<(), HomeError> {
+        let _turn = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         save(&self.path, name, content)
     }
 

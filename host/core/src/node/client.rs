@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{InFlight, Node, Purpose};
+use super::{Failure, InFlight, Node, Purpose};
 use crate::catalogue::Durability;
 use crate::causality::Siblings;
 use crate::event::{Action, StoreFailure, Stored, Token};
@@ -58,16 +58,25 @@ impl Node {
     }
 
     /// A replica did not do what it was asked, or could not be asked.
-    pub(super) fn replica_failed(&mut self, node: NodeId, request: RequestId, is_damaged: bool) {
+    pub(super) fn replica_failed(&mut self, node: NodeId, request: RequestId, failure: Failure) {
         let due_ms = self.in_ms(self.settings.replica_timeout_ms);
         match self.requests.get_mut(&request) {
             Some(InFlight::Get(get)) => {
-                if get.failed(node, is_damaged) {
+                let was_waiting = match failure {
+                    Failure::Late => get.is_late(node, due_ms),
+                    Failure::Refused | Failure::Damaged => {
+                        get.failed(node, failure == Failure::Damaged)
+                    }
+                };
+                if was_waiting {
                     self.ask_next(request);
                 }
             }
             Some(InFlight::Put(put)) => {
-                let place = put.failed(node, due_ms);
+                let place = match failure {
+                    Failure::Late => put.is_late(node, due_ms),
+                    Failure::Refused | Failure::Damaged => put.failed(node, due_ms),
+                };
                 place.into_iter().for_each(|place| self.place(request, place));
             }
             Some(InFlight::Forward(forward)) if forward.to == node => {
@@ -91,7 +100,8 @@ impl Node {
             Some(InFlight::Forward(_)) => return,
             None => return self.hint_due(request),
         };
-        overdue.into_iter().for_each(|node| self.replica_failed(node, request, false));
+        overdue.into_iter().for_each(|node| self.replica_failed(node, request, Failure::Late));
+        self.retry_hints(request);
         self.advance(request);
     }
 
@@ -118,8 +128,9 @@ impl Node {
     }
 
     pub(super) fn end_or_wait(&mut self, request: RequestId) {
+        let now_ms = self.now.monotonic_ms;
         let (is_finished, due_ms) = match self.requests.get(&request) {
-            Some(InFlight::Get(get)) => (get.is_finished(), get.next_due_ms()),
+            Some(InFlight::Get(get)) => (get.is_finished(now_ms), get.next_due_ms()),
             Some(InFlight::Put(put)) => (put.is_finished(), put.next_due_ms()),
             _ => return,
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::client::Prepared;
-use super::{InFlight, Node, Purpose};
+use super::{Failure, InFlight, Node, Purpose};
 use crate::causality::Siblings;
 use crate::event::{Action, Area, Notice, StoreFailure, Ticket};
 use crate::id::NodeId;
@@ -63,7 +63,9 @@ impl Node {
         match result {
             Ok(held) => self.replica_read(self.id, request, held),
             Err(error) => {
-                self.replica_failed(self.id, request, error == StoreFailure::Damaged);
+                let is_damaged = error == StoreFailure::Damaged;
+                let failure = if is_damaged { Failure::Damaged } else { Failure::Refused };
+                self.replica_failed(self.id, request, failure);
             }
         }
     }

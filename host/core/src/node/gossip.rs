@@ -15,15 +15,16 @@ use crate::message::Message;
 impl Node {
     /// Becomes part of a cluster, or starts as part of one.
     pub(super) fn adopt(&mut self, catalogue: Arc<Catalogue>) {
-        let is_first = self.catalogue.is_none();
+        if self.catalogue.is_some() {
+            // Of a cluster that runs: what was changed here meanwhile stands.
+            return self.catalogue_received(self.id, &catalogue, false);
+        }
         self.take_over(catalogue);
         self.expect_hints();
-        if is_first {
-            let now_ms = self.now.monotonic_ms;
-            self.timers.set(now_ms, Timer::Roster);
-            self.timers.set(now_ms, Timer::Gossip);
-            self.timers.set(now_ms, Timer::Handoff);
-        }
+        let now_ms = self.now.monotonic_ms;
+        self.timers.set(now_ms, Timer::Roster);
+        self.timers.set(now_ms, Timer::Gossip);
+        self.timers.set(now_ms, Timer::Handoff);
     }
 
     fn take_over(&mut self, catalogue: Arc<Catalogue>) {

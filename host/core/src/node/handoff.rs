@@ -3,7 +3,7 @@
 //! Per target: list some hints, send them, and take the target off each one that it has synced.
 //! A hint that changed meanwhile stays, with what was added to it, and is sent again. When the
 //! list is empty the target is done, until the next hint for it is stored. What fails or gets no
-//! answer is tried again at the next period; a member that comes back is tried at once.
+//! answer is passed over, and tried again when the list starts over; a member that comes back is tried at once.
 //!
 //! Left out: giving way to foreground load, which comes with the admission controller.
 

@@ -31,7 +31,7 @@ use crate::catalogue::{Catalogue, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId};
-use crate::message::{Message, RequestId};
+use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
@@ -80,6 +80,26 @@ enum InFlight {
     Forward(Box<Forward>),
 }
 
+/// Why a replica is not counted on any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// It did not do it, or was not asked.
+    Refused,
+    /// It did not do it because its copy is damaged.
+    Damaged,
+    /// It has not answered. It may yet.
+    Late,
+}
+
+impl Failure {
+    fn of(error: &ReplicaError) -> Self {
+        match error {
+            ReplicaError::Damaged => Failure::Damaged,
+            _ => Failure::Refused,
+        }
+    }
+}
+
 /// What the result of an effect is for.
 #[derive(Debug, Clone)]
 enum Purpose {
@@ -114,6 +134,7 @@ pub struct Node {
     handoffs: BTreeMap<NodeId, Handoff>,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
+    is_stopping: bool,
     last_number: u64,
     rng: ChaCha8Rng,
     now: Now,
@@ -145,6 +166,7 @@ impl Node {
             handoffs: BTreeMap::new(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
+            is_stopping: false,
             last_number,
             rng,
             now,
@@ -165,7 +187,7 @@ impl Node {
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),
             Event::Received(from, message) => self.received(from, message),
-            Event::Undelivered(to, request) => self.replica_failed(to, request, false),
+            Event::Undelivered(to, request) => self.replica_failed(to, request, Failure::Refused),
             Event::Probed(bytes) => {
                 let wishes = self.detector.probed(&bytes);
                 self.grant(wishes);
@@ -177,6 +199,7 @@ impl Node {
                 self.hint_settled(target, keyspace, is_settled);
             }
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
         std::mem::take(&mut self.out)
@@ -195,6 +218,12 @@ impl Node {
     /// Whether `node` is taken as reachable.
     pub fn is_reachable(&self, node: NodeId) -> bool {
         node == self.id || self.detector.is_reachable(node)
+    }
+
+    /// Whether an owner is still owed a write, for which neither an acknowledgement nor a durable
+    /// hint is there yet.
+    pub fn is_in_debt(&self) -> bool {
+        self.requests.values().any(|request| matches!(request, InFlight::Put(_)))
     }
 
     /// How many requests are in flight, for metrics.
@@ -226,7 +255,7 @@ impl Node {
     }
 
     fn in_ms(&self, delay_ms: u64) -> u64 {
-        self.now.monotonic_ms + delay_ms
+        self.now.monotonic_ms.saturating_add(delay_ms)
     }
 
     fn keyspace(&self, id: KeyspaceId) -> Result<(&Catalogue, &Keyspace), RequestError> {
@@ -251,13 +280,12 @@ impl Node {
             Message::ReadReply { request, result } => match result {
                 Ok(held) => self.replica_read(from, request, held),
                 Err(error) => {
-                    let is_damaged = error == crate::message::ReplicaError::Damaged;
-                    self.replica_failed(from, request, is_damaged);
+                    self.replica_failed(from, request, Failure::of(&error));
                 }
             },
             Message::WriteReply { request, result } => match result {
                 Ok(()) => self.replica_wrote(from, request),
-                Err(_) => self.replica_failed(from, request, false),
+                Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
             Message::ForwardReply { request, result } => self.forward_ended(request, result),
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),

@@ -121,8 +121,13 @@ impl Node {
         let ended = (put.asker, put.is_answered());
         let failure = match result {
             Ok(Stored { siblings, dot: Some(dot) }) => {
-                let detector = &self.detector;
-                let places = put.minted(dot, siblings, |node| detector.is_reachable(node), due_ms);
+                let (detector, is_stopping) = (&self.detector, self.is_stopping);
+                let places = put.minted(
+                    dot,
+                    siblings,
+                    |node| !is_stopping && detector.is_reachable(node),
+                    due_ms,
+                );
                 hint_for.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
                 places.into_iter().for_each(|place| self.place(request, place));
                 return self.advance(request);
@@ -193,16 +198,46 @@ impl Node {
         (owner, keyspace): (NodeId, KeyspaceId),
         result: Result<Stored, StoreFailure>,
     ) {
+        let retry_ms = self.in_ms(self.settings.replica_timeout_ms);
+        let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
+            return;
+        };
         match result {
-            Ok(_) => self.hint_kept(owner, keyspace),
+            Ok(_) => {
+                put.hint_stored(owner);
+                self.hint_kept(owner, keyspace);
+            }
             Err(error) => {
+                if put.hint_failed(owner, error.to_string(), retry_ms) {
+                    self.notice(Notice::HintLost(owner, keyspace, error.to_string()));
+                }
                 self.hint_failed(owner, &error);
-                self.notice(Notice::HintLost(owner, keyspace, error.to_string()));
             }
         }
+        self.advance(request);
+    }
+
+    /// Tries again what could not be stored as a hint.
+    pub(super) fn retry_hints(&mut self, request: RequestId) {
+        let now_ms = self.now.monotonic_ms;
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms);
         if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
-            put.hint_stored(owner);
-            self.advance(request);
+            let detector = &self.detector;
+            let places = put.retry(now_ms, |node| detector.is_reachable(node), due_ms);
+            places.into_iter().for_each(|place| self.place(request, place));
+        }
+    }
+
+    /// What owners are owed becomes hints here: the node is about to stop.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+        let requests: Vec<RequestId> = self.requests.keys().copied().collect();
+        for request in requests {
+            if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
+                let places = put.stop();
+                places.into_iter().for_each(|place| self.place(request, place));
+                self.advance(request);
+            }
         }
     }
 

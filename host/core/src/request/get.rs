@@ -32,6 +32,8 @@ pub struct Get {
     spares: VecDeque<NodeId>,
     answers: BTreeMap<NodeId, Option<Arc<Siblings>>>,
     damaged: BTreeSet<NodeId>,
+    /// Overdue, and another was asked in its place: its answer is still taken, until then.
+    late: BTreeMap<NodeId, u64>,
     joined: Siblings,
     fold: Fold,
     is_answered: bool,
@@ -64,6 +66,7 @@ impl Get {
             spares: all.copied().filter(|node| is_reachable(*node)).collect(),
             answers: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            late: BTreeMap::new(),
             joined: Siblings::new(),
             fold,
             is_answered: false,
@@ -81,6 +84,7 @@ impl Get {
     /// `node` holds this.
     pub fn answered(&mut self, node: NodeId, held: Option<Arc<Siblings>>) {
         self.waiting.remove(&node);
+        self.late.remove(&node);
         if let Some(siblings) = &held {
             self.joined.sync(siblings);
             self.joined.fold(self.fold);
@@ -95,7 +99,18 @@ impl Get {
         if is_damaged {
             self.damaged.insert(node);
         }
+        self.late.remove(&node);
         self.waiting.remove(&node).is_some()
+    }
+
+    /// `node` is overdue. Another node is to be asked in its place; its own answer still counts,
+    /// and once the client is answered it is waited for until `until_ms`, to be repaired.
+    pub fn is_late(&mut self, node: NodeId, until_ms: u64) -> bool {
+        let was_waiting = self.waiting.remove(&node).is_some();
+        if was_waiting {
+            self.late.insert(node, until_ms);
+        }
+        was_waiting
     }
 
     /// Nodes whose answer is overdue.
@@ -106,7 +121,10 @@ impl Get {
     /// When something is to be looked at again.
     pub fn next_due_ms(&self) -> Option<u64> {
         let answer = (!self.is_answered).then_some(self.deadline_ms);
-        self.waiting.values().copied().chain(answer).min()
+        // All of them are waited for, and only once nobody else is.
+        let is_last = self.is_answered && self.waiting.is_empty();
+        let late = self.late.values().copied().filter(|_| is_last).max();
+        self.waiting.values().copied().chain(late).chain(answer).min()
     }
 
     /// The answer for the client, once, as soon as it is certain.
@@ -119,7 +137,8 @@ impl Get {
             return None;
         }
         let answered = self.tally.answered() as u32;
-        let answer = match self.tally.standing(self.waiting.len() + self.spares.len()) {
+        let possible = self.waiting.len() + self.spares.len() + self.late.len();
+        let answer = match self.tally.standing(possible) {
             Standing::Reached => {
                 let siblings = Arc::new(self.joined.clone());
                 Ok(GetReceipt { siblings, answered, ring_version })
@@ -136,8 +155,9 @@ impl Get {
     }
 
     /// Whether nobody is waited for any more.
-    pub fn is_finished(&self) -> bool {
-        self.is_answered && self.waiting.is_empty()
+    pub fn is_finished(&self, now_ms: u64) -> bool {
+        let is_late_over = self.late.values().all(|until_ms| *until_ms <= now_ms);
+        self.is_answered && self.waiting.is_empty() && is_late_over
     }
 
     /// The owners that hold less than all answers joined, and the join.

@@ -5,6 +5,11 @@
 //! not acknowledged by its deadline is *owed* the write, and for each the write goes to the next
 //! fallback as a hint, or, with no node to spare, into the coordinator's own hint store. A put
 //! is finished when nobody is owed anything.
+//!
+//! Where an owner is known to be unreachable and its hint is kept here, the client is answered
+//! only once that hint is durable: a full hint store refuses before it acknowledges. A hint that
+//! cannot be stored later is tried again [`HINT_TRIES`] times, with the owner itself if it is
+//! back by then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,6 +22,9 @@ use crate::keys::StoreKey;
 use crate::message::{PutReceipt, RequestId};
 use crate::quorum::{Standing, Tally};
 use crate::ring::PreferenceList;
+
+/// How often a hint that could not be stored here is tried again, a replica's time-out apart.
+pub const HINT_TRIES: u32 = 20;
 
 /// Who asked for the put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +81,16 @@ pub struct Put {
     waiting: BTreeMap<NodeId, Pending>,
     /// Owners for which a hint is being stored here.
     storing: BTreeSet<NodeId>,
+    /// Those of them without whose hint the client is not answered.
+    required: BTreeSet<NodeId>,
+    /// Why a required hint was refused.
+    refusal: Option<String>,
+    /// Owners whose hint could not be stored here, with the time of the next attempt.
+    retries: BTreeMap<NodeId, u64>,
+    /// How often that happened.
+    attempts: BTreeMap<NodeId, u32>,
+    /// Overdue, and something was done in its place: an acknowledgement still counts.
+    late: BTreeSet<NodeId>,
     minted: Option<(Dot, Arc<Siblings>)>,
     is_answered: bool,
 }
@@ -107,6 +125,11 @@ impl Put {
             spares: fallbacks.iter().copied().filter(spare).collect(),
             waiting: BTreeMap::new(),
             storing: BTreeSet::new(),
+            required: BTreeSet::new(),
+            refusal: None,
+            retries: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            late: BTreeSet::new(),
             minted: None,
             is_answered: false,
         }
@@ -150,7 +173,11 @@ impl Put {
                 self.waiting.insert(owner, Pending { due_ms, owner });
                 places.push(Place::Owner(owner));
             } else {
-                places.extend(self.place_hint(owner, due_ms));
+                let place = self.place_hint(owner, due_ms);
+                if let Some(Place::Here { owner }) = place {
+                    self.required.insert(owner);
+                }
+                places.extend(place);
             }
         }
         places
@@ -181,18 +208,82 @@ impl Put {
             self.hinted += u32::from(pending.owner != node);
         }
         // An answer after its deadline still counts: the node holds the write.
+        self.late.remove(&node);
         self.tally.count(node);
     }
 
     /// `node` does not acknowledge. Gives what is to be done for the owner in its place.
     pub fn failed(&mut self, node: NodeId, due_ms: u64) -> Option<Place> {
+        self.late.remove(&node);
         let pending = self.waiting.remove(&node)?;
         self.place_hint(pending.owner, due_ms)
     }
 
-    /// The hint for `owner` is stored here, or could not be.
+    /// `node` is overdue. Gives what is to be done for the owner in its place; an
+    /// acknowledgement that still comes counts.
+    pub fn is_late(&mut self, node: NodeId, due_ms: u64) -> Option<Place> {
+        let place = self.failed(node, due_ms);
+        self.late.insert(node);
+        place
+    }
+
+    /// The hint for `owner` is stored here.
     pub fn hint_stored(&mut self, owner: NodeId) {
         self.storing.remove(&owner);
+        self.required.remove(&owner);
+    }
+
+    /// The hint for `owner` could not be stored here; it is tried again at `retry_ms`. Says
+    /// whether there is no further attempt.
+    pub fn hint_failed(&mut self, owner: NodeId, reason: String, retry_ms: u64) -> bool {
+        self.storing.remove(&owner);
+        if self.required.remove(&owner) {
+            self.refusal = Some(reason);
+        }
+        let attempts = self.attempts.entry(owner).or_insert(0);
+        *attempts += 1;
+        let is_over = *attempts > HINT_TRIES;
+        if !is_over {
+            self.retries.insert(owner, retry_ms);
+        }
+        is_over
+    }
+
+    /// What is to be done now for owners whose hint could not be stored.
+    pub fn retry(
+        &mut self,
+        now_ms: u64,
+        is_reachable: impl Fn(NodeId) -> bool,
+        due_ms: u64,
+    ) -> Vec<Place> {
+        let due = self.retries.extract_if(.., |_, at_ms| *at_ms <= now_ms);
+        let owners: Vec<NodeId> = due.map(|(owner, _)| owner).collect();
+        let place = |owner: NodeId| {
+            if is_reachable(owner) {
+                self.waiting.insert(owner, Pending { due_ms, owner });
+                Place::Owner(owner)
+            } else {
+                self.storing.insert(owner);
+                Place::Here { owner }
+            }
+        };
+        owners.into_iter().map(place).collect()
+    }
+
+    /// The node is about to stop: nobody else is asked any more, and what is owed becomes hints
+    /// here.
+    pub fn stop(&mut self) -> Vec<Place> {
+        self.spares.clear();
+        let waiting = std::mem::take(&mut self.waiting);
+        self.late.extend(waiting.keys());
+        let owed = waiting.values().map(|pending| pending.owner);
+        let owed: BTreeSet<NodeId> =
+            owed.chain(std::mem::take(&mut self.retries).into_keys()).collect();
+        if !self.is_owner() {
+            return Vec::new();
+        }
+        self.storing.extend(&owed);
+        owed.into_iter().map(|owner| Place::Here { owner }).collect()
     }
 
     /// Nodes whose acknowledgement is overdue.
@@ -204,7 +295,8 @@ impl Put {
     /// When something is to be looked at again.
     pub fn next_due_ms(&self) -> Option<u64> {
         let answer = (!self.is_answered).then_some(self.deadline_ms);
-        self.waiting.values().map(|pending| pending.due_ms).chain(answer).min()
+        let retries = self.retries.values().copied();
+        self.waiting.values().map(|pending| pending.due_ms).chain(retries).chain(answer).min()
     }
 
     /// The answer for the client, once, as soon as it is certain.
@@ -217,9 +309,18 @@ impl Put {
             return None;
         }
         let acked = self.tally.answered() as u32;
-        let standing = self.tally.standing(self.waiting.len() + self.spares.len());
-        let answer = match (&self.minted, standing) {
-            (Some((dot, siblings)), Standing::Reached) => {
+        let possible = self.waiting.len() + self.spares.len() + self.late.len();
+        let answer = match (&self.minted, self.tally.standing(possible)) {
+            (Some(_), _) if self.refusal.is_some() => {
+                let reason = self.refusal.take().unwrap_or_default();
+                Err(RequestError::Store { reason, effect: Effect::Maybe })
+            }
+            (Some(_), Standing::Reached)
+                if !self.required.is_empty() && now_ms < self.deadline_ms =>
+            {
+                return None;
+            }
+            (Some((dot, siblings)), Standing::Reached) if self.required.is_empty() => {
                 Ok(self.receipt(*dot, siblings, acked, ring_version))
             }
             (None, _) | (_, Standing::Pending) if now_ms < self.deadline_ms => return None,
@@ -253,7 +354,8 @@ impl Put {
 
     /// Whether the client is answered and no owner is owed anything.
     pub fn is_finished(&self) -> bool {
-        let is_minted = self.minted.is_some();
-        is_minted && self.is_answered && self.waiting.is_empty() && self.storing.is_empty()
+        let is_settled =
+            self.waiting.is_empty() && self.storing.is_empty() && self.retries.is_empty();
+        self.minted.is_some() && self.is_answered && is_settled
     }
 }
