@@ -39,12 +39,7 @@ impl World {
                 (0..self.machines.len()).for_each(|machine| self.crash(machine));
             }
             FaultKind::Stop => self.stop(machine),
-            FaultKind::Freeze => {
-                let until_us = self.now_us + self.rng.random_range(100_000..4_000_000);
-                let frozen_until_us = &mut self.machines[machine].frozen_until_us;
-                *frozen_until_us = until_us.max(*frozen_until_us);
-                self.trace.line(self.now_us, format_args!("n{machine} freezes until {until_us}"));
-            }
+            FaultKind::Freeze => self.freeze(machine),
             FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
             FaultKind::Skew => {
                 let skew_ms = self.rng.random_range(-300_000..=300_000);
@@ -114,6 +109,16 @@ impl World {
             self.machines[machine].store.restart_clean();
             self.trace.line(self.now_us, format_args!("n{machine} stops"));
             self.lie_still(machine);
+        }
+    }
+
+    fn freeze(&mut self, machine: usize) {
+        let until_us = self.now_us + self.rng.random_range(100_000..4_000_000);
+        let frozen_until_us = &mut self.machines[machine].frozen_until_us;
+        // What waits for the end of a freeze keeps its order only if that does not move.
+        if *frozen_until_us <= self.now_us {
+            *frozen_until_us = until_us;
+            self.trace.line(self.now_us, format_args!("n{machine} freezes until {until_us}"));
         }
     }
 

@@ -19,6 +19,9 @@ impl World {
     /// Runs the world to its end.
     pub(super) fn live(&mut self) {
         self.run_until(TROUBLE_US);
+        if !self.violations.is_empty() {
+            return;
+        }
         self.heal();
         self.come_to_rest();
         if self.scenario.is_handoff_complete {
