@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use crate::storage::{
-    Area as StoreArea, Home, ListHintsJob, LoadJob, StoreError, Stores, WriteDone, WriteJob,
+    Area as StoreArea, Effect, Home, ListHintsJob, LoadJob, StoreError, Stores, WriteDone, WriteJob,
 };
 use crate::transport::Transport;
 
@@ -214,10 +214,11 @@ fn failure(error: StoreError) -> StoreFailure {
     match error {
         StoreError::Refused(refused) => StoreFailure::Refused(refused),
         StoreError::Damaged { .. } => StoreFailure::Damaged,
-        StoreError::OutOfService { .. } | StoreError::Engine { .. } => {
+        StoreError::OutOfService { effect: Effect::Maybe, .. } | StoreError::Engine { .. } => {
             StoreFailure::Failed(error.to_string())
         }
-        StoreError::Overloaded { .. }
+        StoreError::OutOfService { effect: Effect::None, .. }
+        | StoreError::Overloaded { .. }
         | StoreError::HintBudget { .. }
         | StoreError::HintWithoutTarget
         | StoreError::Closed { .. } => StoreFailure::Unavailable(error.to_string()),

@@ -19,7 +19,7 @@ pub(super) struct DiskStep(Action);
 
 impl World {
     /// Queues an action for the disk.
-    pub(super) fn to_disk(&mut self, machine: usize, action: Action) {
+    pub(super) fn queue_for_disk(&mut self, machine: usize, action: Action) {
         let area = match &action {
             Action::Write { area, .. } => *area,
             Action::ListHints { .. } | Action::SettleHint { .. } => Area::Hints,

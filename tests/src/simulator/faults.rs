@@ -38,7 +38,8 @@ impl World {
             FaultKind::Stop => self.stop(machine),
             FaultKind::Freeze => {
                 let until_us = self.now_us + self.rng.random_range(100_000..4_000_000);
-                self.machines[machine].frozen_until_us = until_us;
+                let frozen_until_us = &mut self.machines[machine].frozen_until_us;
+                *frozen_until_us = until_us.max(*frozen_until_us);
                 self.trace.line(self.now_us, format_args!("n{machine} freezes until {until_us}"));
             }
             FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
@@ -115,7 +116,9 @@ impl World {
 
     fn lie_still(&mut self, machine: usize) {
         self.abandon(machine);
-        let at_us = self.now_us + self.rng.random_range(50_000..6_000_000);
+        // Half of them are back before anyone has noticed.
+        let longest_us = if self.rng.random_bool(0.5) { 300_000 } else { 6_000_000 };
+        let at_us = self.now_us + self.rng.random_range(20_000..longest_us);
         self.queue.plan(at_us, Happening::Mend(Mend::Start(machine)));
     }
 

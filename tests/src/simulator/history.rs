@@ -48,11 +48,18 @@ pub struct History {
     writes: BTreeMap<WriteId, ClientWrite>,
     /// Writes that some reader got.
     observed: BTreeSet<WriteId>,
+    is_observed_lasting: bool,
     /// Per write those whose clients had seen it.
     successors: BTreeMap<WriteId, Vec<WriteId>>,
 }
 
 impl History {
+    /// The history of a run before its first write. With `is_observed_lasting` a write that
+    /// some reader got stays, acknowledged or not; a crash can take it back if it was not.
+    pub fn new(is_observed_lasting: bool) -> Self {
+        History { is_observed_lasting, ..History::default() }
+    }
+
     /// Adds a write that starts now.
     pub fn start(&mut self, write: ClientWrite) -> WriteId {
         let id = self.writes.len() as WriteId + 1;
@@ -85,11 +92,11 @@ impl History {
         self.writes.iter().filter(move |(_, write)| write.key == key).map(|(id, w)| (*id, w))
     }
 
-    /// Whether the write certainly took effect.
+    /// Whether the write certainly took effect, and for good.
     pub fn is_certain(&self, id: WriteId) -> bool {
-        let is_acked =
-            matches!(self.get(id), Some(w) if matches!(w.outcome, Outcome::Acked { .. }));
-        is_acked || self.observed.contains(&id)
+        let outcome = self.get(id).map(|write| write.outcome);
+        matches!(outcome, Some(Outcome::Acked { .. }))
+            || (self.is_observed_lasting && self.observed.contains(&id))
     }
 
     /// Whether the write may have taken effect.

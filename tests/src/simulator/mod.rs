@@ -2,10 +2,10 @@
 //! real write path, in a world of one random source and virtual time.
 //!
 //! A run is a seed. It chooses the [scenario](scenario::SCENARIOS), how many machines there are,
-//! what clients do, what fails when, how long every message takes. For twenty virtual seconds
-//! [clients](clients) read and write while [faults](faults) strike; then everything heals, the
-//! cluster must come to rest, and the [checkers](checkers) judge what is left by the clients'
-//! own [history](history), which knows nothing of vectors and dots.
+//! what clients do, what fails when, how long every message takes. For forty virtual seconds
+//! clients read and write while faults strike; then everything heals, the
+//! cluster must come to rest, and the checkers judge what is left by the clients'
+//! own history, which knows nothing of vectors and dots.
 //!
 //! The idea is FoundationDB's; the shape (one scheduler, network and disk as values that decide,
 //! checkers apart) follows TigerBeetle's `vopr`.
@@ -53,6 +53,8 @@ pub enum Planted {
 pub struct Options {
     /// All randomness.
     pub seed: u64,
+    /// The scenario; `None` takes the seed's.
+    pub scenario: Option<&'static str>,
     /// A bug of the world.
     pub planted: Planted,
     /// Whether to keep the trace's lines.
@@ -65,9 +67,10 @@ impl Options {
         Options { seed, ..Options::default() }
     }
 
-    /// The seed's scenario.
+    /// The scenario that is run.
     pub fn scenario(&self) -> &'static Scenario {
-        scenario::of_seed(self.seed)
+        let named = |name| scenario::SCENARIOS.iter().find(|scenario| scenario.name == name);
+        self.scenario.and_then(named).unwrap_or_else(|| scenario::of_seed(self.seed))
     }
 }
 

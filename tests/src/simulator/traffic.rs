@@ -12,6 +12,7 @@ use stator_core::request::{GetReceipt, GetRequest, QuorumKind, RequestError};
 use super::checkers;
 use super::clients::{self, Wish};
 use super::history::{Outcome, WriteId};
+use super::machine::Machine;
 use super::queue::Micros;
 use super::world::{Happening, Inner, LATE, N, World, spec};
 
@@ -50,7 +51,8 @@ impl World {
         let keys = if self.is_late_ready { self.keys.len() } else { self.early_keys };
         let place = self.rng.random_range(0..keys);
         let machine = self.rng.random_range(0..self.machines.len());
-        if self.machines[machine].node.is_none() {
+        let Machine { node, frozen_until_us, .. } = &self.machines[machine];
+        if node.is_none() || *frozen_until_us > self.now_us {
             return self.think(client);
         }
         let key = &self.keys[place];

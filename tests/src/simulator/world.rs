@@ -33,7 +33,7 @@ use super::traffic::Request;
 use super::{Options, Planted, Report};
 
 /// How long clients and faults go on.
-pub const TROUBLE_US: Micros = 20_000_000;
+pub const TROUBLE_US: Micros = 40_000_000;
 /// Replicas of each key.
 pub const N: u32 = 3;
 /// The keyspace that exists from the start.
@@ -123,6 +123,7 @@ impl World {
         let clients: usize = rng.random_range(2..6);
         let mut world = World {
             network: Network::new(scenario.quality),
+            history: History::new(scenario.is_handoff_complete),
             scenario,
             planted: options.planted,
             rng,
@@ -137,7 +138,6 @@ impl World {
             last_crash_us: None,
             requests: BTreeMap::new(),
             last_ticket: 0,
-            history: History::default(),
             dots: DotWatch::default(),
             violations: Vec::new(),
             report: Report::default(),
@@ -289,7 +289,7 @@ impl World {
             Action::Load { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
-            | Action::SettleHint { .. } => self.to_disk(machine, action),
+            | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
         }
     }
 

@@ -2,7 +2,7 @@
 //! be done.
 //!
 //! The parts, each in a file of its own:
-//! - `client`: gets, puts and changes that this node coordinates;
+//! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
 //! - `handoff`: delivering the hints it keeps;
 //! - `gossip`: the catalogue;
@@ -14,8 +14,10 @@
 //! Left out: Merkle trees and exchanges, ring changes and transfers, collection of tombstones.
 
 mod client;
+mod get;
 mod gossip;
 mod handoff;
+mod put;
 mod replica;
 mod timers;
 

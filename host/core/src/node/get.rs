@@ -1,0 +1,107 @@
+//! The gets that this node coordinates.
+
+use std::sync::Arc;
+
+use super::client::Prepared;
+use super::{InFlight, Node, Purpose};
+use crate::causality::Siblings;
+use crate::event::{Action, Area, Notice, StoreFailure, Ticket};
+use crate::id::NodeId;
+use crate::keys::StoreKey;
+use crate::message::{Message, ReplicaWrite, RequestId};
+use crate::request::GetRequest;
+use crate::request::get::Get;
+use crate::write::Change;
+
+impl Node {
+    pub(super) fn start_get(&mut self, ticket: Ticket, get: GetRequest) {
+        let prepared = match self.prepare((get.keyspace, &get.key), "r", get.r) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.act(Action::GetDone(ticket, Err(error))),
+        };
+        let deadline_ms = self.in_ms(get.timeout_ms);
+        let Prepared { key, list, needed, .. } = prepared;
+        let rules = (get.quorum, self.fold(key.keyspace));
+        let state = Get::new(ticket, key, deadline_ms, needed as usize, rules, &list, |node| {
+            self.is_reachable(node)
+        });
+        let request = self.number();
+        self.requests.insert(request, InFlight::Get(Box::new(state)));
+        for _ in 0..list.primaries().len() {
+            self.ask_next(request);
+        }
+        self.advance(request);
+    }
+
+    /// Asks the next node of a get's list, if one is left.
+    pub(super) fn ask_next(&mut self, request: RequestId) {
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms);
+        let Some(InFlight::Get(get)) = self.requests.get_mut(&request) else {
+            return;
+        };
+        let key = get.key.clone();
+        let Some((node, is_fallback)) = get.next_to_ask(due_ms) else {
+            return;
+        };
+        if node == self.id {
+            let token = self.effect(Purpose::OwnRead(request));
+            self.act(Action::Load { token, key, with_hints: is_fallback });
+        } else {
+            let ring_version = self.ring_version();
+            let StoreKey { keyspace, key, .. } = key;
+            let read = Message::Read { request, keyspace, key, ring_version, is_fallback };
+            self.send(node, read);
+        }
+    }
+
+    /// The coordinator's own copy was read.
+    pub(super) fn own_read(
+        &mut self,
+        request: RequestId,
+        result: Result<Option<Arc<Siblings>>, StoreFailure>,
+    ) {
+        match result {
+            Ok(held) => self.replica_read(self.id, request, held),
+            Err(error) => {
+                self.replica_failed(self.id, request, error == StoreFailure::Damaged);
+            }
+        }
+    }
+
+    /// A replica told what it holds.
+    pub(super) fn replica_read(
+        &mut self,
+        node: NodeId,
+        request: RequestId,
+        held: Option<Arc<Siblings>>,
+    ) {
+        if let Some(InFlight::Get(get)) = self.requests.get_mut(&request) {
+            get.answered(node, held);
+            self.advance(request);
+        }
+    }
+
+    /// Sends an owner what it lacks. Nobody waits for it: the next get would find it again.
+    pub(super) fn repair(&mut self, node: NodeId, key: &StoreKey, siblings: &Arc<Siblings>) {
+        self.notice(Notice::ReadRepaired(node));
+        let siblings = siblings.clone();
+        if node == self.id {
+            let token = self.effect(Purpose::OwnRepair);
+            let (key, fold) = (key.clone(), self.fold(key.keyspace));
+            let change = Change::Sync(siblings);
+            let (area, targets, is_sync) = (Area::Data, Vec::new(), false);
+            self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        } else {
+            let write = ReplicaWrite {
+                request: self.number(),
+                keyspace: key.keyspace,
+                key: key.key.clone(),
+                ring_version: self.ring_version(),
+                siblings,
+                hint_for: Vec::new(),
+                is_sync: false,
+            };
+            self.send(node, Message::Write(write));
+        }
+    }
+}

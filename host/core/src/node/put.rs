@@ -1,0 +1,217 @@
+//! The puts that this node coordinates, or hands to an owner of the key.
+
+use std::sync::Arc;
+
+use super::client::Prepared;
+use super::timers::Timer;
+use super::{Forward, InFlight, Node, Purpose};
+use crate::catalogue::Durability;
+use crate::causality::Siblings;
+use crate::event::{Action, Area, Notice, StoreFailure, Stored};
+use crate::id::{KeyspaceId, NodeId};
+use crate::keys::StoreKey;
+use crate::message::{Message, PutReceipt, ReplicaWrite, RequestId};
+use crate::request::put::{Asker, Place, Put};
+use crate::request::{Effect, PutRequest, QuorumKind, RequestError};
+use crate::write::Change;
+
+impl Node {
+    pub(super) fn start_put(&mut self, asker: Asker, put: PutRequest) {
+        let prepared = match self.prepare((put.keyspace, &put.key), "w", put.w) {
+            Ok(prepared) => prepared,
+            Err(error) => return self.put_done(asker, Err(error)),
+        };
+        let is_client = matches!(asker, Asker::Client(_));
+        if is_client && !prepared.list.is_primary(self.id) {
+            let mut owners: Vec<NodeId> = prepared.list.primaries().to_vec();
+            owners.retain(|owner| self.is_reachable(*owner));
+            if !owners.is_empty() {
+                return self.forward(asker, put, owners);
+            }
+        }
+        self.coordinate(asker, put, prepared);
+    }
+
+    pub(super) fn coordinate(&mut self, asker: Asker, put: PutRequest, prepared: Prepared) {
+        let Prepared { key, list, needed, durability } = prepared;
+        let durability = put.durability.unwrap_or(durability);
+        let state = Put::new(
+            asker,
+            key.clone(),
+            self.in_ms(put.timeout_ms),
+            durability == Durability::All,
+            needed as usize,
+            put.quorum,
+            (self.id, &list),
+            |node| self.is_reachable(node),
+        );
+        let is_strict_stranger = put.quorum == QuorumKind::Strict && !state.is_owner();
+        let possible = if is_strict_stranger {
+            0
+        } else {
+            state.possible(|node| self.is_reachable(node)) as u32
+        };
+        if possible < needed {
+            // Known before the mint, so the client is told that nothing happened.
+            let error =
+                RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None };
+            return self.put_done(asker, Err(error));
+        }
+        let fold = self.fold(key.keyspace);
+        let (area, targets) = match state.is_owner() {
+            true => (Area::Data, Vec::new()),
+            false => (Area::Hints, state.primaries().to_vec()),
+        };
+        let request = self.number();
+        self.requests.insert(request, InFlight::Put(Box::new(state)));
+        let token = self.effect(Purpose::Mint(request));
+        let PutRequest { context, draft, limits, .. } = put;
+        let change = Change::Mint { context, draft, now_ms: self.now.wall_ms, limits };
+        let is_sync = durability != Durability::Buffered;
+        self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        self.advance(request);
+    }
+
+    pub(super) fn forward(&mut self, asker: Asker, put: PutRequest, mut owners: Vec<NodeId>) {
+        let to = owners.remove(0);
+        let request = self.number();
+        let due_ms = self.in_ms(put.timeout_ms);
+        self.send(to, Message::Forward { request, put: put.clone() });
+        let forward = Forward { asker, put, to, others: owners, due_ms };
+        self.requests.insert(request, InFlight::Forward(Box::new(forward)));
+        self.timers.set(due_ms, Timer::Request(request));
+    }
+
+    pub(super) fn forward_ended(
+        &mut self,
+        request: RequestId,
+        result: Result<PutReceipt, RequestError>,
+    ) {
+        if let Some(InFlight::Forward(forward)) = self.requests.get(&request) {
+            let asker = forward.asker;
+            self.requests.remove(&request);
+            self.put_done(asker, result);
+        }
+    }
+
+    /// The forward did not leave this node: another owner may be tried.
+    pub(super) fn forward_undelivered(&mut self, request: RequestId) {
+        if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
+            let Forward { asker, mut put, others, due_ms, .. } = *forward;
+            put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
+            if !others.is_empty() {
+                return self.forward(asker, put, others);
+            }
+            match self.prepare((put.keyspace, &put.key), "w", put.w) {
+                Ok(prepared) => self.coordinate(asker, put, prepared),
+                Err(error) => self.put_done(asker, Err(error)),
+            }
+        }
+    }
+
+    /// The coordinator's mint ended.
+    pub(super) fn mint_ended(&mut self, request: RequestId, result: Result<Stored, StoreFailure>) {
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms);
+        let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
+            return;
+        };
+        // A stranger's own record is a hint for every owner.
+        let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
+        let keyspace = put.key.keyspace;
+        let ended = (put.asker, put.is_answered());
+        let failure = match result {
+            Ok(Stored { siblings, dot: Some(dot) }) => {
+                let detector = &self.detector;
+                let places = put.minted(dot, siblings, |node| detector.is_reachable(node), due_ms);
+                hint_for.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
+                places.into_iter().for_each(|place| self.place(request, place));
+                return self.advance(request);
+            }
+            Ok(Stored { dot: None, .. }) => {
+                let reason = "the store answered a mint without a dot".to_owned();
+                RequestError::Store { reason, effect: Effect::Maybe }
+            }
+            Err(StoreFailure::Refused(refused)) => RequestError::TooManySiblings(refused),
+            Err(StoreFailure::Failed(reason)) => {
+                hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
+                RequestError::Store { reason, effect: Effect::Maybe }
+            }
+            Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
+        };
+        let (asker, is_answered) = ended;
+        self.requests.remove(&request);
+        if !is_answered {
+            self.put_done(asker, Err(failure));
+        }
+    }
+
+    /// Carries out what an owner is owed.
+    pub(super) fn place(&mut self, request: RequestId, place: Place) {
+        let Some(InFlight::Put(put)) = self.requests.get(&request) else {
+            return;
+        };
+        let Some(siblings) = put.siblings().cloned() else {
+            return;
+        };
+        let (key, is_sync) = (put.key.clone(), put.is_sync);
+        let (to, hint_for) = match place {
+            Place::Owner(node) => (node, Vec::new()),
+            Place::Fallback { node, owner } => (node, vec![owner]),
+            Place::Here { owner } => return self.keep_hint(request, owner, key, siblings),
+        };
+        let ring_version = self.ring_version();
+        let StoreKey { keyspace, key, .. } = key;
+        let write =
+            ReplicaWrite { request, keyspace, key, ring_version, siblings, hint_for, is_sync };
+        self.send(to, Message::Write(write));
+    }
+
+    pub(super) fn keep_hint(
+        &mut self,
+        request: RequestId,
+        owner: NodeId,
+        key: StoreKey,
+        siblings: Arc<Siblings>,
+    ) {
+        let token = self.effect(Purpose::OwnHint(request, owner, key.keyspace));
+        let fold = self.fold(key.keyspace);
+        self.act(Action::Write {
+            token,
+            area: Area::Hints,
+            key,
+            change: Change::Sync(siblings),
+            targets: vec![owner],
+            fold,
+            is_sync: true,
+        });
+    }
+
+    /// A hint that the coordinator keeps itself is stored, or not.
+    pub(super) fn own_hint_ended(
+        &mut self,
+        request: RequestId,
+        (owner, keyspace): (NodeId, KeyspaceId),
+        result: Result<Stored, StoreFailure>,
+    ) {
+        match result {
+            Ok(_) => self.hint_kept(owner, keyspace),
+            Err(error) => {
+                self.hint_failed(owner, &error);
+                self.notice(Notice::HintLost(owner, keyspace, error.to_string()));
+            }
+        }
+        if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
+            put.hint_stored(owner);
+            self.advance(request);
+        }
+    }
+
+    pub(super) fn put_done(&mut self, asker: Asker, result: Result<PutReceipt, RequestError>) {
+        match asker {
+            Asker::Client(ticket) => self.act(Action::PutDone(ticket, result)),
+            Asker::Peer(node, request) => {
+                self.send(node, Message::ForwardReply { request, result });
+            }
+        }
+    }
+}
