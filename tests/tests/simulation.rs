@@ -98,6 +98,33 @@ fn a_dropped_hint_is_found_within_20_seeds() {
 }
 
 #[test]
+fn an_early_acknowledgement_is_found_within_20_seeds() {
+    let rules = broken(Planted::EagerAck, "one", 20);
+    assert!(rules.contains(&checkers::LOST), "{rules:?}");
+}
+
+#[test]
+fn an_early_collection_is_found_within_20_seeds() {
+    let rules = broken(Planted::EarlyCollection, "one", 20);
+    assert!(rules.contains(&checkers::REVIVED), "{rules:?}");
+}
+
+#[test]
+fn a_dropped_context_is_found_within_20_seeds() {
+    let rules = broken(Planted::DropContext, "calm", 20);
+    assert!(rules.contains(&checkers::SIBLINGS), "{rules:?}");
+}
+
+#[test]
+fn nothing_fails_without_a_fault() {
+    let calm = (0..10).map(|seed| Options { scenario: Some("calm"), ..Options::of_seed(seed) });
+    let (failed, report) = run_all(calm, 1);
+    assert!(failed.is_empty(), "{}", failed[0]);
+    assert_eq!(report.puts_failed, 0, "{report:?}");
+    assert_eq!(report.hints_stored, 0, "{report:?}");
+}
+
+#[test]
 fn an_old_actor_is_found_within_40_seeds() {
     let rules = broken(Planted::OldActor, "buffered", 40);
     assert!(rules.contains(&checkers::DOT), "{rules:?}");

@@ -49,6 +49,9 @@ pub enum Message {
         result: Result<(), ReplicaError>,
     },
     /// Coordinate this put for me: you own the key, I do not.
+    ///
+    /// The one message that is not idempotent: each one that arrives is a write with a dot of
+    /// its own. The transport must not hand it over twice; any other message it may.
     Forward {
         /// To be repeated in the reply.
         request: RequestId,

@@ -12,7 +12,7 @@ use stator_core::causality::Context;
 use stator_core::event::{Action, Area, Event, HeldHint, Now, StoreFailure, Stored, Token};
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId};
 use stator_core::keys::StoreKey;
-use stator_core::message::Message;
+use stator_core::message::{Message, ReplicaError};
 use stator_core::node::{Node, Settings};
 use stator_core::request::{PutRequest, QuorumKind};
 use stator_core::ring::claim;
@@ -178,6 +178,32 @@ fn a_put_is_answered_once_though_its_mint_fails_after_the_deadline() {
     let failed = StoreFailure::Unavailable("full".to_owned());
     assert_eq!(answers(driven.tell(Event::Written(token(&mint), Err(failed)))), 0);
     assert_eq!(driven.node.requests_in_flight(), 0);
+}
+
+#[test]
+fn a_hint_that_is_refused_does_not_hold_up_the_next() {
+    let mut driven = Driven::new(NodeId(4));
+    let (key, owners) = foreign_key(NodeId(4));
+    driven.wait(0);
+    let partition = catalogue().ring.partition(keyspace(), &key);
+    let key = StoreKey { partition, keyspace: keyspace(), key };
+    let hint = HeldHint { key: key.clone(), siblings: Arc::default(), sequence: 1 };
+    let sent = driven.tell(Event::HintsListed(owners[0], Ok(vec![hint])));
+    let Some(Action::Send(_, Message::Write(write))) = sent.first() else {
+        panic!("nothing is sent: {sent:?}");
+    };
+    let result = Err(ReplicaError::UnknownKeyspace);
+    let refused = Message::WriteReply { request: write.request, result };
+    assert!(driven.tell(Event::Received(owners[0], refused)).is_empty(), "it waits a period");
+    let is_next = |action: &Action| {
+        matches!(action, Action::ListHints { target, after, .. }
+            if *target == owners[0] && after.as_ref() == Some(&key))
+    };
+    assert!(driven.wait(1_000).iter().any(is_next), "the hints behind it are listed");
+    // At the end of the list it starts over.
+    driven.tell(Event::HintsListed(owners[0], Ok(Vec::new())));
+    let is_first = |action: &Action| matches!(action, Action::ListHints { target, after: None, .. } if *target == owners[0]);
+    assert!(driven.wait(1_000).iter().any(is_first), "what was refused is tried again");
 }
 
 #[test]

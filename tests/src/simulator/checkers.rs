@@ -50,6 +50,8 @@ pub const STRICT: &str = "a strict get sees every strict put before it";
 pub const ANSWERED: &str = "every request is answered once, by its deadline";
 /// What is read is what was written.
 pub const VALUE: &str = "what is read is what was written";
+/// Where versions are folded no put is refused for its siblings.
+pub const REFUSED: &str = "where versions are folded no put is refused for siblings";
 /// After healing the cluster comes to rest.
 pub const RESTS: &str = "after healing the cluster comes to rest";
 
@@ -131,6 +133,13 @@ pub fn end(
     keeps_siblings: bool,
 ) -> Option<Violation> {
     let violation = |rule, found| Some(Violation { rule, key: Some(key), found });
+    for &id in found {
+        let later = history.successors(id).iter().find(|later| history.is_certain(**later));
+        if let Some(later) = later {
+            let text = format!("write {id} is live, though write {later} had seen it");
+            return violation(REVIVED, text);
+        }
+    }
     if keeps_siblings {
         let mut acked = history.of_key(key).filter(|(id, _)| history.is_certain(*id));
         if let Some((id, _)) = acked.find(|(id, _)| !history.is_explained(*id, found)) {
@@ -138,13 +147,6 @@ pub fn end(
         }
     } else if found.len() > 1 {
         return violation(SIBLINGS, format!("the last write wins, and {found:?} are left"));
-    }
-    for &id in found {
-        let later = history.successors(id).iter().find(|later| history.is_certain(**later));
-        if let Some(later) = later {
-            let text = format!("write {id} is live, though write {later} had seen it");
-            return violation(REVIVED, text);
-        }
     }
     answer(history, key, found)
 }
@@ -159,6 +161,11 @@ pub fn differs(rule: &'static str, key: usize, held: &[(usize, Option<Siblings>)
     Violation { rule, key: Some(key), found }
 }
 
+/// A put was refused for siblings that cannot be.
+pub fn refused(key: usize, error: &impl fmt::Display) -> Violation {
+    Violation { rule: REFUSED, key: Some(key), found: error.to_string() }
+}
+
 /// A request got no answer.
 pub fn unanswered(ticket: Ticket) -> Violation {
     let found = format!("request {ticket} has no answer at its deadline");
@@ -169,4 +176,66 @@ pub fn unanswered(ticket: Ticket) -> Violation {
 pub fn answered_twice(ticket: Ticket) -> Violation {
     let found = format!("request {ticket} has got a second answer");
     Violation { rule: ANSWERED, key: None, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(seen: &[WriteId], strict_w: Option<u32>, outcome: Outcome) -> ClientWrite {
+        let seen = seen.iter().copied().collect();
+        ClientWrite { key: 0, is_delete: false, seen, strict_w, outcome }
+    }
+
+    const ACKED: Outcome = Outcome::Acked { at_us: 10 };
+
+    fn rule(violation: Option<Violation>) -> Option<&'static str> {
+        violation.map(|violation| violation.rule)
+    }
+
+    /// Write 1; 2 and 3 that had both seen it; 4 that had seen 2 and 3.
+    fn history(last: Outcome) -> History {
+        let mut history = History::new(false);
+        history.start(write(&[], Some(2), ACKED));
+        history.start(write(&[1], None, ACKED));
+        history.start(write(&[1], None, ACKED));
+        history.start(write(&[2, 3], None, last));
+        history
+    }
+
+    #[test]
+    fn ends() {
+        let judge = |last, found: &[WriteId]| {
+            rule(end(&history(last), 0, &found.iter().copied().collect(), true))
+        };
+        // the last write's outcome, what is left, the rule that is broken
+        let table: [(Outcome, &[WriteId], Option<&'static str>); 8] = [
+            (ACKED, &[4], None),
+            (ACKED, &[], Some(LOST)),
+            (ACKED, &[2, 3], Some(REVIVED)),
+            (ACKED, &[1, 4], Some(REVIVED)),
+            (Outcome::Maybe, &[4], None),
+            (Outcome::Maybe, &[2, 3], None),
+            (Outcome::Maybe, &[2, 4], Some(SIBLINGS)),
+            (Outcome::Nothing, &[4], Some(LOST)),
+        ];
+        for (last, found, expected) in table {
+            assert_eq!(judge(last, found), expected, "{last:?} {found:?}");
+        }
+        let refused = history(Outcome::Nothing);
+        assert_eq!(rule(answer(&refused, 0, &BTreeSet::from([4]))), Some(NO_EFFECT));
+        assert_eq!(rule(answer(&refused, 1, &BTreeSet::from([2]))), Some(VALUE));
+        assert_eq!(rule(answer(&refused, 0, &BTreeSet::from([9]))), Some(VALUE));
+    }
+
+    #[test]
+    fn strict_quorums_intersect_only_if_they_are_large_enough() {
+        let history = history(Outcome::Maybe);
+        let get = |r, from_us| rule(strict_get(&history, (0, &BTreeSet::new()), r, 3, from_us));
+        assert_eq!(get(2, 11), Some(STRICT));
+        assert_eq!(get(1, 11), None, "w=2 and r=1 of 3 need not meet");
+        assert_eq!(get(2, 10), None, "the put was not over yet");
+        let replaced = BTreeSet::from([4]);
+        assert_eq!(rule(strict_get(&history, (0, &replaced), 2, 3, 11)), None);
+    }
 }

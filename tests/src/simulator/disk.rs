@@ -36,24 +36,7 @@ impl World {
                 let result = self.machines[machine].store.load(&key, with_hints);
                 self.tell(machine, Event::Loaded(token, result));
             }
-            Action::Write { token, area, key, change, targets, fold, is_sync } => {
-                let result = match self.disk_failure(machine) {
-                    Some(failure) if failure.is_nothing_stored => Err(failure.error),
-                    failure => {
-                        let result = match self.is_dropped(area, &change) {
-                            Some(stored) => Ok(stored),
-                            None => {
-                                let store = &mut self.machines[machine].store;
-                                store.write(area, &key, &change, &targets, fold)
-                            }
-                        };
-                        self.watch(machine, area, &key, &result);
-                        failure.map_or(result, |failure| Err(failure.error))
-                    }
-                };
-                let is_sync = is_sync || area == Area::Hints;
-                self.written(machine, area, is_sync, Event::Written(token, result));
-            }
+            Action::Write { .. } => self.write(machine, action),
             Action::ListHints { target, after, count_max } => {
                 let hints =
                     self.machines[machine].store.list_hints(target, after.as_ref(), count_max);
@@ -74,6 +57,34 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn write(&mut self, machine: usize, action: Action) {
+        let Action::Write { token, area, key, change, targets, fold, is_sync } = action else {
+            return;
+        };
+        let failure = self.disk_failure(machine);
+        let result = match &failure {
+            Some(DiskFailure { error, is_stored: false }) => Err(error.clone()),
+            _ => match self.is_dropped(area, &change) {
+                Some(stored) => Ok(stored),
+                None => {
+                    let store = &mut self.machines[machine].store;
+                    store.write(area, &key, &change, &targets, fold)
+                }
+            },
+        };
+        self.watch(machine, area, &key, &result);
+        if self.planted == Planted::EarlyCollection {
+            self.machines[machine].store.collect(&key);
+        }
+        let result = match failure {
+            Some(DiskFailure { error, .. }) => Err(error),
+            None => result,
+        };
+        let is_eager = self.planted == Planted::EagerAck && area == Area::Data;
+        let is_sync = (is_sync || area == Area::Hints) && !is_eager;
+        self.written(machine, area, is_sync, Event::Written(token, result));
     }
 
     /// Tells the node about a write, once it is synced if it is to be.
@@ -134,20 +145,16 @@ impl World {
         if likely == 0.0 || !self.rng.random_bool(likely) {
             return None;
         }
-        Some(match self.rng.random_range(0..3) {
-            0 => DiskFailure {
-                error: StoreFailure::Unavailable("out of service".to_owned()),
-                is_nothing_stored: true,
-            },
-            stored => DiskFailure {
-                error: StoreFailure::Failed("failed in the middle".to_owned()),
-                is_nothing_stored: stored == 1,
-            },
-        })
+        let (error, is_stored) = match self.rng.random_range(0..3) {
+            0 => (StoreFailure::Unavailable("out of service".to_owned()), false),
+            stored => (StoreFailure::Failed("failed in the middle".to_owned()), stored == 1),
+        };
+        Some(DiskFailure { error, is_stored })
     }
 }
 
+/// What a bad disk answers, and whether it has stored the write all the same.
 struct DiskFailure {
     error: StoreFailure,
-    is_nothing_stored: bool,
+    is_stored: bool,
 }

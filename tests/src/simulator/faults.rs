@@ -35,6 +35,9 @@ impl World {
             FaultKind::Partition => self.partition(),
             FaultKind::OneWay => self.one_way(),
             FaultKind::Crash => self.crash(machine),
+            FaultKind::PowerCut => {
+                (0..self.machines.len()).for_each(|machine| self.crash(machine));
+            }
             FaultKind::Stop => self.stop(machine),
             FaultKind::Freeze => {
                 let until_us = self.now_us + self.rng.random_range(100_000..4_000_000);

@@ -46,6 +46,12 @@ pub enum Planted {
     DropHints,
     /// A machine goes on in its old incarnation after a crash.
     OldActor,
+    /// A store acknowledges before it has synced.
+    EagerAck,
+    /// A store drops a key of which only tombstones are left.
+    EarlyCollection,
+    /// Some puts reach the node without their context.
+    DropContext,
 }
 
 /// What to run.
@@ -81,6 +87,8 @@ pub struct Report {
     pub events: u64,
     /// Puts that were acknowledged.
     pub puts_acked: u64,
+    /// Puts that were not, but for the sibling limit.
+    pub puts_failed: u64,
     /// Gets that were answered.
     pub gets_answered: u64,
     /// Answers with siblings.
@@ -100,6 +108,7 @@ impl Report {
     pub fn add(&mut self, other: &Report) {
         self.events += other.events;
         self.puts_acked += other.puts_acked;
+        self.puts_failed += other.puts_failed;
         self.gets_answered += other.gets_answered;
         self.siblings_seen += other.siblings_seen;
         self.hints_stored += other.hints_stored;

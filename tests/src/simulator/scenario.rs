@@ -17,6 +17,8 @@ pub enum FaultKind {
     OneWay,
     /// A machine loses its power: what was not synced is gone.
     Crash,
+    /// All machines lose their power at once.
+    PowerCut,
     /// A machine stops with everything synced.
     Stop,
     /// A machine does nothing for a while, then goes on.
@@ -95,7 +97,7 @@ const CALM: Scenario = Scenario {
     is_acked_kept: true,
 };
 
-use FaultKind::{BadDisk, Crash, Freeze, OneWay, Partition, Rot, Skew, SlowDisk, Stop};
+use FaultKind::{BadDisk, Crash, Freeze, OneWay, Partition, PowerCut, Rot, Skew, SlowDisk, Stop};
 
 /// All scenarios, in the order in which seeds take them.
 pub const SCENARIOS: &[Scenario] = &[
@@ -117,10 +119,15 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "crashes",
-        budget: "durability all, any number of crashes and partitions at once: nothing may be \
-                 lost",
+        budget: "durability all, any number of crashes and partitions, all machines at once \
+                 too: nothing may be lost",
         quality: ROUGH,
-        faults: &[(Crash, 3 * SECOND), (Partition, 10 * SECOND), (SlowDisk, 10 * SECOND)],
+        faults: &[
+            (Crash, 3 * SECOND),
+            (PowerCut, 15 * SECOND),
+            (Partition, 10 * SECOND),
+            (SlowDisk, 10 * SECOND),
+        ],
         is_handoff_complete: false,
         ..CALM
     },
@@ -152,10 +159,10 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "one",
-        budget: "durability one, any number of crashes: the coordinator has synced, so nothing \
-                 may be lost",
+        budget: "durability one, any number of crashes, all machines at once too: the \
+                 coordinator has synced, so nothing may be lost",
         quality: ROUGH,
-        faults: &[(Crash, 4 * SECOND), (OneWay, 10 * SECOND)],
+        faults: &[(Crash, 4 * SECOND), (PowerCut, 10 * SECOND), (OneWay, 10 * SECOND)],
         durability: Durability::One,
         is_handoff_complete: false,
         is_acked_kept: false,

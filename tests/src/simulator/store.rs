@@ -213,6 +213,19 @@ impl Store {
         Ok(Stored { siblings: record.siblings, dot })
     }
 
+    /// Drops a key of which only tombstones are left: a bug as long as anyone may still hold
+    /// what they stand against.
+    pub fn collect(&mut self, key: &StoreKey) {
+        let is_tombstone = |record: &Record| {
+            record.siblings.live().all(|(_, version)| version.payload.value().is_none())
+        };
+        if let Ok(Some(record)) = self.data.read(key)
+            && is_tombstone(&record)
+        {
+            self.data.step(key.clone(), None, self.minter.reserved_until());
+        }
+    }
+
     /// Hints for `target`, in key order, from the first after `after`.
     pub fn list_hints(
         &self,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use stator_core::catalogue::CatalogueChange;
+use stator_core::causality::Context;
 use stator_core::event::{Event, Ticket};
 use stator_core::message::PutReceipt;
 use stator_core::request::{GetReceipt, GetRequest, QuorumKind, RequestError};
 
+use super::Planted;
 use super::checkers;
 use super::clients::{self, Wish};
 use super::history::{Outcome, WriteId};
@@ -66,6 +68,9 @@ impl World {
                 let verb = if write.is_delete { "delete" } else { "put" };
                 let id = self.history.start(write);
                 clients::name(&mut put, id);
+                if self.planted == Planted::DropContext && self.rng.random_bool(0.1) {
+                    put.context = Context::default();
+                }
                 let timeout_us = put.timeout_ms * 1_000;
                 let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
                 self.trace.line(
@@ -164,7 +169,16 @@ impl World {
                 self.history.end(id, Outcome::Acked { at_us: self.now_us });
                 self.clients[client].put(&mut self.rng, key, id, &receipt);
             }
-            Err(error) => self.history.end(id, clients::outcome(&error)),
+            Err(error) => {
+                match error {
+                    RequestError::TooManySiblings(_) if self.keeps_siblings() => {}
+                    RequestError::TooManySiblings(_) => {
+                        self.violations.push(checkers::refused(key, &error));
+                    }
+                    _ => self.report.puts_failed += 1,
+                }
+                self.history.end(id, clients::outcome(&error));
+            }
         }
         self.think(client);
     }

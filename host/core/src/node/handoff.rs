@@ -186,7 +186,8 @@ impl Node {
         }
     }
 
-    /// Lists on when a batch is through. After a failure, starts over at the next period.
+    /// Lists on when a batch is through; after a failure, at the next period. It goes on behind
+    /// what failed, so that a hint that its target keeps refusing does not hold up the rest.
     fn go_on(&mut self, target: NodeId) {
         let Some(handoff) = self.handoffs.get_mut(&target) else {
             return;
@@ -194,9 +195,7 @@ impl Node {
         if !handoff.is_idle() {
             return;
         }
-        if handoff.has_failed {
-            handoff.after = None;
-        } else {
+        if !handoff.has_failed {
             self.start_handoff(target);
         }
     }
