@@ -12,8 +12,8 @@ mod generated {
 
 pub use generated::stator::*;
 
-/// The files of `stator.v1` as an encoded `google.protobuf.FileDescriptorSet`, imports included: what a gRPC
-/// reflection service serves.
+/// The files of `stator.v1` as an encoded `google.protobuf.FileDescriptorSet`, imports included:
+/// what a gRPC reflection service serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ A keyspace with r + w > n reads what was written last; one with less stays write
 #[derive(Debug, Args)]
 #[command(after_help = CREATE_EXAMPLES)]
 pub(super) struct Create {
-    /// 1 to 64 of a-z, 0-9, _ and -, beginning with a letter
+    /// 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit
     name: String,
     /// How many replicas hold a key [default: 3, or as many as there are nodes]
     #[arg(short, value_name = "REPLICAS")]
