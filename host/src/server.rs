@@ -22,8 +22,9 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_reflection::server::Builder as Reflection;
+use tower::util::MapResponseLayer;
 
-use crate::api::{AdminService, KvService, RoutingService};
+use crate::api::{AdminService, KvService, RoutingService, explain_unread};
 use crate::config::Config;
 use crate::node::Node;
 use crate::transport::Transport;
@@ -132,6 +133,7 @@ fn spawn(listener: TcpListener, routes: Routes, mut stop: watch::Receiver<bool>)
     let served = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .layer(MapResponseLayer::new(explain_unread))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {
             let _ = stop.wait_for(|is_stopped| *is_stopped).await;

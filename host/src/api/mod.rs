@@ -12,8 +12,10 @@ mod limits;
 mod modules;
 mod routing;
 mod status;
+mod unread;
 mod versions;
 
 pub use admin::AdminService;
 pub use kv::KvService;
 pub use routing::RoutingService;
+pub use unread::explain_unread;

@@ -1,0 +1,68 @@
+//! Requests that could not be read, answered as what they are: the client's mistake.
+//!
+//! The gRPC library decides about bytes that are no message, or too many, before a service is
+//! called: with INTERNAL, which blames the node, or OUT_OF_RANGE, and without an ErrorInfo. The
+//! services never use these codes themselves, so an answer that consists of one of them alone is
+//! the library's. Errors after the answer has begun are in its trailers and stay as they are.
+
+use tonic::body::Body;
+use tonic::codegen::http::Response;
+use tonic::{Code, Status};
+
+use super::errors;
+
+/// Names the trailing details of a status; an answer of a service always has them.
+const DETAILS_HEADER: &str = "grpc-status-details-bin";
+
+/// Gives an answer of the gRPC library about an unreadable request the right code and an
+/// ErrorInfo; every other answer is handed on. To be laid around all services of a listener.
+pub fn explain_unread(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    if !headers.contains_key(Status::GRPC_STATUS) || headers.contains_key(DETAILS_HEADER) {
+        return response;
+    }
+    match Status::from_header_map(headers).and_then(|status| explained(&status)) {
+        Some(status) => status.into_http(),
+        None => response,
+    }
+}
+
+fn explained(status: &Status) -> Option<Status> {
+    let (reason, what) = match status.code() {
+        Code::Internal => ("MESSAGE_MALFORMED", "the request is not a message of this method"),
+        Code::OutOfRange => ("MESSAGE_TOO_LARGE", "the request is larger than this node reads"),
+        _ => return None,
+    };
+    let message = format!("{what}: {}; nothing was changed", status.message());
+    Some(errors::status(Code::InvalidArgument, reason, message, &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    fn through(status: Status) -> Status {
+        let response = explain_unread(status.into_http());
+        Status::from_header_map(response.headers()).expect("a status")
+    }
+
+    #[test]
+    fn what_could_not_be_decoded_is_the_clients_mistake() {
+        let status = through(Status::internal("PutRequest.key: buffer underflow"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("PutRequest.key: buffer underflow"), "{status}");
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().map(|i| i.reason.as_str()), Some("MESSAGE_MALFORMED"));
+    }
+
+    #[test]
+    fn what_a_service_says_is_handed_on() {
+        let own = errors::status(Code::Internal, "REASON", "its own words", &[]);
+        assert_eq!(through(own).message(), "its own words");
+        assert_eq!(through(Status::unimplemented("no such method")).code(), Code::Unimplemented);
+        let success = explain_unread(Response::new(Body::default()));
+        assert!(!success.headers().contains_key(Status::GRPC_STATUS));
+    }
+}
