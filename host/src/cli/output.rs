@@ -48,6 +48,13 @@ pub(super) fn say(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
 }
 
+/// A time in milliseconds since 1970, for people: `2026-11-22T20:08:48.123Z`.
+pub(super) fn utc(at_ms: u64) -> String {
+    let seconds = (at_ms / 1_000).try_into().unwrap_or(i64::MAX);
+    let nanos = (at_ms % 1_000) as i32 * 1_000_000;
+    prost_types::Timestamp { seconds, nanos }.to_string()
+}
+
 /// A table with columns and no lines around them.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> String {
     let mut table = Table::new();
@@ -69,5 +76,11 @@ mod tests {
         let text = table(["a", "b"], vec![["long".into(), "1".into()], ["x".into(), "2".into()]]);
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
         assert_eq!(lines, ["A     B", "long  1", "x     2"]);
+    }
+
+    #[test]
+    fn a_time_is_readable_to_the_millisecond() {
+        assert_eq!(utc(1_795_378_128_123), "2026-11-22T20:08:48.123Z");
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
     }
 }

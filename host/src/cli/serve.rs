@@ -1,5 +1,6 @@
 //! `stator serve`: runs one node until it is told to stop.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -142,8 +143,19 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| {
         Failure::usage(format!("the setting `log` = {:?} cannot be read: {error}", config.log))
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(wants_colours())
+        .with_writer(std::io::stderr)
+        .init();
     Ok(())
+}
+
+/// Whether a person looks at the log: files and pipes get no colours, nor does who sets NO_COLOR
+/// (<https://no-color.org>).
+fn wants_colours() -> bool {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !is_refused
 }
 
 fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<(), Failure> {

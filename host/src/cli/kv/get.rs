@@ -171,7 +171,7 @@ fn row(version: &v1::Version) -> [String; 5] {
     [
         preview(version),
         version.value_bytes.to_string(),
-        format!("{}.{:03}", version.written_at_ms / 1_000, version.written_at_ms % 1_000),
+        output::utc(version.written_at_ms),
         by.to_owned(),
         version.dots.join(" "),
     ]
