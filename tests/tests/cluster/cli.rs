@@ -1,0 +1,98 @@
+//! The command line against a real node.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{Node, stator};
+
+/// Runs `stator` with the node's addresses and checks the exit code.
+async fn run(node: &Node, arguments: &[&str], code: i32) -> Output {
+    let addresses =
+        ["--endpoint", &node.addresses.client, "--admin", &node.addresses.admin].into_iter();
+    let output = stator(arguments.iter().copied().chain(addresses)).await;
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {words}");
+    assert!(!words.contains("panicked"), "{arguments:?}: {words}");
+    output
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+fn json(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{error}: {}", text(bytes)))
+}
+
+#[tokio::test]
+async fn keys_are_put_got_and_deleted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::start(folder.path(), "node", &[]).await;
+
+    let put = run(&node, &["kv", "put", "greeting", "hello"], 0).await;
+    assert!(text(&put.stdout).contains("greeting stored, acknowledged by 1 node"));
+    let got = run(&node, &["kv", "get", "greeting"], 0).await;
+    assert_eq!(text(&got.stdout), "hello", "a pipe gets the bytes as they are");
+
+    let got = run(&node, &["kv", "get", "greeting", "--output", "json"], 0).await;
+    let got = json(&got.stdout);
+    assert_eq!(got["versions"][0]["value"], "hello");
+    let context = got["context"].as_str().expect("a context").to_owned();
+    run(&node, &["kv", "put", "greeting", "hi", "--context", &context], 0).await;
+    run(&node, &["kv", "put", "greeting", "hey"], 0).await;
+    let table = run(&node, &["kv", "get", "greeting"], 0).await;
+    let table = text(&table.stdout);
+    assert!(table.contains("hi") && table.contains("hey") && !table.contains("hello"), "{table}");
+    let is_time = |word: &str| word.starts_with("20") && word.contains('T') && word.ends_with('Z');
+    assert!(table.split_whitespace().any(is_time), "a readable time: {table}");
+
+    let file = folder.path().join("context").display().to_string();
+    run(&node, &["kv", "get", "greeting", "--context-file", &file], 0).await;
+    let arguments = ["kv", "delete", "greeting", "--context-file", &file, "--output", "json"];
+    let deleted = run(&node, &arguments, 0).await;
+    assert_eq!(json(&deleted.stdout)["siblings_remain"], false);
+    run(&node, &["kv", "get", "greeting"], 3).await;
+}
+
+#[tokio::test]
+async fn exit_codes_tell_the_kind_of_failure() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::start(folder.path(), "node", &[]).await;
+
+    let help = stator(["--help"]).await;
+    assert_eq!(help.status.code(), Some(0));
+    let help = text(&help.stdout).to_owned();
+    for line in ["0  done", "1  a node refused", "2  wrong usage", "3  not found", "4  no answer"] {
+        assert!(help.contains(line), "{line:?} is not in the help");
+    }
+
+    let refused = run(&node, &["kv", "get", "k", "-r", "9", "--output", "json"], 1).await;
+    let error = &json(&refused.stderr)["error"];
+    assert_eq!((&error["reason"], &error["exit_code"]), (&"BAD_QUORUM".into(), &1.into()));
+    assert!(refused.stdout.is_empty());
+    run(&node, &["kv", "get"], 2).await;
+    run(&node, &["kv", "put", "k", "v", "--context", "not base64!"], 2).await;
+    run(&node, &["kv", "frobnicate"], 2).await;
+    run(&node, &["kv", "get", "never-written"], 3).await;
+    let absent = run(&node, &["kv", "get", "k", "-k", "nowhere"], 3).await;
+    assert!(text(&absent.stderr).contains("UNKNOWN_KEYSPACE"));
+    run(&node, &["keyspace", "describe", "nowhere"], 3).await;
+
+    // Port 1 is reserved and nothing listens on it.
+    let silent = stator(["kv", "get", "k", "--endpoint", "127.0.0.1:1"]).await;
+    assert_eq!(silent.status.code(), Some(4));
+    assert!(text(&silent.stderr).contains("no node answers at http://127.0.0.1:1"));
+    node.serves("default", "all of these").await;
+}
+
+#[tokio::test]
+async fn shells_get_their_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = stator(["completions", shell]).await;
+        assert!(output.status.success());
+        let script = text(&output.stdout);
+        assert!(script.contains("stator") && script.contains("keyspace"), "{shell}");
+    }
+    assert_eq!(stator(["completions", "abacus"]).await.status.code(), Some(2));
+}

@@ -1,0 +1,14 @@
+//! Real nodes: processes of the built program, spoken to over gRPC, killed, stopped, cut off and
+//! fed with nonsense.
+//!
+//! What is checked here is what the simulator cannot see: processes, disks, sockets, the command
+//! line and the messages. Every wait is for a condition (`support::eventually`); nothing asserts
+//! how long something took.
+
+mod cli;
+mod crashes;
+mod partition;
+mod refusals;
+mod replication;
+mod startup;
+mod support;

@@ -1,0 +1,109 @@
+//! Bad keyspaces and clusters.
+
+use stator_proto::v1;
+use tonic::Code::{
+    Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unimplemented,
+};
+
+use super::node;
+use crate::support::refusal;
+
+fn named(name: &str) -> v1::Keyspace {
+    v1::Keyspace { name: name.to_owned(), ..Default::default() }
+}
+
+fn of_module(digest: &str) -> v1::Keyspace {
+    let policy = v1::ReconcilePolicy::Module.into();
+    let reconcile = Some(v1::Reconcile { policy, module_digest: digest.to_owned() });
+    v1::Keyspace { reconcile, ..named("bad") }
+}
+
+#[tokio::test]
+async fn bad_keyspaces_are_refused() {
+    let (node, _folder) = node().await;
+    let bad_name = refusal(InvalidArgument, "BAD_NAME", &["1 to 64 characters of a-z"]);
+    let bad_digest = refusal(InvalidArgument, "BAD_DIGEST", &["module_digest"]);
+    let bad_quorum = |says| refusal(InvalidArgument, "BAD_QUORUM", says);
+    let nowhere = "0".repeat(64);
+    let unknown = v1::Reconcile { policy: 99, ..Default::default() };
+    let table = [
+        ("no name", named(""), bad_name),
+        ("capitals", named("Carts"), bad_name),
+        ("a leading dot", named(".carts"), bad_name),
+        ("a long name", named(&"k".repeat(65)), bad_name),
+        (
+            "r above n",
+            v1::Keyspace { n: 1, r: 2, ..named("bad") },
+            bad_quorum(&["n=1, r=2", "from 1 to n"]),
+        ),
+        (
+            "w above n",
+            v1::Keyspace { n: 1, w: 2, ..named("bad") },
+            bad_quorum(&["w=2", "from 1 to n"]),
+        ),
+        (
+            "n above the ring's",
+            v1::Keyspace { n: 4, ..named("bad") },
+            refusal(FailedPrecondition, "TOO_MANY_REPLICAS", &["n=4", "3 owners"]),
+        ),
+        (
+            "a name that is taken",
+            named("default"),
+            refusal(AlreadyExists, "KEYSPACE_EXISTS", &["\"default\" exists"]),
+        ),
+        (
+            "an unknown module",
+            of_module(&nowhere),
+            refusal(NotFound, "UNKNOWN_MODULE", &["000000", "push it first"]),
+        ),
+        ("no module", of_module(""), bad_digest),
+        ("no digest", of_module("cart"), bad_digest),
+        (
+            "an unknown policy",
+            v1::Keyspace { reconcile: Some(unknown), ..named("bad") },
+            refusal(Unimplemented, "NOT_OFFERED", &["reconcile policy"]),
+        ),
+    ];
+    for (case, keyspace, expected) in table {
+        for validate_only in [true, false] {
+            let keyspace = Some(keyspace.clone());
+            let request = v1::CreateKeyspaceRequest { keyspace, validate_only };
+            expected.check(case, node.admin().create_keyspace(request).await);
+        }
+        node.serves("default", case).await;
+    }
+    let listed = node.admin().list_keyspaces(v1::ListKeyspacesRequest::default()).await;
+    assert_eq!(listed.expect("answered").into_inner().keyspaces.len(), 1, "none was made");
+}
+
+#[tokio::test]
+async fn what_an_operator_must_not_do_is_refused() {
+    let (node, _folder) = node().await;
+    let delete = |name: &str, etag: &str| v1::DeleteKeyspaceRequest {
+        name: name.to_owned(),
+        etag: etag.to_owned(),
+        validate_only: false,
+    };
+    refusal(NotFound, "UNKNOWN_KEYSPACE", &["nowhere"])
+        .check("no such keyspace", node.admin().delete_keyspace(delete("nowhere", "")).await);
+    refusal(Aborted, "ETAG_MISMATCH", &["default", "stale"])
+        .check("a stale etag", node.admin().delete_keyspace(delete("default", "stale")).await);
+    refusal(Unimplemented, "NOT_OFFERED", &["UpdateKeyspace", "nothing was changed"]).check(
+        "an update",
+        node.admin().update_keyspace(v1::UpdateKeyspaceRequest::default()).await,
+    );
+    refusal(FailedPrecondition, "FAULTS_DISABLED", &["--enable-faults"]).check(
+        "a fault on a node without faults",
+        node.admin().set_fault(v1::SetFaultRequest { isolated: true }).await,
+    );
+    refusal(FailedPrecondition, "CLUSTER_EXISTS", &["already", "nothing was changed"]).check(
+        "a second cluster",
+        node.admin().init_cluster(v1::InitClusterRequest::default()).await,
+    );
+    for digest in ["", "1234567", "not-hexadecimal"] {
+        let request = v1::GetModuleRequest { digest: digest.to_owned() };
+        refusal(InvalidArgument, "BAD_DIGEST", &["at least 8 hexadecimal digits"])
+            .check(digest, node.admin().get_module(request).await);
+    }
+    node.serves("default", "all of these").await;
+}

@@ -1,0 +1,100 @@
+//! Bytes that are no message, and messages that are too large to be read.
+
+use stator_proto::v1;
+use tonic::Code::InvalidArgument;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::{Bytes, tokio_stream};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use super::node;
+use crate::support::{put, refusal};
+
+/// Sends and takes bytes as they are.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put(to, item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = bytes::Buf::remaining(from);
+        Ok(Some(bytes::Buf::copy_to_bytes(from, length)))
+    }
+}
+
+async fn send(
+    channel: Channel,
+    path: &'static str,
+    body: &'static [u8],
+) -> Result<Response<Bytes>, Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.expect("connected");
+    let body = tokio_stream::once(Bytes::from_static(body));
+    grpc.client_streaming(Request::new(body), PathAndQuery::from_static(path), Raw).await
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_the_clients_mistake() {
+    let (node, _folder) = node().await;
+    let table: [(&str, &'static str, &'static [u8]); 5] = [
+        ("a cut length", "/stator.v1.Kv/Put", &[0x0a]),
+        ("a length beyond the end", "/stator.v1.Kv/Get", &[0x0a, 0x7f, b'k']),
+        ("text that is no UTF-8", "/stator.v1.Kv/Delete", &[0x0a, 0x01, 0xff]),
+        ("a wrong wire type", "/stator.v1.Admin/GetKeyspace", &[0x08, 0x01]),
+        ("nonsense in a stream", "/stator.v1.Admin/PushModule", &[0xff; 20]),
+    ];
+    for (case, path, body) in table {
+        let is_admin = path.contains("Admin");
+        let channel = if is_admin { node.admin_channel() } else { node.client_channel() };
+        let says = &["not a message of this method", "nothing was changed"];
+        let expected = refusal(InvalidArgument, "MESSAGE_MALFORMED", says);
+        expected.check(case, send(channel, path, body).await);
+        node.serves("default", case).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused_unread() {
+    let (node, _folder) = node().await;
+    let large = "v".repeat(3 << 20);
+    let expected = refusal(InvalidArgument, "MESSAGE_TOO_LARGE", &["3145", "the limit is"]);
+    expected.check("a put of 3 MiB", node.kv().put(put("default", "k", &large)).await);
+    node.serves("default", "a put of 3 MiB").await;
+
+    let name = "n".repeat(5 << 20);
+    let request = v1::GetKeyspaceRequest { name };
+    expected_at_admin().check("a name of 5 MiB", node.admin().get_keyspace(request).await);
+    node.serves("default", "a name of 5 MiB").await;
+}
+
+fn expected_at_admin() -> crate::support::Refusal {
+    refusal(InvalidArgument, "MESSAGE_TOO_LARGE", &["5242", "the limit is: 4194304"])
+}

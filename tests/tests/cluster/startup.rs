@@ -1,0 +1,98 @@
+//! Starts that must fail: with an exit code, words on standard error, and nothing else touched.
+
+use std::process::Output;
+
+use crate::support::{Node, stator};
+
+/// Checks that a start was refused with `code` and these words.
+fn refused(case: &str, output: &Output, code: i32, says: &[&str]) {
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{case}: {words}");
+    assert!(output.stdout.is_empty(), "{case}: not ready");
+    assert!(!words.contains("panicked"), "{case}: {words}");
+    for word in says {
+        assert!(words.contains(word), "{case}: {word:?} is not in: {words}");
+    }
+}
+
+/// `stator serve` on free ports with further flags.
+async fn serve(data_dir: &str, flags: &[&str]) -> Output {
+    let all = ["serve", "--data-dir", data_dir, "--output", "table"];
+    let free = ["client", "admin", "peer"].map(|whom| format!("--{whom}-listen=127.0.0.1:0"));
+    // Of a flag that is given twice clap refuses the second: the free ports are the default.
+    let is_given = |free: &&String| {
+        let name = free.split('=').next().unwrap_or_default();
+        flags.iter().any(|flag| flag.starts_with(name))
+    };
+    let free: Vec<_> = free.iter().filter(|free| !is_given(free)).map(String::as_str).collect();
+    stator(all.into_iter().chain(free).chain(flags.iter().copied())).await
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_names_file_and_setting() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("data").display().to_string();
+    let file = folder.path().join("stator.toml").display().to_string();
+    let table = [
+        ("an unknown setting", "zome = \"a\"", vec!["zome", "zone"]),
+        (
+            "an unknown section's setting",
+            "[limits]\nkey_size = 1",
+            vec!["key_size", "key_bytes_max"],
+        ),
+        ("a wrong type", "weight = \"heavy\"", vec!["weight"]),
+        ("no TOML", "zone = = 1", vec!["TOML"]),
+    ];
+    for (case, text, mut says) in table {
+        std::fs::write(&file, text).expect("written");
+        says.push(&file);
+        refused(case, &serve(&data, &["--config", &file]).await, 2, &says);
+    }
+    std::fs::write(&file, "[timings]\nreplica_timeout_ms = 0").expect("written");
+    let says = ["timings.replica_timeout_ms = 0", "1 to 60000"];
+    refused("out of range", &serve(&data, &["--config", &file]).await, 2, &says);
+    let missing = folder.path().join("missing.toml").display().to_string();
+    let output = serve(&data, &["--config", &missing]).await;
+    refused("a missing file", &output, 2, &[&missing, "cannot read"]);
+
+    let exposed = ["--enable-faults", "--insecure", "--admin-listen=0.0.0.0:0"];
+    let says = ["enable_faults", "admin_listen = 0.0.0.0:0", "loopback"];
+    refused("exposed faults", &serve(&data, &exposed).await, 2, &says);
+    let says = ["client_listen = 0.0.0.0:0", "no TLS yet", "--insecure"];
+    refused("no encryption", &serve(&data, &["--client-listen=0.0.0.0:0"]).await, 2, &says);
+    refused("no log filter", &serve(&data, &["--log", "a=b=c"]).await, 2, &["log", "a=b=c"]);
+    assert!(!std::path::Path::new(&data).exists(), "nothing was made");
+}
+
+#[tokio::test]
+async fn a_start_in_the_way_of_another_node_is_refused_and_leaves_it_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut node = Node::start(folder.path(), "node", &[]).await;
+    let own = node.data_dir.display().to_string();
+    let data = folder.path().join("data").display().to_string();
+
+    for (whom, address) in [
+        ("client", &node.addresses.client),
+        ("admin", &node.addresses.admin),
+        ("peer", &node.addresses.peer),
+    ] {
+        let output = serve(&data, &[&format!("--{whom}-listen={address}")]).await;
+        refused(whom, &output, 1, &["cannot listen", address, "in use"]);
+        node.serves("default", whom).await;
+    }
+    assert!(!std::path::Path::new(&data).exists(), "a node without ports leaves its data alone");
+
+    let output = serve(&own, &[]).await;
+    refused("a locked directory", &output, 1, &["in use by", &own, "nothing was changed"]);
+    node.serves("default", "a locked directory").await;
+
+    let before = node.incarnation().await;
+    node.signal(libc::SIGTERM);
+    assert!(node.ended().await);
+    let output = serve(&own, &["--cluster", "other"]).await;
+    refused("another cluster's data", &output, 1, &["\"other\"", "\"stator\"", &own]);
+    node.restart().await;
+    assert_eq!(node.incarnation().await, before, "the refused start touched nothing");
+    node.serves("default", "another cluster's start").await;
+    assert!(!node.log().contains('\u{1b}'), "a log in a file has no colours");
+}

@@ -1,0 +1,106 @@
+//! One process of the built program.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::DEADLINE;
+
+/// How much of a log a failure shows.
+const TAIL_LINES: usize = 30;
+
+/// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
+fn program() -> PathBuf {
+    let beside = || {
+        let test = std::env::current_exe().expect("this test has a path");
+        let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
+        folder.join("stator")
+    };
+    let path = std::env::var_os("STATOR_BIN").map_or_else(beside, PathBuf::from);
+    assert!(path.exists(), "{} is not there; run `make test`", path.display());
+    path
+}
+
+/// The program with `arguments`, free of the settings of whoever runs the tests.
+fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("STATOR_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs the program to its end.
+pub async fn stator<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    let output = timeout(DEADLINE, command(arguments).output()).await;
+    output.expect("the program ends").expect("the program starts")
+}
+
+/// The line that `stator serve --output json` prints once it answers.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ready {
+    pub node: String,
+    pub client: String,
+    pub admin: String,
+    pub peer: String,
+}
+
+/// A running `stator serve`. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `stator serve` with `flags`, its log appended to `log`, and waits until it answers.
+    ///
+    /// # Errors
+    /// It ended instead: with the end of its log.
+    pub async fn serve(flags: &[String], log: &Path) -> Result<(Process, Ready), String> {
+        let to_log = std::fs::File::options().create(true).append(true).open(log);
+        let mut child = command(["serve", "--output", "json"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(to_log.expect("a log"))
+            .spawn()
+            .expect("the program starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        let read = timeout(DEADLINE, stdout.read_line(&mut line)).await;
+        read.map_err(|_| format!("not ready\n{}", tail(log)))?.expect("readable");
+        let ready = serde_json::from_str(&line).map_err(|_| format!("ended\n{}", tail(log)))?;
+        Ok((Process { child }, ready))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        let pid = self.child.id().expect("it was not waited for yet");
+        // SAFETY: kill takes plain numbers. The pid is of our own child, which is not reaped yet,
+        // so it cannot have been given to another process.
+        let sent = unsafe { libc::kill(pid.cast_signed(), signal) };
+        assert_eq!(sent, 0, "signal {signal}");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> ExitStatus {
+        let ended = timeout(DEADLINE, self.child.wait()).await;
+        ended.expect("the process ends").expect("it was not waited for yet")
+    }
+}
+
+/// The last lines of a log, under its name.
+pub fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    format!("--- the end of {}\n{}\n", log.display(), last.join("\n"))
+}
