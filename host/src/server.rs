@@ -12,15 +12,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use stator_core::id::NodeId;
 use stator_proto::FILE_DESCRIPTOR_SET;
-use stator_proto::v1::admin_server::AdminServer;
-use stator_proto::v1::kv_server::KvServer;
-use stator_proto::v1::routing_server::RoutingServer;
+use stator_proto::v1::admin_server::{self, AdminServer};
+use stator_proto::v1::kv_server::{self, KvServer};
+use stator_proto::v1::routing_server::{self, RoutingServer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::pb::health_server;
+use tonic_reflection::pb;
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
@@ -107,7 +109,7 @@ async fn client_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
     let (health, service) = tonic_health::server::health_reporter();
     health.set_serving::<KvServer<KvService>>().await;
     let routes = Routes::new(kv).add_service(routing).add_service(service);
-    with_reflection(routes)
+    with_reflection(routes, &[kv_server::SERVICE_NAME, routing_server::SERVICE_NAME])
 }
 
 async fn admin_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
@@ -116,14 +118,25 @@ async fn admin_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     let (health, service) = tonic_health::server::health_reporter();
     health.set_serving::<AdminServer<AdminService>>().await;
-    with_reflection(Routes::new(admin).add_service(service))
+    with_reflection(Routes::new(admin).add_service(service), &[admin_server::SERVICE_NAME])
 }
 
-fn with_reflection(routes: Routes) -> anyhow::Result<Routes> {
+/// Adds both versions of reflection. They list what this listener serves: `services`, health and
+/// themselves.
+fn with_reflection(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> {
+    let common = [
+        health_server::SERVICE_NAME,
+        pb::v1::server_reflection_server::SERVICE_NAME,
+        pb::v1alpha::server_reflection_server::SERVICE_NAME,
+    ];
     let builder = || {
-        Reflection::configure()
+        let described = Reflection::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(pb::v1alpha::FILE_DESCRIPTOR_SET);
+        let listed = services.iter().chain(&common);
+        listed.fold(described, |builder, name| builder.with_service_name(*name))
     };
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
