@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::{Node, eventually, must, put};
+use super::{Node, eventually, get, must, put, values};
 
 /// How long one put may take: a lane at a dead node goes on.
 const PUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ struct Seen {
 }
 
 /// What is written under `key`.
-pub fn value_of(key: &str) -> String {
+fn value_of(key: &str) -> String {
     format!("the value of {key}")
 }
 
@@ -99,13 +99,24 @@ async fn write(seen: Arc<Seen>, mut kv: KvClient<Channel>, keyspace: String, pre
 }
 
 /// Checks that `node` answers a get at `r` with what was written under each of `keys`.
-pub async fn nothing_is_lost(node: &Node, keyspace: &str, r: u32, keys: &[String]) {
+///
+/// # Errors
+/// The first key that is missing or wrong.
+pub async fn nothing_is_lost(
+    node: &Node,
+    keyspace: &str,
+    r: u32,
+    keys: &[String],
+) -> Result<(), String> {
     let mut kv = node.kv();
     for key in keys {
-        let request = v1::GetRequest { r: Some(r), ..super::get(keyspace, key) };
-        let answer = kv.get(request).await;
-        let answer = answer.unwrap_or_else(|status| panic!("no get of {key}: {status}"));
-        let found: Vec<_> = super::values(answer.get_ref()).into_iter().collect();
-        assert_eq!(found, [value_of(key)], "{key}, acknowledged, of {} keys", keys.len());
+        let request = v1::GetRequest { r: Some(r), ..get(keyspace, key) };
+        let answer = kv.get(request).await.map_err(|status| format!("{key}: {status}"))?;
+        let found: Vec<_> = values(answer.get_ref()).into_iter().collect();
+        let expected = [value_of(key)];
+        must(found == expected, || {
+            format!("{key}, one of {} acknowledged, has {found:?}", keys.len())
+        })?;
     }
+    Ok(())
 }
