@@ -74,7 +74,7 @@ async fn a_hanging_node_holds_up_nobody() {
     let cluster = Cluster::start(3).await;
     cluster.create(keyspace("hanging", 2, 2)).await;
 
-    cluster[2].signal(libc::SIGSTOP);
+    cluster[2].pause();
     let writer = Writer::start("w", "hanging", &cluster.nodes()[..2]);
     writer.acknowledges(200).await;
     let (acknowledged, failures) = writer.stop().await;

@@ -68,6 +68,11 @@ impl Node {
         self.process.as_ref().expect("it runs").signal(signal);
     }
 
+    /// Freezes its process; SIGCONT lets it go on.
+    pub fn pause(&self) {
+        self.process.as_ref().expect("it runs").pause();
+    }
+
     /// Waits for the end of its process and tells whether that was a success.
     pub async fn ended(&mut self) -> bool {
         self.process.take().expect("it runs").ended().await.success()

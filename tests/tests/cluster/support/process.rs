@@ -80,12 +80,27 @@ impl Process {
         Ok((Process { child }, ready))
     }
 
+    /// Stops it with SIGSTOP, and returns once none of its threads runs: on a busy machine the
+    /// signal alone lets it answer for a while.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        let mut seen = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WSTOPPED | libc::WNOWAIT;
+        // SAFETY: `seen` is a place for one siginfo_t, and nothing reads it. An exit of the child
+        // is not waited for, so it is still there to be reaped by its owner.
+        let waited = unsafe { libc::waitid(libc::P_PID, self.pid(), seen.as_mut_ptr(), flags) };
+        assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id().expect("it was not waited for yet")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
-        let pid = self.child.id().expect("it was not waited for yet");
         // SAFETY: kill takes plain numbers. The pid is of our own child, which is not reaped yet,
         // so it cannot have been given to another process.
-        let sent = unsafe { libc::kill(pid.cast_signed(), signal) };
+        let sent = unsafe { libc::kill(self.pid().cast_signed(), signal) };
         assert_eq!(sent, 0, "signal {signal}");
     }
 
