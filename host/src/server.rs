@@ -107,7 +107,14 @@ async fn client_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
         .max_decoding_message_size(MESSAGE_OVERHEAD_BYTES)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     let (health, service) = tonic_health::server::health_reporter();
-    health.set_serving::<KvServer<KvService>>().await;
+    health.set_not_serving::<KvServer<KvService>>().await;
+    let shared = node.driver.shared().clone();
+    tokio::spawn(async move {
+        // Before it belongs to a cluster the node serves no key.
+        if shared.watch_catalogue().wait_for(Option::is_some).await.is_ok() {
+            health.set_serving::<KvServer<KvService>>().await;
+        }
+    });
     let routes = Routes::new(kv).add_service(routing).add_service(service);
     with_reflection(routes, &[kv_server::SERVICE_NAME, routing_server::SERVICE_NAME])
 }

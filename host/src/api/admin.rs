@@ -9,6 +9,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::{errors, keyspaces, modules, status};
 use crate::node::{InitError, InitRequest, Node};
 
+/// The longest name of a cluster.
+const CLUSTER_NAME_CHARS_MAX: usize = 64;
+
 /// The service.
 pub struct AdminService {
     node: Arc<Node>,
@@ -53,6 +56,10 @@ impl Admin for AdminService {
         let replicas_max = u16::try_from(request.replicas_max).map_err(|_| {
             errors::bad_field("replicas_max", "BAD_RING", "65,535 is the most possible")
         })?;
+        if request.cluster_name.chars().count() > CLUSTER_NAME_CHARS_MAX {
+            let message = format!("at most {CLUSTER_NAME_CHARS_MAX} characters are possible");
+            return Err(errors::bad_field("cluster_name", "BAD_NAME", message));
+        }
         let init = InitRequest {
             peer_addresses: request.peer_addresses,
             cluster_name: request.cluster_name,

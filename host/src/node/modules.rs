@@ -20,8 +20,10 @@ use crate::driver::Shared;
 use crate::merge::MergeHost;
 use crate::transport::Transport;
 
-/// How long to wait before missing modules are asked for again.
-const RETRY: Duration = Duration::from_millis(500);
+/// How long to wait before missing modules are asked for again, at first; it doubles each time.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+/// The longest wait.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// The bytes of modules, a file each, named by digest.
 #[derive(Debug, Clone)]
@@ -90,6 +92,7 @@ impl ModuleKeeper {
     /// Follows the catalogue.
     pub async fn run(self: Arc<Self>, shared: Arc<Shared>) {
         let mut catalogues = shared.watch_catalogue();
+        let mut retry = RETRY_MIN;
         loop {
             let catalogue = catalogues.borrow_and_update().clone();
             let is_complete = match &catalogue {
@@ -100,8 +103,10 @@ impl ModuleKeeper {
             let outcome = if is_complete {
                 changed.await
             } else {
-                tokio::time::timeout(RETRY, changed).await.unwrap_or(Ok(()))
+                tokio::time::timeout(retry, changed).await.unwrap_or(Ok(()))
             };
+            // A module that this node cannot load must not keep it compiling for ever.
+            retry = if is_complete { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
             if outcome.is_err() {
                 return;
             }

@@ -88,8 +88,9 @@ impl Node {
         result: Result<PutReceipt, RequestError>,
     ) {
         if let Some(InFlight::Forward(forward)) = self.requests.get(&request) {
-            let asker = forward.asker;
+            let (asker, due_ms) = (forward.asker, forward.due_ms);
             self.requests.remove(&request);
+            self.timers.drop(due_ms, Timer::Request(request));
             self.put_done(asker, result);
         }
     }
@@ -98,6 +99,7 @@ impl Node {
     pub(super) fn forward_undelivered(&mut self, request: RequestId) {
         if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
             let Forward { asker, mut put, others, due_ms, .. } = *forward;
+            self.timers.drop(due_ms, Timer::Request(request));
             put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
             if !others.is_empty() {
                 return self.forward(asker, put, others);

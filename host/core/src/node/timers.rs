@@ -28,6 +28,10 @@ impl Timers {
         self.0.insert((at_ms, timer));
     }
 
+    pub(super) fn drop(&mut self, at_ms: u64, timer: Timer) {
+        self.0.remove(&(at_ms, timer));
+    }
+
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.0.first().map(|(at_ms, _)| *at_ms)
     }

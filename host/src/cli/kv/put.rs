@@ -55,7 +55,8 @@ pub(in crate::cli) struct Put {
     /// A label stored with the version; may be given several times
     #[arg(long = "label", value_parser = parse::label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
-    /// Names this put, so that a retry with the same id is one write
+    /// Names this put, so that a retry with the same id is one write (nodes of this version refuse
+    /// it: they do not keep such names yet)
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     request_id: String,
 }
