@@ -167,10 +167,11 @@ async fn a_compilation_that_takes_too_much_ends_alone() {
     let bomb = format!(
         "(local {}) {} {EMPTY_ANSWER}",
         "i64 ".repeat(8000),
-        format!("(loop {locals} (br_if 0 (local.get 0)))").repeat(3)
+        format!("(loop {locals} (br_if 0 (local.get 0)))").repeat(12)
     );
     let exposed = |limits: &mut Limits| {
         limits.function_locals_max = u32::MAX;
+        limits.function_bytes_max = u32::MAX;
         limits.compile_cpu_seconds = 1;
         limits.compile_memory_bytes = 256 << 20;
     };
