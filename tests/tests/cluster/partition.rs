@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use stator_proto::v1;
+use tonic::Code;
 
-use crate::support::{Cluster, eventually, get, keyspace, must, put, values};
+use crate::support::{Cluster, eventually, get, keyspace, must, put, refusal, values};
 
 fn siblings(keyspace: &str, key: &str) -> v1::GetRequest {
     v1::GetRequest { view: v1::View::Siblings.into(), ..get(keyspace, key) }
@@ -25,9 +26,14 @@ async fn both_sides_of_a_cut_keep_what_they_took() {
     cluster[2].kv().put(change("minority")).await.expect("acknowledged by itself");
     let alone = cluster[2].kv().get(siblings("cut", "k")).await.expect("answered");
     assert_eq!(values(alone.get_ref()), BTreeSet::from(["minority".to_owned()]));
-    let strict = v1::PutRequest { w: Some(2), ..put("cut", "other", "v") };
-    let refused = cluster[2].kv().put(strict).await.expect_err("nobody else is there");
-    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+    let of_two = v1::PutRequest { w: Some(2), ..put("cut", "other", "v") };
+    // Not UNAVAILABLE, which clients repeat: it wrote at itself.
+    refusal(Code::DeadlineExceeded, "QUORUM_NOT_REACHED", &["1 of the needed 2 nodes"])
+        .check("a put of two alone", cluster[2].kv().put(of_two).await);
+    let of_two = v1::GetRequest { r: Some(2), ..get("cut", "other") };
+    // Known to be in vain before its own answer is there, or after.
+    refusal(Code::Unavailable, "QUORUM_NOT_REACHED", &["of the needed 2 nodes answered"])
+        .check("a get of two alone", cluster[2].kv().get(of_two).await);
     assert!(cluster[2].status().await.expect("answered").isolated);
 
     cluster[2].set_isolated(false).await;

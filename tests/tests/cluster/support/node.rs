@@ -119,7 +119,7 @@ impl Node {
         written.unwrap_or_else(|status| panic!("no put after {after}: {status}"));
         let read = self.kv().get(get(keyspace, &key)).await;
         let read = read.unwrap_or_else(|status| panic!("no get after {after}: {status}"));
-        assert!(values(read.get_ref()).iter().any(|value| value == "served"), "after {after}");
+        assert!(values(read.get_ref()).contains("served"), "after {after}");
     }
 
     /// Waits until it belongs to a cluster and sees all its `members` alive.
