@@ -239,6 +239,8 @@ fn a_store_that_refuses_at_once_leaves_nothing() {
     let owners = world.list().primaries().to_vec();
     world.host(owners[0]).is_store_stuck = true;
     let ticket = world.put(owners[0], put_of("milk"));
+    // The other owners would be asked in its place.
+    owners[1..].iter().for_each(|owner| world.host(*owner).link = Link::Refused);
     world.fail_writes(owners[0]);
     let expected =
         RequestError::Store { reason: "out of service".to_owned(), effect: Effect::None };
@@ -324,4 +326,19 @@ fn hints_of_a_deleted_keyspace_are_dropped() {
     world.pass_ms(10_000);
     assert!(world.record(owners[0], Area::Hints).is_none());
     assert!(!world.has_noticed(owners[0], &Notice::HintDelivered(owners[2], carts_id())));
+}
+
+#[test]
+fn a_put_whose_coordinator_cannot_store_it_goes_to_another_owner() {
+    let mut world = World::new(4);
+    let list = world.list();
+    for (asked, broken) in
+        [(list.primaries()[0], list.primaries()[0]), (list.fallbacks()[0], list.primaries()[0])]
+    {
+        world.host(broken).is_store_stuck = true;
+        let ticket = world.put(asked, put_of("milk"));
+        world.fail_writes(broken);
+        assert_eq!(world.receipt(ticket).dot.actor.node, list.primaries()[1], "asked {asked}");
+        world.host(broken).is_store_stuck = false;
+    }
 }

@@ -269,6 +269,7 @@ impl Kv for KvService {
             let message = format!("it has {found} bytes; the limit value_bytes_max is {max}");
             return Err(errors::bad_field("value", "VALUE_TOO_LARGE", message));
         }
+        let _room = self.admission.hold(put.value.len())?;
         request_id(&put.request_id)?;
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;

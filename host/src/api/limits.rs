@@ -16,18 +16,37 @@ const TIMEOUT_MS_MAX: u64 = 600_000;
 /// What of a client's deadline is left for the way back.
 const ANSWER_MARGIN_MS: u64 = 20;
 
+/// The most bytes of values that puts under way hold together, in units of 1 KiB.
+const VALUES_KIB_MAX: usize = 256 << 10;
+
 /// Admits requests up to a limit.
 #[derive(Clone)]
-pub(super) struct Admission(Arc<Semaphore>);
+pub(super) struct Admission {
+    requests: Arc<Semaphore>,
+    values_kib: Arc<Semaphore>,
+}
 
 impl Admission {
     pub(super) fn new() -> Self {
-        Admission(Arc::new(Semaphore::new(REQUESTS_MAX)))
+        Admission {
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            values_kib: Arc::new(Semaphore::new(VALUES_KIB_MAX)),
+        }
     }
 
     /// A place, kept as long as the request runs.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
-        self.0.clone().try_acquire_owned().map_err(|_| errors::overloaded("requests", REQUESTS_MAX))
+        let place = self.requests.clone().try_acquire_owned();
+        place.map_err(|_| errors::overloaded("requests", REQUESTS_MAX))
+    }
+
+    /// Room for a value, kept as long as its put runs.
+    pub(super) fn hold(&self, value_bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
+        let kib = u32::try_from(value_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        self.values_kib
+            .clone()
+            .try_acquire_many_owned(kib)
+            .map_err(|_| errors::overloaded("KiB of values", VALUES_KIB_MAX))
     }
 }
 

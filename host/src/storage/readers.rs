@@ -100,7 +100,11 @@ impl Reader {
     fn find_hint(&self, key: &StoreKey, sequence: u64) -> Result<Option<Record>, StoreError> {
         match find(&self.hints, key) {
             Err(StoreError::Damaged { .. }) => {
-                // Nothing is left to deliver: the target gets the key by repair.
+                // Nothing is left to deliver: the target gets the key by repair, if anyone has it.
+                tracing::error!(
+                    keyspace = %key.keyspace,
+                    "a hint is damaged and was dropped: read the key to repair its owner"
+                );
                 self.index.forget(key, sequence);
                 Ok(None)
             }

@@ -68,8 +68,11 @@ struct Forward {
     asker: Asker,
     put: crate::request::PutRequest,
     to: NodeId,
-    /// Other owners, to try if it provably does not arrive.
+    /// Other owners, to try if it provably does not arrive or does nothing.
     others: Vec<NodeId>,
+    /// What an owner said that did nothing. Without one the node coordinates itself when no
+    /// owner is left.
+    refusal: Option<RequestError>,
     due_ms: u64,
 }
 

@@ -15,6 +15,11 @@ use crate::request::put::{Asker, Place, Put};
 use crate::request::{Effect, PutRequest, QuorumKind, RequestError};
 use crate::write::Change;
 
+/// Whether the store of who coordinated certainly did nothing, so that another owner may try.
+fn is_untouched(error: &RequestError) -> bool {
+    matches!(error, RequestError::Store { effect: Effect::None, .. })
+}
+
 impl Node {
     pub(super) fn start_put(&mut self, asker: Asker, put: PutRequest) {
         let prepared = match self.prepare((put.keyspace, &put.key), "w", put.w) {
@@ -26,7 +31,7 @@ impl Node {
             let mut owners: Vec<NodeId> = prepared.list.primaries().to_vec();
             owners.retain(|owner| self.is_reachable(*owner));
             if !owners.is_empty() {
-                return self.forward(asker, put, owners);
+                return self.forward(asker, put, owners, None);
             }
         }
         self.coordinate(asker, put, prepared);
@@ -35,7 +40,7 @@ impl Node {
     pub(super) fn coordinate(&mut self, asker: Asker, put: PutRequest, prepared: Prepared) {
         let Prepared { key, list, needed, durability } = prepared;
         let durability = put.durability.unwrap_or(durability);
-        let state = Put::new(
+        let mut state = Put::new(
             asker,
             key.clone(),
             self.in_ms(put.timeout_ms),
@@ -63,6 +68,7 @@ impl Node {
             false => (Area::Hints, state.primaries().to_vec()),
         };
         let request = self.number();
+        state.retry = matches!(asker, Asker::Client(_)).then(|| Box::new(put.clone()));
         self.requests.insert(request, InFlight::Put(Box::new(state)));
         let token = self.effect(Purpose::Mint(request));
         let PutRequest { context, draft, limits, .. } = put;
@@ -72,12 +78,20 @@ impl Node {
         self.advance(request);
     }
 
-    pub(super) fn forward(&mut self, asker: Asker, put: PutRequest, mut owners: Vec<NodeId>) {
+    pub(super) fn forward(
+        &mut self,
+        asker: Asker,
+        put: PutRequest,
+        mut owners: Vec<NodeId>,
+        refusal: Option<RequestError>,
+    ) {
         let to = owners.remove(0);
         let request = self.number();
         let due_ms = self.in_ms(put.timeout_ms);
-        self.send(to, Message::Forward { request, put: put.clone() });
-        let forward = Forward { asker, put, to, others: owners, due_ms };
+        // The owner's word about a put that falls short must be here before the client gives up.
+        let timeout_ms = put.timeout_ms - put.timeout_ms / 10;
+        self.send(to, Message::Forward { request, put: PutRequest { timeout_ms, ..put.clone() } });
+        let forward = Forward { asker, put, to, others: owners, refusal, due_ms };
         self.requests.insert(request, InFlight::Forward(Box::new(forward)));
         self.timers.set(due_ms, Timer::Request(request));
     }
@@ -87,26 +101,34 @@ impl Node {
         request: RequestId,
         result: Result<PutReceipt, RequestError>,
     ) {
-        if let Some(InFlight::Forward(forward)) = self.requests.get(&request) {
-            let (asker, due_ms) = (forward.asker, forward.due_ms);
-            self.requests.remove(&request);
+        if !matches!(self.requests.get(&request), Some(InFlight::Forward(_))) {
+            return;
+        }
+        if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
+            let Forward { asker, mut put, others, due_ms, .. } = *forward;
             self.timers.drop(due_ms, Timer::Request(request));
-            self.put_done(asker, result);
+            put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
+            match result {
+                Err(error) if !others.is_empty() && put.timeout_ms > 0 && is_untouched(&error) => {
+                    self.forward(asker, put, others, Some(error));
+                }
+                result => self.put_done(asker, result),
+            }
         }
     }
 
     /// The forward did not leave this node: another owner may be tried.
     pub(super) fn forward_undelivered(&mut self, request: RequestId) {
         if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
-            let Forward { asker, mut put, others, due_ms, .. } = *forward;
+            let Forward { asker, mut put, others, refusal, due_ms, .. } = *forward;
             self.timers.drop(due_ms, Timer::Request(request));
             put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
             if !others.is_empty() {
-                return self.forward(asker, put, others);
+                return self.forward(asker, put, others, refusal);
             }
-            match self.prepare((put.keyspace, &put.key), "w", put.w) {
-                Ok(prepared) => self.coordinate(asker, put, prepared),
-                Err(error) => self.put_done(asker, Err(error)),
+            match (refusal, self.prepare((put.keyspace, &put.key), "w", put.w)) {
+                (Some(error), _) | (None, Err(error)) => self.put_done(asker, Err(error)),
+                (None, Ok(prepared)) => self.coordinate(asker, put, prepared),
             }
         }
     }
@@ -146,10 +168,27 @@ impl Node {
             Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
         };
         let (asker, is_answered) = ended;
+        let retry = self.take_retry(request);
         self.requests.remove(&request);
-        if !is_answered {
-            self.put_done(asker, Err(failure));
+        match retry {
+            _ if is_answered => {}
+            Some((put, owners)) if is_untouched(&failure) => {
+                self.forward(asker, put, owners, Some(failure));
+            }
+            _ => self.put_done(asker, Err(failure)),
         }
+    }
+
+    /// A client's put that this node could not store, for the other owners in reach.
+    fn take_retry(&mut self, request: RequestId) -> Option<(PutRequest, Vec<NodeId>)> {
+        let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
+            return None;
+        };
+        let left_ms = put.deadline_ms.saturating_sub(self.now.monotonic_ms);
+        let again = PutRequest { timeout_ms: left_ms, ..*put.retry.take()? };
+        let mut owners = put.primaries().to_vec();
+        owners.retain(|owner| *owner != self.id && self.is_reachable(*owner));
+        (left_ms > 0 && !owners.is_empty()).then_some((again, owners))
     }
 
     /// Carries out what an owner is owed.

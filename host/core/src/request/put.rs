@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Effect, QuorumKind, RequestError};
+use super::{Effect, PutRequest, QuorumKind, RequestError};
 use crate::causality::{Context, Siblings};
 use crate::event::Ticket;
 use crate::id::{Dot, NodeId};
@@ -72,6 +72,8 @@ pub struct Put {
     pub deadline_ms: u64,
     /// Whether replicas sync before they acknowledge.
     pub is_sync: bool,
+    /// A client's request, for another owner if the store here does not take it.
+    pub retry: Option<Box<PutRequest>>,
     me: NodeId,
     tally: Tally,
     hinted: u32,
@@ -118,6 +120,7 @@ impl Put {
             key,
             deadline_ms,
             is_sync,
+            retry: None,
             me,
             tally: Tally::new(needed),
             hinted: 0,
