@@ -11,7 +11,7 @@
 //! and with an epoch reservation no lower than seen before (else it runs on a copy of a data
 //! directory and would mint dots twice).
 //!
-//! Left out: encryption of what follows (TLS comes with issue 3), and a memory of reservations
+//! Left out: encryption of what follows (TLS comes later), and a memory of reservations
 //! that survives this process.
 
 mod exchange;

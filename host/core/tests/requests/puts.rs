@@ -1,0 +1,272 @@
+//! Scripts of puts.
+
+use stator_core::causality::Context;
+use stator_core::message::PutReceipt;
+use stator_core::request::QuorumKind::{self, Sloppy, Strict};
+use stator_core::request::RequestError;
+use stator_core::request::put::{Asker, Place, Put};
+
+use crate::cast::{Cast, DEADLINE_MS, REPLICA_TIMEOUT_MS, Script, short, words, written};
+
+fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str), script: Script) {
+    let cast = Cast::new(if case.contains("no spare") { 0 } else { 2 });
+    let is_reachable = |node| !cast.is_in(down, node);
+    let asker = Asker::Client(1);
+    let place = (cast.node(me), &cast.list);
+    let key = cast.key.clone();
+    let mut put = Put::new(asker, key, DEADLINE_MS, true, needed, kind, place, is_reachable);
+    let mut now_ms = 0;
+    for (step, expected) in script {
+        let due_ms = now_ms + REPLICA_TIMEOUT_MS;
+        let (verb, object) = words(step);
+        let places = match verb {
+            "mint" => {
+                let (dot, siblings) = written(1);
+                put.minted(dot, siblings, is_reachable, due_ms)
+            }
+            "ack" => {
+                put.acknowledged(cast.node(object));
+                Vec::new()
+            }
+            "fail" => put.failed(cast.node(object), due_ms).into_iter().collect(),
+            "stored" => {
+                put.hint_stored(cast.node(object));
+                Vec::new()
+            }
+            "at" => {
+                now_ms = object.parse().unwrap();
+                let overdue = put.overdue(now_ms);
+                let due_ms = now_ms + REPLICA_TIMEOUT_MS;
+                let mut places = put.retry(now_ms, is_reachable, due_ms);
+                places.extend(overdue.into_iter().filter_map(|node| put.is_late(node, due_ms)));
+                places
+            }
+            "refused" => {
+                let is_over = put.hint_failed(cast.node(object), "full".to_owned(), due_ms);
+                assert!(!is_over, "{case}: {step}");
+                Vec::new()
+            }
+            "stop" => put.stop(),
+            _ => panic!("{case}: {step}"),
+        };
+        let told = |place: Place| match place {
+            Place::Owner(node) => format!("send {}", cast.name(node)),
+            Place::Fallback { node, owner } => {
+                format!("hint {} for {}", cast.name(node), cast.name(owner))
+            }
+            Place::Here { owner } => format!("keep for {}", cast.name(owner)),
+        };
+        let mut found: Vec<String> = places.into_iter().map(told).collect();
+        found.extend(put.take_answer(now_ms, 1).map(|answer| match answer {
+            Ok(PutReceipt { acked, hinted, .. }) => format!("ok {acked} acked {hinted} hinted"),
+            Err(RequestError::QuorumNotReached { needed, answered, effect }) => {
+                short(needed, answered, effect)
+            }
+            Err(RequestError::Store { reason, effect }) => format!("{reason}, effect {effect:?}"),
+            Err(other) => panic!("{case}: {other}"),
+        }));
+        found.extend(put.is_finished().then(|| "finished".to_owned()));
+        assert_eq!(found.join("; "), *expected, "{case}: {step}");
+    }
+}
+
+#[test]
+fn puts() {
+    play_put(
+        "every owner acknowledges",
+        ("a", 2, Sloppy, ""),
+        &[("mint", "send b; send c"), ("ack c", "ok 2 acked 0 hinted"), ("ack b", "finished")],
+    );
+    play_put(
+        "w=1 is answered by the coordinator alone",
+        ("a", 1, Sloppy, ""),
+        &[("mint", "send b; send c; ok 1 acked 0 hinted"), ("ack b", ""), ("ack c", "finished")],
+    );
+    play_put(
+        "a duplicate acknowledgement counts once",
+        ("a", 3, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("ack b", ""),
+            ("ack b", ""),
+            ("ack c", "ok 3 acked 0 hinted; finished"),
+        ],
+    );
+    play_put(
+        "refusals go to the spares, then home",
+        ("a", 3, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("fail b", "hint x for b"),
+            ("fail c", "hint y for c"),
+            ("fail x", "keep for b; 1 of 3, effect Maybe"),
+            ("ack y", ""),
+            ("stored b", "finished"),
+        ],
+    );
+    play_put(
+        "hints count for a sloppy quorum",
+        ("a", 3, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("ack b", ""),
+            ("fail c", "hint x for c"),
+            ("ack x", "ok 3 acked 1 hinted; finished"),
+        ],
+    );
+    play_put(
+        "an owner known to be down is owed a hint at once",
+        ("a", 2, Sloppy, "bx"),
+        &[
+            ("mint", "hint y for b; send c"),
+            ("ack y", "ok 2 acked 1 hinted"),
+            ("ack c", "finished"),
+        ],
+    );
+    play_put(
+        "no spare: the coordinator keeps the hint",
+        ("a", 2, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("fail c", "keep for c"),
+            ("ack b", "ok 2 acked 0 hinted"),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
+        "silence ends at the replica's time, a late answer counts",
+        ("a", 3, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("ack b", ""),
+            ("at 499", ""),
+            ("at 500", "hint x for c"),
+            ("ack c", "ok 3 acked 0 hinted"),
+            ("at 1000", "hint y for c"),
+            ("at 1500", "keep for c"),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
+        "the client's deadline ends the answer, not the put",
+        ("a", 2, Sloppy, ""),
+        &[
+            ("at 1900", ""),
+            ("mint", "send b; send c"),
+            ("at 2000", "1 of 2, effect Maybe"),
+            ("ack b", ""),
+            ("at 2400", "hint x for c"),
+            ("ack x", "finished"),
+        ],
+    );
+    play_put(
+        "no spare and an owner known to be down: the hint comes before the answer",
+        ("a", 1, Sloppy, "c"),
+        &[
+            ("mint", "send b; keep for c"),
+            ("ack b", ""),
+            ("stored c", "ok 2 acked 0 hinted; finished"),
+        ],
+    );
+    play_put(
+        "no spare and no room for a hint: refused before it is acknowledged, tried again",
+        ("a", 1, Sloppy, "c"),
+        &[
+            ("mint", "send b; keep for c"),
+            ("ack b", ""),
+            ("refused c", "full, effect Maybe"),
+            ("at 500", "keep for c"),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
+        "no spare: a hint that is refused later is tried again, with the owner if it is back",
+        ("a", 1, Sloppy, ""),
+        &[
+            ("mint", "send b; send c; ok 1 acked 0 hinted"),
+            ("ack b", ""),
+            ("at 500", "keep for c"),
+            ("refused c", ""),
+            ("at 1000", "send c"),
+            ("ack c", "finished"),
+        ],
+    );
+    play_put(
+        "a stop makes hints of what is owed",
+        ("a", 2, Sloppy, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("ack b", "ok 2 acked 0 hinted"),
+            ("stop", "keep for c"),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
+        "a mint that hangs is answered in time",
+        ("a", 1, Sloppy, ""),
+        &[
+            ("at 1999", ""),
+            ("at 2000", "0 of 1, effect Maybe"),
+            ("mint", "send b; send c"),
+            ("ack b", ""),
+            ("ack c", "finished"),
+        ],
+    );
+    play_put(
+        "a strict put asks no fallback",
+        ("a", 2, Strict, ""),
+        &[
+            ("mint", "send b; send c"),
+            ("fail b", "keep for b"),
+            ("fail c", "keep for c; 1 of 2, effect Maybe"),
+            ("stored b", ""),
+            ("stored c", "finished"),
+        ],
+    );
+    play_put(
+        "a fallback coordinates: its record is the hint",
+        ("x", 2, Sloppy, "ab"),
+        &[
+            ("mint", "hint y for a; send c"),
+            ("fail y", ""),
+            ("ack c", "ok 2 acked 1 hinted; finished"),
+        ],
+    );
+}
+
+#[test]
+fn a_put_knows_who_could_hold_it() {
+    let cast = Cast::new(2);
+    let table = [
+        ("a", Sloppy, "", 5),
+        ("a", Strict, "", 3),
+        ("a", Sloppy, "bcxy", 1),
+        ("a", Strict, "bc", 1),
+        ("x", Sloppy, "", 5),
+        ("x", Sloppy, "abcy", 1),
+    ];
+    for (me, kind, down, expected) in table {
+        let is_reachable = |node| !cast.is_in(down, node);
+        let place = (cast.node(me), &cast.list);
+        let (asker, key) = (Asker::Client(1), cast.key.clone());
+        let put = Put::new(asker, key, 1, true, 1, kind, place, is_reachable);
+        assert_eq!(put.possible(is_reachable), expected, "{me} {kind:?} without {down}");
+        assert_eq!(put.is_owner(), me == "a");
+    }
+}
+
+#[test]
+fn only_a_sole_version_comes_with_a_context() {
+    let cast = Cast::new(0);
+    for (puts, siblings_remaining) in [(1, 0), (3, 2)] {
+        let (dot, siblings) = written(puts);
+        let place = (cast.node("a"), &cast.list);
+        let (asker, key) = (Asker::Client(1), cast.key.clone());
+        let mut put = Put::new(asker, key, 9, true, 1, Sloppy, place, |_| true);
+        put.minted(dot, siblings.clone(), |_| true, 5);
+        let receipt = put.take_answer(0, 1).unwrap().unwrap();
+        assert_eq!(receipt.siblings_remaining, siblings_remaining);
+        let context = (siblings_remaining == 0).then(|| Context::of(&siblings));
+        assert_eq!(receipt.context, context);
+    }
+}
