@@ -5,7 +5,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build guests demo test wasm-target
+.PHONY: help build guests components demo test wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,8 +13,10 @@ help: ## list the targets
 build: ## build the program, target/debug/stator
 	cargo build -p stator
 
-# Guests first, then what embeds or tests them: never a cargo inside a build script.
-guests: wasm-target build ## build the example merges as components into target/components
+# Guests before what runs them: never a cargo inside a build script.
+guests: build components ## build the example merges as components into target/components
+
+components: wasm-target
 	cargo build --profile guest --target $(TARGET) $(MERGES:%=-p %)
 	@for merge in $(MERGES); do \
 	    target/debug/stator module encode $(GUESTS)/$$merge.wasm -o $(COMPONENTS)/$$merge.wasm \
@@ -24,10 +26,10 @@ guests: wasm-target build ## build the example merges as components into target/
 demo: guests ## three nodes merge shopping carts through a partition
 	target/debug/stator demo
 
-# The whole workspace is built before the guests are encoded, so that nothing is built twice.
+# All targets at once, so that nothing is built twice with other features.
 test: ## every test of the workspace
 	cargo build --workspace --all-targets
-	$(MAKE) guests
+	$(MAKE) components
 	cargo test --workspace
 
 wasm-target:
