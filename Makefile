@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 build: ## build the program, target/debug/stator
-	cargo build -p stator
+	cargo build --workspace
 
 # Guests before what runs them: never a cargo inside a build script.
 guests: build components ## build the example merges as components into target/components

@@ -168,7 +168,7 @@ impl fmt::Display for Outcome {
         shown[first..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(
             f,
-            "replay: STATOR_SIM_SEED={seed} cargo test -p stator-tests --test simulation replay -- \
+            "replay: STATOR_SIM_SEED={seed} cargo test --workspace --test simulation replay -- \
              --nocapture"
         )
     }
