@@ -64,7 +64,9 @@ async fn contexts_replace_what_was_seen(cluster: &Cluster) {
 }
 
 async fn every_node_merges_a_conflict_alike(cluster: &Cluster) {
-    let left = cluster[0].kv().put(put("carts", "cart", LEFT)).await.expect("acknowledged");
+    // By all three, so that whoever writes next certainly holds it.
+    let left = v1::PutRequest { w: Some(3), ..put("carts", "cart", LEFT) };
+    let left = cluster[0].kv().put(left).await.expect("acknowledged");
     let right = cluster[2].kv().put(put("carts", "cart", RIGHT)).await.expect("acknowledged");
     assert!(right.get_ref().siblings_remain, "a blind put replaces nothing");
     assert_eq!(right.get_ref().context, None, "its writer has not seen the other");
