@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stator_core::catalogue::{Catalogue, Durability, Keyspace};
-use stator_core::causality::Context;
+use stator_core::catalogue::{Durability, Keyspace};
+use stator_core::causality::{Context, ContextSecrets};
 use stator_core::message::PutReceipt;
 use stator_core::reconcile;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind};
@@ -35,9 +35,25 @@ pub struct KvService {
 
 /// A key that a request names, checked.
 struct Named {
-    catalogue: Arc<Catalogue>,
     keyspace: Keyspace,
     key: Bytes,
+    secrets: ContextSecrets,
+}
+
+impl Named {
+    /// What the contexts of a request have seen together.
+    fn opened(&self, tokens: &[Bytes]) -> Result<Context, Status> {
+        let mut context = Context::default();
+        for token in tokens {
+            let opened = self.secrets.open(self.keyspace.id, &self.key, token);
+            context.join(&opened.map_err(|error| errors::context(&error))?);
+        }
+        Ok(context)
+    }
+
+    fn sealed(&self, context: &Context) -> Option<Bytes> {
+        self.secrets.seal(self.keyspace.id, &self.key, context)
+    }
 }
 
 impl KvService {
@@ -58,7 +74,7 @@ impl KvService {
         let catalogue = self.node.catalogue().ok_or_else(errors::no_cluster)?;
         let found = catalogue.keyspace(keyspace).cloned();
         let keyspace = found.ok_or_else(|| errors::no_keyspace(keyspace))?;
-        Ok(Named { catalogue, keyspace, key })
+        Ok(Named { keyspace, key, secrets: self.node.context_secrets(&catalogue) })
     }
 
     /// When the client of a request stops waiting.
@@ -104,21 +120,6 @@ impl KvService {
         answer.map_err(|error| errors::request(&error))
     }
 
-    fn opened(&self, named: &Named, tokens: &[Bytes]) -> Result<Context, Status> {
-        let secrets = self.node.context_secrets(&named.catalogue);
-        let mut context = Context::default();
-        for token in tokens {
-            let opened = secrets.open(named.keyspace.id, &named.key, token);
-            context.join(&opened.map_err(|error| errors::context(&error))?);
-        }
-        Ok(context)
-    }
-
-    fn sealed(&self, named: &Named, context: &Context) -> Option<Bytes> {
-        let secrets = self.node.context_secrets(&named.catalogue);
-        secrets.seal(named.keyspace.id, &named.key, context)
-    }
-
     async fn answer(
         &self,
         named: &Named,
@@ -140,7 +141,7 @@ impl KvService {
                 (found, Some(info))
             }
         };
-        let mut context = self.sealed(named, &Context::of(siblings));
+        let mut context = named.sealed(&Context::of(siblings));
         let is_merge = merge.as_ref().is_some_and(|info| info.merged);
         if !is_merge && versions::value_bytes(&found) > ANSWER_BYTES_MAX {
             cut(&mut found);
@@ -274,7 +275,7 @@ impl Kv for KvService {
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;
         let write = Write {
-            context: self.opened(&named, &put.contexts)?,
+            context: named.opened(&put.contexts)?,
             draft: Draft {
                 payload: Payload::Value(put.value),
                 schema: put.schema,
@@ -289,7 +290,7 @@ impl Kv for KvService {
         let receipt = self.write(&named, write).await?;
         Ok(Response::new(v1::PutResponse {
             dot: receipt.dot.to_string(),
-            context: receipt.context.and_then(|context| self.sealed(&named, &context)),
+            context: receipt.context.and_then(|context| named.sealed(&context)),
             siblings_remain: receipt.siblings_remaining > 0,
             acked: receipt.acked,
             hinted: receipt.hinted,
@@ -312,7 +313,7 @@ impl Kv for KvService {
             (true, true) => {
                 Context::of(&self.read(&named, (None, quorum), deadline).await?.siblings)
             }
-            (false, false) => self.opened(&named, &delete.contexts)?,
+            (false, false) => named.opened(&delete.contexts)?,
             (true, false) => {
                 let message = "give contexts or `observed`, not both";
                 return Err(errors::bad_field("observed", "CONTEXT_AND_OBSERVED", message));
@@ -330,7 +331,7 @@ impl Kv for KvService {
         let receipt = self.write(&named, write).await?;
         Ok(Response::new(v1::DeleteResponse {
             dot: receipt.dot.to_string(),
-            context: receipt.context.and_then(|context| self.sealed(&named, &context)),
+            context: receipt.context.and_then(|context| named.sealed(&context)),
             siblings_remain: receipt.siblings_remaining > 0,
             acked: receipt.acked,
             hinted: receipt.hinted,

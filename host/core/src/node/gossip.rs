@@ -29,6 +29,7 @@ impl Node {
 
     fn take_over(&mut self, catalogue: Arc<Catalogue>) {
         self.digest = catalogue.digest();
+        self.keyspaces = catalogue.live_keyspaces().map(|k| (k.id, k.clone())).collect();
         self.catalogue = Some(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
     }

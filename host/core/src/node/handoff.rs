@@ -109,16 +109,12 @@ impl Node {
         };
         handoff.after = Some(last.key.clone());
         for hint in hints {
-            match self.is_obsolete(&hint) {
+            // A hint of a keyspace that was deleted meanwhile has nowhere to go.
+            match self.is_deleted(hint.key.keyspace) {
                 true => self.settle(target, hint.key, hint.sequence),
                 false => self.send_hint(target, hint),
             }
         }
-    }
-
-    /// A hint of a keyspace that was deleted meanwhile has nowhere to go.
-    fn is_obsolete(&self, hint: &HeldHint) -> bool {
-        self.catalogue.as_ref().is_some_and(|c| c.is_deleted(hint.key.keyspace))
     }
 
     fn settle(&mut self, target: NodeId, key: StoreKey, sequence: u64) {
@@ -176,8 +172,7 @@ impl Node {
     }
 
     pub(super) fn hint_settled(&mut self, target: NodeId, keyspace: KeyspaceId, is_settled: bool) {
-        let is_deleted = self.catalogue.as_ref().is_some_and(|c| c.is_deleted(keyspace));
-        if is_settled && !is_deleted {
+        if is_settled && !self.is_deleted(keyspace) {
             self.notice(Notice::HintDelivered(target, keyspace));
         }
         if let Some(handoff) = self.handoffs.get_mut(&target) {

@@ -131,6 +131,8 @@ pub struct Node {
     catalogue: Option<Arc<Catalogue>>,
     /// Of the catalogue; kept because it is compared often.
     digest: [u8; 32],
+    /// Of the catalogue; kept because every request looks one up.
+    keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     detector: Detector,
     requests: BTreeMap<RequestId, InFlight>,
     effects: BTreeMap<Token, Purpose>,
@@ -163,6 +165,7 @@ impl Node {
             settings,
             catalogue: None,
             digest: [0; 32],
+            keyspaces: BTreeMap::new(),
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
             effects: BTreeMap::new(),
@@ -263,10 +266,16 @@ impl Node {
 
     fn keyspace(&self, id: KeyspaceId) -> Result<(&Catalogue, &Keyspace), RequestError> {
         let catalogue = self.catalogue.as_ref().ok_or(RequestError::NoCluster)?;
-        match catalogue.keyspace_by_id(id) {
+        match self.keyspaces.get(&id) {
             Some(keyspace) => Ok((catalogue, keyspace)),
             None => Err(RequestError::UnknownKeyspace(id)),
         }
+    }
+
+    /// Whether the keyspace was deleted; one that is not known may be new.
+    fn is_deleted(&self, id: KeyspaceId) -> bool {
+        let catalogue = self.catalogue.as_ref();
+        !self.keyspaces.contains_key(&id) && catalogue.is_some_and(|c| c.is_deleted(id))
     }
 
     fn ring_version(&self) -> u64 {
