@@ -4,7 +4,7 @@
 //!   Home      the data directory: lock, node id, incarnation, note of a clean stop
 //!   Stores    the two stores of a node: data (as an owner) and hints (for absent nodes)
 //!     committer   one thread a store: runs the core's write path, group commit
-//!     readers     a few threads: single keys, pages of hints
+//!     readers     a few threads: single keys, pages of hints and of partitions
 //!     records     the core's record format, with damage found by its checksum
 //!     chunks      values of any size over an engine that wants small ones
 //!     Engine      the port: sled on disk, or memory
@@ -36,6 +36,7 @@ mod options;
 mod queue;
 mod readers;
 mod records;
+mod scan;
 mod stores;
 
 #[cfg(test)]
@@ -45,7 +46,8 @@ pub use engine::{Batch, Engine, EngineError, Entries, MemoryEngine, SledEngine};
 pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteDone, WriteJob,
+    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteDone,
+    WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

@@ -111,7 +111,7 @@ impl Records {
     }
 
     /// Decodes `stored`; damage is counted and told.
-    fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
+    pub(super) fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
         let (why, count) = match stored {
             Stored::Missing => return Found::Missing,
             Stored::Torn(count) => (DecodeError::Damaged { what: "chunked record" }, count),

@@ -19,7 +19,7 @@ use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
-use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
+use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteJob};
 use super::meta::Meta;
 use super::options::{EngineKind, StoreOptions};
 use super::queue::{Queue, Rejected};
@@ -86,6 +86,10 @@ impl Stores {
         let data = opened(Area::Data, data);
         let hints = opened(Area::Hints, hints);
         let kept = (data.kept()?, hints.kept()?);
+        if home.is_used() && kept.0 == Kept::Nothing {
+            // Before the store's own note: once that is there it looks like any other store.
+            home.note_loss()?;
+        }
         let is_kept = options.engine != EngineKind::Memory;
         let (incarnation, data_meta, hints_meta) = match go_on(&home, kept)?.filter(|_| is_kept) {
             Some(gone_on) => gone_on,
@@ -137,6 +141,11 @@ impl Stores {
     /// Queues a read of the hints for one node.
     pub fn list_hints(&self, job: ListHintsJob) {
         self.queue_read(Read::ListHints(job));
+    }
+
+    /// Queues a read of a partition.
+    pub fn scan(&self, job: ScanJob) {
+        self.queue_read(Read::Scan(job));
     }
 
     /// Who waits for how many hints.
@@ -201,6 +210,7 @@ impl Stores {
         match read {
             Read::Load(job) => answer(job.done, Err(error)),
             Read::ListHints(job) => answer(job.done, Err(error)),
+            Read::Scan(job) => answer(job.done, Err(error)),
         }
     }
 

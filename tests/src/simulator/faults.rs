@@ -38,6 +38,7 @@ impl World {
             FaultKind::PowerCut => {
                 (0..self.machines.len()).for_each(|machine| self.crash(machine));
             }
+            FaultKind::LoseDisk => self.lose_disk(machine),
             FaultKind::Stop => self.stop(machine),
             FaultKind::Freeze => self.freeze(machine),
             FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
@@ -101,6 +102,23 @@ impl World {
         store.restart_unclean(kept.into(), incarnation);
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} crashes, keeps {kept:?} of {unsynced:?}"));
+        self.lie_still(machine);
+    }
+
+    /// A machine loses its power and its disk but for the small files. Not while another one's
+    /// loss is not filled yet: what only these two held would be gone.
+    fn lose_disk(&mut self, machine: usize) {
+        let is_any_left = self.machines.iter().any(|machine| machine.left_to_fill().is_some());
+        if is_any_left || self.machines[machine].node.take().is_none() {
+            return;
+        }
+        self.report.losses += 1;
+        let with_hints = self.rng.random_bool(0.5);
+        let (incarnation, loss) = (Incarnation(self.rng.random()), self.rng.random());
+        self.machines[machine].store.restart_empty(with_hints, incarnation);
+        self.machines[machine].loss = Some(loss);
+        let now_us = self.now_us;
+        self.trace.line(now_us, format_args!("n{machine} loses its disk, hints: {with_hints}"));
         self.lie_still(machine);
     }
 

@@ -61,6 +61,8 @@ pub(super) enum Inner {
     Synced { area: stator_core::event::Area, through: u64, reply: Option<Event> },
     /// The catalogue is persisted.
     Persisted(Token, Arc<Catalogue>),
+    /// What is left of a fill is persisted.
+    FillPersisted(String),
     /// A request should have been answered by now.
     Overdue(Ticket),
 }
@@ -166,7 +168,8 @@ impl World {
 
     /// Starts a machine that lies still.
     pub(super) fn start(&mut self, machine: usize) {
-        self.machines[machine].start(self.now_us, &mut self.rng);
+        let is_filled = self.planted != Planted::CountBeforeFill;
+        self.machines[machine].start(self.now_us, is_filled, &mut self.rng);
         let incarnation = self.machines[machine].store.incarnation();
         let life = self.machines[machine].life;
         let now_us = self.now_us;
@@ -235,6 +238,7 @@ impl World {
                 self.machines[machine].catalogue = catalogue.encode();
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
+            Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
             Inner::Overdue(ticket) => self.overdue(ticket),
         }
     }
@@ -281,12 +285,18 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::Persisted(token, catalogue));
             }
+            Action::PersistFill(backlog) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
+            }
             Action::CatalogueChanged(_) => {}
             Action::Notice(notice) => {
                 self.count(&notice);
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
+            | Action::Scan { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -297,6 +307,7 @@ impl World {
         match notice {
             Notice::HintStored(..) => self.report.hints_stored += 1,
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
+            Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
             _ => {}
         }
