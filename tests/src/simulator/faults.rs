@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 use stator_core::event::Area;
 use stator_core::id::Incarnation;
+use stator_core::node::Backlog;
 
 use super::Planted;
 use super::queue::Micros;
@@ -117,6 +118,10 @@ impl World {
         let (incarnation, loss) = (Incarnation(self.rng.random()), self.rng.random());
         self.machines[machine].store.restart_empty(with_hints, incarnation);
         self.machines[machine].loss = Some(loss);
+        if self.planted == Planted::CountBeforeFill {
+            // It takes itself as whole, so the next one may follow.
+            self.machines[machine].backlog = Some(Backlog::nothing(loss).encode());
+        }
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} loses its disk, hints: {with_hints}"));
         self.lie_still(machine);

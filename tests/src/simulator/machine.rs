@@ -75,7 +75,7 @@ impl Machine {
     }
 
     /// Starts the node with what is on disk.
-    pub fn start(&mut self, now_us: Micros, is_filled: bool, rng: &mut ChaCha8Rng) {
+    pub fn start(&mut self, now_us: Micros, rng: &mut ChaCha8Rng) {
         self.life += 1;
         self.started_us = now_us;
         self.origin_ms = rng.random_range(0..1_000_000_000);
@@ -86,7 +86,7 @@ impl Machine {
         let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
         let now = self.now(now_us);
         let mut node = Node::new(self.id, Settings::default(), catalogue, rng.random(), now);
-        if let Some(backlog) = self.left_to_fill().filter(|_| is_filled) {
+        if let Some(backlog) = self.left_to_fill() {
             node.fill(backlog);
         }
         self.node = Some(node);

@@ -168,8 +168,7 @@ impl World {
 
     /// Starts a machine that lies still.
     pub(super) fn start(&mut self, machine: usize) {
-        let is_filled = self.planted != Planted::CountBeforeFill;
-        self.machines[machine].start(self.now_us, is_filled, &mut self.rng);
+        self.machines[machine].start(self.now_us, &mut self.rng);
         let incarnation = self.machines[machine].store.incarnation();
         let life = self.machines[machine].life;
         let now_us = self.now_us;

@@ -125,8 +125,13 @@ pub fn put_of(value: &str) -> PutRequest {
 impl World {
     /// `members` nodes of one cluster, with the keyspace [`carts`].
     pub fn new(members: u64) -> Self {
+        Self::with_keyspace(members, carts())
+    }
+
+    /// `members` nodes of one cluster, with this keyspace.
+    pub fn with_keyspace(members: u64, spec: KeyspaceSpec) -> Self {
         let mut known = catalogue(members);
-        CatalogueChange::CreateKeyspace(carts()).apply(&mut known).unwrap();
+        CatalogueChange::CreateKeyspace(spec).apply(&mut known).unwrap();
         let known = Arc::new(known);
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let host = |id: u64| {
