@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
@@ -17,6 +18,7 @@ use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
 use super::run::LoadedModule;
+use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 
 /// Runs merge modules. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -153,9 +155,13 @@ impl Inner {
 
     fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
         self.counters.merges.add(1);
-        match module.resolve(divergence, &self.config.limits) {
+        let started = Instant::now();
+        let answer = module.resolve(divergence, &self.config.limits);
+        metrics::histogram!(MERGE_SECONDS.name).record(started.elapsed());
+        match answer {
             Ok(resolution) => {
                 self.counters.fuel_used.add(resolution.fuel_used);
+                metrics::histogram!(MERGE_FUEL.name).record(resolution.fuel_used as f64);
                 Ok(Arc::new(resolution))
             }
             Err(failed) => {

@@ -149,6 +149,16 @@ impl Stores {
         self.store(area).health.figures()
     }
 
+    /// How many changes wait for the committer of `area`.
+    pub fn jobs_waiting(&self, area: Area) -> usize {
+        self.store(area).queue.len()
+    }
+
+    /// How many reads, of either store, wait.
+    pub fn reads_waiting(&self) -> usize {
+        self.reads.len()
+    }
+
     /// Stops cleanly: does what waits, makes everything durable, lets the engines go and notes
     /// it, so that the next start goes on where this one ends. Blocks. Jobs that come later get
     /// [`StoreError::Closed`]. A second call does nothing.
