@@ -97,13 +97,14 @@ fn store(node: &Node, area: Area) -> v1::StoreStatus {
     };
     let engine = match node.config.engine {
         EngineKind::Sled => "sled",
+        EngineKind::Fjall => "fjall",
         EngineKind::Memory => "memory",
     };
     v1::StoreStatus {
         name: area.name().to_owned(),
         engine: engine.to_owned(),
         state: state.into(),
-        detail: figures.out_of_service.unwrap_or_default(),
+        detail: figures.out_of_service.or(figures.set_aside).unwrap_or_default(),
         objects: figures.objects,
     }
 }
