@@ -29,7 +29,7 @@ fn main() {
     println!("durable puts of 1 KiB; median of {ROUNDS} rounds of {ROUND:?}");
     println!("| engine | writers | puts/s | p50 ms | p99 ms | p99.9 ms | to the first row |");
     println!("|---|---|---|---|---|---|---|");
-    let engines = [("sled", EngineKind::Sled)];
+    let engines = [("sled", EngineKind::Sled), ("fjall", EngineKind::Fjall)];
     let mut rows: Vec<Vec<Round>> = Vec::new();
     rows.resize_with(engines.len() * WRITERS.len(), Vec::new);
     for _ in 0..ROUNDS {

@@ -98,7 +98,7 @@ fn store(node: &Node, area: Area) -> v1::StoreStatus {
         name: area.name().to_owned(),
         engine: node.config.engine.name().to_owned(),
         state: state.into(),
-        detail: figures.out_of_service.unwrap_or_default(),
+        detail: figures.out_of_service.or(figures.set_aside).unwrap_or_default(),
         objects: figures.objects,
     }
 }
