@@ -1,7 +1,7 @@
 //! Carrying out the core's actions.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, Weak};
 
 use stator_core::catalogue::Catalogue;
 use stator_core::event::{
@@ -16,8 +16,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use crate::storage::{
-    Area as StoreArea, Effect, Home, ListHintsJob, LoadJob, ScanJob, StoreError, Stores, WriteDone,
-    WriteJob,
+    Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
+    WriteDone, WriteJob,
 };
 use crate::transport::Transport;
 
@@ -47,7 +47,8 @@ impl Effects {
         shared: Arc<Shared>,
     ) -> Self {
         let (persist, receiver) = unbounded_channel();
-        tokio::spawn(persist_all(home, inbox.clone(), receiver));
+        let filled = Arc::downgrade(&stores);
+        tokio::spawn(persist_all((home, filled), inbox.clone(), receiver));
         Effects { stores, transport, inbox, shared, persist }
     }
 
@@ -287,7 +288,11 @@ enum Persist {
     Fill(Backlog),
 }
 
-async fn persist_all(home: Arc<Home>, inbox: Inbox, mut all: UnboundedReceiver<Persist>) {
+async fn persist_all(
+    (home, stores): (Arc<Home>, Weak<Stores>),
+    inbox: Inbox,
+    mut all: UnboundedReceiver<Persist>,
+) {
     while let Some(next) = all.recv().await {
         match next {
             Persist::Catalogue(token, catalogue) => {
@@ -298,7 +303,12 @@ async fn persist_all(home: Arc<Home>, inbox: Inbox, mut all: UnboundedReceiver<P
                 inbox.deliver(Event::Persisted(token, result));
             }
             Persist::Fill(backlog) => {
-                let result = save(&home, FILL_FILE, move || backlog.encode().into_bytes()).await;
+                let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);
+                let mut result =
+                    save(&home, FILL_FILE, move || backlog.encode().into_bytes()).await;
+                if let (true, true, Some(stores)) = (is_filled, result.is_ok(), stores.upgrade()) {
+                    result = blocking(move || stores.refilled(StoreArea::Data)).await;
+                }
                 if let Err(error) = result {
                     tracing::warn!(%error, "after a restart the fill copies more than it must");
                 }
@@ -313,8 +323,12 @@ async fn save(
     content: impl FnOnce() -> Vec<u8> + Send + 'static,
 ) -> Result<(), String> {
     let home = home.clone();
-    let saved = tokio::task::spawn_blocking(move || {
-        home.save(name, &content()).map_err(|error| error.to_string())
-    });
-    saved.await.unwrap_or_else(|error| Err(error.to_string()))
+    blocking(move || home.save(name, &content())).await
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), HomeError> + Send + 'static,
+) -> Result<(), String> {
+    let done = tokio::task::spawn_blocking(move || work().map_err(|error| error.to_string()));
+    done.await.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -20,7 +20,7 @@ use super::{ModuleFiles, ModuleKeeper, Node};
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared};
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
-use crate::storage::{self, Home, HomeError, OpenError, StoreOptions, Stores};
+use crate::storage::{self, Area, Home, HomeError, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
 
 /// How often peers are told of reserved epochs.
@@ -199,25 +199,43 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let options = StoreOptions {
         engine: match config.engine {
             EngineKind::Sled => storage::EngineKind::Sled,
+            EngineKind::Fjall => storage::EngineKind::Fjall,
             EngineKind::Memory => storage::EngineKind::Memory,
         },
         hints_bytes_max: usize::try_from(config.limits.hints_bytes_max).unwrap_or(usize::MAX),
+        open_within: Duration::from_millis(config.timings.store_open_timeout_ms),
         ..StoreOptions::default()
     };
     let stores = Arc::new(Stores::open(home.clone(), &options)?);
     let path = config.data_dir.join("modules");
     let files =
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
-    let backlog = backlog(&home, catalogue.as_ref())?;
+    let backlog = backlog(&home, &stores, catalogue.as_ref())?;
     Ok(Opened { home, stores, files, catalogue, backlog })
 }
 
 /// What the other owners are to fill, if the data store was ever lost and is not filled yet.
-fn backlog(home: &Home, catalogue: Option<&Catalogue>) -> Result<Option<Backlog>, HomeError> {
-    let Some(loss) = home.loss()? else { return Ok(None) };
+fn backlog(
+    home: &Home,
+    stores: &Stores,
+    catalogue: Option<&Catalogue>,
+) -> Result<Option<Backlog>, HomeError> {
+    let is_aside = |area| stores.set_aside().iter().any(|aside| aside.area == area);
+    if is_aside(Area::Hints) {
+        tracing::error!(
+            "hints were lost: owners that missed these writes lack them until their keys are read"
+        );
+        stores.refilled(Area::Hints)?;
+    }
+    let loss = match home.loss()? {
+        Some(loss) => loss,
+        None if is_aside(Area::Data) => 0,
+        None => return Ok(None),
+    };
     if catalogue.is_none() {
         // Lost before it belonged to a cluster: it owned nothing.
         home.save(FILL_FILE, Backlog::nothing(loss).encode().as_bytes())?;
+        stores.refilled(Area::Data)?;
         return Ok(None);
     }
     let kept = match home.load(FILL_FILE) {
@@ -228,7 +246,11 @@ fn backlog(home: &Home, catalogue: Option<&Catalogue>) -> Result<Option<Backlog>
     };
     let kept = kept.and_then(|content| Backlog::decode(std::str::from_utf8(&content).ok()?));
     let backlog = kept.filter(|kept| kept.loss == loss).unwrap_or_else(|| Backlog::all(loss));
-    Ok(Some(backlog).filter(|backlog| *backlog != Backlog::nothing(loss)))
+    match backlog == Backlog::nothing(loss) {
+        true if is_aside(Area::Data) => Ok(Some(Backlog::all(loss))),
+        true => Ok(None),
+        false => Ok(Some(backlog)),
+    }
 }
 
 fn check_cluster(config: &Config, catalogue: Option<&Catalogue>) -> Result<(), StartError> {

@@ -6,6 +6,8 @@
 //!   incarnation   the node's present life
 //!   lost          there once a data store was lost: names the last loss
 //!   clean         there only after a clean stop: what the stores held at it
+//!   engine        the engine that made the stores
+//!   set-aside     stores that could not be used, until they are refilled
 //!   data/ hints/  the stores' engines
 //!   …             whatever the node saves under a name
 //! ```

@@ -178,7 +178,7 @@ impl Node {
             }
         }
         if left.is_empty() {
-            return;
+            return self.act(Action::PersistFill(Backlog::nothing(backlog.loss)));
         }
         let (partitions, started_ms) = (left.len(), self.now.monotonic_ms);
         let fill = Fill {
