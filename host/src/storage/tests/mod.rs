@@ -7,6 +7,7 @@ mod doubles;
 mod failures;
 mod held_hints;
 mod homes;
+mod scans;
 mod set_aside;
 mod writes;
 
