@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
 use crate::causality::{Fold, Siblings};
-use crate::id::{Dot, KeyspaceId, NodeId};
+use crate::divergence::{Divergence, MergeFailure, Resolution};
+use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
@@ -61,6 +62,8 @@ pub enum Event {
     HintSettled(NodeId, KeyspaceId, bool),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
+    /// An [`Action::Merge`] ended.
+    Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
     /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
     Stopping,
@@ -124,6 +127,15 @@ pub enum Action {
         key: StoreKey,
         /// Its commit.
         sequence: u64,
+    },
+    /// Ask a module what a divergence means, for a fold.
+    Merge {
+        /// To be repeated.
+        token: Token,
+        /// The module. If it is not loaded that is the answer; it is not waited for.
+        module: ModuleDigest,
+        /// What it is handed.
+        divergence: Box<Divergence>,
     },
     /// Persist the catalogue durably.
     Persist(Token, Arc<Catalogue>),
@@ -206,6 +218,10 @@ pub enum Notice {
     HintDelivered(NodeId, KeyspaceId),
     /// A stale replica was sent what it lacked after a get.
     ReadRepaired(NodeId),
+    /// Siblings were folded into one version, which is on its way to the owners.
+    Folded(KeyspaceId),
+    /// A module gave no value to fold siblings into; they stay.
+    NotFolded(KeyspaceId, String),
     /// Another operator changed the same keyspace at the same time, and that change stands.
     Overruled(String),
     /// A catalogue of another cluster arrived and was dropped.

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use stator_core::catalogue::Catalogue;
+use stator_core::divergence::Divergence;
 use stator_core::event::{
     Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
 };
-use stator_core::id::NodeId;
+use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
+use crate::merge::MergeHost;
 use crate::storage::{
     Area as StoreArea, Effect, Home, ListHintsJob, LoadJob, StoreError, Stores, WriteDone, WriteJob,
 };
@@ -28,6 +30,7 @@ const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 pub struct Effects {
     stores: Arc<Stores>,
     transport: Transport,
+    merges: MergeHost,
     inbox: Inbox,
     shared: Arc<Shared>,
     persist: UnboundedSender<(Token, Arc<Catalogue>)>,
@@ -38,13 +41,13 @@ impl Effects {
     pub fn new(
         home: Arc<Home>,
         stores: Arc<Stores>,
-        transport: Transport,
+        (transport, merges): (Transport, MergeHost),
         inbox: Inbox,
         shared: Arc<Shared>,
     ) -> Self {
         let (persist, receiver) = unbounded_channel();
         tokio::spawn(persist_all(home, inbox.clone(), receiver));
-        Effects { stores, transport, inbox, shared, persist }
+        Effects { stores, transport, merges, inbox, shared, persist }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -103,6 +106,7 @@ impl Effects {
             Action::Persist(token, catalogue) => {
                 let _ = self.persist.send((token, catalogue));
             }
+            Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
         }
@@ -144,6 +148,14 @@ impl Effects {
                 let hints = result.map(|hints| hints.into_iter().map(held).collect());
                 inbox.deliver(Event::HintsListed(target, hints.map_err(failure)));
             }),
+        });
+    }
+
+    fn merge(&self, token: Token, module: ModuleDigest, divergence: Box<Divergence>) {
+        let (merges, inbox) = (self.merges.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let result = merges.resolve(&module, &divergence).await;
+            inbox.deliver(Event::Merged(token, result));
         });
     }
 
@@ -191,6 +203,11 @@ impl Effects {
                 self.shared.count_peer(node, |f| f.hints_delivered += 1);
             }
             Notice::ReadRepaired(node) => self.shared.count_peer(node, |f| f.read_repairs += 1),
+            Notice::Folded(keyspace) => self.shared.count(keyspace, |f| f.folds += 1),
+            Notice::NotFolded(keyspace, why) => {
+                tracing::debug!(%keyspace, %why, "siblings were not folded and stay");
+                self.shared.count(keyspace, |f| f.fold_failures += 1);
+            }
             Notice::Overruled(keyspace) => tracing::warn!(
                 keyspace,
                 "another operator changed the keyspace at the same time, and that change stands"

@@ -4,6 +4,7 @@
 //! The parts, each in a file of its own:
 //! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
+//! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `gossip`: the catalogue;
 //! - `timers`: what is due when.
@@ -14,6 +15,7 @@
 //! Left out: Merkle trees and exchanges, ring changes and transfers, collection of tombstones.
 
 mod client;
+mod fold;
 mod get;
 mod gossip;
 mod handoff;
@@ -35,6 +37,7 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use timers::{Timer, Timers};
 
@@ -122,6 +125,8 @@ enum Purpose {
     Change(Ticket),
     /// A catalogue that gossip brought.
     Gossip,
+    /// A merge that is to become a fold.
+    Fold(Box<FoldJob>),
 }
 
 /// One node's protocol state.
@@ -137,6 +142,7 @@ pub struct Node {
     requests: BTreeMap<RequestId, InFlight>,
     effects: BTreeMap<Token, Purpose>,
     handoffs: BTreeMap<NodeId, Handoff>,
+    folds: Folds,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -170,6 +176,7 @@ impl Node {
             requests: BTreeMap::new(),
             effects: BTreeMap::new(),
             handoffs: BTreeMap::new(),
+            folds: Folds::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -205,6 +212,7 @@ impl Node {
                 self.hint_settled(target, keyspace, is_settled);
             }
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::Merged(token, result) => self.merged(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
