@@ -4,7 +4,6 @@ use stator_core::catalogue::{Catalogue, Member};
 use stator_core::id::NodeId;
 use stator_proto::v1;
 
-use crate::config::EngineKind;
 use crate::node::Node;
 use crate::storage::Area;
 
@@ -95,15 +94,11 @@ fn store(node: &Node, area: Area) -> v1::StoreStatus {
         None => v1::StoreState::Serving,
         Some(_) => v1::StoreState::ReadOnly,
     };
-    let engine = match node.config.engine {
-        EngineKind::Sled => "sled",
-        EngineKind::Memory => "memory",
-    };
     v1::StoreStatus {
         name: area.name().to_owned(),
-        engine: engine.to_owned(),
+        engine: node.config.engine.name().to_owned(),
         state: state.into(),
-        detail: figures.out_of_service.unwrap_or_default(),
+        detail: figures.out_of_service.or(figures.set_aside).unwrap_or_default(),
         objects: figures.objects,
     }
 }

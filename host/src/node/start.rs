@@ -194,9 +194,11 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let options = StoreOptions {
         engine: match config.engine {
             EngineKind::Sled => storage::EngineKind::Sled,
+            EngineKind::Fjall => storage::EngineKind::Fjall,
             EngineKind::Memory => storage::EngineKind::Memory,
         },
         hints_bytes_max: usize::try_from(config.limits.hints_bytes_max).unwrap_or(usize::MAX),
+        open_within: Duration::from_millis(config.timings.store_open_timeout_ms),
         ..StoreOptions::default()
     };
     let stores = Arc::new(Stores::open(home.clone(), &options)?);

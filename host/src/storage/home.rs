@@ -5,6 +5,8 @@
 //!   node          the node's id and the directory's format
 //!   incarnation   the node's present life
 //!   clean         there only after a clean stop: what the stores held at it
+//!   engine        the engine that made the stores
+//!   set-aside     stores that could not be used, until they are refilled
 //!   data/ hints/  the stores' engines
 //!   …             whatever the node saves under a name
 //! ```

@@ -34,6 +34,10 @@ impl Area {
             Area::Hints => "hints",
         }
     }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Area::Data, Area::Hints].into_iter().find(|area| area.name() == name)
+    }
 }
 
 /// A change of one key, to be done under that key.
@@ -126,6 +130,10 @@ pub struct StoreFigures {
     pub syncs: u64,
     /// Records that were found unreadable since the start.
     pub damaged_records: u64,
-    /// Why it takes no writes, if it does not.
+    /// Why it takes no writes, if it does not, and what to do about it.
     pub out_of_service: Option<String>,
+    /// Times that it went out of service and came back since the start.
+    pub reopened: u64,
+    /// Why the store before it was set aside, until this one is refilled.
+    pub set_aside: Option<String>,
 }

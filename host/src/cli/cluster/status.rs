@@ -191,7 +191,7 @@ fn store_words(status: Option<&v1::NodeStatus>) -> String {
         let state = store_word(store);
         let detail =
             if store.detail.is_empty() { String::new() } else { format!(": {}", store.detail) };
-        if store.state() != v1::StoreState::Serving {
+        if store.state() != v1::StoreState::Serving || !detail.is_empty() {
             words.push(format!("{} {state}{detail}", store.name));
         }
     }
