@@ -30,6 +30,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   stator keyspace create sessions --reconcile last-write-wins
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart
+  stator keyspace create carts -n 3 -r 1 -w 1 --module cart --fold
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -57,6 +58,9 @@ pub(super) struct Create {
     /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
+    /// Store what the module makes of concurrent versions in their place; its laws are checked
+    #[arg(long, requires = "module")]
+    fold: bool,
     /// Check only, create nothing
     #[arg(long)]
     dry_run: bool,
@@ -110,6 +114,7 @@ impl Create {
             (None | Some(Policy::Module), Some(module)) => v1::Reconcile {
                 policy: v1::ReconcilePolicy::Module as i32,
                 module_digest: resolve(session, &mut admin, &module).await?,
+                fold: self.fold,
             },
             (Some(Policy::Module), None) => {
                 return Err(Failure::usage("--reconcile module needs --module MODULE"));
@@ -121,12 +126,11 @@ impl Create {
             }
             (Some(Policy::LastWriteWins), None) => v1::Reconcile {
                 policy: v1::ReconcilePolicy::LastWriteWins as i32,
-                module_digest: String::new(),
+                ..Default::default()
             },
-            (Some(Policy::Siblings) | None, None) => v1::Reconcile {
-                policy: v1::ReconcilePolicy::Siblings as i32,
-                module_digest: String::new(),
-            },
+            (Some(Policy::Siblings) | None, None) => {
+                v1::Reconcile { policy: v1::ReconcilePolicy::Siblings as i32, ..Default::default() }
+            }
         };
         let keyspace = v1::Keyspace {
             name: self.name,
@@ -231,6 +235,7 @@ fn policy(keyspace: &v1::Keyspace) -> (&'static str, &str) {
     match v1::ReconcilePolicy::try_from(reconcile.policy) {
         Ok(v1::ReconcilePolicy::Siblings | v1::ReconcilePolicy::Unspecified) => ("siblings", ""),
         Ok(v1::ReconcilePolicy::LastWriteWins) => ("last-write-wins", ""),
+        Ok(v1::ReconcilePolicy::Module) if reconcile.fold => ("fold", &reconcile.module_digest),
         Ok(v1::ReconcilePolicy::Module) => ("module", &reconcile.module_digest),
         Err(_) => ("unknown", ""),
     }

@@ -1,6 +1,6 @@
 //! What operators change: checked against the catalogue, then made in it.
 
-use super::keyspace::{KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
+use super::keyspace::{KeyspaceSpec, NAME_BYTES_MAX, Quorums};
 use super::{Catalogue, Module};
 use crate::id::ModuleDigest;
 
@@ -131,8 +131,8 @@ fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> 
     if n > replicas {
         return Err(ChangeError::TooManyReplicas { n, replicas });
     }
-    match spec.reconcile {
-        Reconcile::Module(digest) if !catalogue.modules.contains_key(&digest) => {
+    match spec.reconcile.module() {
+        Some(digest) if !catalogue.modules.contains_key(&digest) => {
             Err(ChangeError::NoSuchModule(digest))
         }
         _ => Ok(()),

@@ -160,7 +160,7 @@ impl Node {
                 let reason = "the store answered a mint without a dot".to_owned();
                 RequestError::Store { reason, effect: Effect::Maybe }
             }
-            Err(StoreFailure::Refused(refused)) => RequestError::TooManySiblings(refused),
+            Err(StoreFailure::Refused(refused)) => RequestError::Refused(refused),
             Err(StoreFailure::Failed(reason)) => {
                 hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
                 RequestError::Store { reason, effect: Effect::Maybe }

@@ -132,10 +132,16 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         }),
         Just(RequestError::OutcomeUnknown),
         sizes().prop_map(|(found, max)| {
-            RequestError::TooManySiblings(WriteRefused::TooManySiblings { found, max })
+            RequestError::Refused(WriteRefused::TooManySiblings { found, max })
         }),
         sizes().prop_map(|(found, max)| {
-            RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge { found, max })
+            RequestError::Refused(WriteRefused::SiblingsTooLarge { found, max })
+        }),
+        sizes().prop_map(|(found, max)| {
+            RequestError::Refused(WriteRefused::TooManyWrites { found, max })
+        }),
+        sizes().prop_map(|(seen, inputs)| {
+            RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs })
         }),
         (".{0,9}", any_effect())
             .prop_map(|(reason, effect)| RequestError::Store { reason, effect }),
