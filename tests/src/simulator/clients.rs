@@ -92,6 +92,7 @@ impl Client {
                 schema: 0,
                 ttl_ms: None,
                 labels: BTreeMap::new(),
+                request: None,
             },
             w: Some(w),
             quorum,
