@@ -15,7 +15,7 @@
 //! - `released`: ids of reservations that are over for good, given up by a shop or cancelled by
 //!   the merge.
 //!
-//! Each may be missing. What is free is the sum of the deliveries without the sum of the
+//! Each may be missing. An id has at most [`ID_BYTES_MAX`] bytes. What is free is the sum of the deliveries without the sum of the
 //! reservations.
 //!
 //! # What a client does
@@ -29,7 +29,8 @@
 //! The union of deliveries, reservations and released ids (of one id with different contents, the
 //! larger). Then it goes through the reservations by time, then id, and keeps each that still
 //! fits into the stock. What does not fit is moved to `released`, and an event
-//! `reservation-cancelled` with `{"order":…,"quantity":…}` tells it. The note counts them.
+//! `reservation-cancelled` with `{"order":…,"quantity":…}` tells it. The note counts them, also
+//! those beyond [`EVENTS_MAX`].
 //!
 //! # Why this is a view and must not fold
 //! It is commutative and idempotent, but not associative. Let 1 piece be there, *a* and *b*
@@ -49,6 +50,11 @@ use stator_guest::{Divergence, Failure, Merge, Resolution};
 
 /// The topic of the event that a reservation was cancelled.
 pub const CANCELLED: &str = "reservation-cancelled";
+
+/// The most cancellations that are told one by one: a host takes so many events and bytes only.
+pub const EVENTS_MAX: usize = 40;
+/// The longest id.
+pub const ID_BYTES_MAX: usize = 200;
 
 /// The module.
 pub struct InventoryMerge;
@@ -95,6 +101,10 @@ impl Inventory {
         self.reservations.values().map(|promise| u64::from(promise.quantity)).sum()
     }
 
+    fn ids(&self) -> impl Iterator<Item = &String> {
+        self.deliveries.keys().chain(self.reservations.keys()).chain(&self.released)
+    }
+
     fn absorb(&mut self, other: Inventory) {
         for (id, pieces) in other.deliveries {
             let known = self.deliveries.entry(id).or_default();
@@ -135,7 +145,12 @@ impl Merge for InventoryMerge {
     fn merge(divergence: &Divergence) -> Result<Resolution, Failure> {
         let mut merged = Inventory::default();
         for (sibling, version) in divergence.live() {
-            merged.absorb(strict_json::read(sibling, version)?);
+            let inventory: Inventory = strict_json::read(sibling, version)?;
+            if let Some(id) = inventory.ids().find(|id| id.len() > ID_BYTES_MAX) {
+                let message = format!("an id of {} bytes: {ID_BYTES_MAX} are allowed", id.len());
+                return Err(Failure::malformed(sibling, message));
+            }
+            merged.absorb(inventory);
         }
         if divergence.live().next().is_none() {
             return Ok(Resolution::delete());
@@ -146,7 +161,7 @@ impl Merge for InventoryMerge {
             resolution =
                 resolution.with_note(format!("{} reservations cancelled", cancelled.len()));
         }
-        for (order, promise) in &cancelled {
+        for (order, promise) in cancelled.iter().take(EVENTS_MAX) {
             let told = Cancelled { order, quantity: promise.quantity };
             resolution = resolution.with_event(CANCELLED, strict_json::text(&told));
         }

@@ -1,6 +1,6 @@
 //! What holds of the inventory, and the law that does not.
 
-use inventory::{CANCELLED, Inventory, InventoryMerge, Reservation};
+use inventory::{CANCELLED, EVENTS_MAX, ID_BYTES_MAX, Inventory, InventoryMerge, Reservation};
 use proptest::prelude::*;
 use stator_guest::{Divergence, Merge, Outcome, Reason, Resolution, Version};
 
@@ -94,6 +94,20 @@ fn the_last_piece_goes_to_the_first_and_the_other_is_told() {
 }
 
 #[test]
+fn a_host_takes_its_events_however_many_are_cancelled() {
+    let order = |n: usize| format!("{n:0>width$}", width = ID_BYTES_MAX);
+    let promise = Reservation { at_ms: u64::MAX, quantity: u32::MAX };
+    let reservations = (0..100).map(|n| (order(n), promise)).collect();
+    let merged = resolution([&json(&Inventory { reservations, ..Inventory::default() })]);
+    assert_eq!(
+        (merged.events.len(), merged.note.as_deref()),
+        (EVENTS_MAX, Some("100 reservations cancelled"))
+    );
+    let bytes = merged.events.iter().map(|event| event.topic.len() + event.payload.len());
+    assert!(bytes.sum::<usize>() < 32 << 10, "half of what the class small allows");
+}
+
+#[test]
 fn it_is_not_associative_which_is_why_it_is_a_view() {
     let a = r#"{"deliveries":{"d":1},"reservations":{"a":{"at_ms":1,"quantity":1}}}"#;
     let b = r#"{"deliveries":{"d":1},"reservations":{"b":{"at_ms":2,"quantity":1}}}"#;
@@ -122,7 +136,8 @@ fn what_is_no_inventory_is_refused_with_its_place() {
         (r#"{"reservations":{"o":{"quantity":1}}}"#, "missing field `at_ms`"),
         (r#"{"price":3}"#, "unknown field `price`"),
     ];
-    for (text, says) in bad {
+    let long = format!(r#"{{"released":["{}"]}}"#, "x".repeat(ID_BYTES_MAX + 1));
+    for (text, says) in bad.into_iter().chain([(long.as_str(), "200 are allowed")]) {
         let failure = InventoryMerge::merge(&Divergence::of_values(["{}", text])).expect_err(text);
         assert_eq!((failure.reason, failure.sibling), (Reason::Malformed, Some(1)), "{text}");
         assert!(failure.message.contains(says), "{text}: {}", failure.message);

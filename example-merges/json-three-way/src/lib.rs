@@ -22,9 +22,9 @@
 //!
 //! A conflict is decided by a rule that is arbitrary, but the same everywhere: a value beats a
 //! removal, an object beats what is none, and of other values the one with the larger canonical
-//! text counts (so `9` beats `10`, and any string beats any number). Arrays are values, never
-//! merged inside. The note says at how many paths there was a conflict, and for each an event
-//! `conflict` tells the path.
+//! text counts (so `9` beats `10`, and any number beats any string). Arrays are values, never
+//! merged inside. The note says at how many paths there was a conflict, and for each of the first
+//! [`CONFLICTS_MAX`] an event `conflict` tells the path.
 //!
 //! # Why this is a view and must not fold
 //! It is commutative, associative and idempotent for one and the same ancestor. But a client that
@@ -50,8 +50,10 @@ pub use json::DEPTH_MAX;
 
 /// The topic of the event that tells the path of a conflict, as a JSON pointer (RFC 6901).
 pub const CONFLICT: &str = "conflict";
-/// The most conflicts that are told one by one.
+/// The most conflicts that are told one by one: a host takes so many events and bytes only.
 pub const CONFLICTS_MAX: usize = 20;
+/// The longest path that is told.
+pub const PATH_BYTES_MAX: usize = 1_000;
 
 /// The module.
 pub struct JsonThreeWay;

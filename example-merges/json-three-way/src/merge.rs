@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::CONFLICTS_MAX;
 use crate::json::Json;
+use crate::{CONFLICTS_MAX, PATH_BYTES_MAX};
 
 /// Where no change could be told to be the right one.
 #[derive(Debug, Default)]
 pub(crate) struct Conflicts {
     /// How many there were.
     pub(crate) count: usize,
-    /// The paths of the first [`CONFLICTS_MAX`], as JSON pointers, in order.
+    /// Their paths, as JSON pointers, in order: as many and as long as can be told.
     pub(crate) paths: Vec<String>,
     /// The path that is being merged.
     path: String,
@@ -86,7 +86,7 @@ fn merge_fields(
 impl Conflicts {
     fn add(&mut self) {
         self.count += 1;
-        if self.paths.len() < CONFLICTS_MAX {
+        if self.paths.len() < CONFLICTS_MAX && self.path.len() <= PATH_BYTES_MAX {
             self.paths.push(self.path.clone());
         }
     }

@@ -17,8 +17,8 @@ use crate::cli::output::{self, Output};
 
 include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
-/// The files of the template. `{{name}}` is the crate's name, `{{crate}}` the same as Rust
-/// writes it.
+/// The files of the template: a crate of this workspace, which tests it. Its name in them becomes
+/// that of the new one.
 const TEMPLATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("../../../templates/rust/manifest.toml")),
     (".cargo/config.toml", include_str!("../../../templates/rust/config.toml")),
@@ -138,7 +138,7 @@ fn refuse_what_is_there(folder: &Path) -> Result<(), Failure> {
 fn write_crate(folder: &Path, name: &str) -> io::Result<()> {
     let crate_name = name.replace('-', "_");
     for (path, text) in TEMPLATE {
-        let text = text.replace("{{name}}", name).replace("{{crate}}", &crate_name);
+        let text = text.replace("new-merge", name).replace("new_merge", &crate_name);
         write_new(&folder.join(path), &text)?;
     }
     for (path, text) in SDK {
@@ -195,7 +195,7 @@ mod tests {
         };
         new().run(Output::Json).expect("a new folder");
         let test = fs::read_to_string(folder.join("tests/laws.rs")).expect("a test");
-        assert!(test.contains("use my_notes::") && !test.contains("{{"), "{test}");
+        assert!(test.contains("use my_notes::") && !test.contains("new_merge"), "{test}");
         fs::write(folder.join("src/lib.rs"), "mine").expect("an edit");
         assert!(new().run(Output::Json).is_err());
         assert_eq!(fs::read_to_string(folder.join("src/lib.rs")).expect("kept"), "mine");

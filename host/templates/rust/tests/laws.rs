@@ -1,8 +1,8 @@
 //! The merge laws, on every triple of a few values: what a merge must not depend on is the order
 //! of the siblings, how often one is there, and whether some were merged before.
 
+use new_merge::Lines;
 use stator_guest::{Divergence, Merge, Outcome};
-use {{crate}}::Lines;
 
 /// Values as clients write them, and some that they should not.
 const VALUES: [&str; 7] = ["", "tea\n", "milk\ntea\n", "milk", "tea\nmilk\n", "\n", "Brötchen\r\n"];
