@@ -39,10 +39,9 @@ fn steps(page: &str) -> Vec<Step> {
         } else if let Some(language) = line.strip_prefix("```") {
             let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
             match file.take() {
-                Some(path) => steps.push(Step::Write {
-                    path: path.to_owned(),
-                    text: block.join("\n") + "\n",
-                }),
+                Some(path) => {
+                    steps.push(Step::Write { path: path.to_owned(), text: block.join("\n") + "\n" })
+                }
                 None if language == "console" => steps.extend(commands(&block)),
                 None => {}
             }

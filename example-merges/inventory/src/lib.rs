@@ -43,6 +43,8 @@
 //! A deleted key (a tombstone among the siblings) takes nothing from what was written at the same
 //! time.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

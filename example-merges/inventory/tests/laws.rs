@@ -2,7 +2,9 @@
 
 use inventory::{CANCELLED, EVENTS_MAX, ID_BYTES_MAX, Inventory, InventoryMerge, Reservation};
 use proptest::prelude::*;
-use stator_guest::{Divergence, Merge, Outcome, Reason, Resolution, Version};
+use stator_guest::{
+    Divergence, Invariant, Merge, Outcome, Random, Reason, Resolution, Sample, Version,
+};
 
 fn resolution<const N: usize>(values: [&str; N]) -> Resolution {
     InventoryMerge::merge(&Divergence::of_values(values)).expect("inventories")
@@ -40,6 +42,13 @@ fn any_inventory() -> impl Strategy<Value = Inventory> {
 }
 
 proptest! {
+    #[test]
+    fn samples_are_merged_without_loss(seed: u64) {
+        let sample = InventoryMerge::sample(&mut Random::new(seed));
+        let merged = InventoryMerge::merge(&sample).expect("samples can be merged").outcome;
+        prop_assert_eq!(InventoryMerge::preserves(&sample, &merged), Ok(()));
+    }
+
     #[test]
     fn it_is_commutative_and_idempotent(
         a in any_inventory(), b in any_inventory(), c in any_inventory(),
@@ -142,4 +151,11 @@ fn what_is_no_inventory_is_refused_with_its_place() {
         assert_eq!((failure.reason, failure.sibling), (Reason::Malformed, Some(1)), "{text}");
         assert!(failure.message.contains(says), "{text}: {}", failure.message);
     }
+}
+
+#[test]
+fn a_loss_is_noticed() {
+    let empty = Outcome::Value(br#"{"deliveries":{},"reservations":{},"released":[]}"#.to_vec());
+    let mut samples = InventoryMerge::samples(1, 20).into_iter();
+    assert!(samples.any(|sample| InventoryMerge::preserves(&sample, &empty).is_err()));
 }

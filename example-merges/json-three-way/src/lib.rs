@@ -39,6 +39,7 @@
 //! Integers between -2^63 and 2^64 are kept; other numbers are 64-bit floating point and may lose
 //! digits (put such in strings). Names that an object has twice are refused.
 
+mod checks;
 mod json;
 mod merge;
 

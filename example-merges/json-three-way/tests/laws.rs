@@ -3,7 +3,10 @@
 use json_three_way::{CONFLICT, DEPTH_MAX, JsonThreeWay};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use stator_guest::{Ancestor, Divergence, Failure, Merge, Outcome, Reason, Resolution, Version};
+use stator_guest::{
+    Ancestor, Divergence, Failure, Invariant, Merge, Outcome, Random, Reason, Resolution, Sample,
+    Version,
+};
 
 fn known(base: &Value) -> Ancestor {
     Ancestor::Known(Version::of_value(base.to_string()))
@@ -55,6 +58,13 @@ fn ancestor() -> impl Strategy<Value = Ancestor> {
 }
 
 proptest! {
+    #[test]
+    fn samples_are_merged_without_loss(seed: u64) {
+        let sample = JsonThreeWay::sample(&mut Random::new(seed));
+        let merged = JsonThreeWay::merge(&sample).expect("samples can be merged").outcome;
+        prop_assert_eq!(JsonThreeWay::preserves(&sample, &merged), Ok(()));
+    }
+
     #[test]
     fn under_one_ancestor_it_is_a_join(
         o in ancestor(), a in document(), b in document(), c in document(),
@@ -159,4 +169,11 @@ fn an_unreadable_ancestor_is_said() {
     let failure = resolution(&ancestor, &[&json!({}), &json!({"a": 1})]).expect_err("no document");
     assert_eq!((failure.reason, failure.sibling), (Reason::Unresolvable, None));
     assert!(failure.message.contains("ancestor"), "{}", failure.message);
+}
+
+#[test]
+fn a_loss_is_noticed() {
+    let empty = Outcome::Value(br#"{}"#.to_vec());
+    let mut samples = JsonThreeWay::samples(1, 20).into_iter();
+    assert!(samples.any(|sample| JsonThreeWay::preserves(&sample, &empty).is_err()));
 }

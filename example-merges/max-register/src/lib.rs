@@ -31,6 +31,8 @@
 //! A deleted key (a tombstone among the siblings) is smaller than every entry: what was written at
 //! the same time stays.
 
+mod checks;
+
 use serde::{Deserialize, Serialize};
 use stator_guest::{Divergence, Failure, Merge, Resolution};
 

@@ -2,7 +2,9 @@
 
 use max_register::{Entry, MaxRegister};
 use proptest::prelude::*;
-use stator_guest::{Divergence, Merge, Outcome, Reason, Resolution, Version};
+use stator_guest::{
+    Divergence, Invariant, Merge, Outcome, Random, Reason, Resolution, Sample, Version,
+};
 
 fn merge<const N: usize>(values: [&str; N]) -> String {
     match MaxRegister::merge(&Divergence::of_values(values)).map(|merged| merged.outcome) {
@@ -19,6 +21,13 @@ fn entry() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #[test]
+    fn samples_are_merged_without_loss(seed: u64) {
+        let sample = MaxRegister::sample(&mut Random::new(seed));
+        let merged = MaxRegister::merge(&sample).expect("samples can be merged").outcome;
+        prop_assert_eq!(MaxRegister::preserves(&sample, &merged), Ok(()));
+    }
+
     #[test]
     fn the_order_the_number_and_the_steps_do_not_matter(a in entry(), b in entry(), c in entry()) {
         let whole = merge([&a, &b, &c]);
@@ -85,4 +94,11 @@ fn what_is_no_entry_is_refused_with_its_place() {
         assert_eq!((failure.reason, failure.sibling), (Reason::Malformed, Some(1)), "{text}");
         assert!(failure.message.contains(says), "{text}: {}", failure.message);
     }
+}
+
+#[test]
+fn a_loss_is_noticed() {
+    let empty = Outcome::Value(br#"{"score":0,"player":""}"#.to_vec());
+    let mut samples = MaxRegister::samples(1, 20).into_iter();
+    assert!(samples.any(|sample| MaxRegister::preserves(&sample, &empty).is_err()));
 }

@@ -36,6 +36,8 @@
 //! `removed` grows with every removal for as long as the key lives. Names that an object has twice
 //! and fields that are not listed here are refused: dropping them would lose what someone wrote.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

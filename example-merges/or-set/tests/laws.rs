@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use or_set::{OrSet, Set};
 use proptest::prelude::*;
-use stator_guest::{Divergence, Merge, Outcome, Reason, Resolution, Version};
+use stator_guest::{
+    Divergence, Invariant, Merge, Outcome, Random, Reason, Resolution, Sample, Version,
+};
 
 fn merge<const N: usize>(values: [&str; N]) -> String {
     match OrSet::merge(&Divergence::of_values(values)).map(|merged| merged.outcome) {
@@ -43,6 +45,13 @@ fn edits() -> impl Strategy<Value = Vec<(bool, String)>> {
 }
 
 proptest! {
+    #[test]
+    fn samples_are_merged_without_loss(seed: u64) {
+        let sample = OrSet::sample(&mut Random::new(seed));
+        let merged = OrSet::merge(&sample).expect("samples can be merged").outcome;
+        prop_assert_eq!(OrSet::preserves(&sample, &merged), Ok(()));
+    }
+
     #[test]
     fn the_order_the_number_and_the_steps_do_not_matter(
         a in any_set(), b in any_set(), c in any_set(),
@@ -117,4 +126,11 @@ fn what_is_no_set_is_refused_with_its_place() {
     let mut later = Divergence::of_values(["{}"]);
     later.siblings[0].schema = 2;
     assert_eq!(OrSet::merge(&later).expect_err("schema 2").reason, Reason::UnknownSchema);
+}
+
+#[test]
+fn a_loss_is_noticed() {
+    let empty = Outcome::Value(br#"{"elements":{},"removed":[]}"#.to_vec());
+    let mut samples = OrSet::samples(1, 20).into_iter();
+    assert!(samples.any(|sample| OrSet::preserves(&sample, &empty).is_err()));
 }

@@ -30,6 +30,8 @@
 //! One entry for each client that ever counted. The value of a client that is gone can never be
 //! dropped: the merge would bring it back from the next sibling.
 
+mod checks;
+
 use std::collections::BTreeMap;
 
 use serde::de::Error;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use pn_counter::{COUNT_MAX, Count, Counter, PnCounter};
 use proptest::prelude::*;
-use stator_guest::{Divergence, Merge, Outcome, Reason, Resolution, Version};
+use stator_guest::{
+    Divergence, Invariant, Merge, Outcome, Random, Reason, Resolution, Sample, Version,
+};
 
 fn merge<const N: usize>(values: [&str; N]) -> String {
     match PnCounter::merge(&Divergence::of_values(values)).map(|merged| merged.outcome) {
@@ -44,6 +46,13 @@ fn steps() -> impl Strategy<Value = Vec<i8>> {
 }
 
 proptest! {
+    #[test]
+    fn samples_are_merged_without_loss(seed: u64) {
+        let sample = PnCounter::sample(&mut Random::new(seed));
+        let merged = PnCounter::merge(&sample).expect("samples can be merged").outcome;
+        prop_assert_eq!(PnCounter::preserves(&sample, &merged), Ok(()));
+    }
+
     #[test]
     fn the_order_the_number_and_the_steps_do_not_matter(
         a in any_counter(), b in any_counter(), c in any_counter(),
@@ -105,4 +114,11 @@ fn what_is_no_counter_is_refused_with_its_place() {
         assert_eq!((failure.reason, failure.sibling), (Reason::Malformed, Some(1)), "{text}");
         assert!(failure.message.contains(says), "{text}: {}", failure.message);
     }
+}
+
+#[test]
+fn a_loss_is_noticed() {
+    let empty = Outcome::Value(br#"{"added":{},"taken":{}}"#.to_vec());
+    let mut samples = PnCounter::samples(1, 20).into_iter();
+    assert!(samples.any(|sample| PnCounter::preserves(&sample, &empty).is_err()));
 }
