@@ -54,7 +54,10 @@ pub fn text(value: &impl Serialize) -> Vec<u8> {
 
 /// A struct that is written as an object. Derived readers take `[3,7]` for one as well: fields in
 /// the order of the source, which is no format that anyone chose.
-struct Object<T>(T);
+pub struct Object<T>(
+    /// The struct.
+    pub T,
+);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
