@@ -161,7 +161,7 @@ impl Merge for InventoryMerge {
         let mut resolution = strict_json::resolution(&merged);
         if !cancelled.is_empty() {
             resolution =
-                resolution.with_note(format!("{} reservations cancelled", cancelled.len()));
+                resolution.with_note(format!("reservations cancelled: {}", cancelled.len()));
         }
         for (order, promise) in cancelled.iter().take(EVENTS_MAX) {
             let told = Cancelled { order, quantity: promise.quantity };

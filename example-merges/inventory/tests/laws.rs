@@ -97,7 +97,7 @@ fn the_last_piece_goes_to_the_first_and_the_other_is_told() {
         r#""released":["late"]}"#
     );
     let told = Resolution::value(expected)
-        .with_note("1 reservations cancelled")
+        .with_note("reservations cancelled: 1")
         .with_event(CANCELLED, r#"{"order":"late","quantity":1}"#);
     assert_eq!(merged, told);
 }
@@ -110,7 +110,7 @@ fn a_host_takes_its_events_however_many_are_cancelled() {
     let merged = resolution([&json(&Inventory { reservations, ..Inventory::default() })]);
     assert_eq!(
         (merged.events.len(), merged.note.as_deref()),
-        (EVENTS_MAX, Some("100 reservations cancelled"))
+        (EVENTS_MAX, Some("reservations cancelled: 100"))
     );
     let bytes = merged.events.iter().map(|event| event.topic.len() + event.payload.len());
     assert!(bytes.sum::<usize>() < 32 << 10, "half of what the class small allows");

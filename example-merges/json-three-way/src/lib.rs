@@ -74,7 +74,7 @@ impl Merge for JsonThreeWay {
         let merged = merge::merge(base.as_ref(), &documents, &mut conflicts);
         let mut resolution = strict_json::resolution(&merged);
         if conflicts.count > 0 {
-            resolution = resolution.with_note(format!("{} conflicts", conflicts.count));
+            resolution = resolution.with_note(format!("conflicts: {}", conflicts.count));
         }
         for path in conflicts.paths {
             resolution = resolution.with_event(CONFLICT, path);

@@ -123,7 +123,7 @@ fn conflicts_are_decided_by_the_rule_and_told() {
     let right = json!({"a/b": {"~": 10, "gone": 2, "kind": "z"}});
     let merged = json!({"a/b": {"~": 9, "gone": 2, "kind": {"x": 1}}});
     let told = Resolution::value(merged.to_string())
-        .with_note("3 conflicts")
+        .with_note("conflicts: 3")
         .with_event(CONFLICT, "/a~1b/gone")
         .with_event(CONFLICT, "/a~1b/kind")
         .with_event(CONFLICT, "/a~1b/~0");
