@@ -5,7 +5,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build guests components demo test wasm-target
+.PHONY: help build guests components demo test bench wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,13 @@ test: ## every test of the workspace
 	cargo build --workspace --all-targets
 	$(MAKE) components
 	cargo test --workspace
+
+# dev optimises dependencies too; with release everything is built anew, which takes long.
+PROFILE := dev
+BENCH := merge store cluster
+
+bench: guests ## what things cost: see tests/benches
+	cargo bench --workspace --profile $(PROFILE) $(BENCH:%=--bench %)
 
 wasm-target:
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)

@@ -44,7 +44,9 @@ impl<'a> Cart<'a> {
         if json.is_empty() {
             return Err("the value is empty; an empty cart is {}".to_owned());
         }
-        serde_json::from_slice(json).map(|Object(cart)| cart).map_err(|e| e.to_string())
+        // Checked once as a whole: the parser would check every string of its own.
+        let text = std::str::from_utf8(json).map_err(|e| e.to_string())?;
+        serde_json::from_str(text).map(|Object(cart)| cart).map_err(|e| e.to_string())
     }
 
     /// Writes the cart. A settled cart has one text only.

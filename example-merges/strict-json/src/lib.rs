@@ -38,7 +38,9 @@ pub fn read<T: DeserializeOwned>(sibling: u32, version: &Version) -> Result<T, F
 /// # Errors
 /// It is not a JSON object that is a `T`, in the parser's words.
 pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(json).map(|Object(value)| value).map_err(|why| why.to_string())
+    // Checked once as a whole: the parser would check every string of its own.
+    let text = str::from_utf8(json).map_err(|why| why.to_string())?;
+    serde_json::from_str(text).map(|Object(value)| value).map_err(|why| why.to_string())
 }
 
 /// The answer that is this value.

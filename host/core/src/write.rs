@@ -111,6 +111,8 @@ pub struct Minter {
     pub incarnation: Incarnation,
     next_epoch: u64,
     reserved_until: u64,
+    /// Actors of earlier epochs mint no more.
+    oldest_epoch: u64,
 }
 
 /// How many epochs are reserved at a time.
@@ -119,7 +121,15 @@ pub const EPOCH_BLOCK: u64 = 1 << 16;
 impl Minter {
     /// A minter that starts where the stored reservation ends.
     pub fn new(node: NodeId, incarnation: Incarnation, reserved_until: u64) -> Self {
-        Minter { node, incarnation, next_epoch: reserved_until, reserved_until }
+        let (next_epoch, oldest_epoch) = (reserved_until, 0);
+        Minter { node, incarnation, next_epoch, reserved_until, oldest_epoch }
+    }
+
+    /// Retires every actor drawn so far: what they minted may be lost, so none of them goes on.
+    /// To be called when a store may have lost what it had applied. It holds for this minter
+    /// only: a later one needs a new incarnation.
+    pub fn retire_actors(&mut self) {
+        self.oldest_epoch = self.next_epoch;
     }
 
     /// The first epoch that is not reserved. Whenever it has grown it must be stored together
@@ -150,6 +160,7 @@ impl Minter {
     fn may_go_on(&self, mark: &Mark, siblings: &Siblings, context: &Context) -> bool {
         mark.actor.node == self.node
             && mark.actor.incarnation == self.incarnation
+            && mark.actor.epoch >= self.oldest_epoch
             // Anyone could know more of the actor than the mark only if the mark is stale.
             && siblings.vector().get(&mark.actor) == mark.counter
             && context.vector.get(&mark.actor) <= mark.counter

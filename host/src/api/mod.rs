@@ -10,6 +10,7 @@ mod keyspaces;
 mod kv;
 mod limits;
 mod modules;
+mod observe;
 mod routing;
 mod status;
 mod unread;
@@ -17,5 +18,6 @@ mod versions;
 
 pub use admin::AdminService;
 pub use kv::KvService;
+pub use observe::RequestLayer;
 pub use routing::RoutingService;
 pub use unread::explain_unread;

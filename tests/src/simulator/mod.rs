@@ -52,6 +52,8 @@ pub enum Planted {
     EarlyCollection,
     /// Some puts reach the node without their context.
     DropContext,
+    /// A machine that lost its disk counts at once, before it is filled.
+    CountBeforeFill,
 }
 
 /// What to run.
@@ -101,6 +103,10 @@ pub struct Report {
     pub repairs: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Disks that were lost.
+    pub losses: u64,
+    /// Lost disks that were filled.
+    pub fills: u64,
 }
 
 impl Report {
@@ -115,6 +121,8 @@ impl Report {
         self.hints_delivered += other.hints_delivered;
         self.repairs += other.repairs;
         self.crashes += other.crashes;
+        self.losses += other.losses;
+        self.fills += other.fills;
     }
 }
 
@@ -201,6 +209,16 @@ fn brief(message: &Message) -> String {
         Message::ForwardReply { request, result } => match result {
             Ok(receipt) => format!("forward {request} acknowledged by {}", receipt.acked),
             Err(error) => format!("forward {request} {error}"),
+        },
+        Message::FillRead { request, partition, after, .. } => {
+            format!("fill {request} of partition {partition} after {after:?}")
+        }
+        Message::FillReply { request, result } => match result {
+            Ok(page) => {
+                let keys: Vec<_> = page.objects.iter().map(|(_, key, _)| key).collect();
+                format!("fill {request} {keys:?}, whole: {}", page.is_whole)
+            }
+            Err(error) => format!("fill {request} failed: {error}"),
         },
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {

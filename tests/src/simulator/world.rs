@@ -61,6 +61,8 @@ pub(super) enum Inner {
     Synced { area: stator_core::event::Area, through: u64, reply: Option<Event> },
     /// The catalogue is persisted.
     Persisted(Token, Arc<Catalogue>),
+    /// What is left of a fill is persisted.
+    FillPersisted(String),
     /// A request should have been answered by now.
     Overdue(Ticket),
 }
@@ -235,6 +237,7 @@ impl World {
                 self.machines[machine].catalogue = catalogue.encode();
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
+            Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
             Inner::Overdue(ticket) => self.overdue(ticket),
         }
     }
@@ -281,12 +284,18 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::Persisted(token, catalogue));
             }
+            Action::PersistFill(backlog) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
+            }
             Action::CatalogueChanged(_) => {}
             Action::Notice(notice) => {
                 self.count(&notice);
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
+            | Action::Scan { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -297,6 +306,7 @@ impl World {
         match notice {
             Notice::HintStored(..) => self.report.hints_stored += 1,
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
+            Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
             _ => {}
         }

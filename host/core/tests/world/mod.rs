@@ -14,12 +14,13 @@ use stator_core::catalogue::{
 };
 use stator_core::causality::{Context, Siblings};
 use stator_core::event::{
-    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, StoreFailure, Stored, Ticket,
+    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, ScanPage, StoreFailure, Stored,
+    Ticket,
 };
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, PutReceipt};
-use stator_core::node::{Node, Settings};
+use stator_core::node::{Backlog, Node, Settings};
 use stator_core::record::Record;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{PreferenceList, claim};
@@ -47,6 +48,12 @@ pub struct Host {
     pub is_store_stuck: bool,
     /// If set, hints cannot be listed.
     pub is_list_broken: bool,
+    /// Keys whose records cannot be read.
+    pub damaged: BTreeSet<Bytes>,
+    /// The most objects of a page.
+    pub page_max: usize,
+    /// What is left of a fill, as persisted.
+    pub backlog: Option<Backlog>,
     stuck: Vec<stator_core::event::Token>,
     minter: Minter,
     sequence: u64,
@@ -118,8 +125,13 @@ pub fn put_of(value: &str) -> PutRequest {
 impl World {
     /// `members` nodes of one cluster, with the keyspace [`carts`].
     pub fn new(members: u64) -> Self {
+        Self::with_keyspace(members, carts())
+    }
+
+    /// `members` nodes of one cluster, with this keyspace.
+    pub fn with_keyspace(members: u64, spec: KeyspaceSpec) -> Self {
         let mut known = catalogue(members);
-        CatalogueChange::CreateKeyspace(carts()).apply(&mut known).unwrap();
+        CatalogueChange::CreateKeyspace(spec).apply(&mut known).unwrap();
         let known = Arc::new(known);
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let host = |id: u64| {
@@ -130,6 +142,9 @@ impl World {
                 store: BTreeMap::new(),
                 is_store_stuck: false,
                 is_list_broken: false,
+                damaged: BTreeSet::new(),
+                page_max: 2,
+                backlog: None,
                 stuck: Vec::new(),
                 minter: Minter::new(node, Incarnation(id), 0),
                 sequence: 0,
@@ -276,6 +291,7 @@ impl World {
             Action::ChangeDone(ticket, result) => drop(self.changes.insert(ticket, result)),
             Action::Notice(notice) => self.notices.push((at, notice)),
             Action::CatalogueChanged(_) => {}
+            Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),
             Action::Persist(token, _) => {
                 self.queue.push_back((at, Event::Persisted(token, Ok(()))));
             }
@@ -341,6 +357,26 @@ impl Host {
                         })
                         .map_err(StoreFailure::from),
                 )
+            }
+            Action::Scan { token, partition, after, .. } => {
+                let mut page = ScanPage::default();
+                let is_asked = |key: &StoreKey| {
+                    key.partition == partition && after.as_ref().is_none_or(|after| key > after)
+                };
+                for ((area, key), record) in &self.store {
+                    if *area != Area::Data || !is_asked(key) {
+                        continue;
+                    }
+                    match self.damaged.contains(&key.key) {
+                        true => page.damaged += 1,
+                        false => page.objects.push((key.clone(), record.siblings.clone())),
+                    }
+                    if page.objects.len() == self.page_max {
+                        page.next = Some(key.clone());
+                        break;
+                    }
+                }
+                Event::Scanned(token, Ok(page))
             }
             Action::ListHints { target, after, count_max } => {
                 let is_listed = |key: &StoreKey| after.as_ref().is_none_or(|after| key > after);

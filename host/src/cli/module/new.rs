@@ -21,7 +21,7 @@ include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 /// that of the new one.
 const TEMPLATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("../../../templates/rust/manifest.toml")),
-    (".cargo/config.toml", include_str!("../../../templates/rust/config.toml")),
+    (".cargo/config.toml", include_str!("../../../../.cargo/config.toml")),
     (".gitignore", include_str!("../../../templates/rust/gitignore")),
     ("README.md", include_str!("../../../templates/rust/README.md")),
     ("src/lib.rs", include_str!("../../../templates/rust/src/lib.rs")),
