@@ -9,6 +9,7 @@ mod cli;
 mod crashes;
 mod metrics;
 mod partition;
+mod refills;
 mod refusals;
 mod replication;
 mod startup;
