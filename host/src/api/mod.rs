@@ -18,4 +18,4 @@ mod versions;
 pub use admin::AdminService;
 pub use kv::KvService;
 pub use routing::RoutingService;
-pub use unread::explain_unread;
+pub use unread::{explain_unread, refuse_body};
