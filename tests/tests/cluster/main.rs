@@ -7,8 +7,11 @@
 
 mod cli;
 mod crashes;
+mod hostile_clients;
 mod partition;
 mod refusals;
 mod replication;
+mod secrets;
 mod startup;
 mod support;
+mod tls;
