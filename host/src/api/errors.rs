@@ -62,11 +62,16 @@ pub(super) fn no_cluster() -> Status {
 
 /// The node is busy; the client may try again.
 pub(super) fn overloaded(what: &str, limit: usize) -> Status {
-    let mut details = with_info("OVERLOADED", &[("limit", limit.to_string())]);
-    details.set_retry_info(Some(std::time::Duration::from_millis(100)));
     let message = format!(
         "{limit} {what} are under way on this node, the most it takes; nothing was changed, try again"
     );
+    exhausted(message, limit)
+}
+
+/// A budget of the node is used up; nothing was done, and soon there may be room.
+pub(super) fn exhausted(message: String, limit: usize) -> Status {
+    let mut details = with_info("OVERLOADED", &[("limit", limit.to_string())]);
+    details.set_retry_info(Some(std::time::Duration::from_millis(100)));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 

@@ -10,6 +10,7 @@ use tonic::codegen::http::Response;
 use tonic::{Code, Status};
 
 use super::errors;
+use crate::listen::BodyTrouble;
 
 /// Names the trailing details of a status; an answer of a service always has them.
 const DETAILS_HEADER: &str = "grpc-status-details-bin";
@@ -35,6 +36,18 @@ fn explained(status: &Status) -> Option<Status> {
     };
     let message = format!("{what}: {}; nothing was changed", status.message());
     Some(errors::status(Code::InvalidArgument, reason, message, &[]))
+}
+
+/// The answer to a request whose body was not read to its end.
+pub fn refuse_body(trouble: BodyTrouble) -> Status {
+    let message = format!("{trouble}; nothing was changed");
+    match trouble {
+        BodyTrouble::TooSlow { .. } => {
+            let facts = [("effect", "NONE".to_owned())];
+            errors::status(Code::DeadlineExceeded, "BODY_TOO_SLOW", message, &facts)
+        }
+        BodyTrouble::Full { bytes_max } => errors::exhausted(message, bytes_max),
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,13 @@
 
 mod cli;
 mod crashes;
+mod hostile_clients;
 mod metrics;
 mod partition;
 mod refills;
 mod refusals;
 mod replication;
+mod secrets;
 mod startup;
 mod support;
+mod tls;

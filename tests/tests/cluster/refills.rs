@@ -152,6 +152,7 @@ fn flip_files(folder: &Path) -> usize {
 
 /// Three nodes that hold the marked key and others, of which the first is stopped.
 async fn with_a_marked_key(name: &str, flags: &[&str]) -> (Cluster, Vec<String>) {
+    let flags = |_| flags.iter().map(|flag| (*flag).to_owned()).collect();
     let mut cluster = Cluster::start_with(3, flags).await;
     cluster.create(keyspace(name, 2, 2)).await;
     let mut keys: Vec<String> = (0..20).map(|number| format!("key {number}")).collect();
