@@ -96,15 +96,27 @@ fn payload_lines(value: &[u8]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The text as it is; what is not printable is escaped.
+/// The text as it is, with characters that cannot be seen escaped.
 fn raw_lines(shown: &Shown) -> Vec<String> {
     match shown {
         Shown::Value(value) => match std::str::from_utf8(value) {
-            Ok(text) => text.split_inclusive('\n').map(|l| l.escape_debug().to_string()).collect(),
+            Ok(text) => text.split_inclusive('\n').map(visible).collect(),
             Err(_) => hex_of(value),
         },
         other => lines(other),
     }
+}
+
+fn visible(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    for character in line.chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 fn hex_lines(shown: &Shown) -> Vec<String> {

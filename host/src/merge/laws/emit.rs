@@ -12,7 +12,7 @@ pub(super) fn rust_test(found: &Counterexample, module: &str) -> String {
     let mut text =
         format!("// Found by `stator module test`: {law} is violated:\n// {}.\n", law.statement());
     text.push_str("#[test]\n");
-    text.push_str(&format!("fn merge_is_{}() {{\n", name(law.name())));
+    text.push_str(&format!("fn merge_is_lawful_{}() {{\n", name(law.name())));
     text.push_str(
         "    use stator_guest::{Ancestor, Divergence, Merge, Outcome, Subject, Version};\n",
     );

@@ -58,6 +58,9 @@ mod samples;
 mod shrink;
 mod term;
 
+#[cfg(test)]
+mod tests;
+
 pub use check::{Plan, check};
 pub(super) use component::Reports;
 pub use counterexample::{Counterexample, Shown, Side};
