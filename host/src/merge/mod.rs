@@ -62,3 +62,4 @@ pub use figures::Figures;
 pub use host::MergeHost;
 pub use limits::Limits;
 pub use refused::{ModuleRefused, Stage};
+pub use world::{Surface, surface};

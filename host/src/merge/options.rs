@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, MergeFailure, Outcome};
+use stator_core::id::ModuleDigest;
 use tokio::task::spawn_blocking;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
@@ -75,6 +76,32 @@ impl Options {
 }
 
 impl MergeHost {
+    /// Asks the module's validator, if it has one, about a write: `Refused` is its no, any other
+    /// failure says nothing about the value. Waits for its turn among the merges.
+    pub async fn validate(
+        &self,
+        module: &ModuleDigest,
+        keyspace: &str,
+        key: &Bytes,
+        candidate: &DivergentVersion,
+    ) -> Result<(), MergeFailure> {
+        let module = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
+        if module.options.validator.is_none() {
+            return Ok(());
+        }
+        let places = self.enter().await?;
+        let (inner, keyspace) = (self.0.clone(), keyspace.to_owned());
+        let (key, candidate) = (key.clone(), candidate.clone());
+        let work = move || {
+            let _places = places; // until the call ends, even if nobody waits for it
+            module.validate((&keyspace, &key), &candidate, &inner.config.limits)
+        };
+        match spawn_blocking(work).await {
+            Ok(answer) => answer,
+            Err(error) => Err(MergeFailure::Unavailable(error.to_string())),
+        }
+    }
+
     /// Refuses a module whose options have other types than the world says. Its schema number, if it
     /// has the option `migration`.
     pub(super) async fn try_options(

@@ -53,6 +53,46 @@ pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
     imports.iter().try_for_each(|name| check_import(name, &types))
 }
 
+/// What a component shows to the outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surface {
+    /// The resolver's interface with its version.
+    pub world: String,
+    /// What it imports, types left out.
+    pub imports: Vec<String>,
+}
+
+/// Reads the names of a component's exports and imports. Checks nothing.
+pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
+    let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
+    let mut surface = Surface { world: String::new(), imports: Vec::new() };
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(malformed)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let name = import.map_err(malformed)?.name.full_name().into_owned();
+                    if interface(&name) != "types" {
+                        surface.imports.push(name);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    let name = export.map_err(malformed)?.name.full_name().into_owned();
+                    if interface(&name) == "resolver" {
+                        surface.world = name;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(surface)
+}
+
 fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
     let refuse = |why| Err(ModuleRefused::ImportRefused { name: name.to_owned(), why });
     if !name.starts_with(PACKAGE) {

@@ -23,16 +23,18 @@ const SAMPLES_A_CALL: u32 = 50;
 /// Samples of one check: more cases are made by combining them anew.
 const SAMPLES_MAX: u64 = 2_000;
 
-/// What a node checks by itself, at a push and before a fold. The same on every node; only the
-/// time may end it earlier on a slow one, and then no verdict is made up.
-const NODE_PLAN: Plan = Plan {
-    cases: 400,
-    seed: 0x5747_4154_4f52,
-    mutate: false,
-    merges_max: 20_000,
-    fuel_max: 30_000_000_000,
-    wall: Some(Duration::from_secs(20)),
-};
+impl Plan {
+    /// What a node checks by itself, at a push and before a fold. The same on every node; only the
+    /// time may end it earlier on a slow one, and then no verdict is made up.
+    pub const OF_NODE: Plan = Plan {
+        cases: 400,
+        seed: 1,
+        mutate: false,
+        merges_max: 20_000,
+        fuel_max: 30_000_000_000,
+        wall: Some(Duration::from_secs(20)),
+    };
+}
 
 /// The reports that a host has made by its own plan, by module.
 #[derive(Default)]
@@ -60,12 +62,33 @@ impl MergeHost {
         if let Some(report) = self.0.reports.get(module) {
             return Ok(report);
         }
-        let report = Arc::new(self.check_laws(module, None, NODE_PLAN).await?);
+        let report = Arc::new(self.check_laws(module, None, Plan::OF_NODE).await?);
         // One that ran out of time may do better when the node is less busy.
         if report.stopped.is_none() {
             self.0.reports.put(*module, report.clone());
         }
         Ok(report)
+    }
+
+    /// Merges the first sample of the module's sampler that has several siblings: how many it has,
+    /// and the fuel of its merge. `None` without a sampler, or such a sample.
+    pub async fn sample_merge(
+        &self,
+        module: &ModuleDigest,
+    ) -> Result<Option<(usize, u64)>, MergeFailure> {
+        let loaded = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
+        let running = Running { host: self.clone(), module: loaded, runtime: Handle::current() };
+        let work = move || {
+            let samples = running.samples(&Plan { cases: 1, ..Plan::OF_NODE })?;
+            let sample = samples.iter().find(|sample| sample.siblings.len() > 1);
+            let Some(sample) = sample else { return Ok(None) };
+            let merged = running.merge(sample)?;
+            Ok(Some((sample.siblings.len(), merged.fuel_used)))
+        };
+        match spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => Err(MergeFailure::Unavailable(error.to_string())),
+        }
     }
 
     /// Checks the laws by a plan, on `samples` or on those of the module's sampler.

@@ -76,6 +76,13 @@ impl MergeHost {
     }
 }
 
+impl Report {
+    /// Why the module may not fold by this report; `None` if it may.
+    pub fn why_no_fold(&self, module: &ModuleDigest) -> Option<MayNotFold> {
+        judge(module, self).err()
+    }
+}
+
 /// Judges a report; a violation is worse than an open question, so it is named first.
 fn judge(module: &ModuleDigest, report: &Report) -> Result<(), MayNotFold> {
     let module = *module;
