@@ -9,6 +9,7 @@ mod cli;
 mod crashes;
 mod metrics;
 mod partition;
+mod python;
 mod refusals;
 mod replication;
 mod startup;
