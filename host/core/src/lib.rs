@@ -14,6 +14,7 @@ pub mod codec;
 pub mod divergence;
 pub mod event;
 pub mod failure;
+pub mod fold;
 pub mod id;
 pub mod keys;
 pub mod message;

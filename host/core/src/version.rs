@@ -64,6 +64,14 @@ impl Origin {
         }
     }
 
+    /// The dots of the writes that the version stands for, in ascending order. Some may be dead.
+    pub fn inputs(&self) -> &[Dot] {
+        match self {
+            Origin::Client(dot) => std::slice::from_ref(dot),
+            Origin::Fold { inputs, .. } => inputs,
+        }
+    }
+
     /// The largest dot of the writes that the version stands for.
     pub fn latest_dot(&self) -> Option<Dot> {
         match self {
@@ -139,13 +147,21 @@ const WHAT: &str = "version";
 
 impl Version {
     /// Which of two versions under one dot is kept: the one that stands for more writes, then
-    /// the later one by [`Self::moment`], then the one with the larger payload hash.
+    /// the later one by [`Self::moment`], then the one with the larger payload hash, then the
+    /// one with the larger bytes. A total order: two folds may agree in all but their inputs or
+    /// their module, and every replica must keep the same one.
     pub fn outranks(&self, other: &Version) -> bool {
         let rank = |v: &Version| (v.origin.input_count(), v.moment());
-        match rank(self).cmp(&rank(other)) {
-            std::cmp::Ordering::Equal => self.payload.hash() > other.payload.hash(),
-            order => order.is_gt(),
-        }
+        let bytes = |v: &Version| {
+            let mut bytes = Vec::new();
+            v.encode(&mut bytes);
+            bytes
+        };
+        rank(self)
+            .cmp(&rank(other))
+            .then_with(|| self.payload.hash().cmp(&other.payload.hash()))
+            .then_with(|| bytes(self).cmp(&bytes(other)))
+            .is_gt()
     }
 
     /// When it was written, for the last write to win: the timestamp, then the dot of the write
@@ -158,8 +174,9 @@ impl Version {
     /// The bytes it takes in memory and in store, without small change.
     pub fn weight_bytes(&self) -> usize {
         let labels: usize = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
+        let dots = self.base.len() + self.origin.input_count();
         let request = self.request.as_ref().map_or(0, |r| r.id.len() + FINGERPRINT_BYTES);
-        64 + request + self.payload.value().map_or(0, Bytes::len) + labels + self.base.len() * 24
+        40 + request + self.payload.value().map_or(0, Bytes::len) + labels + dots * 24
     }
 
     /// Appends the envelope.

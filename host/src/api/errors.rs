@@ -11,6 +11,7 @@ use stator_core::catalogue::ChangeError;
 use stator_core::causality::ContextError;
 use stator_core::event::ChangeFailure;
 use stator_core::request::{Effect, RequestError};
+use stator_core::write::WriteRefused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -144,7 +145,11 @@ pub(super) fn request(error: &RequestError) -> Status {
             let facts = [("effect", "MAYBE".to_owned())];
             status(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, &facts)
         }
-        RequestError::TooManySiblings(_) => {
+        RequestError::Refused(WriteRefused::PartlyFolded { .. }) => {
+            // What a client does with it: read, decide, write again.
+            status(Code::Aborted, "PARTLY_FOLDED", message, &[("effect", "NONE".to_owned())])
+        }
+        RequestError::Refused(_) => {
             let mut details = with_info("TOO_MANY_SIBLINGS", &[("effect", "NONE".to_owned())]);
             details.add_quota_failure_violation("key", message.clone());
             Status::with_error_details(Code::ResourceExhausted, message, details)

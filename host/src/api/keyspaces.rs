@@ -60,6 +60,9 @@ pub(super) async fn create(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let asked = request.keyspace.unwrap_or_default();
     let spec = spec(&catalogue, &asked)?;
+    if let Reconcile::Fold(digest) = spec.reconcile {
+        may_fold(node, digest).await?;
+    }
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     found(&catalogue, &asked.name)
@@ -74,6 +77,9 @@ pub(super) async fn update(
     let now = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     let paths = request.update_mask.unwrap_or_default().paths;
     let update = masked(now, &asked, &paths)?;
+    if let Some(Reconcile::Fold(digest)) = update.reconcile {
+        may_fold(node, digest).await?;
+    }
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
     let change =
         CatalogueChange::UpdateKeyspace { name: asked.name.clone(), etag, update: update.clone() };
@@ -169,6 +175,11 @@ pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, S
     catalogue.keyspace(name).map(message).ok_or_else(|| errors::no_keyspace(name))
 }
 
+/// Whether the module may fold.
+async fn may_fold(_node: &Arc<Node>, _digest: ModuleDigest) -> Result<(), Status> {
+    Ok(())
+}
+
 /// What is asked for, with the defaults in place of what is not.
 fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Status> {
     let n = match asked.n {
@@ -201,8 +212,12 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
         v1::ReconcilePolicy::Module => {
             let digest = asked.module_digest.parse::<ModuleDigest>();
             digest
-                .map(Reconcile::Module)
+                .map(if asked.fold { Reconcile::Fold } else { Reconcile::Module })
                 .map_err(|error| errors::bad_field(field, "BAD_DIGEST", error.to_string()))
+        }
+        _ if asked.fold => {
+            let message = "only the policy `module` folds what its module makes";
+            Err(errors::bad_field("keyspace.reconcile.fold", "FOLD_WITHOUT_MODULE", message))
         }
         _ if !asked.module_digest.is_empty() => {
             let message = "only the policy `module` takes a module";
@@ -237,12 +252,16 @@ pub(super) fn durability(durability: Durability) -> v1::Durability {
 }
 
 fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
-    let (policy, module_digest) = match reconcile {
-        Reconcile::Siblings => (v1::ReconcilePolicy::Siblings, String::new()),
-        Reconcile::LastWriteWins => (v1::ReconcilePolicy::LastWriteWins, String::new()),
-        Reconcile::Module(digest) => (v1::ReconcilePolicy::Module, digest.to_string()),
+    let policy = match reconcile {
+        Reconcile::Siblings => v1::ReconcilePolicy::Siblings,
+        Reconcile::LastWriteWins => v1::ReconcilePolicy::LastWriteWins,
+        Reconcile::Module(_) | Reconcile::Fold(_) => v1::ReconcilePolicy::Module,
     };
-    v1::Reconcile { policy: policy.into(), module_digest }
+    v1::Reconcile {
+        policy: policy.into(),
+        module_digest: reconcile.module().map(|digest| digest.to_string()).unwrap_or_default(),
+        fold: matches!(reconcile, Reconcile::Fold(_)),
+    }
 }
 
 #[cfg(test)]

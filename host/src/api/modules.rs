@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Module, Reconcile};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -134,8 +134,8 @@ pub(super) fn list(
 }
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
-    let pins = Reconcile::Module(*digest);
-    let keyspaces = catalogue.live_keyspaces().filter(|k| k.reconcile.value == pins);
+    let pins = |k: &&Keyspace| k.reconcile.value.module() == Some(*digest);
+    let keyspaces = catalogue.live_keyspaces().filter(pins);
     v1::Module {
         digest: digest.to_string(),
         name: module.name.clone(),

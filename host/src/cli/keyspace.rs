@@ -33,6 +33,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   stator keyspace create sessions --reconcile last-write-wins
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart
+  stator keyspace create carts -n 3 -r 1 -w 1 --module cart --fold
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -60,6 +61,9 @@ pub(super) struct Create {
     /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
+    /// Store what the module makes of concurrent versions in their place; its laws are checked
+    #[arg(long, requires = "module")]
+    fold: bool,
     /// Check only, create nothing
     #[arg(long)]
     dry_run: bool,
@@ -113,7 +117,7 @@ impl Create {
         let [n, r, w] = [("-n", self.n), ("-r", self.r), ("-w", self.w)].map(at_least_one);
         let (n, r, w) = (n?, r?, w?);
         let admin = session.admin().await?;
-        let reconcile = policy_asked(&admin, self.reconcile, self.module).await?;
+        let reconcile = policy_asked(&admin, self.reconcile, (self.module, self.fold)).await?;
         let keyspace = v1::Keyspace {
             name: self.name,
             n,
@@ -137,15 +141,16 @@ impl Create {
 async fn policy_asked(
     admin: &Admin,
     policy: Option<Policy>,
-    module: Option<String>,
+    (module, fold): (Option<String>, bool),
 ) -> Result<Option<v1::Reconcile>, Failure> {
     let plain = |policy: v1::ReconcilePolicy| {
-        Some(v1::Reconcile { policy: policy.into(), module_digest: String::new() })
+        Some(v1::Reconcile { policy: policy.into(), ..Default::default() })
     };
     Ok(match (policy, module) {
         (None | Some(Policy::Module), Some(module)) => Some(v1::Reconcile {
             policy: v1::ReconcilePolicy::Module.into(),
             module_digest: resolve(admin, &module).await?,
+            fold,
         }),
         (Some(Policy::Module), None) => {
             return Err(Failure::usage("--reconcile module needs --module MODULE"));
@@ -191,6 +196,9 @@ pub(super) struct Update {
     /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
+    /// Store what the module makes of concurrent versions in their place; its laws are checked
+    #[arg(long, requires = "module")]
+    fold: bool,
     /// Change it only if this is its etag, as `describe` shows it
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -202,7 +210,7 @@ pub(super) struct Update {
 impl Update {
     async fn run(self, session: &Session) -> Result<(), Failure> {
         let admin = session.admin().await?;
-        let reconcile = policy_asked(&admin, self.reconcile, self.module).await?;
+        let reconcile = policy_asked(&admin, self.reconcile, (self.module, self.fold)).await?;
         let given = [
             ("n", self.n.is_some()),
             ("r", self.r.is_some()),
@@ -315,6 +323,7 @@ fn policy(keyspace: &v1::Keyspace) -> (&'static str, &str) {
     match v1::ReconcilePolicy::try_from(reconcile.policy) {
         Ok(v1::ReconcilePolicy::Siblings | v1::ReconcilePolicy::Unspecified) => ("siblings", ""),
         Ok(v1::ReconcilePolicy::LastWriteWins) => ("last-write-wins", ""),
+        Ok(v1::ReconcilePolicy::Module) if reconcile.fold => ("fold", &reconcile.module_digest),
         Ok(v1::ReconcilePolicy::Module) => ("module", &reconcile.module_digest),
         Err(_) => ("unknown", ""),
     }

@@ -100,7 +100,7 @@ enum Command {
     /// Create, list, describe, update and delete keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
-    /// Encode, push and list merge modules
+    /// Begin, build, push and list merge modules
     #[command(subcommand)]
     Module(module::Module),
     /// Read and write keys

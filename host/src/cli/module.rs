@@ -1,8 +1,12 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
-//! `encode` wraps a core module, as a compiler makes it for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes; it needs no node. What a component may import and export is
-//! checked by the node at `push`.
+//! `new` begins a crate, `build` makes a component of it. `encode` is the second half of that, for
+//! other compilers: it wraps a core module, as made for `wasm32-unknown-unknown`, into the
+//! component that a cluster takes. None of them needs a node. What a component may import and
+//! export is checked by the node at `push`.
+
+mod build;
+mod new;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,9 +23,15 @@ use super::output::{self, Output};
 use super::session::Session;
 use crate::merge::encode_component;
 
-/// Encode, push and list merge modules
+/// Begin, build, push and list merge modules
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
+    /// Begin a merge module: a crate with a small merge, tests, and the commands to go on
+    New(new::New),
+    /// Build a crate and make a component of it, in one step
+    Build(build::Build),
+    /// Print the WIT that every module is written against, in any language
+    Wit,
     /// Make a component of what a compiler built for wasm32-unknown-unknown
     Encode(Encode),
     /// Upload a component to the cluster
@@ -60,6 +70,9 @@ pub(super) struct Push {
 impl Module {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
+            Module::New(command) => command.run(session.output),
+            Module::Build(command) => command.run(session.output),
+            Module::Wit => new::print_wit(),
             Module::Encode(command) => command.run(session.output),
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
@@ -69,26 +82,32 @@ impl Module {
 
 impl Encode {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
-        let core = read(&self.input)?;
-        let component = encode_component(&core).map_err(|error| {
-            Failure::refused(format!("{} makes no merge module: {error}", self.input.display()))
-        })?;
-        if let Some(folder) = self.out.parent() {
-            fs::create_dir_all(folder)?;
+        let component = encode_file(&self.input, &self.out)?;
+        print_component(&self.out, &component, output)
+    }
+}
+
+/// Makes a component of the core module in file `core` and writes it to file `out`.
+fn encode_file(core: &Path, out: &Path) -> Result<Vec<u8>, Failure> {
+    let component = encode_component(&read(core)?).map_err(|error| {
+        Failure::refused(format!("{} makes no merge module: {error}", core.display()))
+    })?;
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(out, &component)
+        .map_err(|error| Failure::refused(format!("cannot write {}: {error}", out.display())))?;
+    Ok(component)
+}
+
+fn print_component(path: &Path, component: &[u8], output: Output) -> Result<(), Failure> {
+    let digest = ModuleDigest::of(component).to_string();
+    match output {
+        Output::Json => {
+            output::json(&json!({ "path": path, "digest": digest, "size_bytes": component.len() }))
         }
-        fs::write(&self.out, &component).map_err(|error| {
-            Failure::refused(format!("cannot write {}: {error}", self.out.display()))
-        })?;
-        let digest = ModuleDigest::of(&component).to_string();
-        match output {
-            Output::Json => {
-                output::json(&json!({ "digest": digest, "size_bytes": component.len() }))
-            }
-            Output::Table => output::line(format!(
-                "{}: {} bytes, digest {digest}",
-                self.out.display(),
-                component.len()
-            )),
+        Output::Table => {
+            output::line(format!("{}: {} bytes, digest {digest}", path.display(), component.len()))
         }
     }
 }

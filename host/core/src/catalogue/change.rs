@@ -186,8 +186,8 @@ fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> 
     if n > replicas {
         return Err(ChangeError::TooManyReplicas { n, replicas });
     }
-    match spec.reconcile {
-        Reconcile::Module(digest) if !catalogue.modules.contains_key(&digest) => {
+    match spec.reconcile.module() {
+        Some(digest) if !catalogue.modules.contains_key(&digest) => {
             Err(ChangeError::NoSuchModule(digest))
         }
         _ => Ok(()),

@@ -46,6 +46,9 @@ pub enum Reconcile {
     LastWriteWins,
     /// This module merges them for every reader; the store keeps them.
     Module(ModuleDigest),
+    /// This module merges them, and what it makes replaces them in the store: see
+    /// [`crate::fold`].
+    Fold(ModuleDigest),
 }
 
 impl Reconcile {
@@ -53,7 +56,16 @@ impl Reconcile {
     pub fn fold(&self) -> Fold {
         match self {
             Reconcile::LastWriteWins => Fold::LastWriteWins,
-            Reconcile::Siblings | Reconcile::Module(_) => Fold::Keep,
+            // A module is not called where versions are stored, but by coordinators.
+            Reconcile::Siblings | Reconcile::Module(_) | Reconcile::Fold(_) => Fold::Keep,
+        }
+    }
+
+    /// The module that merges, be it for readers only.
+    pub fn module(&self) -> Option<ModuleDigest> {
+        match self {
+            Reconcile::Module(digest) | Reconcile::Fold(digest) => Some(*digest),
+            Reconcile::Siblings | Reconcile::LastWriteWins => None,
         }
     }
 }
@@ -64,6 +76,7 @@ impl fmt::Display for Reconcile {
             Reconcile::Siblings => f.write_str("siblings"),
             Reconcile::LastWriteWins => f.write_str("last-write-wins"),
             Reconcile::Module(digest) => write!(f, "module {digest}"),
+            Reconcile::Fold(digest) => write!(f, "fold {digest}"),
         }
     }
 }

@@ -171,7 +171,7 @@ impl Node {
             Err(StoreFailure::Refused(WriteRefused::RequestReused(dot))) => {
                 RequestError::RequestReused(dot)
             }
-            Err(StoreFailure::Refused(refused)) => RequestError::TooManySiblings(refused),
+            Err(StoreFailure::Refused(refused)) => RequestError::Refused(refused),
             Err(StoreFailure::Failed(reason)) => {
                 hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
                 RequestError::Store { reason, effect: Effect::Maybe }

@@ -356,6 +356,11 @@ impl Put {
         self.is_answered
     }
 
+    /// Whether every owner has acknowledged it.
+    pub fn is_everywhere(&self) -> bool {
+        self.primaries.iter().all(|owner| self.tally.has_counted(*owner))
+    }
+
     /// Whether the client is answered and no owner is owed anything.
     pub fn is_finished(&self) -> bool {
         let is_settled =

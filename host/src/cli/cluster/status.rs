@@ -154,7 +154,14 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
     };
-    if status.isolated { format!("{state}, cut off") } else { state.to_owned() }
+    let state = match &status.fill {
+        Some(fill) => format!(
+            "{state}: {} of {} partitions left, {} objects copied",
+            fill.partitions_left, fill.partitions, fill.objects_copied
+        ),
+        None => state.to_owned(),
+    };
+    if status.isolated { format!("{state}, cut off") } else { state }
 }
 
 /// How many of the other members that answered see the node alive.
@@ -191,7 +198,7 @@ fn store_words(status: Option<&v1::NodeStatus>) -> String {
         let state = store_word(store);
         let detail =
             if store.detail.is_empty() { String::new() } else { format!(": {}", store.detail) };
-        if store.state() != v1::StoreState::Serving {
+        if store.state() != v1::StoreState::Serving || !detail.is_empty() {
             words.push(format!("{} {state}{detail}", store.name));
         }
     }
@@ -239,6 +246,11 @@ fn node_json(
         "weight": member.weight,
         "answered": status.is_some(),
         "state": status.map(|status| status.state().as_str_name().trim_start_matches("NODE_STATE_").to_lowercase()),
+        "fill": status.and_then(|status| status.fill.as_ref()).map(|fill| json!({
+            "partitions": fill.partitions,
+            "partitions_left": fill.partitions_left,
+            "objects_copied": fill.objects_copied,
+        })),
         "isolated": status.map(|status| status.isolated),
         "faults_enabled": status.map(|status| status.faults_enabled),
         "program_version": status.map(|status| &status.program_version),

@@ -7,6 +7,8 @@ mod doubles;
 mod failures;
 mod held_hints;
 mod homes;
+mod scans;
+mod set_aside;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -66,7 +68,7 @@ impl Rig {
 
     fn open_on(&self, data: Arc<dyn Engine>) -> Stores {
         let home = Arc::new(Home::open(self.path()).unwrap());
-        Stores::start(home, &self.options, data, Arc::new(self.hints.clone())).unwrap()
+        Stores::on(home, &self.options, data, Arc::new(self.hints.clone())).unwrap()
     }
 }
 

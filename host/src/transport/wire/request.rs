@@ -13,7 +13,9 @@ use stator_proto::peer::v1 as proto;
 
 use super::{WireError, dot_from_wire, dot_to_wire, fixed, required, size};
 use proto::request_error::Kind;
-use proto::request_error::{BadQuorum, QuorumNotReached, SiblingLimit, Store, TooFewNodes};
+use proto::request_error::{
+    BadQuorum, PartlyFolded, QuorumNotReached, SiblingLimit, Store, TooFewNodes,
+};
 
 fn context_to_wire(context: &Context) -> Bytes {
     let mut out = Vec::new();
@@ -139,14 +141,20 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
             })
         }
         RequestError::OutcomeUnknown => Kind::OutcomeUnknown(proto::Nothing {}),
-        RequestError::TooManySiblings(WriteRefused::TooManySiblings { found, max }) => {
+        RequestError::Refused(WriteRefused::TooManySiblings { found, max }) => {
             Kind::TooManySiblings(sibling_limit(found, max))
         }
-        RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge { found, max }) => {
+        RequestError::Refused(WriteRefused::SiblingsTooLarge { found, max }) => {
             Kind::SiblingsTooLarge(sibling_limit(found, max))
         }
+        RequestError::Refused(WriteRefused::TooManyWrites { found, max }) => {
+            Kind::TooManyWrites(sibling_limit(found, max))
+        }
+        RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
+            Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
+        }
         RequestError::RequestReused(dot)
-        | RequestError::TooManySiblings(WriteRefused::RequestReused(dot)) => {
+        | RequestError::Refused(WriteRefused::RequestReused(dot)) => {
             Kind::RequestReused(dot_to_wire(dot))
         }
         RequestError::Store { reason, effect } => {
@@ -177,15 +185,27 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
         },
         Kind::OutcomeUnknown(_) => RequestError::OutcomeUnknown,
         Kind::TooManySiblings(SiblingLimit { found, max }) => {
-            RequestError::TooManySiblings(WriteRefused::TooManySiblings {
+            RequestError::Refused(WriteRefused::TooManySiblings {
                 found: size(found, "a sibling count")?,
                 max: size(max, "a sibling limit")?,
             })
         }
         Kind::SiblingsTooLarge(SiblingLimit { found, max }) => {
-            RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge {
+            RequestError::Refused(WriteRefused::SiblingsTooLarge {
                 found: size(found, "a length of siblings")?,
                 max: size(max, "a sibling limit")?,
+            })
+        }
+        Kind::TooManyWrites(SiblingLimit { found, max }) => {
+            RequestError::Refused(WriteRefused::TooManyWrites {
+                found: size(found, "a count of writes")?,
+                max: size(max, "a limit of writes")?,
+            })
+        }
+        Kind::PartlyFolded(PartlyFolded { seen, inputs }) => {
+            RequestError::Refused(WriteRefused::PartlyFolded {
+                seen: size(seen, "a count of writes")?,
+                inputs: size(inputs, "a count of writes")?,
             })
         }
         Kind::RequestReused(dot) => RequestError::RequestReused(dot_from_wire(dot)?),

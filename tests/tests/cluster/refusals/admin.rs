@@ -14,7 +14,8 @@ fn named(name: &str) -> v1::Keyspace {
 
 fn of_module(digest: &str) -> v1::Keyspace {
     let policy = v1::ReconcilePolicy::Module.into();
-    let reconcile = Some(v1::Reconcile { policy, module_digest: digest.to_owned() });
+    let reconcile =
+        Some(v1::Reconcile { policy, module_digest: digest.to_owned(), ..Default::default() });
     v1::Keyspace { reconcile, ..named("bad") }
 }
 
