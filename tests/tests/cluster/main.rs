@@ -6,6 +6,7 @@
 //! how long something took.
 
 mod cli;
+mod client;
 mod crashes;
 mod metrics;
 mod partition;
