@@ -1,6 +1,11 @@
 //! Errors as gRPC statuses: the code, words for people, and ErrorInfo with what programs need.
+//!
+//! By the code there is more: INVALID_ARGUMENT has a BadRequest, FAILED_PRECONDITION a
+//! PreconditionFailure, RESOURCE_EXHAUSTED a QuotaFailure or RetryInfo, and what can simply be
+//! repeated a RetryInfo. `docs/api.md` lists the reasons: keep it complete.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use stator_core::catalogue::ChangeError;
 use stator_core::causality::ContextError;
@@ -14,14 +19,28 @@ use crate::driver::DriverStopped;
 
 const DOMAIN: &str = "stator";
 
-/// A status with an ErrorInfo of `reason` and `facts`.
+/// How long a client is asked to wait before it repeats what did nothing.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A status with an ErrorInfo of `reason` and `facts`, and the details that belong to its code.
 pub(super) fn status(
     code: Code,
     reason: &str,
     message: impl Into<String>,
     facts: &[(&str, String)],
 ) -> Status {
-    let details = with_info(reason, facts);
+    let message = message.into();
+    let mut details = with_info(reason, facts);
+    let is_harmless = facts.iter().any(|(name, value)| *name == "effect" && value == "NONE");
+    match code {
+        // No field: the message as a whole.
+        Code::InvalidArgument => drop(details.add_bad_request_violation("", message.clone())),
+        Code::FailedPrecondition => {
+            details.add_precondition_failure_violation(reason, "cluster", message.clone());
+        }
+        Code::Unavailable if is_harmless => drop(details.set_retry_info(Some(RETRY_AFTER))),
+        _ => {}
+    }
     Status::with_error_details(code, message, details)
 }
 
@@ -35,8 +54,19 @@ fn with_info(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
 
 /// A field of the request is not what it must be.
 pub(super) fn bad_field(field: &str, reason: &str, message: impl Into<String>) -> Status {
+    bad_field_with(field, reason, message, &[])
+}
+
+/// As [`bad_field`], with more `facts`.
+pub(super) fn bad_field_with(
+    field: &str,
+    reason: &str,
+    message: impl Into<String>,
+    facts: &[(&str, String)],
+) -> Status {
     let message = message.into();
-    let mut details = with_info(reason, &[("field", field.to_owned())]);
+    let facts = [facts, &[("field", field.to_owned())]].concat();
+    let mut details = with_info(reason, &facts);
     details.add_bad_request_violation(field, message.clone());
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
 }
@@ -70,8 +100,9 @@ pub(super) fn overloaded(what: &str, limit: usize) -> Status {
 
 /// A budget of the node is used up; nothing was done, and soon there may be room.
 pub(super) fn exhausted(message: String, limit: usize) -> Status {
-    let mut details = with_info("OVERLOADED", &[("limit", limit.to_string())]);
-    details.set_retry_info(Some(std::time::Duration::from_millis(100)));
+    let facts = [("limit", limit.to_string()), ("effect", "NONE".to_owned())];
+    let mut details = with_info("OVERLOADED", &facts);
+    details.set_retry_info(Some(RETRY_AFTER));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
@@ -99,7 +130,8 @@ pub(super) fn request(error: &RequestError) -> Status {
             status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
         }
         RequestError::BadQuorum { name, .. } => bad_field(name, "BAD_QUORUM", message),
-        RequestError::TooFewNodes { needed, owners, .. } => precondition(
+        RequestError::TooFewNodes { needed, owners, .. } => status(
+            Code::FailedPrecondition,
             "TOO_FEW_NODES",
             message,
             &[("needed", needed.to_string()), ("owners", owners.to_string())],
@@ -153,12 +185,6 @@ fn effect_name(effect: Effect) -> &'static str {
     }
 }
 
-fn precondition(reason: &str, message: String, facts: &[(&str, String)]) -> Status {
-    let mut details = with_info(reason, facts);
-    details.add_precondition_failure_violation(reason, "cluster", message.clone());
-    Status::with_error_details(Code::FailedPrecondition, message, details)
-}
-
 /// An operator's update was replaced by that of another, made elsewhere at the same time.
 pub(super) fn overruled(name: &str) -> Status {
     let message = format!(
@@ -171,7 +197,8 @@ pub(super) fn overruled(name: &str) -> Status {
 pub(super) fn change(failure: &ChangeFailure) -> Status {
     let message = failure.to_string();
     let ChangeFailure::Refused(error) = failure else {
-        return status(Code::Unavailable, "NOT_PERSISTED", message, &[]);
+        let facts = [("effect", "MAYBE".to_owned())];
+        return status(Code::Unavailable, "NOT_PERSISTED", message, &facts);
     };
     match error {
         ChangeError::NoCluster => no_cluster(),
@@ -185,7 +212,14 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         }
         ChangeError::BadName { .. } => bad_field("keyspace.name", "BAD_NAME", message),
         ChangeError::BadQuorums { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
-        ChangeError::TooManyReplicas { .. } => precondition("TOO_MANY_REPLICAS", message, &[]),
-        ChangeError::NoSuchModule(_) => status(Code::NotFound, "UNKNOWN_MODULE", message, &[]),
+        ChangeError::TooManyReplicas { n, replicas } => status(
+            Code::FailedPrecondition,
+            "TOO_MANY_REPLICAS",
+            message,
+            &[("n", n.to_string()), ("replicas_max", replicas.to_string())],
+        ),
+        ChangeError::NoSuchModule(digest) => {
+            status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])
+        }
     }
 }

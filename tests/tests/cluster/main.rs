@@ -6,10 +6,12 @@
 //! how long something took.
 
 mod cli;
+mod client;
 mod crashes;
 mod hostile_clients;
 mod metrics;
 mod partition;
+mod python;
 mod refills;
 mod refusals;
 mod replication;

@@ -11,15 +11,16 @@ use tonic::{Request, Response, Status};
 use super::node;
 use crate::support::{Raw, put, refusal};
 
-async fn send(
+pub(super) async fn send(
     channel: Channel,
-    path: &'static str,
+    path: &str,
     body: &'static [u8],
 ) -> Result<Response<Bytes>, Status> {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.expect("connected");
     let body = tokio_stream::once(Bytes::from_static(body));
-    grpc.client_streaming(Request::new(body), PathAndQuery::from_static(path), Raw).await
+    let path = path.parse::<PathAndQuery>().expect("a path");
+    grpc.client_streaming(Request::new(body), path, Raw).await
 }
 
 #[tokio::test]
