@@ -97,7 +97,7 @@ enum Command {
     /// Make a cluster of nodes, look at it
     #[command(subcommand)]
     Cluster(cluster::Cluster),
-    /// Create, list, describe and delete keyspaces
+    /// Create, list, describe, update and delete keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
     /// Begin, build, push and list merge modules

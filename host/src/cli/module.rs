@@ -14,10 +14,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use stator_client::Admin;
 use stator_core::id::ModuleDigest;
-use stator_proto::v1::admin_client::AdminClient;
-use stator_proto::{upload, v1};
-use tonic::transport::Channel;
+use stator_proto::v1;
 
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
@@ -120,11 +119,9 @@ impl Push {
             Some(name) => name,
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let mut admin = session.admin().await?;
+        let admin = session.admin().await?;
         let digest = ModuleDigest::of(&component).to_string();
-        let messages = upload::messages(name, digest, component, self.dry_run);
-        let request = session.request(futures::stream::iter(messages));
-        let module = admin.push_module(request).await?.into_inner();
+        let module = admin.push_module(name, digest, component, self.dry_run).await?;
         if self.dry_run {
             output::say("nothing was kept; it would be:");
         }
@@ -144,26 +141,8 @@ fn read(path: &Path) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
-async fn all(
-    session: &Session,
-    admin: &mut AdminClient<Channel>,
-) -> Result<Vec<v1::Module>, Failure> {
-    let mut modules = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListModulesRequest { page_size: 0, page_token };
-        let page = admin.list_modules(session.request(request)).await?.into_inner();
-        modules.extend(page.modules);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(modules);
-        }
-    }
-}
-
 async fn list(session: &Session) -> Result<(), Failure> {
-    let mut admin = session.admin().await?;
-    let modules = all(session, &mut admin).await?;
+    let modules = session.admin().await?.modules().await?;
     match session.output {
         Output::Json => {
             output::json(&json!({ "modules": modules.iter().map(json).collect::<Vec<_>>() }))
@@ -188,15 +167,11 @@ async fn list(session: &Session) -> Result<(), Failure> {
 }
 
 /// The digest of the module that `text` means: a digest, its beginning or a name.
-pub(super) async fn resolve(
-    session: &Session,
-    admin: &mut AdminClient<Channel>,
-    text: &str,
-) -> Result<String, Failure> {
+pub(super) async fn resolve(admin: &Admin, text: &str) -> Result<String, Failure> {
     if let Ok(digest) = text.parse::<ModuleDigest>() {
         return Ok(digest.to_string());
     }
-    let modules = all(session, admin).await?;
+    let modules = admin.modules().await?;
     choose(&modules, text)
 }
 
