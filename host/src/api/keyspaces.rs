@@ -1,6 +1,7 @@
 //! Keyspaces as resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
@@ -8,11 +9,14 @@ use stator_core::catalogue::{
 };
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::errors;
+use crate::merge::laws::MayNotFold;
 use crate::node::Node;
 
+/// How long a module that is being fetched is waited for before it may fold.
+const MODULE_WAIT: Duration = Duration::from_secs(5);
 /// How many resources a page has at most.
 pub(super) const PAGE_MAX: usize = 1_000;
 
@@ -175,9 +179,27 @@ pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, S
     catalogue.keyspace(name).map(message).ok_or_else(|| errors::no_keyspace(name))
 }
 
-/// Whether the module may fold.
-async fn may_fold(_node: &Arc<Node>, _digest: ModuleDigest) -> Result<(), Status> {
-    Ok(())
+/// Refuses a module that is not shown to be a join: its merge stays a view.
+async fn may_fold(node: &Arc<Node>, digest: ModuleDigest) -> Result<(), Status> {
+    if node.catalogue().is_none_or(|catalogue| !catalogue.modules.contains_key(&digest)) {
+        return Ok(()); // the change itself is refused then, by name
+    }
+    // It may just be on its way here from the node that it was pushed to.
+    let _ = tokio::time::timeout(MODULE_WAIT, node.modules.wait_for(&digest)).await;
+    let refused = match node.merges.may_fold(&digest).await {
+        Ok(_) => return Ok(()),
+        Err(refused) => refused,
+    };
+    let message = format!("{refused}; nothing was changed");
+    match refused {
+        MayNotFold::Violated { law, .. } | MayNotFold::NotShown { law, .. } => {
+            let facts = [("law", law.name().to_owned())];
+            Err(errors::status(Code::FailedPrecondition, "MAY_NOT_FOLD", message, &facts))
+        }
+        MayNotFold::Unchecked { .. } => {
+            Err(errors::status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[]))
+        }
+    }
 }
 
 /// What is asked for, with the defaults in place of what is not.
@@ -280,7 +302,7 @@ mod tests {
         assert_eq!(page(names(), 0, "").expect("no token").0.len(), 5);
         for wrong in ["b", "after:", "AFTER:b"] {
             let status = page(names(), 0, wrong).expect_err(wrong);
-            assert_eq!(status.code(), tonic::Code::InvalidArgument, "{wrong}");
+            assert_eq!(status.code(), Code::InvalidArgument, "{wrong}");
         }
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! `new` begins a crate, `build` makes a component of it. `encode` is the second half of that, for
 //! other compilers: it wraps a core module, as made for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes. None of them needs a node. What a component may import and
+//! component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
+//! it is. None of them needs a node. What a component may import and
 //! export is checked by the node at `push`.
 
 mod build;
+mod describe;
 mod new;
+mod test;
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +27,7 @@ use super::output::{self, Output};
 use super::session::Session;
 use crate::merge::encode_component;
 
-/// Begin, build, push and list merge modules
+/// Begin, build, test, push and list merge modules
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
     /// Begin a merge module: a crate with a small merge, tests, and the commands to go on
@@ -34,6 +38,10 @@ pub(super) enum Module {
     Wit,
     /// Make a component of what a compiler built for wasm32-unknown-unknown
     Encode(Encode),
+    /// Check the merge laws of a component, by the node's own code and without a node
+    Test(test::Test),
+    /// Show what a component is: its options, its size, what it costs
+    Describe(describe::Describe),
     /// Upload a component to the cluster
     Push(Push),
     /// List the modules of the cluster
@@ -74,6 +82,8 @@ impl Module {
             Module::Build(command) => command.run(session.output),
             Module::Wit => new::print_wit(),
             Module::Encode(command) => command.run(session.output),
+            Module::Test(command) => command.run(session.output).await,
+            Module::Describe(command) => command.run(session.output).await,
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
         }
@@ -127,10 +137,14 @@ impl Push {
         }
         match session.output {
             Output::Json => output::json(&json(&module)),
-            Output::Table => output::line(format!(
-                "{} pushed: {} bytes, digest {}",
-                module.name, module.size_bytes, module.digest
-            )),
+            Output::Table => {
+                output::line(format!(
+                    "{} pushed: {} bytes, digest {}",
+                    module.name, module.size_bytes, module.digest
+                ))?;
+                verdicts::say(&module.laws);
+                Ok(())
+            }
         }
     }
 }
@@ -199,6 +213,7 @@ fn json(module: &v1::Module) -> Value {
         "size_bytes": module.size_bytes,
         "pushed_at_ms": module.pushed_at_ms,
         "keyspaces": module.keyspaces,
+        "laws": verdicts::json(&module.laws),
     })
 }
 
