@@ -7,6 +7,7 @@
 
 mod cli;
 mod crashes;
+mod folds;
 mod metrics;
 mod partition;
 mod refusals;

@@ -14,7 +14,7 @@ fn named(name: &str) -> v1::Keyspace {
 
 fn of_module(digest: &str) -> v1::Keyspace {
     let policy = v1::ReconcilePolicy::Module.into();
-    let reconcile = Some(v1::Reconcile { policy, module_digest: digest.to_owned() });
+    let reconcile = Some(v1::Reconcile { policy, module_digest: digest.to_owned(), fold: false });
     v1::Keyspace { reconcile, ..named("bad") }
 }
 
@@ -58,6 +58,14 @@ async fn bad_keyspaces_are_refused() {
         ),
         ("no module", of_module(""), bad_digest),
         ("no digest", of_module("cart"), bad_digest),
+        (
+            "a fold without a module",
+            v1::Keyspace {
+                reconcile: Some(v1::Reconcile { fold: true, ..Default::default() }),
+                ..named("bad")
+            },
+            refusal(InvalidArgument, "FOLD_WITHOUT_MODULE", &["only the policy `module` folds"]),
+        ),
         (
             "an unknown policy",
             v1::Keyspace { reconcile: Some(unknown), ..named("bad") },
