@@ -62,6 +62,7 @@ fn seeds_hold() {
         // A simulation in which nothing happens proves nothing.
         let Report { siblings_seen, hints_delivered, repairs, crashes, .. } = report;
         let counts = [siblings_seen, hints_delivered, repairs, crashes, report.puts_acked];
+        assert!(report.fills > 20, "too few lost disks were filled: {report:?}");
         assert!(counts.iter().all(|count| *count > 100), "too little happened: {report:?}");
     }
 }
@@ -128,6 +129,12 @@ fn nothing_fails_without_a_fault() {
 fn an_old_actor_is_found_within_40_seeds() {
     let rules = broken(Planted::OldActor, "buffered", 40);
     assert!(rules.contains(&checkers::DOT), "{rules:?}");
+}
+
+#[test]
+fn a_node_that_counts_before_its_fill_is_found_within_40_seeds() {
+    let rules = broken(Planted::CountBeforeFill, "lost disks", 40);
+    assert!(rules.contains(&checkers::STRICT), "{rules:?}");
 }
 
 /// A fold and a write that has seen all there was, in worlds of one key: the write wins, be it

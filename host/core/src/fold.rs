@@ -125,6 +125,8 @@ pub fn fold(siblings: &Siblings, outcome: &Outcome, module: ModuleDigest) -> Opt
         origin: Origin::Fold { module, inputs: inputs(&stored) },
         base: shared_base(&stored),
         labels: labels(&stored),
+        // Those of the inputs stay known by the notes of the record.
+        request: None,
         unknown: Vec::new(),
     };
     Some(siblings.united_as(Arc::new(version)))

@@ -24,6 +24,7 @@ pub mod quorum;
 pub mod reconcile;
 pub mod record;
 pub mod request;
+pub mod request_notes;
 pub mod ring;
 pub mod version;
 pub mod write;

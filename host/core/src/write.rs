@@ -12,6 +12,12 @@
 //! is dropped, refetched or set aside, and void in another incarnation. Without a valid mark the
 //! node draws a fresh epoch and starts at 1.
 //!
+//! # Named writes
+//! A write to which its client gave a [`RequestName`] is minted once by everyone who knows of
+//! the first attempt: the name travels in the version's envelope, and once the version is
+//! replaced the record keeps a local note of it (`request_notes`). The retry is answered with the
+//! dot of the first attempt and changes nothing.
+//!
 //! Left out here: the Merkle leaf, which comes with anti-entropy and belongs in this step.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +26,8 @@ use std::sync::Arc;
 use crate::causality::{Context, Fold, Siblings};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
 use crate::record::{Mark, Record};
-use crate::version::{Origin, Payload, Version};
+use crate::request_notes::Known;
+use crate::version::{Origin, Payload, RequestName, Version};
 
 /// What a client wants written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub struct Draft {
     pub ttl_ms: Option<u64>,
     /// The client's labels.
     pub labels: BTreeMap<String, String>,
+    /// What the client calls the write, if it gave a name.
+    pub request: Option<RequestName>,
 }
 
 /// A change of one key's object.
@@ -118,6 +127,9 @@ pub enum WriteRefused {
         /// All writes of the fold.
         inputs: usize,
     },
+    /// The write's request id was given to another write of this key.
+    #[error("the request id belongs to another write of this key, {0}")]
+    RequestReused(Dot),
 }
 
 /// A change that was made.
@@ -219,6 +231,13 @@ pub fn write(
             None
         }
         Change::Mint { context, draft, now_ms, limits } => {
+            match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
+                Known::New => {}
+                Known::Retry(dot) => {
+                    return Ok(Written { record, dot: Some(dot), is_changed: false });
+                }
+                Known::Other(dot) => return Err(WriteRefused::RequestReused(dot)),
+            }
             // Where the last write wins, versions do not pile up.
             if fold == Fold::Keep {
                 check_limits(&record.siblings, context, draft, limits)?;
@@ -228,6 +247,11 @@ pub fn write(
         }
     };
     record.siblings_mut().fold(fold);
+    let arrived = match change {
+        Change::Sync(siblings) => Some(&**siblings),
+        Change::Mint { .. } => None,
+    };
+    record.note_replaced([Some(&*before.siblings), arrived].into_iter().flatten());
     record.targets.extend(targets);
     let is_changed = is_new || record != before;
     Ok(Written { record, dot, is_changed })
@@ -301,6 +325,7 @@ fn mint(
         origin: Origin::Client(dot),
         base: record.siblings.seen_by(&context.vector),
         labels: draft.labels.clone(),
+        request: draft.request.clone(),
         unknown: Vec::new(),
     };
     let mut replaced = context.vector.clone();

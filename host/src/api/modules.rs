@@ -121,11 +121,11 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
 pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListModulesRequest,
-) -> v1::ListModulesResponse {
+) -> Result<v1::ListModulesResponse, Status> {
     let all =
         catalogue.modules.iter().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
-    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token);
-    v1::ListModulesResponse { modules, next_page_token }
+    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token)?;
+    Ok(v1::ListModulesResponse { modules, next_page_token })
 }
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {

@@ -20,7 +20,7 @@ use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
-use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
+use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteJob};
 use super::meta::Meta;
 use super::open::{self, Opener};
 use super::options::StoreOptions;
@@ -133,6 +133,10 @@ impl Stores {
                 }
             }
         }
+        if home.is_used() && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
+            // Before the store's own note: once that is there it looks like any other store.
+            home.note_loss()?;
+        }
         let set_aside = aside::finish(&home)?;
         let is_whole = is_kept && set_aside.is_empty();
         let gone_on = go_on(&home, stop, kept)?.filter(|_| is_whole);
@@ -205,6 +209,11 @@ impl Stores {
     /// Queues a read of the hints for one node.
     pub fn list_hints(&self, job: ListHintsJob) {
         self.queue_read(Read::ListHints(job));
+    }
+
+    /// Queues a read of a partition.
+    pub fn scan(&self, job: ScanJob) {
+        self.queue_read(Read::Scan(job));
     }
 
     /// Who waits for how many hints.
@@ -284,6 +293,7 @@ impl Stores {
         match read {
             Read::Load(job) => answer(job.done, Err(error)),
             Read::ListHints(job) => answer(job.done, Err(error)),
+            Read::Scan(job) => answer(job.done, Err(error)),
         }
     }
 

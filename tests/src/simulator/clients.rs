@@ -162,6 +162,7 @@ pub fn put(key: &Key, context: Context, is_delete: bool) -> PutRequest {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         w: None,
         quorum: QuorumKind::Sloppy,

@@ -75,6 +75,9 @@ impl World {
                 let targets: Vec<usize> = hint.targets.iter().map(|t| index(*t)).collect();
                 return Some(format!("n{place} holds a hint of {:?} for {targets:?}", key.key));
             }
+            if let Some(figures) = node.fill_figures() {
+                return Some(format!("n{place} is being filled: {figures:?}"));
+            }
             if node.requests_in_flight() + node.folds_in_flight() > 0 {
                 return Some(format!("n{place} has requests or folds in flight"));
             }

@@ -54,6 +54,8 @@ pub enum Planted {
     EarlyCollection,
     /// Some puts reach the node without their context.
     DropContext,
+    /// A machine that lost its disk counts at once, before it is filled.
+    CountBeforeFill,
     /// What a module makes of siblings is written back under a dot of its own.
     FreshDot,
 }
@@ -106,6 +108,10 @@ pub struct Report {
     pub repairs: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Disks that were lost.
+    pub losses: u64,
+    /// Lost disks that were filled.
+    pub fills: u64,
     /// Siblings that were folded into one version.
     pub folds: u64,
     /// Puts and deletes that the state of their key did not allow.
@@ -126,6 +132,8 @@ impl Report {
         self.hints_delivered += other.hints_delivered;
         self.repairs += other.repairs;
         self.crashes += other.crashes;
+        self.losses += other.losses;
+        self.fills += other.fills;
         self.folds += other.folds;
         self.puts_refused += other.puts_refused;
         self.races += other.races;
@@ -218,6 +226,16 @@ fn brief(message: &Message) -> String {
         Message::ForwardReply { request, result } => match result {
             Ok(receipt) => format!("forward {request} acknowledged by {}", receipt.acked),
             Err(error) => format!("forward {request} {error}"),
+        },
+        Message::FillRead { request, partition, after, .. } => {
+            format!("fill {request} of partition {partition} after {after:?}")
+        }
+        Message::FillReply { request, result } => match result {
+            Ok(page) => {
+                let keys: Vec<_> = page.objects.iter().map(|(_, key, _)| key).collect();
+                format!("fill {request} {keys:?}, whole: {}", page.is_whole)
+            }
+            Err(error) => format!("fill {request} failed: {error}"),
         },
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {

@@ -20,6 +20,8 @@ pub enum FaultKind {
     Crash,
     /// All machines lose their power at once.
     PowerCut,
+    /// A machine loses its power and all data that it had, synced or not.
+    LoseDisk,
     /// A machine stops with everything synced.
     Stop,
     /// A machine does nothing for a while, then goes on.
@@ -120,7 +122,9 @@ pub const FOLD_RACE: Scenario = Scenario {
     ..CALM
 };
 
-use FaultKind::{BadDisk, Crash, Freeze, OneWay, Partition, PowerCut, Rot, Skew, SlowDisk, Stop};
+use FaultKind::{
+    BadDisk, Crash, Freeze, LoseDisk, OneWay, Partition, PowerCut, Rot, Skew, SlowDisk, Stop,
+};
 
 /// All scenarios, in the order in which seeds take them.
 pub const SCENARIOS: &[Scenario] = &[
@@ -207,6 +211,21 @@ pub const SCENARIOS: &[Scenario] = &[
         w_min: 2,
         is_handoff_complete: false,
         is_acked_kept: false,
+        ..CALM
+    },
+    Scenario {
+        name: "lost disks",
+        budget: "machines lose all data, each only when the others are filled; crashes, \
+                 partitions, slow disks; w at least 2: nothing may be lost",
+        quality: ROUGH,
+        faults: &[
+            (LoseDisk, 4 * SECOND),
+            (Partition, 10 * SECOND),
+            (Crash, 8 * SECOND),
+            (SlowDisk, 10 * SECOND),
+        ],
+        w_min: 2,
+        is_handoff_complete: false,
         ..CALM
     },
     Scenario {

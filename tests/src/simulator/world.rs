@@ -62,6 +62,8 @@ pub(super) enum Inner {
     Synced { area: stator_core::event::Area, through: u64, reply: Option<Event> },
     /// The catalogue is persisted.
     Persisted(Token, Arc<Catalogue>),
+    /// What is left of a fill is persisted.
+    FillPersisted(String),
     /// A module has answered.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// A request should have been answered by now.
@@ -238,6 +240,7 @@ impl World {
                 self.machines[machine].catalogue = catalogue.encode();
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
+            Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Overdue(ticket) => self.overdue(ticket),
         }
@@ -285,6 +288,11 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::Persisted(token, catalogue));
             }
+            Action::PersistFill(backlog) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
+            }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
             Action::CatalogueChanged(_) => {}
             Action::Notice(notice) => {
@@ -292,6 +300,7 @@ impl World {
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
+            | Action::Scan { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -302,6 +311,7 @@ impl World {
         match notice {
             Notice::HintStored(..) => self.report.hints_stored += 1,
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
+            Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
             Notice::Folded(_) => self.report.folds += 1,
             _ => {}

@@ -156,6 +156,16 @@ impl KeyspaceState {
         self.latest = Some(Keyspace::new(spec, self.deleted_through + 1));
     }
 
+    /// Gives the present generation what `spec` asks for. A field that has it stays as it is, so
+    /// that a concurrent change of it by another operator is not overruled for nothing.
+    pub(super) fn update(&mut self, spec: &KeyspaceSpec) {
+        if let Some(keyspace) = &mut self.latest {
+            keyspace.quorums.set(spec.quorums);
+            keyspace.durability.set(spec.durability);
+            keyspace.reconcile.set(spec.reconcile);
+        }
+    }
+
     /// Deletes every generation up to the present one.
     pub(super) fn delete(&mut self) {
         if let Some(keyspace) = self.latest.take() {

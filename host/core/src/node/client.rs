@@ -83,7 +83,10 @@ impl Node {
                 return self.forward_undelivered(request);
             }
             Some(InFlight::Forward(_)) => return,
-            None => return self.hint_refused(node, request),
+            None => {
+                self.fill_refused(node, request);
+                return self.hint_refused(node, request);
+            }
         }
         self.advance(request);
     }
@@ -180,6 +183,7 @@ impl Node {
             Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
+            Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             _ => {}
         }
     }

@@ -49,7 +49,14 @@ impl Node {
         let Some((node, is_fallback)) = get.next_to_ask(due_ms) else {
             return;
         };
-        if node == self.id {
+        if node == self.id && self.is_filling(key.partition) {
+            // It cannot tell what it held, so it does not count; like a damaged copy it is
+            // sent what the others hold.
+            if let Some(InFlight::Get(get)) = self.requests.get_mut(&request) {
+                get.failed(node, true);
+            }
+            self.ask_next(request);
+        } else if node == self.id {
             let token = self.effect(Purpose::OwnRead(request));
             self.act(Action::Load { token, key, with_hints: is_fallback });
         } else {

@@ -339,7 +339,8 @@ impl Put {
 
     fn receipt(&self, dot: Dot, siblings: &Siblings, acked: u32, ring_version: u64) -> PutReceipt {
         let others = siblings.versions().iter().filter(|v| !v.dots.contains(&dot)).count();
-        let is_sole = others == 0;
+        // A retry may find that its write was replaced meanwhile.
+        let is_sole = others == 0 && siblings.versions().iter().any(|v| v.dots.contains(&dot));
         PutReceipt {
             dot,
             context: is_sole.then(|| Context::of(siblings)),

@@ -15,12 +15,13 @@ use stator_core::catalogue::{
 use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{
-    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, StoreFailure, Stored, Ticket,
+    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, ScanPage, StoreFailure, Stored,
+    Ticket,
 };
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, PutReceipt};
-use stator_core::node::{Node, Settings};
+use stator_core::node::{Backlog, Node, Settings};
 use stator_core::record::Record;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{PreferenceList, claim};
@@ -50,6 +51,12 @@ pub struct Host {
     pub is_store_stuck: bool,
     /// If set, hints cannot be listed.
     pub is_list_broken: bool,
+    /// Keys whose records cannot be read.
+    pub damaged: BTreeSet<Bytes>,
+    /// The most objects of a page.
+    pub page_max: usize,
+    /// What is left of a fill, as persisted.
+    pub backlog: Option<Backlog>,
     stuck: Vec<stator_core::event::Token>,
     minter: Minter,
     sequence: u64,
@@ -113,6 +120,7 @@ pub fn put_of(value: &str) -> PutRequest {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         w: None,
         quorum: QuorumKind::Sloppy,
@@ -144,6 +152,9 @@ impl World {
                 store: BTreeMap::new(),
                 is_store_stuck: false,
                 is_list_broken: false,
+                damaged: BTreeSet::new(),
+                page_max: 2,
+                backlog: None,
                 stuck: Vec::new(),
                 minter: Minter::new(node, Incarnation(id), 0),
                 sequence: 0,
@@ -292,6 +303,7 @@ impl World {
             Action::ChangeDone(ticket, result) => drop(self.changes.insert(ticket, result)),
             Action::Notice(notice) => self.notices.push((at, notice)),
             Action::CatalogueChanged(_) => {}
+            Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),
             Action::Merge { token, divergence, .. } => {
                 self.merges += 1;
                 let result = (self.merge)(&divergence);
@@ -362,6 +374,26 @@ impl Host {
                         })
                         .map_err(StoreFailure::from),
                 )
+            }
+            Action::Scan { token, partition, after, .. } => {
+                let mut page = ScanPage::default();
+                let is_asked = |key: &StoreKey| {
+                    key.partition == partition && after.as_ref().is_none_or(|after| key > after)
+                };
+                for ((area, key), record) in &self.store {
+                    if *area != Area::Data || !is_asked(key) {
+                        continue;
+                    }
+                    match self.damaged.contains(&key.key) {
+                        true => page.damaged += 1,
+                        false => page.objects.push((key.clone(), record.siblings.clone())),
+                    }
+                    if page.objects.len() == self.page_max {
+                        page.next = Some(key.clone());
+                        break;
+                    }
+                }
+                Event::Scanned(token, Ok(page))
             }
             Action::ListHints { target, after, count_max } => {
                 let is_listed = |key: &StoreKey| after.as_ref().is_none_or(|after| key > after);

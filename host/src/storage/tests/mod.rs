@@ -7,6 +7,7 @@ mod doubles;
 mod failures;
 mod held_hints;
 mod homes;
+mod scans;
 mod set_aside;
 mod writes;
 
@@ -87,6 +88,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         now_ms: 1_000,
         limits: SiblingLimits { siblings_max: 1000, siblings_bytes_max: 64 << 20 },
