@@ -14,6 +14,7 @@ use super::artefact::ArtefactCache;
 use super::config::{MergeHostConfig, MergeHostError};
 use super::engine;
 use super::figures::{Counters, Figures};
+use super::laws::Reports;
 use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     /// The places in front of them.
     admitted: Arc<Semaphore>,
     memo: Memo,
+    /// How modules stand to the merge laws.
+    pub(super) reports: Reports,
     pub(super) log: LogValve,
     pub(super) counters: Counters,
 }
@@ -61,6 +64,7 @@ impl MergeHost {
             running: Arc::new(Semaphore::new(slots as usize)),
             admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
+            reports: Reports::default(),
             log: LogValve::new(),
             counters: Counters::default(),
             config,
@@ -80,6 +84,7 @@ impl MergeHost {
     /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
     pub fn unload(&self, digest: &ModuleDigest) {
         self.0.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.0.reports.remove(digest);
     }
 
     /// Merges, or gives the answer that it gave before. Waits for its turn.
@@ -143,7 +148,9 @@ impl MergeHost {
         }
     }
 
-    async fn enter(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
+    pub(super) async fn enter(
+        &self,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
         let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
             self.0.counters.overloads.add(1);
             return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
@@ -156,7 +163,7 @@ impl MergeHost {
 }
 
 impl Inner {
-    fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
+    pub(super) fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
         self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
@@ -164,7 +171,7 @@ impl Inner {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
     }
 
-    fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
+    pub(super) fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
         self.counters.merges.add(1);
         let started = Instant::now();
         let answer = module.resolve(divergence, &self.config.limits);
