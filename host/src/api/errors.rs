@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::driver::DriverStopped;
+use crate::merge::laws::MayNotFold;
 
 const DOMAIN: &str = "stator";
 
@@ -118,6 +119,18 @@ pub(super) fn context(error: &ContextError) -> Status {
         ContextError::Forged => bad_field("contexts", "CONTEXT_FORGED", message),
         ContextError::UnknownSecret { .. } => {
             status(Code::FailedPrecondition, "CONTEXT_SECRET_UNKNOWN", message, &[])
+        }
+    }
+}
+
+pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
+    let message = why.to_string();
+    match why {
+        MayNotFold::Violated { law, .. } | MayNotFold::NotShown { law, .. } => {
+            precondition("MODULE_MAY_NOT_FOLD", message, &[("law", law.name().to_owned())])
+        }
+        MayNotFold::Unchecked { .. } => {
+            status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[("effect", "NONE".to_owned())])
         }
     }
 }

@@ -8,6 +8,7 @@
 mod cli;
 mod client;
 mod crashes;
+mod folds;
 mod hostile_clients;
 mod metrics;
 mod partition;
