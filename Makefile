@@ -1,6 +1,6 @@
 # The short way to everything. `make` lists the targets.
 
-MERGES := cart
+MERGES := cart or-set pn-counter max-register json-three-way inventory
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
@@ -19,7 +19,8 @@ guests: build components ## build the example merges as components into target/c
 components: wasm-target
 	cargo build --profile guest --target $(TARGET) $(MERGES:%=-p %)
 	@for merge in $(MERGES); do \
-	    target/debug/stator module encode $(GUESTS)/$$merge.wasm -o $(COMPONENTS)/$$merge.wasm \
+	    target/debug/stator module encode $(GUESTS)/$$(echo $$merge | tr - _).wasm \
+	        -o $(COMPONENTS)/$$merge.wasm \
 	        || exit 1; \
 	done
 

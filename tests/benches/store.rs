@@ -113,6 +113,7 @@ fn job(
         schema: 0,
         ttl_ms: None,
         labels: Default::default(),
+        request: None,
     };
     WriteJob {
         area: Area::Data,

@@ -13,7 +13,8 @@ use bytes::Bytes;
 
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
 use crate::causality::{Fold, Siblings};
-use crate::id::{Dot, KeyspaceId, NodeId, PartitionId};
+use crate::divergence::{Divergence, MergeFailure, Resolution};
+use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
 use crate::node::{Backlog, FillFigures};
@@ -64,6 +65,8 @@ pub enum Event {
     Scanned(Token, Result<ScanPage, StoreFailure>),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
+    /// An [`Action::Merge`] ended.
+    Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
     /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
     Stopping,
@@ -144,6 +147,15 @@ pub enum Action {
     /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
     /// it: after a restart what is kept too much is copied again.
     PersistFill(Backlog),
+    /// Ask a module what a divergence means, for a fold.
+    Merge {
+        /// To be repeated.
+        token: Token,
+        /// The module. If it is not loaded that is the answer; it is not waited for.
+        module: ModuleDigest,
+        /// What it is handed.
+        divergence: Box<Divergence>,
+    },
     /// Persist the catalogue durably.
     Persist(Token, Arc<Catalogue>),
     /// The catalogue is another now: look for modules to fetch and peers to connect.
@@ -236,6 +248,10 @@ pub enum Notice {
     HintDelivered(NodeId, KeyspaceId),
     /// A stale replica was sent what it lacked after a get.
     ReadRepaired(NodeId),
+    /// Siblings were folded into one version, which is on its way to the owners.
+    Folded(KeyspaceId),
+    /// A module gave no value to fold siblings into; they stay.
+    NotFolded(KeyspaceId, String),
     /// Another operator changed the same keyspace at the same time, and that change stands.
     Overruled(String),
     /// A catalogue of another cluster arrived and was dropped.

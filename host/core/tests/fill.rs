@@ -129,7 +129,7 @@ fn an_owner_that_is_gone_is_waited_for_as_long_as_it_may_be_needed() {
 /// store and Z is gone.
 fn of_w_3_after_a_loss() -> World {
     let quorums = Quorums { n: 3, r: 1, w: 3 };
-    let mut world = World::with_keyspace(3, KeyspaceSpec { quorums, ..carts() });
+    let mut world = World::with(3, KeyspaceSpec { quorums, ..carts() });
     for key in keys() {
         world.put(Y, put(&key, "kept"));
     }

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, Weak};
 
 use stator_core::catalogue::Catalogue;
+use stator_core::divergence::Divergence;
 use stator_core::event::{
     Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
 };
-use stator_core::id::NodeId;
+use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
 use stator_core::node::{Backlog, FillFigures};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
+use crate::merge::MergeHost;
 use crate::storage::{
     Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
     WriteDone, WriteJob,
@@ -32,6 +34,7 @@ const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 pub struct Effects {
     stores: Arc<Stores>,
     transport: Transport,
+    merges: MergeHost,
     inbox: Inbox,
     shared: Arc<Shared>,
     persist: UnboundedSender<Persist>,
@@ -42,14 +45,14 @@ impl Effects {
     pub fn new(
         home: Arc<Home>,
         stores: Arc<Stores>,
-        transport: Transport,
+        (transport, merges): (Transport, MergeHost),
         inbox: Inbox,
         shared: Arc<Shared>,
     ) -> Self {
         let (persist, receiver) = unbounded_channel();
         let filled = Arc::downgrade(&stores);
         tokio::spawn(persist_all((home, filled), inbox.clone(), receiver));
-        Effects { stores, transport, inbox, shared, persist }
+        Effects { stores, transport, merges, inbox, shared, persist }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -123,6 +126,7 @@ impl Effects {
                     }),
                 });
             }
+            Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
         }
@@ -164,6 +168,14 @@ impl Effects {
                 let hints = result.map(|hints| hints.into_iter().map(held).collect());
                 inbox.deliver(Event::HintsListed(target, hints.map_err(failure)));
             }),
+        });
+    }
+
+    fn merge(&self, token: Token, module: ModuleDigest, divergence: Box<Divergence>) {
+        let (merges, inbox) = (self.merges.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let result = merges.resolve(&module, &divergence).await;
+            inbox.deliver(Event::Merged(token, result));
         });
     }
 
@@ -211,6 +223,11 @@ impl Effects {
                 self.shared.count_peer(node, |f| f.hints_delivered += 1);
             }
             Notice::ReadRepaired(node) => self.shared.count_peer(node, |f| f.read_repairs += 1),
+            Notice::Folded(keyspace) => self.shared.count(keyspace, |f| f.folds += 1),
+            Notice::NotFolded(keyspace, why) => {
+                tracing::debug!(%keyspace, %why, "siblings were not folded and stay");
+                self.shared.count(keyspace, |f| f.fold_failures += 1);
+            }
             Notice::Overruled(keyspace) => tracing::warn!(
                 keyspace,
                 "another operator changed the keyspace at the same time, and that change stands"

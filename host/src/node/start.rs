@@ -138,7 +138,7 @@ impl Node {
         let effects = Effects::new(
             home.clone(),
             stores.clone(),
-            transport.clone(),
+            (transport.clone(), merges.clone()),
             mailbox.inbox(),
             shared.clone(),
         );

@@ -20,8 +20,10 @@ mod faults;
 mod finale;
 pub mod history;
 mod machine;
+pub mod merging;
 pub mod network;
 pub mod queue;
+mod race;
 pub mod scenario;
 pub mod store;
 pub mod trace;
@@ -54,6 +56,8 @@ pub enum Planted {
     DropContext,
     /// A machine that lost its disk counts at once, before it is filled.
     CountBeforeFill,
+    /// What a module makes of siblings is written back under a dot of its own.
+    FreshDot,
 }
 
 /// What to run.
@@ -77,7 +81,8 @@ impl Options {
 
     /// The scenario that is run.
     pub fn scenario(&self) -> &'static Scenario {
-        let named = |name| scenario::SCENARIOS.iter().find(|scenario| scenario.name == name);
+        let all = || scenario::SCENARIOS.iter().chain([&scenario::FOLD_RACE]);
+        let named = |name| all().find(|scenario| scenario.name == name);
         self.scenario.and_then(named).unwrap_or_else(|| scenario::of_seed(self.seed))
     }
 }
@@ -107,6 +112,12 @@ pub struct Report {
     pub losses: u64,
     /// Lost disks that were filled.
     pub fills: u64,
+    /// Siblings that were folded into one version.
+    pub folds: u64,
+    /// Puts and deletes that the state of their key did not allow.
+    pub puts_refused: u64,
+    /// Races of a fold and a write that has seen all there was.
+    pub races: u64,
 }
 
 impl Report {
@@ -123,6 +134,9 @@ impl Report {
         self.crashes += other.crashes;
         self.losses += other.losses;
         self.fills += other.fills;
+        self.folds += other.folds;
+        self.puts_refused += other.puts_refused;
+        self.races += other.races;
     }
 }
 
@@ -144,7 +158,10 @@ pub struct Outcome {
 /// Runs a seed.
 pub fn run(options: Options) -> Outcome {
     let mut world = World::new(&options);
-    world.live();
+    match options.scenario().is_scripted {
+        true => world.race(),
+        false => world.live(),
+    }
     let World { report, violations, trace, .. } = world;
     let trace_hash = trace.hash();
     Outcome { options, report, violations, trace_hash, trace: trace.into_lines() }

@@ -5,6 +5,7 @@
 
 use stator_core::catalogue::{Durability, Reconcile};
 
+use super::merging::UNION;
 use super::network::Quality;
 use super::queue::Micros;
 
@@ -61,6 +62,15 @@ pub struct Scenario {
     pub is_handoff_complete: bool,
     /// Whether every owner keeps what it acknowledged, so that strict quorums intersect.
     pub is_acked_kept: bool,
+    /// Whether clients do nothing but what the [race](super::race) tells them.
+    pub is_scripted: bool,
+}
+
+impl Scenario {
+    /// Whether what a module makes of siblings is stored in their place.
+    pub fn is_folding(&self) -> bool {
+        matches!(self.reconcile, Reconcile::Fold(_))
+    }
 }
 
 const SECOND: Micros = 1_000_000;
@@ -97,6 +107,19 @@ const CALM: Scenario = Scenario {
     w_min: 1,
     is_handoff_complete: true,
     is_acked_kept: true,
+    is_scripted: false,
+};
+
+/// One conflict of one key, folded while a client that has seen all of it deletes or replaces it.
+pub const FOLD_RACE: Scenario = Scenario {
+    name: "fold race",
+    budget: "messages are late, repeated and rarely lost: the client's write wins",
+    machines: (3, 4),
+    quality: ROUGH,
+    reconcile: Reconcile::Fold(UNION),
+    is_handoff_complete: false,
+    is_scripted: true,
+    ..CALM
 };
 
 use FaultKind::{
@@ -211,6 +234,16 @@ pub const SCENARIOS: &[Scenario] = &[
         quality: ROUGH,
         faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (Skew, 4 * SECOND)],
         reconcile: Reconcile::LastWriteWins,
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "folds",
+        budget: "siblings are folded, some merges fail; partitions, crashes, lost messages: \
+                 nothing may be lost, and what was deleted stays so",
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (OneWay, 12 * SECOND)],
+        reconcile: Reconcile::Fold(UNION),
         is_handoff_complete: false,
         ..CALM
     },

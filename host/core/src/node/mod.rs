@@ -4,6 +4,7 @@
 //! The parts, each in a file of its own:
 //! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
+//! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `gossip`: the catalogue;
@@ -16,6 +17,7 @@
 
 mod client;
 mod fill;
+mod fold;
 mod get;
 mod gossip;
 mod handoff;
@@ -40,6 +42,7 @@ use crate::request::put::{Asker, Put};
 pub use fill::{Backlog, FillFigures};
 
 use fill::Fill;
+use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use timers::{Timer, Timers};
 
@@ -136,6 +139,8 @@ enum Purpose {
     Change(Ticket),
     /// A catalogue that gossip brought.
     Gossip,
+    /// A merge that is to become a fold.
+    Fold(Box<FoldJob>),
 }
 
 /// One node's protocol state.
@@ -153,6 +158,7 @@ pub struct Node {
     handoffs: BTreeMap<NodeId, Handoff>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
+    folds: Folds,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -187,6 +193,7 @@ impl Node {
             effects: BTreeMap::new(),
             handoffs: BTreeMap::new(),
             fill: None,
+            folds: Folds::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -223,6 +230,7 @@ impl Node {
             }
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::Merged(token, result) => self.merged(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }

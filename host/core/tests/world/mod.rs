@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, Reconcile, Secret,
-    Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, Quorums, Reconcile,
+    Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings};
+use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{
     Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, ScanPage, StoreFailure, Stored,
     Ticket,
 };
-use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId};
+use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, PutReceipt};
 use stator_core::node::{Backlog, Node, Settings};
@@ -27,6 +28,8 @@ use stator_core::ring::{PreferenceList, claim};
 use stator_core::version::Payload;
 use stator_core::write::{Draft, Minter, Settled, SiblingLimits, settle, write};
 
+/// A module that every world knows.
+pub const MODULE: ModuleDigest = ModuleDigest([7; 32]);
 pub const KEY: &[u8] = b"cart:17850";
 
 /// What becomes of messages to a node.
@@ -72,6 +75,10 @@ pub struct World {
     pub gets: BTreeMap<Ticket, Result<GetReceipt, RequestError>>,
     pub puts: Vec<(Ticket, Result<PutReceipt, RequestError>)>,
     pub changes: BTreeMap<Ticket, Result<Arc<Catalogue>, ChangeFailure>>,
+    /// What modules answer.
+    pub merge: fn(&Divergence) -> Result<Arc<Resolution>, MergeFailure>,
+    /// How often they were asked.
+    pub merges: usize,
     queue: VecDeque<(NodeId, Event)>,
     tickets: Ticket,
 }
@@ -113,6 +120,7 @@ pub fn put_of(value: &str) -> PutRequest {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         w: None,
         quorum: QuorumKind::Sloppy,
@@ -125,13 +133,15 @@ pub fn put_of(value: &str) -> PutRequest {
 impl World {
     /// `members` nodes of one cluster, with the keyspace [`carts`].
     pub fn new(members: u64) -> Self {
-        Self::with_keyspace(members, carts())
+        Self::with(members, carts())
     }
 
-    /// `members` nodes of one cluster, with this keyspace.
-    pub fn with_keyspace(members: u64, spec: KeyspaceSpec) -> Self {
+    /// The same with this keyspace, which may name the module [`MODULE`].
+    pub fn with(members: u64, keyspace: KeyspaceSpec) -> Self {
         let mut known = catalogue(members);
-        CatalogueChange::CreateKeyspace(spec).apply(&mut known).unwrap();
+        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0 };
+        CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
+        CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
         let known = Arc::new(known);
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let host = |id: u64| {
@@ -162,6 +172,8 @@ impl World {
             gets: BTreeMap::new(),
             puts: Vec::new(),
             changes: BTreeMap::new(),
+            merge: union,
+            merges: 0,
             queue: VecDeque::new(),
             tickets: 0,
         }
@@ -292,6 +304,11 @@ impl World {
             Action::Notice(notice) => self.notices.push((at, notice)),
             Action::CatalogueChanged(_) => {}
             Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),
+            Action::Merge { token, divergence, .. } => {
+                self.merges += 1;
+                let result = (self.merge)(&divergence);
+                self.queue.push_back((at, Event::Merged(token, result)));
+            }
             Action::Persist(token, _) => {
                 self.queue.push_back((at, Event::Persisted(token, Ok(()))));
             }
@@ -412,6 +429,19 @@ impl Host {
             other => panic!("not for a store: {other:?}"),
         })
     }
+}
+
+/// A join: the words of all values, each once.
+pub fn union(divergence: &Divergence) -> Result<Arc<Resolution>, MergeFailure> {
+    let values = divergence.siblings.iter().filter_map(|sibling| sibling.value.as_ref());
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let all: Vec<String> = values.map(text).collect();
+    let words: BTreeSet<&str> = all.iter().flat_map(|value| value.split(' ')).collect();
+    let outcome = match all.is_empty() {
+        true => Outcome::Delete,
+        false => Outcome::Value(words.into_iter().collect::<Vec<_>>().join(" ").into()),
+    };
+    Ok(Arc::new(Resolution { outcome, note: None, events: Vec::new(), fuel_used: 1 }))
 }
 
 /// The live values in dot order.

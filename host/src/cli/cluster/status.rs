@@ -12,8 +12,8 @@ use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let mut admin = session.admin().await?;
-    let asked = admin.get_status(session.request(v1::GetStatusRequest {})).await?.into_inner();
+    let admin = session.admin().await?;
+    let asked = admin.get_status(v1::GetStatusRequest {}).await?;
     let members: Vec<v1::Member> =
         asked.members.iter().filter_map(|view| view.member.clone()).collect();
     let answers = join_all(members.iter().map(|member| ask(session, member))).await;
@@ -36,9 +36,9 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
 }
 
 async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
-    let mut admin = session.admin_of(&member.admin_address).await.ok()?;
-    let answer = admin.get_status(session.request(v1::GetStatusRequest {})).await.ok()?;
-    Some(answer.into_inner())
+    let admin = session.admin_of(&member.admin_address).await.ok()?;
+    let answer = admin.get_status(v1::GetStatusRequest {}).await.ok()?;
+    Some(answer)
 }
 
 /// The members, or the asked node alone while there is no cluster.

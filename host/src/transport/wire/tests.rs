@@ -17,7 +17,7 @@ use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
 use stator_core::message::{FillPage, Message, PutReceipt, ReplicaError, ReplicaWrite};
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::claim;
-use stator_core::version::{Origin, Payload, Version};
+use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 
 use super::*;
@@ -57,6 +57,7 @@ fn any_siblings() -> impl Strategy<Value = Arc<Siblings>> {
                 origin: Origin::Client(dot),
                 base: Vec::new(),
                 labels,
+                request: None,
                 unknown: Vec::new(),
             };
             siblings.put(&VersionVector::new(), dot, Arc::new(version));
@@ -72,8 +73,14 @@ fn any_context() -> impl Strategy<Value = Context> {
     })
 }
 
+fn any_name() -> impl Strategy<Value = RequestName> {
+    (any_bytes(), any::<[u8; FINGERPRINT_BYTES]>())
+        .prop_map(|(id, fingerprint)| RequestName { id, fingerprint })
+}
+
 fn any_put() -> impl Strategy<Value = PutRequest> {
-    let draft = (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels());
+    let draft =
+        (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels(), option::of(any_name()));
     let durability =
         prop_oneof![Just(Durability::All), Just(Durability::One), Just(Durability::Buffered)];
     let quorum = prop_oneof![Just(QuorumKind::Sloppy), Just(QuorumKind::Strict)];
@@ -83,14 +90,14 @@ fn any_put() -> impl Strategy<Value = PutRequest> {
     (target, draft, rest, limits).prop_map(
         |(
             (keyspace, key, context),
-            (payload, schema, ttl_ms, labels),
+            (payload, schema, ttl_ms, labels, request),
             (w, quorum, durability),
             (siblings_max, siblings_bytes_max, timeout_ms),
         )| PutRequest {
             keyspace: KeyspaceId(keyspace),
             key,
             context,
-            draft: Draft { payload, schema, ttl_ms, labels },
+            draft: Draft { payload, schema, ttl_ms, labels, request },
             w,
             quorum,
             durability,
@@ -131,11 +138,21 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
             RequestError::QuorumNotReached { needed, answered, effect }
         }),
         Just(RequestError::OutcomeUnknown),
-        sizes().prop_map(|(found, max)| {
-            RequestError::TooManySiblings(WriteRefused::TooManySiblings { found, max })
+        any::<u64>().prop_map(|counter| {
+            let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 3 };
+            RequestError::RequestReused(Dot { actor, counter })
         }),
         sizes().prop_map(|(found, max)| {
-            RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge { found, max })
+            RequestError::Refused(WriteRefused::TooManySiblings { found, max })
+        }),
+        sizes().prop_map(|(found, max)| {
+            RequestError::Refused(WriteRefused::SiblingsTooLarge { found, max })
+        }),
+        sizes().prop_map(|(found, max)| {
+            RequestError::Refused(WriteRefused::TooManyWrites { found, max })
+        }),
+        sizes().prop_map(|(seen, inputs)| {
+            RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs })
         }),
         (".{0,9}", any_effect())
             .prop_map(|(reason, effect)| RequestError::Store { reason, effect }),
