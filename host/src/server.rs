@@ -5,6 +5,7 @@
 //! | client | Kv, Routing, health, reflection |
 //! | admin | Admin, health, reflection |
 //! | peer | the transport's |
+//! | metrics | the page of [`crate::exporter`], if one is wanted |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ use tonic_reflection::pb;
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::MapResponseLayer;
 
-use crate::api::{AdminService, KvService, RoutingService, explain_unread};
+use crate::api::{AdminService, KvService, RequestLayer, RoutingService, explain_unread};
 use crate::config::Config;
+use crate::exporter::Exporter;
 use crate::node::Node;
 use crate::transport::Transport;
 
@@ -51,6 +53,8 @@ pub struct RunningNode {
     pub peer_addr: SocketAddr,
     /// Its id, made with the data directory.
     pub node_id: NodeId,
+    /// Where metrics are read, if anywhere.
+    pub metrics_addr: Option<SocketAddr>,
     node: Arc<Node>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
@@ -78,16 +82,31 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let client = listen("clients", config.client_listen).await?;
     let admin = listen("operators", config.admin_listen).await?;
     let peer = Transport::bind(config.peer_listen).await?;
+    let exporter = match config.metrics_listen {
+        Some(address) => Some(Exporter::bind(address).await?),
+        None => None,
+    };
+    let metrics_addr = exporter.as_ref().map(Exporter::local_addr).transpose()?;
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
     let node = Node::start(config, peer, (client_addr, admin_addr)).await?;
     let stop = watch::Sender::new(false);
-    let listeners = vec![
+    let mut listeners = vec![
         spawn(client, client_routes(&node).await?, stop.subscribe()),
         spawn(admin, admin_routes(&node).await?, stop.subscribe()),
     ];
+    listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
     let node_id = node.id;
-    Ok(RunningNode { client_addr, admin_addr, peer_addr, node_id, node, stop, listeners })
+    Ok(RunningNode {
+        client_addr,
+        admin_addr,
+        peer_addr,
+        metrics_addr,
+        node_id,
+        node,
+        stop,
+        listeners,
+    })
 }
 
 async fn listen(whom: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -153,6 +172,7 @@ fn spawn(listener: TcpListener, routes: Routes, mut stop: watch::Receiver<bool>)
     let served = Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .layer(RequestLayer)
         .layer(MapResponseLayer::new(explain_unread))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, async move {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Module, Reconcile};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -121,16 +121,16 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
 pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListModulesRequest,
-) -> v1::ListModulesResponse {
+) -> Result<v1::ListModulesResponse, Status> {
     let all =
         catalogue.modules.iter().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
-    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token);
-    v1::ListModulesResponse { modules, next_page_token }
+    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token)?;
+    Ok(v1::ListModulesResponse { modules, next_page_token })
 }
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
-    let pins = Reconcile::Module(*digest);
-    let keyspaces = catalogue.live_keyspaces().filter(|k| k.reconcile.value == pins);
+    let pins = |k: &&Keyspace| k.reconcile.value.module() == Some(*digest);
+    let keyspaces = catalogue.live_keyspaces().filter(pins);
     v1::Module {
         digest: digest.to_string(),
         name: module.name.clone(),

@@ -75,6 +75,13 @@ impl Config {
                 return Err(Refusal::Unencrypted { setting, address });
             }
         }
+        let metrics = self.metrics_listen.map(|address| ("metrics_listen", address));
+        if let Some((setting, address)) = metrics
+            && !address.ip().is_loopback()
+            && !self.insecure
+        {
+            return Err(Refusal::Unencrypted { setting, address });
+        }
         if !self.peer_listen.ip().is_loopback() && self.cluster_secret.is_none() {
             return Err(Refusal::NoSecret(self.peer_listen));
         }

@@ -34,6 +34,8 @@ pub struct Config {
     /// Where other nodes connect, by TCP; probes use UDP on the same address and port. Port 0
     /// takes a free one.
     pub peer_listen: SocketAddr,
+    /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it.
+    pub metrics_listen: Option<SocketAddr>,
     /// HOST:PORT told to clients instead of the address listened on.
     pub advertise_client: Option<String>,
     /// HOST:PORT told to operators instead of the address listened on.
@@ -77,6 +79,7 @@ impl Default for Config {
             client_listen: loopback(7101),
             admin_listen: loopback(7102),
             peer_listen: loopback(7103),
+            metrics_listen: None,
             advertise_client: None,
             advertise_admin: None,
             advertise_peer: None,
@@ -117,6 +120,17 @@ pub enum EngineKind {
     Fjall,
     /// The process's memory: gone at its end.
     Memory,
+}
+
+impl EngineKind {
+    /// Its name in settings and status.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Sled => "sled",
+            EngineKind::Fjall => "fjall",
+            EngineKind::Memory => "memory",
+        }
+    }
 }
 
 /// How large things may be. A request above one is refused with its name.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
@@ -17,6 +18,7 @@ use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
 use super::run::LoadedModule;
+use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 
 /// Runs merge modules. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -99,6 +101,17 @@ impl MergeHost {
         answer
     }
 
+    /// Merges at once, on this thread, which needs a stack larger than the module may use. It
+    /// neither asks the memo nor waits for a turn: for measuring and checking modules.
+    pub fn call(
+        &self,
+        digest: &ModuleDigest,
+        divergence: &Divergence,
+    ) -> Result<Arc<Resolution>, MergeFailure> {
+        let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
+        self.0.call(&module, divergence)
+    }
+
     /// What the host has done and holds.
     pub fn figures(&self) -> Figures {
         let (inner, counters) = (&self.0, &self.0.counters);
@@ -153,9 +166,13 @@ impl Inner {
 
     fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
         self.counters.merges.add(1);
-        match module.resolve(divergence, &self.config.limits) {
+        let started = Instant::now();
+        let answer = module.resolve(divergence, &self.config.limits);
+        metrics::histogram!(MERGE_SECONDS.name).record(started.elapsed());
+        match answer {
             Ok(resolution) => {
                 self.counters.fuel_used.add(resolution.fuel_used);
+                metrics::histogram!(MERGE_FUEL.name).record(resolution.fuel_used as f64);
                 Ok(Arc::new(resolution))
             }
             Err(failed) => {

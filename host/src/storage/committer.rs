@@ -39,6 +39,7 @@ use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
 use super::reopen::Reopening;
 use super::{Effect, StoreError};
+use crate::telemetry::names::{STORE_GROUP_JOBS, STORE_SYNC_SECONDS};
 
 /// The most jobs that share a sync.
 const GROUP_JOBS_MAX: usize = 1024;
@@ -113,6 +114,8 @@ impl Committer {
     }
 
     fn commit_all(&mut self, jobs: Vec<Job>) {
+        let store = self.records.area.name();
+        metrics::histogram!(STORE_GROUP_JOBS.name, "store" => store).record(jobs.len() as f64);
         for job in jobs {
             if let Some(error) = self.out_of_service() {
                 job.refuse(error);
@@ -302,9 +305,12 @@ impl Committer {
         if let Some(error) = self.out_of_service() {
             return Err(error);
         }
+        let started = Instant::now();
         self.records.engine.sync().map_err(|error| self.fail(error, Effect::Maybe))?;
         self.synced_sequence = self.meta.sequence;
         self.records.health.syncs.fetch_add(1, Ordering::Relaxed);
+        let store = self.records.area.name();
+        metrics::histogram!(STORE_SYNC_SECONDS.name, "store" => store).record(started.elapsed());
         Ok(())
     }
 }

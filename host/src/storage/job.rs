@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stator_core::causality::{Fold, Siblings};
-use stator_core::id::{Dot, NodeId};
+use stator_core::event::ScanPage;
+use stator_core::id::{Dot, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Change;
 
@@ -93,6 +94,20 @@ pub struct ListHintsJob {
     pub bytes_max: usize,
     /// Gets the page; an empty one is the end.
     pub done: Done<Vec<HeldHint>>,
+}
+
+/// A page of what the data store holds of one partition, in key order.
+pub struct ScanJob {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Start behind this key; `None` is from the first.
+    pub after: Option<StoreKey>,
+    /// The most objects of the page.
+    pub objects_max: usize,
+    /// The page ends with the object that goes beyond this, by the bytes of its versions.
+    pub bytes_max: usize,
+    /// Gets the page.
+    pub done: Done<ScanPage>,
 }
 
 /// A hint that waits for its target.

@@ -4,7 +4,7 @@
 //!   Home      the data directory: lock, node id, incarnation, note of a clean stop
 //!   Stores    the two stores of a node: data (as an owner) and hints (for absent nodes)
 //!     committer   one thread a store: runs the core's write path, group commit
-//!     readers     a few threads: single keys, pages of hints
+//!     readers     a few threads: single keys, pages of hints and of partitions
 //!     records     the core's record format, with damage found by its checksum
 //!     chunks      values of any size over an engine that wants small ones
 //!     open, slot  opening an engine with a deadline; setting a damaged one aside; its place
@@ -41,6 +41,7 @@ mod queue;
 mod readers;
 mod records;
 mod reopen;
+mod scan;
 mod slot;
 mod stores;
 
@@ -54,7 +55,8 @@ pub use engine::{
 pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteDone, WriteJob,
+    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteDone,
+    WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

@@ -164,7 +164,7 @@ impl Records {
     }
 
     /// Decodes `stored`; damage is counted and told.
-    fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
+    pub(super) fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
         match stored {
             Stored::Missing => Found::Missing,
             Stored::Torn(count) => {

@@ -20,7 +20,7 @@ use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
-use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
+use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteJob};
 use super::meta::Meta;
 use super::open::{self, Opener};
 use super::options::StoreOptions;
@@ -151,6 +151,10 @@ impl Stores {
                 }
             }
         }
+        if home.is_used() && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
+            // Before the store's own note: once that is there it looks like any other store.
+            home.note_loss()?;
+        }
         let set_aside = aside::finish(&home)?;
         let is_whole = is_kept && set_aside.is_empty();
         let gone_on = go_on(&home, stop, kept)?.filter(|_| is_whole);
@@ -225,6 +229,11 @@ impl Stores {
         self.queue_read(Read::ListHints(job));
     }
 
+    /// Queues a read of a partition.
+    pub fn scan(&self, job: ScanJob) {
+        self.queue_read(Read::Scan(job));
+    }
+
     /// Who waits for how many hints.
     pub fn hint_figures(&self) -> HintFigures {
         self.index.figures()
@@ -233,6 +242,16 @@ impl Stores {
     /// How the store of `area` is doing.
     pub fn figures(&self, area: Area) -> StoreFigures {
         self.store(area).health.figures()
+    }
+
+    /// How many changes wait for the committer of `area`.
+    pub fn jobs_waiting(&self, area: Area) -> usize {
+        self.store(area).queue.len()
+    }
+
+    /// How many reads, of either store, wait.
+    pub fn reads_waiting(&self) -> usize {
+        self.reads.len()
     }
 
     /// Stops cleanly: does what waits, makes everything durable, lets the engines go and notes
@@ -292,6 +311,7 @@ impl Stores {
         match read {
             Read::Load(job) => answer(job.done, Err(error)),
             Read::ListHints(job) => answer(job.done, Err(error)),
+            Read::Scan(job) => answer(job.done, Err(error)),
         }
     }
 

@@ -7,7 +7,9 @@
 
 mod cli;
 mod crashes;
+mod metrics;
 mod partition;
+mod refills;
 mod refusals;
 mod replication;
 mod startup;

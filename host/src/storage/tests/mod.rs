@@ -11,6 +11,7 @@ mod flips;
 mod full_disk;
 mod held_hints;
 mod homes;
+mod scans;
 mod kills;
 mod power_cut;
 mod set_aside;
@@ -93,6 +94,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         now_ms: 1_000,
         limits: SiblingLimits { siblings_max: 1000, siblings_bytes_max: 64 << 20 },

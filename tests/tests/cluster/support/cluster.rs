@@ -20,10 +20,15 @@ impl Cluster {
     /// Starts `count` nodes with faults enabled, makes them a cluster through the admin
     /// interface, and waits until each sees all.
     pub async fn start(count: usize) -> Cluster {
+        Self::start_with(count, &[]).await
+    }
+
+    /// The same, with further flags for every node.
+    pub async fn start_with(count: usize, more: &[&str]) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut nodes = Vec::new();
         for number in 1..=count {
-            let flags = ["--bootstrap", "wait", "--enable-faults"];
+            let flags = [&["--bootstrap", "wait", "--enable-faults"], more].concat();
             nodes.push(Node::start(folder.path(), &format!("node-{number}"), &flags).await);
         }
         let cluster = Cluster { nodes, _folder: folder };
@@ -75,6 +80,7 @@ impl Cluster {
         v1::Reconcile {
             policy: v1::ReconcilePolicy::Module.into(),
             module_digest: pushed.expect("taken").into_inner().digest,
+            fold: false,
         }
     }
 
