@@ -137,10 +137,9 @@ fn fill_and_free(engine: EngineKind, disk: &Path) {
 }
 
 /// An engine over memory whose writes fail on demand, and lose what they had not synced.
-#[derive(Default)]
 struct Failing {
     engine: MemoryEngine,
-    fails: AtomicBool,
+    fails: Arc<AtomicBool>,
 }
 
 impl Failing {
@@ -179,22 +178,23 @@ fn a_dot_that_was_told_and_lost_is_not_minted_again_after_a_reopening() {
     let rig = Rig::new();
     let mut options = rig.options.clone();
     options.reopen_after = Duration::from_millis(5);
-    let failing: Arc<Failing> = Arc::default();
+    let fails: Arc<AtomicBool> = Arc::default();
     let home = Arc::new(Home::open(rig.path()).unwrap());
-    let engine = failing.clone();
+    let (engine, shared) = (rig.data.clone(), fails.clone());
     let make = Arc::new(move || {
-        engine.engine.forget_unsynced();
-        Ok::<Arc<dyn Engine>, EngineError>(engine.clone())
+        engine.forget_unsynced();
+        let failing = Failing { engine: engine.clone(), fails: shared.clone() };
+        Ok::<Arc<dyn Engine>, EngineError>(Arc::new(failing))
     });
     let hints = Arc::new(rig.hints.clone());
     let stores = Stores::on_reopened(home, &options, make, hints).unwrap();
     let first = put(&stores, "k", "one").dot.unwrap();
     let told = queue_put(&stores, "k", "lost", false).get().unwrap().dot.unwrap();
     assert_eq!((told.actor, told.counter), (first.actor, 2));
-    failing.fails.store(true, SeqCst);
+    fails.store(true, SeqCst);
     let refused = queue_put(&stores, "other", "x", true).get();
     assert!(matches!(refused, Err(StoreError::OutOfService { effect: Effect::Maybe, .. })));
-    failing.fails.store(false, SeqCst);
+    fails.store(false, SeqCst);
     await_that("the return of the store", || stores.figures(Area::Data).out_of_service.is_none());
     let found = load(&stores, "k").unwrap().unwrap();
     assert_eq!(values(&found), ["one"], "what was not synced is lost");
