@@ -127,7 +127,8 @@ pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
     let message = why.to_string();
     match why {
         MayNotFold::Violated { law, .. } | MayNotFold::NotShown { law, .. } => {
-            precondition("MODULE_MAY_NOT_FOLD", message, &[("law", law.name().to_owned())])
+            let facts = [("law", law.name().to_owned())];
+            status(Code::FailedPrecondition, "MODULE_MAY_NOT_FOLD", message, &facts)
         }
         MayNotFold::Unchecked { .. } => {
             status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[("effect", "NONE".to_owned())])

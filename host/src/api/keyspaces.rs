@@ -273,6 +273,8 @@ fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
