@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Module, Reconcile};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Module, ModuleClass, Reconcile};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -31,17 +31,21 @@ pub(super) async fn push(
         let message = format!("1 to {NAME_CHARS_MAX} characters are possible");
         return Err(errors::bad_field("header.name", "BAD_NAME", message));
     }
-    let component = receive(node, &header, &mut parts).await?;
+    let class = class_of(&header)?;
+    // Held until the module is kept or refused: its bytes are in memory so long.
+    let _place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
+    let component = receive(node, &header, class, &mut parts).await?;
     let digest = ModuleDigest::of(&component);
     if !header.digest.is_empty() && header.digest != digest.to_string() {
         let message = format!("the bytes that arrived have the digest {digest}");
         return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
     }
-    node.merges.admit(component.clone()).await.map_err(|refusal| refused(&refusal))?;
+    node.merges.admit_as(class, component.clone()).await.map_err(|refusal| refused(&refusal))?;
     let module = Module {
         pushed_at_ms: node.clock.now().wall_ms,
         name: header.name,
         size_bytes: component.len() as u64,
+        class,
     };
     if header.validate_only {
         return Ok(message(&catalogue, &digest, &module));
@@ -53,14 +57,31 @@ pub(super) async fn push(
     get(&catalogue, &digest.to_string())
 }
 
+fn class_of(header: &v1::ModuleHeader) -> Result<ModuleClass, Status> {
+    match v1::ModuleClass::try_from(header.class) {
+        Ok(v1::ModuleClass::Unspecified | v1::ModuleClass::Small) => Ok(ModuleClass::Small),
+        Ok(v1::ModuleClass::Large) => Ok(ModuleClass::Large),
+        Err(_) => {
+            let message = format!("{} is no class of limits: small and large are", header.class);
+            Err(errors::bad_field("header.class", "BAD_CLASS", message))
+        }
+    }
+}
+
 async fn receive(
     node: &Node,
     header: &v1::ModuleHeader,
+    class: ModuleClass,
     parts: &mut Streaming<v1::PushModuleRequest>,
 ) -> Result<Bytes, Status> {
-    let max = node.merges.limits().component_bytes_max;
+    let max = node.merges.limits_of(class).component_bytes_max;
+    let larger = class.larger().map(|class| node.merges.limits_of(class).component_bytes_max);
     let too_large = |found: u64| {
-        let message = format!("the module has {found} bytes; the limit is {max}");
+        let mut message =
+            format!("the module has {found} bytes; the limit is {max} in class {class}");
+        if larger.is_some_and(|larger| found <= larger as u64) {
+            message.push_str("; its size fits class large: push it with `--class large`");
+        }
         errors::bad_field("header.size_bytes", "MODULE_TOO_LARGE", message)
     };
     if header.size_bytes > max as u64 {
@@ -90,6 +111,9 @@ fn refused(refusal: &ModuleRefused) -> Status {
         Some(stage) => {
             let facts = [("stage", stage.to_string())];
             errors::status(Code::InvalidArgument, "MODULE_REFUSED", message, &facts)
+        }
+        None if matches!(refusal, ModuleRefused::Busy { .. }) => {
+            errors::status(Code::ResourceExhausted, "OVERLOADED", message, &[])
         }
         // Not the module's fault.
         None => errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[]),
@@ -136,6 +160,10 @@ fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1:
         name: module.name.clone(),
         size_bytes: module.size_bytes,
         pushed_at_ms: module.pushed_at_ms,
+        class: match module.class {
+            ModuleClass::Small => v1::ModuleClass::Small.into(),
+            ModuleClass::Large => v1::ModuleClass::Large.into(),
+        },
         keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
     }
 }

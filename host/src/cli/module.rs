@@ -6,10 +6,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use stator_core::catalogue::ModuleClass;
 use stator_core::id::ModuleDigest;
 use stator_proto::v1::admin_client::AdminClient;
 use stator_proto::{upload, v1};
@@ -18,7 +20,10 @@ use tonic::transport::Channel;
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
 use super::session::Session;
-use crate::merge::encode_component;
+use crate::merge::{Limits, encode_component};
+
+/// What an upload may take beside the compilation at its end.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Encode, push and list merge modules
 #[derive(Debug, Subcommand)]
@@ -46,7 +51,9 @@ pub(super) struct Encode {
 
 /// Upload a component to the cluster
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stator module push target/components/cart.wasm")]
+#[command(
+    after_help = "Examples:\n  stator module push target/components/cart.wasm\n  stator module push notes-py.wasm --class large"
+)]
 pub(super) struct Push {
     /// The component
     file: PathBuf,
@@ -56,6 +63,9 @@ pub(super) struct Push {
     /// Check only, keep nothing
     #[arg(long)]
     dry_run: bool,
+    /// What it may use: small for Rust and C, large for modules with an interpreter inside
+    #[arg(long, default_value_t)]
+    class: ModuleClass,
 }
 
 impl Module {
@@ -101,9 +111,11 @@ impl Push {
             Some(name) => name,
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
+        let session = &session.patient(Limits::of(self.class).compile_wall + UPLOAD_PATIENCE);
         let mut admin = session.admin().await?;
         let digest = ModuleDigest::of(&component).to_string();
-        let messages = upload::messages(name, digest, component, self.dry_run);
+        let class = class_to_wire(self.class);
+        let messages = upload::messages_of(class, name, digest, component, self.dry_run);
         let request = session.request(futures::stream::iter(messages));
         let module = admin.push_module(request).await?.into_inner();
         if self.dry_run {
@@ -112,10 +124,27 @@ impl Push {
         match session.output {
             Output::Json => output::json(&json(&module)),
             Output::Table => output::line(format!(
-                "{} pushed: {} bytes, digest {}",
-                module.name, module.size_bytes, module.digest
+                "{} pushed: {} bytes, class {}, digest {}",
+                module.name,
+                module.size_bytes,
+                class_name(&module),
+                module.digest
             )),
         }
+    }
+}
+
+fn class_to_wire(class: ModuleClass) -> v1::ModuleClass {
+    match class {
+        ModuleClass::Small => v1::ModuleClass::Small,
+        ModuleClass::Large => v1::ModuleClass::Large,
+    }
+}
+
+fn class_name(module: &v1::Module) -> &'static str {
+    match module.class() {
+        v1::ModuleClass::Unspecified | v1::ModuleClass::Small => ModuleClass::Small.name(),
+        v1::ModuleClass::Large => ModuleClass::Large.name(),
     }
 }
 
@@ -160,10 +189,14 @@ async fn list(session: &Session) -> Result<(), Failure> {
                     module.name.clone(),
                     module.digest.clone(),
                     module.size_bytes.to_string(),
+                    class_name(module).to_owned(),
                     keyspaces,
                 ]
             });
-            output::line(output::table(["name", "digest", "bytes", "keyspaces"], rows.collect()))
+            output::line(output::table(
+                ["name", "digest", "bytes", "class", "keyspaces"],
+                rows.collect(),
+            ))
         }
     }
 }
@@ -204,6 +237,7 @@ fn json(module: &v1::Module) -> Value {
         "name": module.name,
         "size_bytes": module.size_bytes,
         "pushed_at_ms": module.pushed_at_ms,
+        "class": class_name(module),
         "keyspaces": module.keyspaces,
     })
 }

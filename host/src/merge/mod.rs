@@ -35,8 +35,10 @@ mod admit;
 mod artefact;
 mod bindings;
 mod bounds;
+mod class;
 mod compile;
 mod compile_child;
+mod compiler;
 mod config;
 mod encode;
 mod engine;
@@ -47,6 +49,7 @@ mod log;
 mod memo;
 mod refused;
 mod run;
+mod stack;
 mod world;
 
 pub use admit::ModuleInfo;

@@ -8,7 +8,9 @@ mod requests;
 mod writer;
 
 pub use cluster::Cluster;
-pub use guests::{LOOP, cart, core_module, foreign_import, module, other_world, pushing};
+pub use guests::{
+    LOOP, ambush, cart, compile_bomb, core_module, foreign_import, module, other_world, pushing,
+};
 pub use node::Node;
 pub use process::stator;
 pub use requests::{get, keyspace, put, values};
