@@ -20,7 +20,8 @@ pub(super) fn check(component: &[u8], limits: &Limits) -> Result<(), ModuleRefus
     if Parser::is_core_wasm(component) {
         return Err(ModuleRefused::CoreModule);
     }
-    let mut count = Count { limits, modules: 0, functions: 0, depth: 0, declarations: 0 };
+    let mut count =
+        Count { limits, modules: 0, functions: 0, depth: 0, declarations: 0, instances: 0 };
     for payload in Parser::new(0).parse_all(component) {
         count.take(&payload.map_err(malformed)?)?;
     }
@@ -34,6 +35,7 @@ struct Count<'a> {
     functions: u32,
     depth: u32,
     declarations: u64,
+    instances: u64,
 }
 
 impl Count<'_> {
@@ -47,7 +49,12 @@ impl Count<'_> {
             Payload::ComponentTypeSection(s) => self.declare(s.count()),
             Payload::CoreTypeSection(s) => self.declare(s.count()),
             Payload::InstanceSection(s) => self.declare(s.count()),
-            Payload::ComponentInstanceSection(s) => self.declare(s.count()),
+            Payload::ComponentInstanceSection(s) => {
+                self.instances += u64::from(s.count());
+                let max = self.limits.component_instances_max.into();
+                within("instances of components", self.instances, max, self.limits)?;
+                self.declare(s.count())
+            }
             Payload::ComponentAliasSection(s) => self.declare(s.count()),
             Payload::ComponentCanonicalSection(s) => self.declare(s.count()),
             Payload::ComponentImportSection(s) => {

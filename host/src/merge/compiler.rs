@@ -15,8 +15,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::compile_child::COMPILE_MODULE;
 use super::limits::Limits;
 
-/// How often a running compiler's memory is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often a running compiler's memory is looked at: first after this time, then after twice as
+/// much, up to …
+const LOOK_MIN_MS: i32 = 1;
+/// … this.
+const LOOK_MAX_MS: i32 = 20;
 
 /// What a compilation took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,10 +94,11 @@ impl Process {
     /// The kernel counts the memory of the process that starts another as the other's, so its
     /// own count holds only if it is above `floor_bytes`; below, what was seen while it ran.
     fn watch(&self, floor_bytes: u64) -> io::Result<(ExitStatus, Cost)> {
-        let mut seen_bytes = 0;
+        let (mut seen_bytes, mut wait_ms) = (0, LOOK_MIN_MS);
         if let Some(process) = self.open() {
-            while !is_over(&process) {
+            while !is_over(&process, wait_ms) {
                 seen_bytes = memory_peak(self.pid.cast_unsigned()).max(seen_bytes);
+                wait_ms = (wait_ms * 2).min(LOOK_MAX_MS);
             }
         }
         self.wait_for_end()?;
@@ -132,11 +136,11 @@ impl Process {
 }
 
 /// Waits a little for the end of a process.
-fn is_over(process: &OwnedFd) -> bool {
+fn is_over(process: &OwnedFd, wait_ms: i32) -> bool {
     use std::os::fd::AsRawFd;
     let mut wanted = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one pollfd, for the time of the call.
-    let found = unsafe { libc::poll(&mut wanted, 1, LOOK.as_millis() as i32) };
+    let found = unsafe { libc::poll(&mut wanted, 1, wait_ms) };
     // An error other than an interruption would come back at once, for ever.
     found > 0 || (found < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted)
 }

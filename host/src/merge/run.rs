@@ -223,8 +223,16 @@ fn explain(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> Merge
         }
         Some(trap) => MergeFailure::Trapped(trap.to_string()),
         // What is no trap is an answer, or a line of log, that cannot be read from its memory.
-        None => MergeFailure::BadAnswer(format!("{error:#}")),
+        None => MergeFailure::BadAnswer(causes(error)),
     }
+}
+
+/// What went wrong, without the way through the module, which tells nobody anything: its functions
+/// have no names.
+fn causes(error: &wasmtime::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let causes = causes.filter(|cause| !cause.starts_with("error while executing at wasm"));
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

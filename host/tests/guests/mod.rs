@@ -130,22 +130,30 @@ pub fn foreign_import() -> Bytes {
     component(&format!("{WIT} {spy}"), "spy", &core(import, RESOLVER, &body))
 }
 
-/// A body of about `bytes` that keeps `locals` variables alive all the way: little to write, much
-/// to allocate registers for. The first 12 are the parameters of `resolve`.
-pub fn many_locals(locals: usize, bytes: usize) -> String {
-    const STEP_BYTES: usize = 11;
-    let steps = (0..bytes / STEP_BYTES).map(|step| {
+/// A body of about `bytes` that changes `locals` variables inside of `loops` loops, each inside the
+/// one before: small to write, but each variable is another one in each loop for a compiler. The
+/// first 12 locals are the parameters of `resolve`.
+pub fn many_locals(locals: usize, bytes: usize, loops: usize) -> String {
+    const STEP_BYTES: usize = 6;
+    const LOOP_BYTES: usize = 7;
+    let steps = (0..bytes.saturating_sub(loops * LOOP_BYTES) / STEP_BYTES).map(|step| {
         let (to, from) = (12 + step % locals, 12 + (step * 7 + 1) % locals);
-        format!("(local.set {to} (i64.add (local.get {from}) (local.get 11)))")
+        format!("local.get {from} local.set {to} ")
     });
-    let steps: Vec<String> = steps.collect();
-    format!("(local {}) (loop {} (br_if 0 (local.get 0)))", "i64 ".repeat(locals), steps.concat())
+    // Written flat: a text parser would dive for folded ones.
+    format!(
+        "(local {}) {} {} {}",
+        "i64 ".repeat(locals),
+        "loop ".repeat(loops),
+        steps.collect::<String>(),
+        "i32.const 0 br_if 0 end ".repeat(loops)
+    )
 }
 
 /// A module within all bounds that keeps the compiler busy for longer than anyone waits. Each
 /// `variant` has other bytes.
 pub fn compile_bomb(variant: u32) -> Bytes {
-    let body = many_locals(1_900, 200_000);
+    let body = many_locals(1_900, 200_000, 600);
     let function = format!("(func (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) {body})");
     let mark = format!("(func (drop (i32.const {variant})))");
     module_with(&format!("{}{mark}", function.repeat(9)), EMPTY_ANSWER)

@@ -119,7 +119,7 @@ fn data(bytes: usize) -> Bytes {
 }
 
 fn locals(locals: usize, bytes: usize) -> Bytes {
-    module(&format!("{} {EMPTY_ANSWER}", many_locals(locals, bytes)))
+    module(&format!("{} {EMPTY_ANSWER}", many_locals(locals, bytes, bytes / 64)))
 }
 
 fn tiny() -> Bytes {

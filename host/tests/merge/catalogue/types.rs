@@ -1,7 +1,7 @@
 //! Components of another world, and what a component can be made of outside of its core modules.
 
 use bytes::Bytes;
-use stator::merge::Stage::{Bounds, Compile, Load, World};
+use stator::merge::Stage::{Bounds, Compile, Load, Probe, World};
 
 use super::Ends::{Refused, Served};
 use super::raw::text;
@@ -72,11 +72,11 @@ fn worlds() -> Vec<Case> {
             },
         ),
         case("a resolver with nothing in it", Refused(Load), &["resolve"], || with_resolver("")),
-        case("a resolver of another type", Refused(Load), &["sche"], || {
+        case("a resolver of another type", Refused(Probe), &["sche"], || {
             let wit = WIT.replace("schema: u32,", "scheme: u32,");
             component(&wit, "module", &core("", RESOLVER, EMPTY_ANSWER))
         }),
-        case("a resolver that takes nothing", Refused(Load), &["resolve"], || {
+        case("a resolver that takes nothing", Refused(Probe), &["type mismatch"], || {
             text(
                 r#"(component
                     (core module $m (func (export "f")))
@@ -97,20 +97,20 @@ fn shapes() -> Vec<Case> {
         case("a name of 90 KB", Refused(Bounds), &["bytes in one name", "1024"], || {
             with_resolver(&format!(r#"(import "{}" (instance))"#, "x".repeat(90_000)))
         }),
-        case("1,000 foreign imports", Refused(World), &["imports `import-0`"], || {
-            with_resolver(&repeat(1000, |n| format!(r#"(import "import-{n}" (instance))"#)))
+        case("900 foreign imports", Refused(World), &["imports `import-0`"], || {
+            with_resolver(&repeat(900, |n| format!(r#"(import "import-{n}" (instance))"#)))
         }),
-        case("6,000 imports", Refused(Bounds), &["declarations, and 5000"], || {
+        case("6,000 imports", Refused(Bounds), &["declarations, and 1000"], || {
             with_resolver(&repeat(6000, |n| format!(r#"(import "import-{n}" (instance))"#)))
         }),
-        case("1,000 foreign exports", Refused(World), &["and 990 more"], || {
-            let exports = repeat(1000, |n| format!(r#"(export "export-{n}" (instance $none))"#));
+        case("900 foreign exports", Refused(World), &["and 890 more"], || {
+            let exports = repeat(900, |n| format!(r#"(export "export-{n}" (instance $none))"#));
             text(&format!("(component (instance $none) {exports})"))
         }),
-        case("6,000 exports", Refused(Bounds), &["declarations, and 5000"], || {
+        case("6,000 exports", Refused(Bounds), &["declarations, and 1000"], || {
             with_resolver(&repeat(6000, |n| format!(r#"(export "export-{n}" (instance $none))"#)))
         }),
-        case("6,000 aliases", Refused(Bounds), &["declarations, and 5000"], || {
+        case("6,000 aliases", Refused(Bounds), &["declarations, and 1000"], || {
             let aliases = r#"(alias core export $i "f" (core func))"#.repeat(6000);
             with_resolver(&format!(
                 r#"(core module $m (func (export "f"))) (core instance $i (instantiate $m))
@@ -133,7 +133,20 @@ fn shapes() -> Vec<Case> {
             &["not a valid component"],
             deep_type,
         ),
-        case("instances of many resources", Refused(Load), &["resolve"], resources),
+        case("instances of many resources", Refused(Bounds), &["990 instances", "16"], || {
+            resources(990, 1500)
+        }),
+        case("the most instances and resources", Refused(Load), &["resolve"], || {
+            resources(15, 950)
+        }),
+        case("instances of resources, bounds lifted", Refused(Compile), &["memory"], || {
+            resources(990, 1500)
+        })
+        .with(|limits| {
+            limits.component_instances_max = u32::MAX;
+            limits.declarations_max = u32::MAX;
+            limits.compile_memory_bytes = 256 << 20;
+        }),
         case(
             "30 core instances",
             Refused(Load),
@@ -145,9 +158,6 @@ fn shapes() -> Vec<Case> {
                 ))
             },
         ),
-        case("a memory of 62 MiB from the start", Refused(Load), &["minimum byte size"], || {
-            module_with("(memory $vast 1000)", EMPTY_ANSWER)
-        }),
         case("two memories", Refused(Compile), &["multiple memories"], || {
             module_with("(memory $second 1)", EMPTY_ANSWER)
         }),
@@ -157,7 +167,7 @@ fn shapes() -> Vec<Case> {
             &["1000000", "limit of 20000"],
             || module_with("(table 1000000 funcref)", EMPTY_ANSWER),
         ),
-        case("20 tables", Refused(Load), &["tables"], || {
+        case("20 tables", Refused(Load), &["tables count of 20", "--class large"], || {
             module_with(&"(table 1 funcref)".repeat(20), EMPTY_ANSWER)
         }),
     ]
@@ -165,23 +175,28 @@ fn shapes() -> Vec<Case> {
 
 fn features() -> Vec<Case> {
     let feature = |name, fields: &'static str, says| {
-        case(name, Refused(Compile), says, move || module_with(fields, EMPTY_ANSWER))
+        case(name, Refused(Compile), says, move || {
+            with_resolver(&format!("(core module $m {fields}) (core instance (instantiate $m))"))
+        })
     };
     vec![
-        feature("a memory of 64 bits", "(memory $wide i64 1)", &["does not compile"]),
-        feature("a shared memory", "(memory $shared 1 1 shared)", &["does not compile"]),
+        feature("a memory of 64 bits", "(memory i64 1)", &["does not compile", "memory64"]),
+        feature("a shared memory", "(memory 1 1 shared)", &["does not compile", "threads"]),
         feature(
             "an atomic access",
-            "(func (drop (i32.atomic.load (i32.const 0))))",
+            "(memory 1) (func (drop (i32.atomic.load (i32.const 0))))",
             &["does not compile", "threads"],
         ),
         feature(
             "relaxed SIMD",
             "(func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0))))",
-            &["does not compile", "relaxed"],
+            &["does not compile", "relaxed SIMD"],
         ),
-        feature("a tail call", "(func $f (return_call $f))", &["does not compile"]),
         feature("an exception", "(tag $t) (func (throw $t))", &["does not compile", "exceptions"]),
+        feature("garbage collection", "(type (struct (field i32)))", &["does not compile", "gc"]),
+        case("a tail call, which is allowed", Served, &[""], || {
+            module_with("(func $f (return_call $f))", EMPTY_ANSWER)
+        }),
         case("plain SIMD, which is allowed", Served, &[""], || {
             let simd = "(func (param v128) (drop (i8x16.add (local.get 0) (local.get 0))))";
             module_with(simd, EMPTY_ANSWER)
@@ -248,8 +263,8 @@ fn length(mut n: usize) -> Vec<u8> {
 }
 
 /// Each instance of a component with resources has types of its own: they multiply.
-fn resources() -> Bytes {
-    let exports = repeat(1500, |n| format!(r#"(export "r{n}" (type $r))"#));
+fn resources(instances: usize, resources: usize) -> Bytes {
+    let exports = repeat(resources, |n| format!(r#"(export "r{n}" (type $r))"#));
     let inner = format!("(component $c (type $r (resource (rep i32))) {exports})");
-    with_resolver(&format!("{inner} {}", "(instance (instantiate $c))".repeat(1500)))
+    with_resolver(&format!("{inner} {}", "(instance (instantiate $c))".repeat(instances)))
 }
