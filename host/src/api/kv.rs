@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::limits::{Admission, timeout_ms};
-use super::{errors, versions};
+use super::{errors, names, versions};
 use crate::node::{Node, Reading};
 
 /// The most bytes of values in one answer. A key with more is answered without its context.
@@ -233,10 +233,6 @@ fn labels(labels: &std::collections::BTreeMap<String, String>) -> Result<(), Sta
     Ok(())
 }
 
-fn request_id(id: &Bytes) -> Result<(), Status> {
-    if id.is_empty() { Ok(()) } else { Err(errors::unimplemented("request_id")) }
-}
-
 #[tonic::async_trait]
 impl Kv for KvService {
     async fn get(
@@ -271,7 +267,7 @@ impl Kv for KvService {
             return Err(errors::bad_field("value", "VALUE_TOO_LARGE", message));
         }
         let _room = self.admission.hold(put.value.len())?;
-        request_id(&put.request_id)?;
+        let request = names::of_put(&put)?;
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;
         let write = Write {
@@ -281,6 +277,7 @@ impl Kv for KvService {
                 schema: put.schema,
                 ttl_ms: put.ttl_ms,
                 labels: put.labels,
+                request,
             },
             w: put.w,
             quorum: quorum(put.quorum)?,
@@ -305,7 +302,7 @@ impl Kv for KvService {
         let _place = self.admission.enter()?;
         let deadline = self.deadline(request.metadata());
         let delete = request.into_inner();
-        request_id(&delete.request_id)?;
+        let request = names::of_delete(&delete)?;
         labels(&delete.labels)?;
         let named = self.named(&delete.keyspace, delete.key)?;
         let quorum = quorum(delete.quorum)?;
@@ -324,8 +321,13 @@ impl Kv for KvService {
                 return Err(errors::bad_field("contexts", "CONTEXT_MISSING", message));
             }
         };
-        let draft =
-            Draft { payload: Payload::Tombstone, schema: 0, ttl_ms: None, labels: delete.labels };
+        let draft = Draft {
+            payload: Payload::Tombstone,
+            schema: 0,
+            ttl_ms: None,
+            labels: delete.labels,
+            request,
+        };
         let durability = durability(delete.durability)?;
         let write = Write { context, draft, w: delete.w, quorum, durability, deadline };
         let receipt = self.write(&named, write).await?;

@@ -10,6 +10,7 @@ mod keyspaces;
 mod kv;
 mod limits;
 mod modules;
+mod names;
 mod observe;
 mod routing;
 mod status;

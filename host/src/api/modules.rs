@@ -1,9 +1,10 @@
 //! Merge modules as resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Module, ModuleClass, Reconcile};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module, ModuleClass};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -17,6 +18,9 @@ use crate::node::Node;
 const NAME_CHARS_MAX: usize = 64;
 /// The shortest prefix of a digest that is looked up.
 const PREFIX_MIN: usize = 8;
+
+/// How long an upload may pause.
+const PART_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn push(
     node: &Arc<Node>,
@@ -88,7 +92,7 @@ async fn receive(
         return Err(too_large(header.size_bytes));
     }
     let mut component = BytesMut::with_capacity(header.size_bytes as usize);
-    while let Some(next) = parts.message().await? {
+    while let Some(next) = next(parts).await? {
         let Some(Part::Chunk(chunk)) = next.part else {
             return Err(errors::bad_field("part", "CHUNK_MISSING", "chunks follow the header"));
         };
@@ -103,6 +107,20 @@ async fn receive(
         return Err(errors::bad_field("header.size_bytes", "SIZE_MISMATCH", message));
     }
     Ok(component.freeze())
+}
+
+/// The next part of an upload. Who sends none for a while gives its place to others.
+async fn next(
+    parts: &mut Streaming<v1::PushModuleRequest>,
+) -> Result<Option<v1::PushModuleRequest>, Status> {
+    match tokio::time::timeout(PART_WAIT, parts.message()).await {
+        Ok(part) => part,
+        Err(_) => {
+            let seconds = PART_WAIT.as_secs();
+            let message = format!("no part of the module came for {seconds} s; nothing was kept");
+            Err(errors::status(Code::DeadlineExceeded, "UPLOAD_STALLED", message, &[]))
+        }
+    }
 }
 
 fn refused(refusal: &ModuleRefused) -> Status {
@@ -145,16 +163,16 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
 pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListModulesRequest,
-) -> v1::ListModulesResponse {
+) -> Result<v1::ListModulesResponse, Status> {
     let all =
         catalogue.modules.iter().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
-    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token);
-    v1::ListModulesResponse { modules, next_page_token }
+    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token)?;
+    Ok(v1::ListModulesResponse { modules, next_page_token })
 }
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
-    let pins = Reconcile::Module(*digest);
-    let keyspaces = catalogue.live_keyspaces().filter(|k| k.reconcile.value == pins);
+    let pins = |k: &&Keyspace| k.reconcile.value.module() == Some(*digest);
+    let keyspaces = catalogue.live_keyspaces().filter(pins);
     v1::Module {
         digest: digest.to_string(),
         name: module.name.clone(),

@@ -9,7 +9,9 @@ use crate::storage::Area;
 
 pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let catalogue = node.catalogue();
+    let fill = node.driver.shared().fill_figures();
     let state = match &catalogue {
+        Some(_) if fill.is_some() => v1::NodeState::Refilling,
         Some(_) => v1::NodeState::Serving,
         None => v1::NodeState::Waiting,
     };
@@ -24,6 +26,11 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
         isolated: node.transport.is_isolated(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at_ms: node.started_at_ms,
+        fill: fill.map(|figures| v1::FillStatus {
+            partitions: figures.partitions as u32,
+            partitions_left: figures.partitions_left as u32,
+            objects_copied: figures.objects_copied,
+        }),
     }
 }
 
@@ -98,7 +105,7 @@ fn store(node: &Node, area: Area) -> v1::StoreStatus {
         name: area.name().to_owned(),
         engine: node.config.engine.name().to_owned(),
         state: state.into(),
-        detail: figures.out_of_service.unwrap_or_default(),
+        detail: figures.out_of_service.or(figures.set_aside).unwrap_or_default(),
         objects: figures.objects,
     }
 }

@@ -1,8 +1,12 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
-//! `encode` wraps a core module, as a compiler makes it for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes; it needs no node. What a component may import and export is
-//! checked by the node at `push`.
+//! `new` begins a crate, `build` makes a component of it. `encode` is the second half of that, for
+//! other compilers: it wraps a core module, as made for `wasm32-unknown-unknown`, into the
+//! component that a cluster takes. None of them needs a node. What a component may import and
+//! export is checked by the node at `push`.
+
+mod build;
+mod new;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use stator_client::Admin;
 use stator_core::catalogue::ModuleClass;
 use stator_core::id::ModuleDigest;
-use stator_proto::v1::admin_client::AdminClient;
-use stator_proto::{upload, v1};
-use tonic::transport::Channel;
+use stator_proto::v1;
 
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
@@ -25,9 +28,15 @@ use crate::merge::{Limits, encode_component};
 /// What an upload may take beside the compilation at its end.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Encode, push and list merge modules
+/// Begin, build, push and list merge modules
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
+    /// Begin a merge module: a crate with a small merge, tests, and the commands to go on
+    New(new::New),
+    /// Build a crate and make a component of it, in one step
+    Build(build::Build),
+    /// Print the WIT that every module is written against, in any language
+    Wit,
     /// Make a component of what a compiler built for wasm32-unknown-unknown
     Encode(Encode),
     /// Upload a component to the cluster
@@ -71,6 +80,9 @@ pub(super) struct Push {
 impl Module {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
+            Module::New(command) => command.run(session.output),
+            Module::Build(command) => command.run(session.output),
+            Module::Wit => new::print_wit(),
             Module::Encode(command) => command.run(session.output),
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
@@ -80,26 +92,32 @@ impl Module {
 
 impl Encode {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
-        let core = read(&self.input)?;
-        let component = encode_component(&core).map_err(|error| {
-            Failure::refused(format!("{} makes no merge module: {error}", self.input.display()))
-        })?;
-        if let Some(folder) = self.out.parent() {
-            fs::create_dir_all(folder)?;
+        let component = encode_file(&self.input, &self.out)?;
+        print_component(&self.out, &component, output)
+    }
+}
+
+/// Makes a component of the core module in file `core` and writes it to file `out`.
+fn encode_file(core: &Path, out: &Path) -> Result<Vec<u8>, Failure> {
+    let component = encode_component(&read(core)?).map_err(|error| {
+        Failure::refused(format!("{} makes no merge module: {error}", core.display()))
+    })?;
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(out, &component)
+        .map_err(|error| Failure::refused(format!("cannot write {}: {error}", out.display())))?;
+    Ok(component)
+}
+
+fn print_component(path: &Path, component: &[u8], output: Output) -> Result<(), Failure> {
+    let digest = ModuleDigest::of(component).to_string();
+    match output {
+        Output::Json => {
+            output::json(&json!({ "path": path, "digest": digest, "size_bytes": component.len() }))
         }
-        fs::write(&self.out, &component).map_err(|error| {
-            Failure::refused(format!("cannot write {}: {error}", self.out.display()))
-        })?;
-        let digest = ModuleDigest::of(&component).to_string();
-        match output {
-            Output::Json => {
-                output::json(&json!({ "digest": digest, "size_bytes": component.len() }))
-            }
-            Output::Table => output::line(format!(
-                "{}: {} bytes, digest {digest}",
-                self.out.display(),
-                component.len()
-            )),
+        Output::Table => {
+            output::line(format!("{}: {} bytes, digest {digest}", path.display(), component.len()))
         }
     }
 }
@@ -112,12 +130,10 @@ impl Push {
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let session = &session.patient(Limits::of(self.class).compile_wall + UPLOAD_PATIENCE);
-        let mut admin = session.admin().await?;
+        let admin = session.admin().await?;
         let digest = ModuleDigest::of(&component).to_string();
         let class = class_to_wire(self.class);
-        let messages = upload::messages_of(class, name, digest, component, self.dry_run);
-        let request = session.request(futures::stream::iter(messages));
-        let module = admin.push_module(request).await?.into_inner();
+        let module = admin.push_module_as(class, name, digest, component, self.dry_run).await?;
         if self.dry_run {
             output::say("nothing was kept; it would be:");
         }
@@ -154,26 +170,8 @@ fn read(path: &Path) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
-async fn all(
-    session: &Session,
-    admin: &mut AdminClient<Channel>,
-) -> Result<Vec<v1::Module>, Failure> {
-    let mut modules = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListModulesRequest { page_size: 0, page_token };
-        let page = admin.list_modules(session.request(request)).await?.into_inner();
-        modules.extend(page.modules);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(modules);
-        }
-    }
-}
-
 async fn list(session: &Session) -> Result<(), Failure> {
-    let mut admin = session.admin().await?;
-    let modules = all(session, &mut admin).await?;
+    let modules = session.admin().await?.modules().await?;
     match session.output {
         Output::Json => {
             output::json(&json!({ "modules": modules.iter().map(json).collect::<Vec<_>>() }))
@@ -202,15 +200,11 @@ async fn list(session: &Session) -> Result<(), Failure> {
 }
 
 /// The digest of the module that `text` means: a digest, its beginning or a name.
-pub(super) async fn resolve(
-    session: &Session,
-    admin: &mut AdminClient<Channel>,
-    text: &str,
-) -> Result<String, Failure> {
+pub(super) async fn resolve(admin: &Admin, text: &str) -> Result<String, Failure> {
     if let Ok(digest) = text.parse::<ModuleDigest>() {
         return Ok(digest.to_string());
     }
-    let modules = all(session, admin).await?;
+    let modules = admin.modules().await?;
     choose(&modules, text)
 }
 

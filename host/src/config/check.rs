@@ -115,6 +115,7 @@ impl Config {
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
+            ("timings.store_open_timeout_ms", timings.store_open_timeout_ms, 1, 86_400_000),
         ];
         for (setting, value, least, most) in ranges {
             if !(least..=most).contains(&value) {

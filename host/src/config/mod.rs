@@ -114,8 +114,10 @@ pub enum Bootstrap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// Files in the data directory.
+    /// Files in the data directory: a log-structured tree.
     Sled,
+    /// Files in the data directory: a log-structured merge tree.
+    Fjall,
     /// The process's memory: gone at its end.
     Memory,
 }
@@ -125,6 +127,7 @@ impl EngineKind {
     pub fn name(self) -> &'static str {
         match self {
             EngineKind::Sled => "sled",
+            EngineKind::Fjall => "fjall",
             EngineKind::Memory => "memory",
         }
     }
@@ -169,10 +172,17 @@ pub struct Timings {
     pub replica_timeout_ms: u64,
     /// The deadline of a request whose client gave none, in milliseconds.
     pub request_timeout_ms: u64,
+    /// How long a store may take to open before it is taken as damaged, in milliseconds; one
+    /// second more for each 8 MiB on disk.
+    pub store_open_timeout_ms: u64,
 }
 
 impl Default for Timings {
     fn default() -> Self {
-        Timings { replica_timeout_ms: 500, request_timeout_ms: 5_000 }
+        Timings {
+            replica_timeout_ms: 500,
+            request_timeout_ms: 5_000,
+            store_open_timeout_ms: 60_000,
+        }
     }
 }

@@ -123,6 +123,17 @@ impl MergeHost {
         answer
     }
 
+    /// Merges at once, on this thread, which needs a stack larger than the module may use. It
+    /// neither asks the memo nor waits for a turn: for measuring and checking modules.
+    pub fn call(
+        &self,
+        digest: &ModuleDigest,
+        divergence: &Divergence,
+    ) -> Result<Arc<Resolution>, MergeFailure> {
+        let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
+        self.0.call(&module, divergence)
+    }
+
     /// What the host has done and holds.
     pub fn figures(&self) -> Figures {
         let (inner, counters) = (&self.0, &self.0.counters);

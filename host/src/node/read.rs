@@ -65,9 +65,10 @@ impl Node {
             View::Divergent(versions) => versions,
         };
         match keyspace.reconcile.value {
-            // Of a folding keyspace only one version is ever left.
+            // Where the last write wins only one version is ever left.
             Reconcile::Siblings | Reconcile::LastWriteWins => Reading::Siblings(versions),
-            Reconcile::Module(module) => {
+            // A fold happens behind the reader's back, if at all.
+            Reconcile::Module(module) | Reconcile::Fold(module) => {
                 self.merge(module, keyspace, key, versions, deadline).await
             }
         }

@@ -7,6 +7,7 @@
 
 mod cli;
 mod crashes;
+mod hostile;
 mod metrics;
 mod partition;
 mod refusals;

@@ -7,6 +7,8 @@ mod doubles;
 mod failures;
 mod held_hints;
 mod homes;
+mod scans;
+mod set_aside;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -66,7 +68,7 @@ impl Rig {
 
     fn open_on(&self, data: Arc<dyn Engine>) -> Stores {
         let home = Arc::new(Home::open(self.path()).unwrap());
-        Stores::start(home, &self.options, data, Arc::new(self.hints.clone())).unwrap()
+        Stores::on(home, &self.options, data, Arc::new(self.hints.clone())).unwrap()
     }
 }
 
@@ -86,6 +88,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         now_ms: 1_000,
         limits: SiblingLimits { siblings_max: 1000, siblings_bytes_max: 64 << 20 },
