@@ -13,7 +13,7 @@ use wasmtime::component::{Instance, InstancePre};
 
 use super::bindings::options::exports::stator::merge::{invariant, migration, sampler, validator};
 use super::bindings::options::stator::merge::types;
-use super::host::MergeHost;
+use super::host::{Loaded, MergeHost};
 use super::laws::Promise;
 use super::limits::Limits;
 use super::refused::ModuleRefused;
@@ -85,16 +85,17 @@ impl MergeHost {
         key: &Bytes,
         candidate: &DivergentVersion,
     ) -> Result<(), MergeFailure> {
-        let module = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
-        if module.options.validator.is_none() {
+        let loaded = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
+        if loaded.module.options.validator.is_none() {
             return Ok(());
         }
-        let places = self.enter().await?;
-        let (inner, keyspace) = (self.0.clone(), keyspace.to_owned());
+        let places = self.enter(&loaded.class).await?;
+        let keyspace = keyspace.to_owned();
         let (key, candidate) = (key.clone(), candidate.clone());
         let work = move || {
             let _places = places; // until the call ends, even if nobody waits for it
-            module.validate((&keyspace, &key), &candidate, &inner.config.limits)
+            let Loaded { module, class } = &*loaded;
+            module.validate((&keyspace, &key), &candidate, &class.limits)
         };
         match spawn_blocking(work).await {
             Ok(answer) => answer,
@@ -106,17 +107,20 @@ impl MergeHost {
     /// has the option `migration`.
     pub(super) async fn try_options(
         &self,
-        module: &std::sync::Arc<LoadedModule>,
+        loaded: &std::sync::Arc<Loaded>,
     ) -> Result<Option<u32>, ModuleRefused> {
         let fault = |failure: MergeFailure| ModuleRefused::NodeFault(failure.to_string());
-        let _places = self.enter().await.map_err(fault)?;
-        let (inner, module) = (self.0.clone(), module.clone());
+        let _places = self.enter(&loaded.class).await.map_err(fault)?;
+        let loaded = loaded.clone();
         let work = move || {
-            let limits = &inner.config.limits;
+            let Loaded { module, class } = &*loaded;
+            let limits = &class.limits;
             let check = |store: &mut Store<CallState>, instance: &Instance| {
                 Ok(module.options.check(store, instance))
             };
-            let failed = |failed: CallFailure| ModuleRefused::Probe(failed.failure);
+            let class = limits.class;
+            let failed =
+                |failed: CallFailure| ModuleRefused::Probe { failure: failed.failure, class };
             let (types, _) =
                 module.in_fresh_instance(limits, limits.fuel, check).map_err(failed)?;
             types.map_err(|(option, why)| ModuleRefused::WrongOption { option, why })?;

@@ -15,8 +15,7 @@ use tokio::task::spawn_blocking;
 use super::gate::LawsUnchecked;
 use super::law::{Law, Report, Verdict};
 use super::{Plan, Promise, Specimen, check};
-use crate::merge::host::{Inner, MergeHost};
-use crate::merge::run::LoadedModule;
+use crate::merge::host::{Inner, Loaded, MergeHost};
 
 /// Samples asked for in one call, so that one answer and its fuel stay small.
 const SAMPLES_A_CALL: u32 = 50;
@@ -123,13 +122,13 @@ impl MergeHost {
 /// A module that is called whenever it is its turn. Blocks.
 struct Running {
     host: MergeHost,
-    module: Arc<LoadedModule>,
+    module: Arc<Loaded>,
     runtime: Handle,
 }
 
 impl Running {
     fn in_turn<T>(&self, call: impl FnOnce(&Inner) -> T) -> Result<T, MergeFailure> {
-        let _places = self.runtime.block_on(self.host.enter())?;
+        let _places = self.runtime.block_on(self.host.enter(&self.module.class))?;
         Ok(call(&self.host.0))
     }
 
@@ -138,9 +137,8 @@ impl Running {
         let wanted = plan.cases.min(SAMPLES_MAX);
         for seed in 0..wanted.div_ceil(u64::from(SAMPLES_A_CALL)) {
             let seed = plan.seed.wrapping_add(seed);
-            let more = self.in_turn(|inner| {
-                self.module.samples(seed, SAMPLES_A_CALL, &inner.config.limits)
-            })??;
+            let Loaded { module, class } = &*self.module;
+            let more = self.in_turn(|_| module.samples(seed, SAMPLES_A_CALL, &class.limits))??;
             match more {
                 Some(more) => samples.extend(more),
                 None => break,
@@ -157,7 +155,8 @@ impl Specimen for Running {
     }
 
     fn preserves(&self, before: &Divergence, after: &Outcome) -> Promise {
-        self.in_turn(|inner| self.module.preserves(before, after, &inner.config.limits))
+        let Loaded { module, class } = &*self.module;
+        self.in_turn(|_| module.preserves(before, after, &class.limits))
             .unwrap_or_else(Promise::Unanswered)
     }
 }
