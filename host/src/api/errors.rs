@@ -12,6 +12,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::driver::DriverStopped;
 
 const DOMAIN: &str = "stator";
+/// An answer's headers must fit what clients take, 16 KiB as a rule, whatever of the request its
+/// words repeat: the message, which is there two or three times and may be three times as long
+/// when encoded, and each fact.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+const FACT_BYTES_MAX: usize = 200;
 
 /// A status with an ErrorInfo of `reason` and `facts`.
 pub(super) fn status(
@@ -21,12 +26,22 @@ pub(super) fn status(
     facts: &[(&str, String)],
 ) -> Status {
     let details = with_info(reason, facts);
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, bounded(&message.into(), MESSAGE_BYTES_MAX), details)
+}
+
+/// The beginning of a text that may be too long.
+fn bounded(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(bytes_max)])
 }
 
 fn with_info(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
-    let metadata: HashMap<String, String> =
-        facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let metadata: HashMap<String, String> = facts
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), bounded(value, FACT_BYTES_MAX)))
+        .collect();
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, metadata);
     details
@@ -34,7 +49,7 @@ fn with_info(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
 
 /// A field of the request is not what it must be.
 pub(super) fn bad_field(field: &str, reason: &str, message: impl Into<String>) -> Status {
-    let message = message.into();
+    let message = bounded(&message.into(), MESSAGE_BYTES_MAX);
     let mut details = with_info(reason, &[("field", field.to_owned())]);
     details.add_bad_request_violation(field, message.clone());
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
@@ -103,8 +118,8 @@ pub(super) fn request(error: &RequestError) -> Status {
             message,
             &[("needed", needed.to_string()), ("owners", owners.to_string())],
         ),
-        RequestError::QuorumNotReached { needed, answered, effect } => status(
-            code_of(*effect),
+        RequestError::QuorumNotReached { needed, answered, effect } => fell_short(
+            *effect,
             "QUORUM_NOT_REACHED",
             message,
             &[
@@ -124,9 +139,18 @@ pub(super) fn request(error: &RequestError) -> Status {
         }
         RequestError::Store { effect, .. } => {
             let facts = [("effect", effect_name(*effect).to_owned())];
-            status(code_of(*effect), "STORE_UNAVAILABLE", message, &facts)
+            fell_short(*effect, "STORE_UNAVAILABLE", message, &facts)
         }
     }
+}
+
+/// What did nothing may be tried again soon, and says when.
+fn fell_short(effect: Effect, reason: &str, message: String, facts: &[(&str, String)]) -> Status {
+    let mut details = with_info(reason, facts);
+    if effect == Effect::None {
+        details.set_retry_info(Some(std::time::Duration::from_millis(100)));
+    }
+    Status::with_error_details(code_of(effect), bounded(&message, MESSAGE_BYTES_MAX), details)
 }
 
 /// UNAVAILABLE is what clients repeat without asking: only for what certainly did nothing.
@@ -145,6 +169,7 @@ fn effect_name(effect: Effect) -> &'static str {
 }
 
 fn precondition(reason: &str, message: String, facts: &[(&str, String)]) -> Status {
+    let message = bounded(&message, MESSAGE_BYTES_MAX);
     let mut details = with_info(reason, facts);
     details.add_precondition_failure_violation(reason, "cluster", message.clone());
     Status::with_error_details(Code::FailedPrecondition, message, details)
@@ -166,5 +191,21 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         ChangeError::BadQuorums { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
         ChangeError::TooManyReplicas { .. } => precondition("TOO_MANY_REPLICAS", message, &[]),
         ChangeError::NoSuchModule(_) => status(Code::NotFound, "UNKNOWN_MODULE", message, &[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_fits_into_a_clients_headers_whatever_it_repeats() {
+        let name = "🛒".repeat(100_000);
+        for status in [no_keyspace(&name), bad_field("keyspace.name", "BAD_NAME", name.clone())] {
+            let response = status.into_http::<tonic::body::Body>();
+            let headers = response.headers().iter();
+            let bytes: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(bytes < 8 << 10, "{bytes} bytes");
+        }
     }
 }

@@ -129,7 +129,8 @@ mod tests {
     #[tokio::test]
     async fn a_missing_node_is_named_with_a_way_out() {
         // Port 1 is reserved and nothing listens on it.
-        let failure = connect("http://127.0.0.1:1", "--endpoint", Duration::from_secs(1), None).await;
+        let failure =
+            connect("http://127.0.0.1:1", "--endpoint", Duration::from_secs(1), None).await;
         assert_eq!(failure.expect_err("nobody there").kind, Kind::Unavailable);
     }
 }

@@ -62,10 +62,7 @@ impl Listeners {
 
     /// What request bodies may hold and how long they may take.
     pub fn bodies(&self) -> BodyLimits {
-        BodyLimits {
-            bytes_max: self.body_bytes_max,
-            deadline: Duration::from_millis(self.body_ms),
-        }
+        BodyLimits { bytes_max: self.body_bytes_max, deadline: Duration::from_millis(self.body_ms) }
     }
 
     /// Settings with what they are and may be, least and most.

@@ -44,13 +44,17 @@ pub type Refuse = fn(BodyTrouble) -> Status;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyTrouble {
     /// It came too slowly.
-    #[error("the request was not there by listeners.body_ms = {deadline_ms} ms and came slower than {BYTES_PER_SECOND_MIN} bytes a second")]
+    #[error(
+        "the request was not there by listeners.body_ms = {deadline_ms} ms and came slower than {BYTES_PER_SECOND_MIN} bytes a second"
+    )]
     TooSlow {
         /// The setting.
         deadline_ms: u64,
     },
     /// The bodies of all clients together are too large.
-    #[error("requests that are being read hold listeners.body_bytes_max = {bytes_max} bytes already")]
+    #[error(
+        "requests that are being read hold listeners.body_bytes_max = {bytes_max} bytes already"
+    )]
     Full {
         /// The setting.
         bytes_max: usize,

@@ -41,10 +41,16 @@ pub(super) fn identity(
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = certificates(cert, cert_pem)?;
     let private = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| {
-        key.wrong(format!("holds no private key in PEM form (-----BEGIN PRIVATE KEY-----): {error}"))
+        key.wrong(format!(
+            "holds no private key in PEM form (-----BEGIN PRIVATE KEY-----): {error}"
+        ))
     })?;
     let certified = CertifiedKey::from_der(chain, private, &provider()).map_err(|error| {
-        key.wrong(format!("cannot be used with {} = {}: {error}", cert.setting, cert.path.display()))
+        key.wrong(format!(
+            "cannot be used with {} = {}: {error}",
+            cert.setting,
+            cert.path.display()
+        ))
     })?;
     Ok(Arc::new(certified))
 }

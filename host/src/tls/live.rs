@@ -95,7 +95,11 @@ impl Contents {
         Ok(Contents {
             cert: read("cert", &files.cert)?,
             key: read("key", &files.key)?,
-            client_ca: files.client_ca.as_deref().map(|path| read("client_ca", path)).transpose()?,
+            client_ca: files
+                .client_ca
+                .as_deref()
+                .map(|path| read("client_ca", path))
+                .transpose()?,
         })
     }
 

@@ -165,13 +165,14 @@ impl Transport {
             .tcp_nodelay(true)
             .connect_timeout(DEADLINE)
             .timeout(DEADLINE);
-        let channel = tls::connect(&endpoint, config.dialler().as_ref()).await.map_err(|error| {
-            let mut cause: &dyn Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            unreachable(address, &cause.to_string())
-        })?;
+        let channel =
+            tls::connect(&endpoint, config.dialler().as_ref()).await.map_err(|error| {
+                let mut cause: &dyn Error = &error;
+                while let Some(source) = cause.source() {
+                    cause = source;
+                }
+                unreachable(address, &cause.to_string())
+            })?;
         Ok(SetupClient::new(channel).max_encoding_message_size(CATALOGUE_BYTES_MAX))
     }
 }

@@ -54,10 +54,8 @@ async fn a_secret_is_changed_node_by_node() {
 
     roll(&mut cluster, folder.path(), old, &[new]).await;
     roll(&mut cluster, folder.path(), new, &[old]).await;
-    let with_old = |value| v1::PutRequest {
-        contexts: vec![of_before.clone()],
-        ..put("pairs", "k", value)
-    };
+    let with_old =
+        |value| v1::PutRequest { contexts: vec![of_before.clone()], ..put("pairs", "k", value) };
     cluster[0].kv().put(with_old("second")).await.expect("a context of before the change");
     let read = cluster[1].kv().get(get("pairs", "k")).await.expect("read").into_inner();
     assert_eq!(values(&read), ["second".to_owned()].into(), "it replaced what it had seen");

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use prost::Message as _;
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use stator_proto::FILE_DESCRIPTOR_SET;
 use tonic::Request;
 use tonic::client::Grpc;
@@ -120,7 +120,8 @@ fn collect(prefix: &str, message: &DescriptorProto, types: &mut HashMap<String, 
 }
 
 fn strings() -> BoxedStrategy<Encoded> {
-    const KNOWN: [&str; 7] = ["default", "", "*", "keyspaces/default", "\u{0}", "../../etc/passwd", "🛒"];
+    const KNOWN: [&str; 7] =
+        ["default", "", "*", "keyspaces/default", "\u{0}", "../../etc/passwd", "🛒"];
     prop_oneof![
         4 => prop::sample::select(&KNOWN[..]).prop_map(|text| text.as_bytes().to_vec()),
         1 => "\\PC{0,40}".prop_map(String::into_bytes),
@@ -169,9 +170,10 @@ async fn everywhere(
             let mut outcomes = Outcomes::default();
             for _ in 0..cases {
                 let messages = strategy.new_tree(&mut runner).expect("a case").current();
-                let code = call(&channel, &path, messages.clone()).await;
+                let (code, words) = call(&channel, &path, messages.clone()).await;
                 let is_fault = ["Internal", "Unknown", "DataLoss"].contains(&code.as_str());
-                assert!(!is_fault, "{path}: {code} for {messages:?}");
+                let sent: Vec<_> = messages.iter().map(|m| &m[..m.len().min(60)]).collect();
+                assert!(!is_fault, "{path}: {words} for messages that begin with {sent:?}");
                 outcomes.add(code);
             }
             outcomes
@@ -184,13 +186,16 @@ async fn everywhere(
     outcomes
 }
 
-async fn call(channel: &Channel, path: &PathAndQuery, messages: Vec<Encoded>) -> String {
+async fn call(channel: &Channel, path: &PathAndQuery, messages: Vec<Encoded>) -> (String, String) {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.expect("connected");
     let mut request = Request::new(tokio_stream::iter(messages.into_iter().map(Bytes::from)));
     request.set_timeout(DEADLINE);
     let answer = grpc.client_streaming::<_, Bytes, Bytes, _>(request, path.clone(), Raw).await;
-    answer.map_or_else(|status| format!("{:?}", status.code()), |_| "Ok".to_owned())
+    match answer {
+        Ok(_) => ("Ok".to_owned(), String::new()),
+        Err(status) => (format!("{:?}", status.code()), status.to_string()),
+    }
 }
 
 /// Bytes that are mostly no message.

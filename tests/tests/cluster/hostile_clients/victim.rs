@@ -21,9 +21,9 @@ const CONFIG: &str = "\
 connections_max = 300
 connections_per_address_max = 200
 opening_ms = 1000
-keepalive_ms = 1000
-keepalive_timeout_ms = 1000
-body_ms = 1000
+keepalive_ms = 500
+keepalive_timeout_ms = 1500
+body_ms = 500
 [limits]
 siblings_max = 20
 ";
@@ -116,8 +116,7 @@ impl Steady {
         let served = Arc::<AtomicUsize>::default();
         let failures = Arc::<Mutex<Vec<String>>>::default();
         let is_stopped = Arc::<AtomicBool>::default();
-        let lane =
-            tokio::spawn(go_on(kv, served.clone(), failures.clone(), is_stopped.clone()));
+        let lane = tokio::spawn(go_on(kv, served.clone(), failures.clone(), is_stopped.clone()));
         Steady { served, failures, is_stopped, lane }
     }
 
