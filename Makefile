@@ -1,11 +1,11 @@
 # The short way to everything. `make` lists the targets.
 
-MERGES := cart
+MERGES := cart or-set pn-counter max-register json-three-way inventory
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build guests components demo test wasm-target
+.PHONY: help build guests components demo test bench wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,8 @@ guests: build components ## build the example merges as components into target/c
 components: wasm-target
 	cargo build --profile guest --target $(TARGET) $(MERGES:%=-p %)
 	@for merge in $(MERGES); do \
-	    target/debug/stator module encode $(GUESTS)/$$merge.wasm -o $(COMPONENTS)/$$merge.wasm \
+	    target/debug/stator module encode $(GUESTS)/$$(echo $$merge | tr - _).wasm \
+	        -o $(COMPONENTS)/$$merge.wasm \
 	        || exit 1; \
 	done
 
@@ -31,6 +32,13 @@ test: ## every test of the workspace
 	cargo build --workspace --all-targets
 	$(MAKE) components
 	cargo test --workspace
+
+# dev optimises dependencies too; with release everything is built anew, which takes long.
+PROFILE := dev
+BENCH := merge store cluster
+
+bench: guests ## what things cost: see tests/benches
+	cargo bench --workspace --profile $(PROFILE) $(BENCH:%=--bench %)
 
 wasm-target:
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)

@@ -39,6 +39,17 @@ impl Divergence {
             ancestor: Ancestor::Unknown,
         }
     }
+
+    /// What arises when clients have read `base` and each writes its own edit of it, none having
+    /// seen another's: the edits are siblings, the base is their known ancestor. For
+    /// [`Sample`](crate::Sample) and tests; of keyspace `test` and key `key`.
+    pub fn of_edits<V: Into<Vec<u8>>>(
+        base: impl Into<Vec<u8>>,
+        edits: impl IntoIterator<Item = V>,
+    ) -> Self {
+        let ancestor = Ancestor::Known(Version::of_value(base));
+        Divergence { ancestor, ..Divergence::of_values(edits) }
+    }
 }
 
 impl Version {

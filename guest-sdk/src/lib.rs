@@ -43,6 +43,12 @@
 //! - A panic is a trap: the siblings stay, and their reader is told that the module trapped. Say
 //!   what is wrong with a [`Failure`] instead.
 //!
+//! # Options
+//! Behind the type, [`export!`] takes the names of options: `sampler` ([`Sample`]) and `invariant`
+//! ([`Invariant`]) let `stator module test` and every node check [the laws](Merge#laws),
+//! `validator` ([`Validate`]) refuses bad writes before they replicate, `migration`
+//! ([`Migrate`]) reads values of older releases. A first module needs none of them.
+//!
 //! # What is behind the macro
 //! On `wasm32`, [`export!`] also installs an allocator that only moves a pointer (right because
 //! nothing outlives the call; see `arena.rs`), and the crate brings a `memcmp` that compares words
@@ -52,28 +58,23 @@
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod arena;
+// Public for `export!` only.
+#[doc(hidden)]
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+pub mod bindings;
 mod divergence;
 pub mod log;
 #[cfg(any(target_arch = "wasm32", test))]
 mod memcmp;
+mod options;
+mod random;
 mod resolution;
-
-/// The bindings generated from `wit/merge.wit`. Public for [`export!`] only.
-#[doc(hidden)]
-#[allow(missing_docs, clippy::all, unused_qualifications)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "../wit",
-        world: "module",
-        pub_export_macro: true,
-        export_macro_name: "export_module",
-        additional_derives: [PartialEq, Eq],
-    });
-}
 
 pub use bindings::stator::merge::types::{
     Ancestor, Divergence, Event, Failure, Outcome, Reason, Resolution, Subject, Version,
 };
+pub use options::{Invariant, Migrate, Sample, Validate};
+pub use random::Random;
 
 /// What concurrent versions of a key mean together.
 ///
@@ -96,12 +97,35 @@ impl<T: Merge> bindings::exports::stator::merge::resolver::Guest for T {
     }
 }
 
-/// Makes the crate a merge module: exports the named type's [`Merge`] to the host.
+/// Makes the crate a merge module: exports the named type's [`Merge`] to the host, and the options
+/// that are listed behind it, each with the trait that the type implements for it:
 ///
-/// Natively it only checks that the type implements the trait.
+/// | option | trait | what for |
+/// |---|---|---|
+/// | `sampler` | [`Sample`] | inputs for the checks of the merge laws |
+/// | `invariant` | [`Invariant`] | what a merge must not lose |
+/// | `validator` | [`Validate`] | refusing bad client writes |
+/// | `migration` | [`Migrate`] | reading older schemas |
+///
+/// ```
+/// # use stator_guest::*;
+/// # struct Cart;
+/// # impl Merge for Cart {
+/// #     fn merge(_: &Divergence) -> Result<Resolution, Failure> { Ok(Resolution::delete()) }
+/// # }
+/// # impl Sample for Cart {
+/// #     fn sample(_: &mut Random) -> Divergence { Divergence::of_values(["a", "b"]) }
+/// # }
+/// # impl Invariant for Cart {
+/// #     fn preserves(_: &Divergence, _: &Outcome) -> Result<(), String> { Ok(()) }
+/// # }
+/// stator_guest::export!(Cart, sampler, invariant);
+/// ```
+///
+/// Natively it only checks that the type implements the traits. A crate calls it once.
 #[macro_export]
 macro_rules! export {
-    ($module:ident) => {
+    ($module:ident $(, $option:ident)* $(,)?) => {
         const _: () = {
             const fn implements_merge<T: $crate::Merge>() {}
             implements_merge::<$module>()
@@ -111,5 +135,59 @@ macro_rules! export {
         static STATOR_ARENA: $crate::arena::Arena = $crate::arena::Arena::new();
         #[cfg(target_arch = "wasm32")]
         $crate::bindings::export_module!($module with_types_in $crate::bindings);
+        $($crate::__export_option!($option $module);)*
+    };
+}
+
+/// One option of [`export!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_option {
+    (sampler $module:ident) => {
+        const _: () = {
+            const fn implements_sample<T: $crate::Sample>() {}
+            implements_sample::<$module>()
+        };
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::sampler::export_sampler!(
+            $module with_types_in $crate::bindings::sampler
+        );
+    };
+    (invariant $module:ident) => {
+        const _: () = {
+            const fn implements_invariant<T: $crate::Invariant>() {}
+            implements_invariant::<$module>()
+        };
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::invariant::export_invariant!(
+            $module with_types_in $crate::bindings::invariant
+        );
+    };
+    (validator $module:ident) => {
+        const _: () = {
+            const fn implements_validate<T: $crate::Validate>() {}
+            implements_validate::<$module>()
+        };
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::validator::export_validator!(
+            $module with_types_in $crate::bindings::validator
+        );
+    };
+    (migration $module:ident) => {
+        const _: () = {
+            const fn implements_migrate<T: $crate::Migrate>() {}
+            implements_migrate::<$module>()
+        };
+        #[cfg(target_arch = "wasm32")]
+        $crate::bindings::migration::export_migration!(
+            $module with_types_in $crate::bindings::migration
+        );
+    };
+    ($other:ident $module:ident) => {
+        compile_error!(concat!(
+            "there is no option `",
+            stringify!($other),
+            "`: the options are sampler, invariant, validator and migration"
+        ));
     };
 }

@@ -2,17 +2,20 @@
 //!
 //! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
-//! protobuf in `api`, `cli` and `transport`, WIT in `merge`.
+//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. `telemetry` is below all of them: names
+//! and a recorder, as for logs.
 
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod driver;
+pub mod exporter;
 pub mod listen;
 pub mod merge;
 pub mod node;
 pub mod server;
 pub mod storage;
+pub mod telemetry;
 pub mod tls;
 pub mod transport;

@@ -5,6 +5,7 @@
 //! | client | Kv, Routing, health, reflection |
 //! | admin | Admin, health, reflection |
 //! | peer | the transport's |
+//! | metrics | the page of [`crate::exporter`], if one is wanted |
 //!
 //! All three have the same door ([`crate::listen`]) and certificates of their own, if any.
 
@@ -28,8 +29,11 @@ use tonic_reflection::pb;
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-use crate::api::{AdminService, KvService, RoutingService, explain_unread, refuse_body};
+use crate::api::{
+    AdminService, KvService, RequestLayer, RoutingService, explain_unread, refuse_body,
+};
 use crate::config::{Config, Listeners};
+use crate::exporter::Exporter;
 use crate::listen::{BodyBudget, Door};
 use crate::node::Node;
 use crate::tls::{Tls, TlsFiles};
@@ -54,6 +58,8 @@ pub struct RunningNode {
     pub peer_addr: SocketAddr,
     /// Its id, made with the data directory.
     pub node_id: NodeId,
+    /// Where metrics are read, if anywhere.
+    pub metrics_addr: Option<SocketAddr>,
     node: Arc<Node>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
@@ -95,11 +101,16 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let client = listen("clients", config.client_listen).await?;
     let admin = listen("operators", config.admin_listen).await?;
     let peer = Transport::bind(config.peer_listen).await?.with_tls(peer_tls);
+    let exporter = match config.metrics_listen {
+        Some(address) => Some(Exporter::bind(address).await?),
+        None => None,
+    };
+    let metrics_addr = exporter.as_ref().map(Exporter::local_addr).transpose()?;
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
     let node = Node::start(config, peer, (client_addr, admin_addr)).await?;
     let stop = watch::Sender::new(false);
-    let listeners = vec![
+    let mut listeners = vec![
         spawn(
             (client, Door::new("clients", limits.door(), client_tls)),
             &limits,
@@ -114,11 +125,13 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
         ),
     ];
     tokio::spawn(certificates.clone().watch(stop.subscribe()));
+    listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
     let node_id = node.id;
     Ok(RunningNode {
         client_addr,
         admin_addr,
         peer_addr,
+        metrics_addr,
         node_id,
         node,
         stop,
@@ -234,6 +247,7 @@ fn spawn(
         .http2_max_header_list_size(limits.header_bytes_max)
         .http2_keepalive_interval(Some(Duration::from_millis(limits.keepalive_ms)))
         .http2_keepalive_timeout(Some(Duration::from_millis(limits.keepalive_timeout_ms)))
+        .layer(RequestLayer)
         .layer(MapResponseLayer::new(explain_unread))
         .layer(MapRequestLayer::new(move |request| bodies.guard(request)))
         .add_routes(routes)

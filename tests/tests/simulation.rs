@@ -62,6 +62,7 @@ fn seeds_hold() {
         // A simulation in which nothing happens proves nothing.
         let Report { siblings_seen, hints_delivered, repairs, crashes, .. } = report;
         let counts = [siblings_seen, hints_delivered, repairs, crashes, report.puts_acked];
+        assert!(report.fills > 20, "too few lost disks were filled: {report:?}");
         assert!(counts.iter().all(|count| *count > 100), "too little happened: {report:?}");
     }
 }
@@ -128,4 +129,31 @@ fn nothing_fails_without_a_fault() {
 fn an_old_actor_is_found_within_40_seeds() {
     let rules = broken(Planted::OldActor, "buffered", 40);
     assert!(rules.contains(&checkers::DOT), "{rules:?}");
+}
+
+#[test]
+fn a_node_that_counts_before_its_fill_is_found_within_40_seeds() {
+    let rules = broken(Planted::CountBeforeFill, "lost disks", 40);
+    assert!(rules.contains(&checkers::STRICT), "{rules:?}");
+}
+
+/// A fold and a write that has seen all there was, in worlds of one key: the write wins, be it
+/// a delete or a put. `STATOR_FOLD_RACES` sets how many seeds run (10,000 by default).
+#[test]
+fn a_racing_delete_or_put_wins_over_a_fold() {
+    let seeds = number("STATOR_FOLD_RACES", 10_000);
+    let race = |seed| Options { scenario: Some("fold race"), ..Options::of_seed(seed) };
+    let (failed, report) = run_all((0..seeds).map(race), 5);
+    println!("{seeds} races: {report:?}");
+    if let Some(first) = failed.first() {
+        panic!("{}", run(Options { is_traced: true, ..first.options }));
+    }
+    // Races in which nothing was folded, or the write was not sure, prove nothing.
+    assert!(report.races > seeds / 2, "too little happened: {report:?}");
+}
+
+#[test]
+fn a_fold_with_a_fresh_dot_is_found_within_100_seeds() {
+    let rules = broken(Planted::FreshDot, "fold race", 100);
+    assert!(rules.contains(&checkers::REVIVED), "{rules:?}");
 }

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use strict_json::Object;
 
 /// A cart as its text says it, in the text's order; [`settle`](Cart::settle) makes it canonical.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +44,9 @@ impl<'a> Cart<'a> {
         if json.is_empty() {
             return Err("the value is empty; an empty cart is {}".to_owned());
         }
-        serde_json::from_slice(json).map_err(|e| e.to_string())
+        // Checked once as a whole: the parser would check every string of its own.
+        let text = std::str::from_utf8(json).map_err(|e| e.to_string())?;
+        serde_json::from_str(text).map(|Object(cart)| cart).map_err(|e| e.to_string())
     }
 
     /// Writes the cart. A settled cart has one text only.
@@ -79,8 +82,8 @@ fn items_from_map<'de, D: Deserializer<'de>>(
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut items = Vec::new();
-            while let Some(entry) = map.next_entry()? {
-                items.push(entry);
+            while let Some((tag, Object(item))) = map.next_entry()? {
+                items.push((tag, item));
             }
             Ok(items)
         }

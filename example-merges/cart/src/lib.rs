@@ -9,6 +9,7 @@
 //! The merge is the union of the items without the union of the removed tags. Tombstones add
 //! nothing to either.
 
+mod checks;
 mod format;
 mod merge;
 
@@ -42,4 +43,4 @@ impl Merge for CartMerge {
     }
 }
 
-stator_guest::export!(CartMerge);
+stator_guest::export!(CartMerge, sampler, invariant);

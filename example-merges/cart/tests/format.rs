@@ -56,7 +56,9 @@ fn what_is_no_cart_is_refused_with_its_place() {
     let bad = [
         ("", "empty"),
         ("{", "EOF"),
-        ("[]x", "trailing"),
+        ("[]", "expected an object"),
+        (r#"{"items":{"t":[1,"A"]}}"#, "expected an object"),
+        ("{}x", "trailing"),
         ("\u{feff}{}", "expected value"),
         (r#"{"items":{},"coupon":"X"}"#, "unknown field `coupon`"),
         (r#"{"items":{"t":{"sku":"A","quantity":1,"note":""}}}"#, "unknown field `note`"),

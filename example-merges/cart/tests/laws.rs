@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cart::CartMerge;
 use proptest::prelude::*;
-use stator_guest::{Divergence, Merge, Outcome};
+use stator_guest::{Divergence, Invariant, Merge, Outcome, Random, Sample};
 
 /// The cart as a client would model it, written and read by a generic JSON library: the tests
 /// share no code with the module.
@@ -100,6 +100,13 @@ fn edited(cart: &Model, client: &str, edits: &[Edit]) -> Model {
 
 proptest! {
     #[test]
+    fn samples_are_merged_without_loss(seed: u64) {
+        let sample = CartMerge::sample(&mut Random::new(seed));
+        let merged = CartMerge::merge(&sample).expect("samples can be merged").outcome;
+        prop_assert_eq!(CartMerge::preserves(&sample, &merged), Ok(()));
+    }
+
+    #[test]
     fn merge_is_commutative(a in any_cart(), b in any_cart(), c in any_cart()) {
         let [a, b, c] = [a.json(), b.json(), c.json()];
         prop_assert_eq!(merge([&a, &b]), merge([&b, &a]));
@@ -149,4 +156,11 @@ proptest! {
         expected.items.retain(|tag, _| !expected.removed.contains(tag));
         prop_assert_eq!(merged, expected);
     }
+}
+
+#[test]
+fn a_loss_is_noticed() {
+    let empty = Outcome::Value(b"{}".to_vec());
+    let mut samples = CartMerge::samples(1, 20).into_iter();
+    assert!(samples.any(|sample| CartMerge::preserves(&sample, &empty).is_err()));
 }

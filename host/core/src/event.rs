@@ -13,9 +13,11 @@ use bytes::Bytes;
 
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
 use crate::causality::{Fold, Siblings};
-use crate::id::{Dot, KeyspaceId, NodeId};
+use crate::divergence::{Divergence, MergeFailure, Resolution};
+use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
+use crate::node::{Backlog, FillFigures};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use crate::write::Change;
 
@@ -59,8 +61,12 @@ pub enum Event {
     HintsListed(NodeId, Result<Vec<HeldHint>, StoreFailure>),
     /// An [`Action::SettleHint`] ended; whether the target was taken off the hint.
     HintSettled(NodeId, KeyspaceId, bool),
+    /// An [`Action::Scan`] ended.
+    Scanned(Token, Result<ScanPage, StoreFailure>),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
+    /// An [`Action::Merge`] ended.
+    Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
     /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
     Stopping,
@@ -125,6 +131,31 @@ pub enum Action {
         /// Its commit.
         sequence: u64,
     },
+    /// Read what the data store holds of a partition, from the first key after `after`.
+    Scan {
+        /// To be repeated.
+        token: Token,
+        /// The partition.
+        partition: PartitionId,
+        /// Where the previous page ended.
+        after: Option<StoreKey>,
+        /// The most objects of the page.
+        count_max: usize,
+        /// The page ends with the object that goes beyond this.
+        bytes_max: usize,
+    },
+    /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
+    /// it: after a restart what is kept too much is copied again.
+    PersistFill(Backlog),
+    /// Ask a module what a divergence means, for a fold.
+    Merge {
+        /// To be repeated.
+        token: Token,
+        /// The module. If it is not loaded that is the answer; it is not waited for.
+        module: ModuleDigest,
+        /// What it is handed.
+        divergence: Box<Divergence>,
+    },
     /// Persist the catalogue durably.
     Persist(Token, Arc<Catalogue>),
     /// The catalogue is another now: look for modules to fetch and peers to connect.
@@ -180,6 +211,17 @@ pub struct HeldHint {
     pub sequence: u64,
 }
 
+/// A page of a partition, in key order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScanPage {
+    /// What is whole.
+    pub objects: Vec<(StoreKey, Arc<Siblings>)>,
+    /// Where the next page starts: behind this key. `None` is the end of the partition.
+    pub next: Option<StoreKey>,
+    /// How many records were damaged and passed over.
+    pub damaged: usize,
+}
+
 /// A catalogue change that was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeFailure {
@@ -206,10 +248,22 @@ pub enum Notice {
     HintDelivered(NodeId, KeyspaceId),
     /// A stale replica was sent what it lacked after a get.
     ReadRepaired(NodeId),
+    /// Siblings were folded into one version, which is on its way to the owners.
+    Folded(KeyspaceId),
+    /// A module gave no value to fold siblings into; they stay.
+    NotFolded(KeyspaceId, String),
     /// Another operator changed the same keyspace at the same time, and that change stands.
     Overruled(String),
     /// A catalogue of another cluster arrived and was dropped.
     ForeignCatalogue(NodeId),
     /// A message names a keyspace that this node does not know.
     UnknownKeyspace(KeyspaceId),
+    /// The data store was lost: this node's partitions are copied from their other owners.
+    FillStarted(FillFigures),
+    /// Partitions or objects were copied.
+    FillProgress(FillFigures),
+    /// Every partition counts for quorums again.
+    FillEnded(FillFigures),
+    /// So many partitions have no other owner: what they held is lost for good.
+    DataLost(usize),
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::catalogue::Catalogue;
 use crate::causality::{Context, Siblings};
-use crate::id::{Dot, KeyspaceId};
+use crate::id::{Dot, KeyspaceId, PartitionId};
 use crate::request::{PutRequest, RequestError};
 
 /// The number of a request, unique in its sender's life.
@@ -65,6 +65,26 @@ pub enum Message {
         /// The put's outcome.
         result: Result<PutReceipt, RequestError>,
     },
+    /// What do you hold of this partition? My own store of it was lost.
+    FillRead {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The partition.
+        partition: PartitionId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// Where the previous page ended.
+        after: Option<(KeyspaceId, Bytes)>,
+        /// The page ends with the object that goes beyond this; the receiver may send less.
+        bytes_max: u64,
+    },
+    /// The answer to [`Message::FillRead`].
+    FillReply {
+        /// The read's number.
+        request: RequestId,
+        /// A page.
+        result: Result<FillPage, ReplicaError>,
+    },
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -98,6 +118,18 @@ pub struct ReplicaWrite {
     pub is_sync: bool,
 }
 
+/// A page of what an owner holds of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FillPage {
+    /// The objects, in key order.
+    pub objects: Vec<(KeyspaceId, Bytes, Arc<Siblings>)>,
+    /// Where the next page starts: behind this key. `None` is the end of the partition.
+    pub next: Option<(KeyspaceId, Bytes)>,
+    /// Whether this is all that the sender should hold there: it is not being filled itself,
+    /// and none of its records on this page was damaged.
+    pub is_whole: bool,
+}
+
 /// Why a replica did not do what it was asked. It changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplicaError {
@@ -113,6 +145,9 @@ pub enum ReplicaError {
     /// What it holds of the key is damaged; it counts as missing and waits for repair.
     #[error("its copy is damaged")]
     Damaged,
+    /// Its data store was lost and is being filled by its peers: it cannot tell what it held.
+    #[error("its store was lost and is being filled")]
+    Filling,
     /// Its store failed or is out of service, or has no room for hints.
     #[error("its store is not available: {0}")]
     Store(String),
@@ -123,11 +158,14 @@ impl Message {
     /// told if it cannot be delivered.
     pub fn starts_request(&self) -> Option<RequestId> {
         match self {
-            Message::Read { request, .. } | Message::Forward { request, .. } => Some(*request),
+            Message::Read { request, .. }
+            | Message::Forward { request, .. }
+            | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
             | Message::WriteReply { .. }
             | Message::ForwardReply { .. }
+            | Message::FillReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. } => None,
         }

@@ -36,6 +36,11 @@ impl Tally {
         self.answered.insert(node);
     }
 
+    /// Whether `node` is counted.
+    pub fn has_counted(&self, node: NodeId) -> bool {
+        self.answered.contains(&node)
+    }
+
     /// How many nodes are needed.
     pub fn needed(&self) -> usize {
         self.needed

@@ -23,6 +23,17 @@ pub enum View {
     Divergent(Vec<LiveVersion>),
 }
 
+impl View {
+    /// How many versions that differ there are.
+    pub fn count(&self) -> usize {
+        match self {
+            View::Absent => 0,
+            View::Sole(_) => 1,
+            View::Divergent(versions) => versions.len(),
+        }
+    }
+}
+
 /// The versions of `siblings` that count at `now_ms` (milliseconds since 1970, UTC), equal
 /// payloads united at their lowest dot, in dot order. Tombstones are versions too.
 pub fn versions(siblings: &Siblings, now_ms: u64) -> Vec<LiveVersion> {

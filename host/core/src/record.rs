@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_field, put_number};
 use crate::id::{Actor, Dot, NodeId};
+use crate::request_notes::RequestNote;
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
@@ -36,6 +37,8 @@ pub struct Record {
     pub targets: BTreeSet<NodeId>,
     /// The store's commit that wrote it, counted from 1.
     pub sequence: u64,
+    /// Named writes that were replaced, the oldest first.
+    pub request_notes: Vec<RequestNote>,
 }
 
 mod tag {
@@ -43,6 +46,7 @@ mod tag {
     pub const MARK: u64 = 2;
     pub const TARGETS: u64 = 3;
     pub const SEQUENCE: u64 = 4;
+    pub const REQUEST_NOTE: u64 = 5;
 }
 
 const WHAT: &str = "record";
@@ -71,6 +75,11 @@ impl Record {
             put_field(&mut out, tag::TARGETS, &field);
         }
         put_number(&mut out, tag::SEQUENCE, self.sequence);
+        for note in &self.request_notes {
+            field.clear();
+            note.encode(&mut field);
+            put_field(&mut out, tag::REQUEST_NOTE, &field);
+        }
         let sum = checksum(&out[1 + CHECKSUM_BYTES..]);
         out[1..=CHECKSUM_BYTES].copy_from_slice(&sum);
         out
@@ -108,6 +117,10 @@ impl Record {
                     }
                 }
                 tag::SEQUENCE => record.sequence = number(bytes, WHAT)?,
+                tag::REQUEST_NOTE => {
+                    let note = RequestNote::decode(&mut Reader::new(bytes, WHAT))?;
+                    record.request_notes.push(note);
+                }
                 // Local notes of a newer version: safe to drop, they are never replicated.
                 _ => {}
             }

@@ -64,12 +64,47 @@ impl Origin {
         }
     }
 
+    /// The dots of the writes that the version stands for, in ascending order. Some may be dead.
+    pub fn inputs(&self) -> &[Dot] {
+        match self {
+            Origin::Client(dot) => std::slice::from_ref(dot),
+            Origin::Fold { inputs, .. } => inputs,
+        }
+    }
+
     /// The largest dot of the writes that the version stands for.
     pub fn latest_dot(&self) -> Option<Dot> {
         match self {
             Origin::Client(dot) => Some(*dot),
             Origin::Fold { inputs, .. } => inputs.iter().max().copied(),
         }
+    }
+}
+
+/// The name that a client gave a write, so that a retry of it is not a second one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestName {
+    /// The client's bytes.
+    pub id: Bytes,
+    /// A hash of what was asked for, which tells a retry from another request under the same id.
+    pub fingerprint: [u8; FINGERPRINT_BYTES],
+}
+
+/// Bytes of a [`RequestName::fingerprint`].
+pub const FINGERPRINT_BYTES: usize = 16;
+
+impl RequestName {
+    /// Appends the fingerprint, then the id.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.fingerprint);
+        out.extend_from_slice(&self.id);
+    }
+
+    /// Reads what [`Self::encode`] wrote, to the end.
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let mut fingerprint = [0; FINGERPRINT_BYTES];
+        fingerprint.copy_from_slice(&reader.take(FINGERPRINT_BYTES)?);
+        Ok(RequestName { id: reader.take(reader.remaining())?, fingerprint })
     }
 }
 
@@ -90,6 +125,8 @@ pub struct Version {
     pub base: Vec<Dot>,
     /// The client's labels.
     pub labels: BTreeMap<String, String>,
+    /// What its client called the write, if it gave a name.
+    pub request: Option<RequestName>,
     /// Fields of a newer version of Stator.
     pub unknown: Vec<UnknownField>,
 }
@@ -103,19 +140,28 @@ mod tag {
     pub const ORIGIN_FOLD: u64 = 6;
     pub const BASE: u64 = 7;
     pub const LABELS: u64 = 8;
+    pub const REQUEST: u64 = 9;
 }
 
 const WHAT: &str = "version";
 
 impl Version {
     /// Which of two versions under one dot is kept: the one that stands for more writes, then
-    /// the later one by [`Self::moment`], then the one with the larger payload hash.
+    /// the later one by [`Self::moment`], then the one with the larger payload hash, then the
+    /// one with the larger bytes. A total order: two folds may agree in all but their inputs or
+    /// their module, and every replica must keep the same one.
     pub fn outranks(&self, other: &Version) -> bool {
         let rank = |v: &Version| (v.origin.input_count(), v.moment());
-        match rank(self).cmp(&rank(other)) {
-            std::cmp::Ordering::Equal => self.payload.hash() > other.payload.hash(),
-            order => order.is_gt(),
-        }
+        let bytes = |v: &Version| {
+            let mut bytes = Vec::new();
+            v.encode(&mut bytes);
+            bytes
+        };
+        rank(self)
+            .cmp(&rank(other))
+            .then_with(|| self.payload.hash().cmp(&other.payload.hash()))
+            .then_with(|| bytes(self).cmp(&bytes(other)))
+            .is_gt()
     }
 
     /// When it was written, for the last write to win: the timestamp, then the dot of the write
@@ -128,7 +174,9 @@ impl Version {
     /// The bytes it takes in memory and in store, without small change.
     pub fn weight_bytes(&self) -> usize {
         let labels: usize = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
-        64 + self.payload.value().map_or(0, Bytes::len) + labels + self.base.len() * 24
+        let dots = self.base.len() + self.origin.input_count();
+        let request = self.request.as_ref().map_or(0, |r| r.id.len() + FINGERPRINT_BYTES);
+        40 + request + self.payload.value().map_or(0, Bytes::len) + labels + dots * 24
     }
 
     /// Appends the envelope.
@@ -166,6 +214,11 @@ impl Version {
             encode_labels(&mut field, &self.labels);
             put_field(out, tag::LABELS, &field);
         }
+        if let Some(request) = &self.request {
+            field.clear();
+            request.encode(&mut field);
+            put_field(out, tag::REQUEST, &field);
+        }
         for unknown in &self.unknown {
             put_field(out, unknown.tag, &unknown.bytes);
         }
@@ -183,6 +236,7 @@ impl Version {
             origin: Origin::Fold { module: ModuleDigest([0; 32]), inputs: Vec::new() },
             base: Vec::new(),
             labels: BTreeMap::new(),
+            request: None,
             unknown: Vec::new(),
         };
         let mut last_tag = 0;
@@ -206,6 +260,10 @@ impl Version {
                 tag::ORIGIN_FOLD => origin = Some(decode_fold(bytes)?),
                 tag::BASE => version.base = decode_dots(&mut Reader::new(bytes, WHAT))?,
                 tag::LABELS => version.labels = decode_labels(bytes)?,
+                tag::REQUEST => {
+                    let request = RequestName::decode(&mut Reader::new(bytes, WHAT))?;
+                    version.request = Some(request);
+                }
                 _ => version.unknown.push(UnknownField { tag: field_tag, bytes }),
             }
         }

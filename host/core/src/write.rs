@@ -12,6 +12,12 @@
 //! is dropped, refetched or set aside, and void in another incarnation. Without a valid mark the
 //! node draws a fresh epoch and starts at 1.
 //!
+//! # Named writes
+//! A write to which its client gave a [`RequestName`] is minted once by everyone who knows of
+//! the first attempt: the name travels in the version's envelope, and once the version is
+//! replaced the record keeps a local note of it (`request_notes`). The retry is answered with the
+//! dot of the first attempt and changes nothing.
+//!
 //! Left out here: the Merkle leaf, which comes with anti-entropy and belongs in this step.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +26,8 @@ use std::sync::Arc;
 use crate::causality::{Context, Fold, Siblings};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
 use crate::record::{Mark, Record};
-use crate::version::{Origin, Payload, Version};
+use crate::request_notes::Known;
+use crate::version::{Origin, Payload, RequestName, Version};
 
 /// What a client wants written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub struct Draft {
     pub ttl_ms: Option<u64>,
     /// The client's labels.
     pub labels: BTreeMap<String, String>,
+    /// What the client calls the write, if it gave a name.
+    pub request: Option<RequestName>,
 }
 
 /// A change of one key's object.
@@ -63,6 +72,11 @@ pub struct SiblingLimits {
     pub siblings_bytes_max: usize,
 }
 
+/// The most writes that the versions of a key stand for before blind puts are refused, unless
+/// the sibling limit is larger: folds leave few versions, but every write keeps its dot until a
+/// context covers it.
+pub const FOLDED_WRITES_MAX: usize = 1_000;
+
 /// What a write is refused for. Nothing was changed and no dot was minted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteRefused {
@@ -89,6 +103,33 @@ pub enum WriteRefused {
         /// The limit.
         max: usize,
     },
+    /// The versions stand for too many writes that nobody has replaced, after folds.
+    #[error(
+        "the key's versions stand for {found} writes that nobody has replaced, the limit is {max}, \
+         and this put replaces none of them: get the key and put the result with the context of \
+         the get"
+    )]
+    TooManyWrites {
+        /// Live dots now.
+        found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A delete has seen a part of what a fold made one version of.
+    #[error(
+        "the delete's context has seen {seen} of the {inputs} writes that were folded into one \
+         version, so what it means to delete cannot be told from the rest: get the key again and \
+         delete with that context"
+    )]
+    PartlyFolded {
+        /// Writes of the fold that the context has seen.
+        seen: usize,
+        /// All writes of the fold.
+        inputs: usize,
+    },
+    /// The write's request id was given to another write of this key.
+    #[error("the request id belongs to another write of this key, {0}")]
+    RequestReused(Dot),
 }
 
 /// A change that was made.
@@ -111,6 +152,8 @@ pub struct Minter {
     pub incarnation: Incarnation,
     next_epoch: u64,
     reserved_until: u64,
+    /// Actors of earlier epochs mint no more.
+    oldest_epoch: u64,
 }
 
 /// How many epochs are reserved at a time.
@@ -119,7 +162,15 @@ pub const EPOCH_BLOCK: u64 = 1 << 16;
 impl Minter {
     /// A minter that starts where the stored reservation ends.
     pub fn new(node: NodeId, incarnation: Incarnation, reserved_until: u64) -> Self {
-        Minter { node, incarnation, next_epoch: reserved_until, reserved_until }
+        let (next_epoch, oldest_epoch) = (reserved_until, 0);
+        Minter { node, incarnation, next_epoch, reserved_until, oldest_epoch }
+    }
+
+    /// Retires every actor drawn so far: what they minted may be lost, so none of them goes on.
+    /// To be called when a store may have lost what it had applied. It holds for this minter
+    /// only: a later one needs a new incarnation.
+    pub fn retire_actors(&mut self) {
+        self.oldest_epoch = self.next_epoch;
     }
 
     /// The first epoch that is not reserved. Whenever it has grown it must be stored together
@@ -150,6 +201,7 @@ impl Minter {
     fn may_go_on(&self, mark: &Mark, siblings: &Siblings, context: &Context) -> bool {
         mark.actor.node == self.node
             && mark.actor.incarnation == self.incarnation
+            && mark.actor.epoch >= self.oldest_epoch
             // Anyone could know more of the actor than the mark only if the mark is stale.
             && siblings.vector().get(&mark.actor) == mark.counter
             && context.vector.get(&mark.actor) <= mark.counter
@@ -179,14 +231,27 @@ pub fn write(
             None
         }
         Change::Mint { context, draft, now_ms, limits } => {
-            // Where versions are folded they do not pile up.
+            match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
+                Known::New => {}
+                Known::Retry(dot) => {
+                    return Ok(Written { record, dot: Some(dot), is_changed: false });
+                }
+                Known::Other(dot) => return Err(WriteRefused::RequestReused(dot)),
+            }
+            // Where the last write wins, versions do not pile up.
             if fold == Fold::Keep {
                 check_limits(&record.siblings, context, draft, limits)?;
+                check_folds(&record.siblings, context, draft)?;
             }
             Some(mint(&mut record, (context, draft), *now_ms, fold, minter))
         }
     };
     record.siblings_mut().fold(fold);
+    let arrived = match change {
+        Change::Sync(siblings) => Some(&**siblings),
+        Change::Mint { .. } => None,
+    };
+    record.note_replaced([Some(&*before.siblings), arrived].into_iter().flatten());
     record.targets.extend(targets);
     let is_changed = is_new || record != before;
     Ok(Written { record, dot, is_changed })
@@ -198,15 +263,20 @@ fn check_limits(
     draft: &Draft,
     limits: &SiblingLimits,
 ) -> Result<(), WriteRefused> {
-    let found = siblings.live_count();
-    if found < limits.siblings_max && found == 0 {
+    let dots = siblings.live_count();
+    if dots < limits.siblings_max && dots == 0 {
         return Ok(());
     }
     if !siblings.seen_by(&context.vector).is_empty() {
         return Ok(());
     }
+    let found = siblings.versions().len();
     if found >= limits.siblings_max {
         return Err(WriteRefused::TooManySiblings { found, max: limits.siblings_max });
+    }
+    let max = limits.siblings_max.max(FOLDED_WRITES_MAX);
+    if dots >= max {
+        return Err(WriteRefused::TooManyWrites { found: dots, max });
     }
     let bytes = siblings.weight_bytes();
     let added = draft.payload.value().map_or(0, |value| value.len());
@@ -215,6 +285,23 @@ fn check_limits(
             found: bytes,
             max: limits.siblings_bytes_max,
         });
+    }
+    Ok(())
+}
+
+/// Whether a delete has seen all or nothing of every fold that it would leave: see
+/// [`crate::fold`].
+fn check_folds(siblings: &Siblings, context: &Context, draft: &Draft) -> Result<(), WriteRefused> {
+    if draft.payload != Payload::Tombstone {
+        return Ok(());
+    }
+    let left = siblings.live().filter(|(dot, _)| !context.vector.contains(dot));
+    for origin in left.map(|(_, version)| &version.origin) {
+        let inputs = origin.inputs();
+        let seen = inputs.iter().filter(|dot| context.vector.contains(dot)).count();
+        if seen > 0 {
+            return Err(WriteRefused::PartlyFolded { seen, inputs: inputs.len() });
+        }
     }
     Ok(())
 }
@@ -238,6 +325,7 @@ fn mint(
         origin: Origin::Client(dot),
         base: record.siblings.seen_by(&context.vector),
         labels: draft.labels.clone(),
+        request: draft.request.clone(),
         unknown: Vec::new(),
     };
     let mut replaced = context.vector.clone();

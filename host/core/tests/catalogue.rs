@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, Member, Module, Quorums,
-    Reconcile, Secret, Versioned,
+    Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, KeyspaceUpdate, Member,
+    Module, Quorums, Reconcile, Secret, Versioned,
 };
 use stator_core::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::ring::claim;
@@ -49,6 +49,7 @@ fn module(pushed_at_ms: u64) -> Module {
 #[derive(Debug, Clone)]
 enum Step {
     Create { at: usize, name: u8, w: u32 },
+    Update { at: usize, name: u8, w: Option<u32>, lww: Option<bool> },
     Delete { at: usize, name: u8 },
     Push { at: usize, module: u8, pushed_at_ms: u64 },
     ChangeMember { at: usize, node: u64, zone: u8 },
@@ -63,6 +64,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (at.clone(), name.clone(), 1u32..4)
             .prop_map(|(at, name, w)| Step::Create { at, name, w }),
+        3 => (at.clone(), name.clone(), prop::option::of(1u32..4), any::<Option<bool>>())
+            .prop_map(|(at, name, w, lww)| Step::Update { at, name, w, lww }),
         2 => (at.clone(), name).prop_map(|(at, name)| Step::Delete { at, name }),
         1 => (at.clone(), 0u8..2, 0u64..3)
             .prop_map(|(at, module, pushed_at_ms)| Step::Push { at, module, pushed_at_ms }),
@@ -80,6 +83,14 @@ fn apply(catalogues: &mut [Catalogue], step: &Step) {
     let change = match *step {
         Step::Create { at, name: n, w } => {
             (at, CatalogueChange::CreateKeyspace(spec(&name(n), 3, 1, w)))
+        }
+        Step::Update { at, name: n, w, lww } => {
+            let reconcile = lww.map(|lww| match lww {
+                true => Reconcile::LastWriteWins,
+                false => Reconcile::Siblings,
+            });
+            let update = KeyspaceUpdate { w, reconcile, ..Default::default() };
+            (at, CatalogueChange::UpdateKeyspace { name: name(n), etag: None, update })
         }
         Step::Delete { at, name: n } => {
             (at, CatalogueChange::DeleteKeyspace { name: name(n), etag: None })
@@ -275,4 +286,76 @@ fn changes_are_checked() {
     let push = CatalogueChange::AddModule { digest: unknown, module: module(5) };
     push.apply(&mut catalogue).unwrap();
     assert_eq!(create(with_module).apply(&mut catalogue), Ok(()));
+}
+
+fn update(etag: Option<String>, update: KeyspaceUpdate) -> CatalogueChange {
+    CatalogueChange::UpdateKeyspace { name: "carts".to_owned(), etag, update }
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_nothing_else() {
+    let mut ours = catalogue();
+    CatalogueChange::CreateKeyspace(spec("carts", 3, 2, 2)).apply(&mut ours).unwrap();
+    let before = ours.keyspace("carts").unwrap().clone();
+    let w3 = KeyspaceUpdate { w: Some(3), ..Default::default() };
+    update(Some(before.etag()), w3.clone()).apply(&mut ours).unwrap();
+    let after = ours.keyspace("carts").unwrap().clone();
+    assert_eq!(after.quorums.value, Quorums { n: 3, r: 2, w: 3 });
+    assert_eq!(after.quorums.version, before.quorums.version + 1);
+    assert_eq!((&after.durability, &after.reconcile), (&before.durability, &before.reconcile));
+    assert_eq!((after.id, after.generation), (before.id, before.generation));
+    assert_ne!(after.etag(), before.etag());
+    // What is so already does not count as a change.
+    update(None, w3).apply(&mut ours).unwrap();
+    assert_eq!(*ours.keyspace("carts").unwrap(), after);
+}
+
+#[test]
+fn an_update_is_checked_like_a_new_keyspace() {
+    let mut ours = catalogue();
+    CatalogueChange::CreateKeyspace(spec("carts", 3, 2, 2)).apply(&mut ours).unwrap();
+    let before = ours.clone();
+    let etag = ours.keyspace("carts").unwrap().etag();
+    let unknown = ModuleDigest([9; 32]);
+    let w = |w| KeyspaceUpdate { w: Some(w), ..Default::default() };
+    let module =
+        KeyspaceUpdate { reconcile: Some(Reconcile::Module(unknown)), ..Default::default() };
+    let mismatch = ChangeError::EtagMismatch {
+        name: "carts".to_owned(),
+        found: etag,
+        expected: "stale".to_owned(),
+    };
+    let table = [
+        (update(None, w(4)), ChangeError::BadQuorums { n: 3, r: 2, w: 4 }),
+        (update(None, w(0)), ChangeError::BadQuorums { n: 3, r: 2, w: 0 }),
+        (update(None, module), ChangeError::NoSuchModule(unknown)),
+        (update(Some("stale".to_owned()), w(3)), mismatch),
+        (
+            CatalogueChange::UpdateKeyspace {
+                name: "nowhere".to_owned(),
+                etag: None,
+                update: w(3),
+            },
+            ChangeError::NoSuchKeyspace("nowhere".to_owned()),
+        ),
+    ];
+    for (change, expected) in table {
+        assert_eq!(change.apply(&mut ours), Err(expected));
+        assert_eq!(ours, before);
+    }
+}
+
+#[test]
+fn updates_of_different_fields_at_the_same_time_both_stand() {
+    let mut ours = catalogue();
+    CatalogueChange::CreateKeyspace(spec("carts", 3, 2, 2)).apply(&mut ours).unwrap();
+    let mut theirs = ours.clone();
+    let w3 = KeyspaceUpdate { w: Some(3), ..Default::default() };
+    let lww = KeyspaceUpdate { reconcile: Some(Reconcile::LastWriteWins), ..Default::default() };
+    update(None, w3).apply(&mut ours).unwrap();
+    update(None, lww).apply(&mut theirs).unwrap();
+    let both = joined(&ours, &theirs);
+    let keyspace = both.keyspace("carts").unwrap();
+    assert_eq!(keyspace.quorums.value.w, 3);
+    assert_eq!(keyspace.reconcile.value, Reconcile::LastWriteWins);
 }

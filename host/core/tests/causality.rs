@@ -110,6 +110,7 @@ fn written(dot: Dot, written_at_ms: u64, value: &'static str) -> Siblings {
         origin: Origin::Client(dot),
         base: Vec::new(),
         labels: BTreeMap::new(),
+        request: None,
         unknown: Vec::new(),
     };
     let mut siblings = Siblings::new();

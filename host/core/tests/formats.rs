@@ -13,7 +13,8 @@ use stator_core::codec::{DecodeError, Reader, UnknownField, put_field};
 use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::record::{FORMAT, Mark, Record};
-use stator_core::version::{Origin, Payload, Version};
+use stator_core::request_notes::RequestNote;
+use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 
 fn dots(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Dot>> {
     let dot = (any::<u64>(), any::<u64>(), any::<u64>(), 1..=u64::MAX);
@@ -39,16 +40,41 @@ fn origin() -> impl Strategy<Value = Origin> {
     ]
 }
 
+fn request_name() -> impl Strategy<Value = RequestName> {
+    (any::<Vec<u8>>(), any::<[u8; FINGERPRINT_BYTES]>())
+        .prop_map(|(id, fingerprint)| RequestName { id: id.into(), fingerprint })
+}
+
+fn request_note() -> impl Strategy<Value = RequestNote> {
+    (request_name(), dots(1..2), any::<u64>()).prop_map(|(name, dots, written_at_ms)| RequestNote {
+        name,
+        dot: dots[0],
+        written_at_ms,
+    })
+}
+
 fn version() -> impl Strategy<Value = Version> {
-    let unknown = prop::collection::btree_map(9..=u64::MAX, any::<Vec<u8>>(), 0..3);
+    let unknown = prop::collection::btree_map(10..=u64::MAX, any::<Vec<u8>>(), 0..3);
     let unknown = unknown.prop_map(|fields| {
         fields.into_iter().map(|(tag, bytes)| UnknownField { tag, bytes: bytes.into() }).collect()
     });
     let labels = prop::collection::btree_map("\\PC{0,8}", "\\PC{0,8}", 0..3);
     let numbers = (any::<u64>(), any::<Option<u64>>(), any::<u32>());
-    (payload(), numbers, origin(), dots(0..3), labels, unknown).prop_map(
-        |(payload, (written_at_ms, expires_at_ms, schema), origin, base, labels, unknown)| {
-            Version { payload, written_at_ms, expires_at_ms, schema, origin, base, labels, unknown }
+    let names = (labels, prop::option::of(request_name()), unknown);
+    (payload(), numbers, origin(), dots(0..3), names).prop_map(
+        |(payload, (written_at_ms, expires_at_ms, schema), origin, base, names)| {
+            let (labels, request, unknown) = names;
+            Version {
+                payload,
+                written_at_ms,
+                expires_at_ms,
+                schema,
+                origin,
+                base,
+                labels,
+                request,
+                unknown,
+            }
         },
     )
 }
@@ -56,10 +82,12 @@ fn version() -> impl Strategy<Value = Version> {
 fn record() -> impl Strategy<Value = Record> {
     let targets = prop::collection::btree_set(any::<u64>().prop_map(NodeId), 0..4);
     let mark = prop::option::of(dots(1..2));
-    (steps(false), mark, targets, any::<u64>()).prop_map(|(steps, mark, targets, sequence)| {
+    let notes = prop::collection::vec(request_note(), 0..3);
+    let local = (mark, targets, any::<u64>(), notes);
+    (steps(false), local).prop_map(|(steps, (mark, targets, sequence, request_notes))| {
         let siblings = Arc::new(History::run(Fold::LastWriteWins, &steps).siblings(0));
         let mark = mark.map(|dots| Mark { actor: dots[0].actor, counter: dots[0].counter });
-        Record { siblings, mark, targets, sequence }
+        Record { siblings, mark, targets, sequence, request_notes }
     })
 }
 
@@ -164,6 +192,7 @@ fn what_contradicts_itself_is_refused() {
         origin: Origin::Client(dot),
         base: Vec::new(),
         labels: BTreeMap::new(),
+        request: None,
         unknown: Vec::new(),
     };
     let (mut vector, mut live) = (Vec::new(), Vec::new());

@@ -96,6 +96,7 @@ fn put(key: &Bytes) -> PutRequest {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         w: None,
         quorum: QuorumKind::Sloppy,

@@ -49,6 +49,7 @@ fn version(value: &str, dot: Dot) -> Arc<Version> {
         origin: Origin::Client(dot),
         base: Vec::new(),
         labels: BTreeMap::new(),
+        request: None,
         unknown: Vec::new(),
     })
 }

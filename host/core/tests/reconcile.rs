@@ -27,6 +27,7 @@ fn version(node: u64, payload: Payload) -> Version {
         origin: Origin::Client(dot(node)),
         base: Vec::new(),
         labels: BTreeMap::new(),
+        request: None,
         unknown: Vec::new(),
     }
 }

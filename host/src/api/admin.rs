@@ -93,11 +93,14 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListKeyspacesRequest>,
     ) -> Answer<v1::ListKeyspacesResponse> {
-        Ok(Response::new(keyspaces::list(&*self.catalogue()?, request.get_ref())))
+        keyspaces::list(&*self.catalogue()?, request.get_ref()).map(Response::new)
     }
 
-    async fn update_keyspace(&self, _: Request<v1::UpdateKeyspaceRequest>) -> Answer<v1::Keyspace> {
-        Err(errors::unimplemented("UpdateKeyspace"))
+    async fn update_keyspace(
+        &self,
+        request: Request<v1::UpdateKeyspaceRequest>,
+    ) -> Answer<v1::Keyspace> {
+        keyspaces::update(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_keyspace(
@@ -122,7 +125,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListModulesRequest>,
     ) -> Answer<v1::ListModulesResponse> {
-        Ok(Response::new(modules::list(&*self.catalogue()?, request.get_ref())))
+        modules::list(&*self.catalogue()?, request.get_ref()).map(Response::new)
     }
 
     async fn stage_ring_change(

@@ -6,6 +6,7 @@ use stator_core::catalogue::ChangeError;
 use stator_core::causality::ContextError;
 use stator_core::event::ChangeFailure;
 use stator_core::request::{Effect, RequestError};
+use stator_core::write::WriteRefused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -132,10 +133,18 @@ pub(super) fn request(error: &RequestError) -> Status {
             let facts = [("effect", "MAYBE".to_owned())];
             status(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, &facts)
         }
-        RequestError::TooManySiblings(_) => {
+        RequestError::Refused(WriteRefused::PartlyFolded { .. }) => {
+            // What a client does with it: read, decide, write again.
+            status(Code::Aborted, "PARTLY_FOLDED", message, &[("effect", "NONE".to_owned())])
+        }
+        RequestError::Refused(_) => {
             let mut details = with_info("TOO_MANY_SIBLINGS", &[("effect", "NONE".to_owned())]);
             details.add_quota_failure_violation("key", message.clone());
             Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        RequestError::RequestReused(dot) => {
+            let facts = [("dot", dot.to_string()), ("effect", "NONE".to_owned())];
+            status(Code::AlreadyExists, "REQUEST_ID_REUSED", message, &facts)
         }
         RequestError::Store { effect, .. } => {
             let facts = [("effect", effect_name(*effect).to_owned())];
@@ -175,6 +184,15 @@ fn precondition(reason: &str, message: String, facts: &[(&str, String)]) -> Stat
     Status::with_error_details(Code::FailedPrecondition, message, details)
 }
 
+/// An operator's update was replaced by that of another, made elsewhere at the same time.
+pub(super) fn overruled(name: &str) -> Status {
+    let message = format!(
+        "keyspace {name:?} was changed by another operator at the same time, and that change \
+         stands: look at the keyspace, then update it with its etag"
+    );
+    status(Code::Aborted, "OVERRULED", message, &[("keyspace", name.to_owned())])
+}
+
 pub(super) fn change(failure: &ChangeFailure) -> Status {
     let message = failure.to_string();
     let ChangeFailure::Refused(error) = failure else {
@@ -186,7 +204,10 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
             status(Code::AlreadyExists, "KEYSPACE_EXISTS", message, &[("keyspace", name.clone())])
         }
         ChangeError::NoSuchKeyspace(name) => no_keyspace(name),
-        ChangeError::EtagMismatch { .. } => status(Code::Aborted, "ETAG_MISMATCH", message, &[]),
+        ChangeError::EtagMismatch { found, expected, .. } => {
+            let facts = [("found", found.clone()), ("expected", expected.clone())];
+            status(Code::Aborted, "ETAG_MISMATCH", message, &facts)
+        }
         ChangeError::BadName { .. } => bad_field("keyspace.name", "BAD_NAME", message),
         ChangeError::BadQuorums { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
         ChangeError::TooManyReplicas { .. } => precondition("TOO_MANY_REPLICAS", message, &[]),

@@ -1,39 +1,60 @@
 //! Keyspaces as resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, Quorums, Reconcile,
+    Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
+    Reconcile,
 };
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::errors;
+use crate::merge::laws::MayNotFold;
 use crate::node::Node;
 
+/// How long a module that is being fetched is waited for before it may fold.
+const MODULE_WAIT: Duration = Duration::from_secs(5);
 /// How many resources a page has at most.
 pub(super) const PAGE_MAX: usize = 1_000;
 
+/// What a page token begins with, before the last name of its page.
+const TOKEN: &str = "after:";
+/// The longest name in a page token: a digest, or a keyspace's name.
+const TOKEN_BYTES_MAX: usize = 64;
+
 /// A page of `items`, which are in the order of their names: those after `token`.
+///
+/// # Errors
+/// The token is none that a page gave.
 pub(super) fn page<T>(
     items: impl Iterator<Item = (String, T)>,
     size: u32,
     token: &str,
-) -> (Vec<T>, String) {
+) -> Result<(Vec<T>, String), Status> {
+    let after = match (token, token.strip_prefix(TOKEN)) {
+        ("", _) => "",
+        (_, Some(name)) if !name.is_empty() && name.len() <= TOKEN_BYTES_MAX => name,
+        _ => {
+            let message = "give the next_page_token of the answer before, as it was, or none";
+            return Err(errors::bad_field("page_token", "BAD_PAGE_TOKEN", message));
+        }
+    };
     let size = match size as usize {
         0 => PAGE_MAX,
         size => size.min(PAGE_MAX),
     };
     let mut names = Vec::new();
     let mut values = Vec::new();
-    let mut rest = items.filter(|(name, _)| name.as_str() > token);
+    let mut rest = items.filter(|(name, _)| name.as_str() > after);
     for (name, value) in rest.by_ref().take(size) {
         names.push(name);
         values.push(value);
     }
     let next = if rest.next().is_some() { names.pop() } else { None };
-    (values, next.unwrap_or_default())
+    Ok((values, next.map(|name| format!("{TOKEN}{name}")).unwrap_or_default()))
 }
 
 pub(super) async fn create(
@@ -43,9 +64,76 @@ pub(super) async fn create(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let asked = request.keyspace.unwrap_or_default();
     let spec = spec(&catalogue, &asked)?;
+    if let Reconcile::Fold(digest) = spec.reconcile {
+        may_fold(node, digest).await?;
+    }
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     found(&catalogue, &asked.name)
+}
+
+pub(super) async fn update(
+    node: &Arc<Node>,
+    request: v1::UpdateKeyspaceRequest,
+) -> Result<v1::Keyspace, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let asked = request.keyspace.unwrap_or_default();
+    let now = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
+    let paths = request.update_mask.unwrap_or_default().paths;
+    let update = masked(now, &asked, &paths)?;
+    if let Some(Reconcile::Fold(digest)) = update.reconcile {
+        may_fold(node, digest).await?;
+    }
+    let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
+    let change =
+        CatalogueChange::UpdateKeyspace { name: asked.name.clone(), etag, update: update.clone() };
+    let catalogue = make(node, &catalogue, change, request.validate_only).await?;
+    let made = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
+    if stands(&update, made) { Ok(message(made)) } else { Err(errors::overruled(&asked.name)) }
+}
+
+/// What an update asks for. A mask names fields that are taken over, those only.
+fn masked(
+    now: &Keyspace,
+    asked: &v1::Keyspace,
+    paths: &[String],
+) -> Result<KeyspaceUpdate, Status> {
+    if paths.is_empty() {
+        let message = "name the fields to take over, of r, w, durability and reconcile";
+        return Err(errors::bad_field("update_mask", "MASK_EMPTY", message));
+    }
+    let mut update = KeyspaceUpdate::default();
+    for path in paths {
+        match path.as_str() {
+            "r" => update.r = Some(asked.r),
+            "w" => update.w = Some(asked.w),
+            "durability" => update.durability = Some(durability_of(asked.durability)?),
+            "reconcile" => update.reconcile = Some(reconcile(asked.reconcile.as_ref())?),
+            "n" if asked.n == now.quorums.value.n => {}
+            "n" => {
+                let message = "n cannot be updated: another number of replicas moves data, which \
+                               is a change of the ring; create a keyspace with the n you need";
+                return Err(errors::bad_field("keyspace.n", "N_IS_FIXED", message));
+            }
+            path => {
+                let message = format!(
+                    "{path:?} cannot be updated; r, w, durability and reconcile can, each as a \
+                     whole"
+                );
+                return Err(errors::bad_field("update_mask", "MASK_UNKNOWN_FIELD", message));
+            }
+        }
+    }
+    Ok(update)
+}
+
+/// Whether a keyspace is as an update wanted it, and not as another operator did.
+fn stands(update: &KeyspaceUpdate, made: &Keyspace) -> bool {
+    let Quorums { r, w, .. } = made.quorums.value;
+    update.r.is_none_or(|asked| asked == r)
+        && update.w.is_none_or(|asked| asked == w)
+        && update.durability.is_none_or(|asked| asked == made.durability.value)
+        && update.reconcile.is_none_or(|asked| asked == made.reconcile.value)
 }
 
 pub(super) async fn delete(
@@ -63,10 +151,10 @@ pub(super) async fn delete(
 pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListKeyspacesRequest,
-) -> v1::ListKeyspacesResponse {
+) -> Result<v1::ListKeyspacesResponse, Status> {
     let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(k)));
-    let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token);
-    v1::ListKeyspacesResponse { keyspaces, next_page_token }
+    let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token)?;
+    Ok(v1::ListKeyspacesResponse { keyspaces, next_page_token })
 }
 
 /// Makes a change, or only checks it.
@@ -91,6 +179,29 @@ pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, S
     catalogue.keyspace(name).map(message).ok_or_else(|| errors::no_keyspace(name))
 }
 
+/// Refuses a module that is not shown to be a join: its merge stays a view.
+async fn may_fold(node: &Arc<Node>, digest: ModuleDigest) -> Result<(), Status> {
+    if node.catalogue().is_none_or(|catalogue| !catalogue.modules.contains_key(&digest)) {
+        return Ok(()); // the change itself is refused then, by name
+    }
+    // It may just be on its way here from the node that it was pushed to.
+    let _ = tokio::time::timeout(MODULE_WAIT, node.modules.wait_for(&digest)).await;
+    let refused = match node.merges.may_fold(&digest).await {
+        Ok(_) => return Ok(()),
+        Err(refused) => refused,
+    };
+    let message = format!("{refused}; nothing was changed");
+    match refused {
+        MayNotFold::Violated { law, .. } | MayNotFold::NotShown { law, .. } => {
+            let facts = [("law", law.name().to_owned())];
+            Err(errors::status(Code::FailedPrecondition, "MAY_NOT_FOLD", message, &facts))
+        }
+        MayNotFold::Unchecked { .. } => {
+            Err(errors::status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[]))
+        }
+    }
+}
+
 /// What is asked for, with the defaults in place of what is not.
 fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Status> {
     let n = match asked.n {
@@ -100,14 +211,18 @@ fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Sta
     let majority = n / 2 + 1;
     let or_majority = |count: u32| if count == 0 { majority } else { count };
     let quorums = Quorums { n, r: or_majority(asked.r), w: or_majority(asked.w) };
-    let durability = match v1::Durability::try_from(asked.durability) {
-        Ok(v1::Durability::Unspecified | v1::Durability::All) => Durability::All,
-        Ok(v1::Durability::One) => Durability::One,
-        Ok(v1::Durability::Buffered) => Durability::Buffered,
-        Err(_) => return Err(errors::unimplemented("this durability")),
-    };
+    let durability = durability_of(asked.durability)?;
     let reconcile = reconcile(asked.reconcile.as_ref())?;
     Ok(KeyspaceSpec { name: asked.name.clone(), quorums, durability, reconcile })
+}
+
+fn durability_of(asked: i32) -> Result<Durability, Status> {
+    match v1::Durability::try_from(asked) {
+        Ok(v1::Durability::Unspecified | v1::Durability::All) => Ok(Durability::All),
+        Ok(v1::Durability::One) => Ok(Durability::One),
+        Ok(v1::Durability::Buffered) => Ok(Durability::Buffered),
+        Err(_) => Err(errors::unimplemented(&format!("durability {asked}"))),
+    }
 }
 
 fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
@@ -119,8 +234,12 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
         v1::ReconcilePolicy::Module => {
             let digest = asked.module_digest.parse::<ModuleDigest>();
             digest
-                .map(Reconcile::Module)
+                .map(if asked.fold { Reconcile::Fold } else { Reconcile::Module })
                 .map_err(|error| errors::bad_field(field, "BAD_DIGEST", error.to_string()))
+        }
+        _ if asked.fold => {
+            let message = "only the policy `module` folds what its module makes";
+            Err(errors::bad_field("keyspace.reconcile.fold", "FOLD_WITHOUT_MODULE", message))
         }
         _ if !asked.module_digest.is_empty() => {
             let message = "only the policy `module` takes a module";
@@ -155,12 +274,16 @@ pub(super) fn durability(durability: Durability) -> v1::Durability {
 }
 
 fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
-    let (policy, module_digest) = match reconcile {
-        Reconcile::Siblings => (v1::ReconcilePolicy::Siblings, String::new()),
-        Reconcile::LastWriteWins => (v1::ReconcilePolicy::LastWriteWins, String::new()),
-        Reconcile::Module(digest) => (v1::ReconcilePolicy::Module, digest.to_string()),
+    let policy = match reconcile {
+        Reconcile::Siblings => v1::ReconcilePolicy::Siblings,
+        Reconcile::LastWriteWins => v1::ReconcilePolicy::LastWriteWins,
+        Reconcile::Module(_) | Reconcile::Fold(_) => v1::ReconcilePolicy::Module,
     };
-    v1::Reconcile { policy: policy.into(), module_digest }
+    v1::Reconcile {
+        policy: policy.into(),
+        module_digest: reconcile.module().map(|digest| digest.to_string()).unwrap_or_default(),
+        fold: matches!(reconcile, Reconcile::Fold(_)),
+    }
 }
 
 #[cfg(test)]
@@ -170,12 +293,16 @@ mod tests {
     #[test]
     fn pages_follow_one_another_without_gaps() {
         let names = || ["a", "b", "c", "d", "e"].into_iter().map(|n| (n.to_owned(), n));
-        let (first, token) = page(names(), 2, "");
-        assert_eq!((first, token.as_str()), (vec!["a", "b"], "b"));
-        let (second, token) = page(names(), 2, &token);
-        assert_eq!((second, token.as_str()), (vec!["c", "d"], "d"));
-        let (last, token) = page(names(), 2, &token);
+        let (first, token) = page(names(), 2, "").expect("no token");
+        assert_eq!((first, token.as_str()), (vec!["a", "b"], "after:b"));
+        let (second, token) = page(names(), 2, &token).expect("its token");
+        assert_eq!((second, token.as_str()), (vec!["c", "d"], "after:d"));
+        let (last, token) = page(names(), 2, &token).expect("its token");
         assert_eq!((last, token.as_str()), (vec!["e"], ""));
-        assert_eq!(page(names(), 0, "").0.len(), 5);
+        assert_eq!(page(names(), 0, "").expect("no token").0.len(), 5);
+        for wrong in ["b", "after:", "AFTER:b"] {
+            let status = page(names(), 0, wrong).expect_err(wrong);
+            assert_eq!(status.code(), Code::InvalidArgument, "{wrong}");
+        }
     }
 }

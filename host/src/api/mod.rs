@@ -10,6 +10,8 @@ mod keyspaces;
 mod kv;
 mod limits;
 mod modules;
+mod names;
+mod observe;
 mod routing;
 mod status;
 mod unread;
@@ -17,5 +19,6 @@ mod versions;
 
 pub use admin::AdminService;
 pub use kv::KvService;
+pub use observe::RequestLayer;
 pub use routing::RoutingService;
 pub use unread::{explain_unread, refuse_body};

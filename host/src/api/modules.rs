@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Module, Reconcile};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -11,10 +11,13 @@ use tonic::{Code, Status, Streaming};
 
 use super::{errors, keyspaces};
 use crate::merge::ModuleRefused;
+use crate::merge::laws::{Law, Verdict};
 use crate::node::Node;
 
 /// The longest name of a module.
 const NAME_CHARS_MAX: usize = 64;
+/// Bytes of a counterexample in an answer.
+const DETAIL_BYTES_MAX: usize = 4096;
 /// The shortest prefix of a digest that is looked up.
 const PREFIX_MIN: usize = 8;
 
@@ -43,14 +46,47 @@ pub(super) async fn push(
         name: header.name,
         size_bytes: component.len() as u64,
     };
+    let laws = laws(node, &digest).await;
     if header.validate_only {
-        return Ok(message(&catalogue, &digest, &module));
+        return Ok(v1::Module { laws, ..message(&catalogue, &digest, &module) });
     }
     let kept = node.modules.keep(&digest, component).await;
     kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &[]))?;
     let change = CatalogueChange::AddModule { digest, module };
     let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
-    get(&catalogue, &digest.to_string())
+    Ok(v1::Module { laws, ..get(&catalogue, &digest.to_string())? })
+}
+
+/// How the module stands to the merge laws. A view may break any of them, so that they could not be
+/// checked is no reason to refuse the module.
+async fn laws(node: &Node, digest: &ModuleDigest) -> Vec<v1::LawVerdict> {
+    match node.merges.laws(digest).await {
+        Ok(report) => report.verdicts().map(|(law, found)| verdict(law, found)).collect(),
+        Err(error) => {
+            tracing::warn!(module = %digest, %error, "the merge laws were not checked");
+            Vec::new()
+        }
+    }
+}
+
+fn verdict(law: Law, found: &Verdict) -> v1::LawVerdict {
+    use v1::law_verdict::Answer;
+    let (answer, cases, detail) = match found {
+        Verdict::Holds { cases } => (Answer::Holds, *cases, String::new()),
+        Verdict::Violated(found) => (Answer::Violated, 0, brief(found.to_string())),
+        Verdict::NotCheckable { why } => (Answer::NotCheckable, 0, why.clone()),
+    };
+    v1::LawVerdict { law: law.name().to_owned(), answer: answer.into(), cases, detail }
+}
+
+/// A counterexample of large values would not fit into an answer.
+fn brief(mut text: String) -> String {
+    let end = text.floor_char_boundary(DETAIL_BYTES_MAX);
+    if end < text.len() {
+        text.truncate(end);
+        text.push_str("… (`stator module test` shows all of it)");
+    }
+    text
 }
 
 async fn receive(
@@ -121,21 +157,22 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
 pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListModulesRequest,
-) -> v1::ListModulesResponse {
+) -> Result<v1::ListModulesResponse, Status> {
     let all =
         catalogue.modules.iter().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
-    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token);
-    v1::ListModulesResponse { modules, next_page_token }
+    let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token)?;
+    Ok(v1::ListModulesResponse { modules, next_page_token })
 }
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
-    let pins = Reconcile::Module(*digest);
-    let keyspaces = catalogue.live_keyspaces().filter(|k| k.reconcile.value == pins);
+    let pins = |k: &&Keyspace| k.reconcile.value.module() == Some(*digest);
+    let keyspaces = catalogue.live_keyspaces().filter(pins);
     v1::Module {
         digest: digest.to_string(),
         name: module.name.clone(),
         size_bytes: module.size_bytes,
         pushed_at_ms: module.pushed_at_ms,
         keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
+        laws: Vec::new(),
     }
 }

@@ -4,13 +4,14 @@ use stator_core::catalogue::{Catalogue, Member};
 use stator_core::id::NodeId;
 use stator_proto::v1;
 
-use crate::config::EngineKind;
 use crate::node::Node;
 use crate::storage::Area;
 
 pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let catalogue = node.catalogue();
+    let fill = node.driver.shared().fill_figures();
     let state = match &catalogue {
+        Some(_) if fill.is_some() => v1::NodeState::Refilling,
         Some(_) => v1::NodeState::Serving,
         None => v1::NodeState::Waiting,
     };
@@ -25,6 +26,11 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
         isolated: node.transport.is_isolated(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at_ms: node.started_at_ms,
+        fill: fill.map(|figures| v1::FillStatus {
+            partitions: figures.partitions as u32,
+            partitions_left: figures.partitions_left as u32,
+            objects_copied: figures.objects_copied,
+        }),
     }
 }
 
@@ -95,15 +101,11 @@ fn store(node: &Node, area: Area) -> v1::StoreStatus {
         None => v1::StoreState::Serving,
         Some(_) => v1::StoreState::ReadOnly,
     };
-    let engine = match node.config.engine {
-        EngineKind::Sled => "sled",
-        EngineKind::Memory => "memory",
-    };
     v1::StoreStatus {
         name: area.name().to_owned(),
-        engine: engine.to_owned(),
+        engine: node.config.engine.name().to_owned(),
         state: state.into(),
-        detail: figures.out_of_service.unwrap_or_default(),
+        detail: figures.out_of_service.or(figures.set_aside).unwrap_or_default(),
         objects: figures.objects,
     }
 }

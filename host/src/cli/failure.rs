@@ -110,6 +110,12 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+impl From<stator_client::Error> for Failure {
+    fn from(error: stator_client::Error) -> Self {
+        error.into_status().into()
+    }
+}
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();

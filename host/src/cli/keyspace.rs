@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use stator_client::Admin;
 use stator_proto::v1;
 
 use super::failure::Failure;
@@ -10,7 +11,7 @@ use super::module::resolve;
 use super::output::{self, Output};
 use super::session::Session;
 
-/// Create, list, describe and delete keyspaces
+/// Create, list, describe, update and delete keyspaces
 #[derive(Debug, Subcommand)]
 pub(super) enum Keyspace {
     /// Create a keyspace
@@ -22,6 +23,8 @@ pub(super) enum Keyspace {
         /// The keyspace
         name: String,
     },
+    /// Change what a keyspace promises; what is not given stays
+    Update(Update),
     /// Delete a keyspace with all its keys
     Delete(Delete),
 }
@@ -30,6 +33,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   stator keyspace create sessions --reconcile last-write-wins
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart
+  stator keyspace create carts -n 3 -r 1 -w 1 --module cart --fold
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -57,6 +61,9 @@ pub(super) struct Create {
     /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
+    /// Store what the module makes of concurrent versions in their place; its laws are checked
+    #[arg(long, requires = "module")]
+    fold: bool,
     /// Check only, create nothing
     #[arg(long)]
     dry_run: bool,
@@ -84,6 +91,9 @@ pub(super) struct Delete {
     /// Really delete all its keys
     #[arg(long)]
     yes: bool,
+    /// Check only, delete nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Keyspace {
@@ -92,10 +102,11 @@ impl Keyspace {
             Keyspace::Create(command) => command.run(session).await,
             Keyspace::List => list(session).await,
             Keyspace::Describe { name } => {
-                let request = session.request(v1::GetKeyspaceRequest { name });
-                let keyspace = session.admin().await?.get_keyspace(request).await?.into_inner();
+                let request = v1::GetKeyspaceRequest { name };
+                let keyspace = session.admin().await?.get_keyspace(request).await?;
                 print(session, &keyspace)
             }
+            Keyspace::Update(command) => command.run(session).await,
             Keyspace::Delete(command) => command.run(session).await,
         }
     }
@@ -105,43 +116,132 @@ impl Create {
     async fn run(self, session: &Session) -> Result<(), Failure> {
         let [n, r, w] = [("-n", self.n), ("-r", self.r), ("-w", self.w)].map(at_least_one);
         let (n, r, w) = (n?, r?, w?);
-        let mut admin = session.admin().await?;
-        let reconcile = match (self.reconcile, self.module) {
-            (None | Some(Policy::Module), Some(module)) => v1::Reconcile {
-                policy: v1::ReconcilePolicy::Module as i32,
-                module_digest: resolve(session, &mut admin, &module).await?,
-            },
-            (Some(Policy::Module), None) => {
-                return Err(Failure::usage("--reconcile module needs --module MODULE"));
-            }
-            (Some(_), Some(_)) => {
-                return Err(Failure::usage(
-                    "--module excludes --reconcile siblings and last-write-wins",
-                ));
-            }
-            (Some(Policy::LastWriteWins), None) => v1::Reconcile {
-                policy: v1::ReconcilePolicy::LastWriteWins as i32,
-                module_digest: String::new(),
-            },
-            (Some(Policy::Siblings) | None, None) => v1::Reconcile {
-                policy: v1::ReconcilePolicy::Siblings as i32,
-                module_digest: String::new(),
-            },
-        };
+        let admin = session.admin().await?;
+        let reconcile = policy_asked(&admin, self.reconcile, (self.module, self.fold)).await?;
         let keyspace = v1::Keyspace {
             name: self.name,
             n,
             r,
             w,
             durability: Durability::number(self.durability),
-            reconcile: Some(reconcile),
+            reconcile,
             ..Default::default()
         };
         let request =
             v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: self.dry_run };
-        let keyspace = admin.create_keyspace(session.request(request)).await?.into_inner();
+        let keyspace = admin.create_keyspace(request).await?;
         if self.dry_run {
             output::say("nothing was created; it would be:");
+        }
+        print(session, &keyspace)
+    }
+}
+
+/// What `--reconcile` and `--module` ask for together; `None` if neither was given.
+async fn policy_asked(
+    admin: &Admin,
+    policy: Option<Policy>,
+    (module, fold): (Option<String>, bool),
+) -> Result<Option<v1::Reconcile>, Failure> {
+    let plain = |policy: v1::ReconcilePolicy| {
+        Some(v1::Reconcile { policy: policy.into(), ..Default::default() })
+    };
+    Ok(match (policy, module) {
+        (None | Some(Policy::Module), Some(module)) => Some(v1::Reconcile {
+            policy: v1::ReconcilePolicy::Module.into(),
+            module_digest: resolve(admin, &module).await?,
+            fold,
+        }),
+        (Some(Policy::Module), None) => {
+            return Err(Failure::usage("--reconcile module needs --module MODULE"));
+        }
+        (Some(_), Some(_)) => {
+            let message = "--module excludes --reconcile siblings and last-write-wins";
+            return Err(Failure::usage(message));
+        }
+        (Some(Policy::LastWriteWins), None) => plain(v1::ReconcilePolicy::LastWriteWins),
+        (Some(Policy::Siblings), None) => plain(v1::ReconcilePolicy::Siblings),
+        (None, None) => None,
+    })
+}
+
+const UPDATE_EXAMPLES: &str = "\
+Examples:
+  stator keyspace update carts -w 3
+  stator keyspace update carts --module cart --etag 1f0c5d6f --dry-run
+
+n cannot be changed: another number of replicas moves data, which is a change of the ring.";
+
+/// Change what a keyspace promises; what is not given stays
+#[derive(Debug, Args)]
+#[command(after_help = UPDATE_EXAMPLES)]
+pub(super) struct Update {
+    /// The keyspace
+    name: String,
+    /// Refused with the reason, unless it is what the keyspace has
+    #[arg(short, value_name = "REPLICAS", hide = true)]
+    n: Option<u32>,
+    /// How many replicas must answer a get
+    #[arg(short, value_name = "REPLICAS")]
+    r: Option<u32>,
+    /// How many replicas must acknowledge a put
+    #[arg(short, value_name = "REPLICAS")]
+    w: Option<u32>,
+    /// When an acknowledgement counts
+    #[arg(long, value_enum)]
+    durability: Option<Durability>,
+    /// What becomes of concurrent versions
+    #[arg(long, value_enum)]
+    reconcile: Option<Policy>,
+    /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
+    #[arg(long, value_name = "MODULE")]
+    module: Option<String>,
+    /// Store what the module makes of concurrent versions in their place; its laws are checked
+    #[arg(long, requires = "module")]
+    fold: bool,
+    /// Change it only if this is its etag, as `describe` shows it
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+    /// Check only, change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Update {
+    async fn run(self, session: &Session) -> Result<(), Failure> {
+        let admin = session.admin().await?;
+        let reconcile = policy_asked(&admin, self.reconcile, (self.module, self.fold)).await?;
+        let given = [
+            ("n", self.n.is_some()),
+            ("r", self.r.is_some()),
+            ("w", self.w.is_some()),
+            ("durability", self.durability.is_some()),
+            ("reconcile", reconcile.is_some()),
+        ];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given);
+        let paths: Vec<String> = given.map(|(name, _)| name.to_owned()).collect();
+        if paths.is_empty() {
+            let message = "say what to change: -r, -w, --durability, --reconcile or --module";
+            return Err(Failure::usage(message));
+        }
+        let keyspace = v1::Keyspace {
+            name: self.name,
+            n: self.n.unwrap_or_default(),
+            r: self.r.unwrap_or_default(),
+            w: self.w.unwrap_or_default(),
+            durability: Durability::number(self.durability),
+            reconcile,
+            etag: self.etag,
+            ..Default::default()
+        };
+        let request = v1::UpdateKeyspaceRequest {
+            keyspace: Some(keyspace),
+            update_mask: Some(prost_types::FieldMask { paths }),
+            validate_only: self.dry_run,
+        };
+        let keyspace = admin.update_keyspace(request).await?;
+        if self.dry_run {
+            output::say("nothing was changed; it would be:");
         }
         print(session, &keyspace)
     }
@@ -158,39 +258,31 @@ fn at_least_one((option, number): (&str, Option<u32>)) -> Result<u32, Failure> {
 
 impl Delete {
     async fn run(self, session: &Session) -> Result<(), Failure> {
-        let Delete { name, etag, yes } = self;
-        if !yes {
+        let Delete { name, etag, yes, dry_run } = self;
+        if !yes && !dry_run {
             return Err(Failure::usage(format!(
                 "this deletes every key of keyspace {name} on all nodes"
             ))
             .hint("say --yes if that is meant"));
         }
-        let request = v1::DeleteKeyspaceRequest { name: name.clone(), etag, validate_only: false };
-        let mut admin = session.admin().await?;
-        let answer = admin.delete_keyspace(session.request(request)).await?.into_inner();
+        let request =
+            v1::DeleteKeyspaceRequest { name: name.clone(), etag, validate_only: dry_run };
+        let answer = session.admin().await?.delete_keyspace(request).await?;
         let keyspace = answer
             .keyspace
             .ok_or_else(|| Failure::refused("the node did not say what it deleted"))?;
         match session.output {
             Output::Json => output::json(&json(&keyspace)),
+            Output::Table if dry_run => {
+                output::line(format!("keyspace {name} would be deleted; nothing was changed"))
+            }
             Output::Table => output::line(format!("keyspace {name} deleted")),
         }
     }
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {
-    let mut admin = session.admin().await?;
-    let mut keyspaces = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListKeyspacesRequest { page_size: 0, page_token };
-        let page = admin.list_keyspaces(session.request(request)).await?.into_inner();
-        keyspaces.extend(page.keyspaces);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+    let keyspaces = session.admin().await?.keyspaces().await?;
     match session.output {
         Output::Json => output::json(&json!({
             "keyspaces": keyspaces.iter().map(json).collect::<Vec<_>>(),
@@ -231,6 +323,7 @@ fn policy(keyspace: &v1::Keyspace) -> (&'static str, &str) {
     match v1::ReconcilePolicy::try_from(reconcile.policy) {
         Ok(v1::ReconcilePolicy::Siblings | v1::ReconcilePolicy::Unspecified) => ("siblings", ""),
         Ok(v1::ReconcilePolicy::LastWriteWins) => ("last-write-wins", ""),
+        Ok(v1::ReconcilePolicy::Module) if reconcile.fold => ("fold", &reconcile.module_digest),
         Ok(v1::ReconcilePolicy::Module) => ("module", &reconcile.module_digest),
         Err(_) => ("unknown", ""),
     }

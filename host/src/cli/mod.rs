@@ -100,10 +100,10 @@ enum Command {
     /// Make a cluster of nodes, look at it
     #[command(subcommand)]
     Cluster(cluster::Cluster),
-    /// Create, list, describe and delete keyspaces
+    /// Create, list, describe, update and delete keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
-    /// Encode, push and list merge modules
+    /// Begin, build, push and list merge modules
     #[command(subcommand)]
     Module(module::Module),
     /// Read and write keys

@@ -1,8 +1,16 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
-//! `encode` wraps a core module, as a compiler makes it for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes; it needs no node. What a component may import and export is
-//! checked by the node at `push`.
+//! `new` begins a crate, `build` makes a component of it. `encode` is the second half of that, for
+//! other compilers: it wraps a core module, as made for `wasm32-unknown-unknown`, into the
+//! component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
+//! it is. None of them needs a node. What a component may import and
+//! export is checked by the node at `push`.
+
+mod build;
+mod describe;
+mod new;
+mod test;
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +18,30 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use stator_client::Admin;
 use stator_core::id::ModuleDigest;
-use stator_proto::v1::admin_client::AdminClient;
-use stator_proto::{upload, v1};
-use tonic::transport::Channel;
+use stator_proto::v1;
 
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
 use super::session::Session;
 use crate::merge::encode_component;
 
-/// Encode, push and list merge modules
+/// Begin, build, test, push and list merge modules
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
+    /// Begin a merge module: a crate with a small merge, tests, and the commands to go on
+    New(new::New),
+    /// Build a crate and make a component of it, in one step
+    Build(build::Build),
+    /// Print the WIT that every module is written against, in any language
+    Wit,
     /// Make a component of what a compiler built for wasm32-unknown-unknown
     Encode(Encode),
+    /// Check the merge laws of a component, by the node's own code and without a node
+    Test(test::Test),
+    /// Show what a component is: its options, its size, what it costs
+    Describe(describe::Describe),
     /// Upload a component to the cluster
     Push(Push),
     /// List the modules of the cluster
@@ -61,7 +78,12 @@ pub(super) struct Push {
 impl Module {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
+            Module::New(command) => command.run(session.output),
+            Module::Build(command) => command.run(session.output),
+            Module::Wit => new::print_wit(),
             Module::Encode(command) => command.run(session.output),
+            Module::Test(command) => command.run(session.output).await,
+            Module::Describe(command) => command.run(session.output).await,
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
         }
@@ -70,26 +92,32 @@ impl Module {
 
 impl Encode {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
-        let core = read(&self.input)?;
-        let component = encode_component(&core).map_err(|error| {
-            Failure::refused(format!("{} makes no merge module: {error}", self.input.display()))
-        })?;
-        if let Some(folder) = self.out.parent() {
-            fs::create_dir_all(folder)?;
+        let component = encode_file(&self.input, &self.out)?;
+        print_component(&self.out, &component, output)
+    }
+}
+
+/// Makes a component of the core module in file `core` and writes it to file `out`.
+fn encode_file(core: &Path, out: &Path) -> Result<Vec<u8>, Failure> {
+    let component = encode_component(&read(core)?).map_err(|error| {
+        Failure::refused(format!("{} makes no merge module: {error}", core.display()))
+    })?;
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(out, &component)
+        .map_err(|error| Failure::refused(format!("cannot write {}: {error}", out.display())))?;
+    Ok(component)
+}
+
+fn print_component(path: &Path, component: &[u8], output: Output) -> Result<(), Failure> {
+    let digest = ModuleDigest::of(component).to_string();
+    match output {
+        Output::Json => {
+            output::json(&json!({ "path": path, "digest": digest, "size_bytes": component.len() }))
         }
-        fs::write(&self.out, &component).map_err(|error| {
-            Failure::refused(format!("cannot write {}: {error}", self.out.display()))
-        })?;
-        let digest = ModuleDigest::of(&component).to_string();
-        match output {
-            Output::Json => {
-                output::json(&json!({ "digest": digest, "size_bytes": component.len() }))
-            }
-            Output::Table => output::line(format!(
-                "{}: {} bytes, digest {digest}",
-                self.out.display(),
-                component.len()
-            )),
+        Output::Table => {
+            output::line(format!("{}: {} bytes, digest {digest}", path.display(), component.len()))
         }
     }
 }
@@ -101,20 +129,22 @@ impl Push {
             Some(name) => name,
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let mut admin = session.admin().await?;
+        let admin = session.admin().await?;
         let digest = ModuleDigest::of(&component).to_string();
-        let messages = upload::messages(name, digest, component, self.dry_run);
-        let request = session.request(futures::stream::iter(messages));
-        let module = admin.push_module(request).await?.into_inner();
+        let module = admin.push_module(name, digest, component, self.dry_run).await?;
         if self.dry_run {
             output::say("nothing was kept; it would be:");
         }
         match session.output {
             Output::Json => output::json(&json(&module)),
-            Output::Table => output::line(format!(
-                "{} pushed: {} bytes, digest {}",
-                module.name, module.size_bytes, module.digest
-            )),
+            Output::Table => {
+                output::line(format!(
+                    "{} pushed: {} bytes, digest {}",
+                    module.name, module.size_bytes, module.digest
+                ))?;
+                verdicts::say(&module.laws);
+                Ok(())
+            }
         }
     }
 }
@@ -125,26 +155,8 @@ fn read(path: &Path) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
-async fn all(
-    session: &Session,
-    admin: &mut AdminClient<Channel>,
-) -> Result<Vec<v1::Module>, Failure> {
-    let mut modules = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListModulesRequest { page_size: 0, page_token };
-        let page = admin.list_modules(session.request(request)).await?.into_inner();
-        modules.extend(page.modules);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(modules);
-        }
-    }
-}
-
 async fn list(session: &Session) -> Result<(), Failure> {
-    let mut admin = session.admin().await?;
-    let modules = all(session, &mut admin).await?;
+    let modules = session.admin().await?.modules().await?;
     match session.output {
         Output::Json => {
             output::json(&json!({ "modules": modules.iter().map(json).collect::<Vec<_>>() }))
@@ -169,15 +181,11 @@ async fn list(session: &Session) -> Result<(), Failure> {
 }
 
 /// The digest of the module that `text` means: a digest, its beginning or a name.
-pub(super) async fn resolve(
-    session: &Session,
-    admin: &mut AdminClient<Channel>,
-    text: &str,
-) -> Result<String, Failure> {
+pub(super) async fn resolve(admin: &Admin, text: &str) -> Result<String, Failure> {
     if let Ok(digest) = text.parse::<ModuleDigest>() {
         return Ok(digest.to_string());
     }
-    let modules = all(session, admin).await?;
+    let modules = admin.modules().await?;
     choose(&modules, text)
 }
 
@@ -205,6 +213,7 @@ fn json(module: &v1::Module) -> Value {
         "size_bytes": module.size_bytes,
         "pushed_at_ms": module.pushed_at_ms,
         "keyspaces": module.keyspaces,
+        "laws": verdicts::json(&module.laws),
     })
 }
 

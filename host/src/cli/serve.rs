@@ -58,6 +58,10 @@ struct Flags {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_listen: Option<SocketAddr>,
+    /// Where Prometheus reads metrics, at /metrics [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics_listen: Option<SocketAddr>,
     /// What clients are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -177,6 +181,7 @@ fn announce(
             "client": client_addr,
             "admin": admin_addr,
             "peer": peer_addr,
+            "metrics": node.metrics_addr,
         }));
     }
     output::line(format!(
@@ -221,6 +226,7 @@ mod tests {
             client_listen: "127.0.0.1:0".parse().ok(),
             admin_listen: "127.0.0.1:0".parse().ok(),
             peer_listen: "127.0.0.1:0".parse().ok(),
+            metrics_listen: "127.0.0.1:0".parse().ok(),
             advertise_client: Some("a:1".into()),
             advertise_admin: Some("a:2".into()),
             advertise_peer: Some("a:3".into()),

@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
-use stator_proto::v1::admin_client::AdminClient;
-use stator_proto::v1::kv_client::KvClient;
-use tonic::Request;
+use stator_client::{Admin, Client, Options};
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::Global;
 use super::failure::{Failure, Kind};
 use super::output::Output;
 use crate::tls::{self, ClientTls};
-
-/// The largest answer taken: as many siblings as a node may keep.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Where the nodes are and how long they may take.
 #[derive(Debug, Clone)]
@@ -43,32 +38,31 @@ impl Session {
         self.timeout
     }
 
-    /// A connection to the node's client listener.
-    pub(super) async fn kv(&self) -> Result<KvClient<Channel>, Failure> {
+    /// A client of the node's client listener, which is there.
+    pub(super) async fn kv(&self) -> Result<Client, Failure> {
         let channel = self.connect(&self.endpoint, "--endpoint").await?;
-        Ok(KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+        Ok(Client::over(vec![channel], self.options())?)
     }
 
-    /// A connection to the node's admin listener.
-    pub(super) async fn admin(&self) -> Result<AdminClient<Channel>, Failure> {
+    /// A client of the node's admin listener, which is there.
+    pub(super) async fn admin(&self) -> Result<Admin, Failure> {
         self.admin_of(&self.admin).await
     }
 
-    /// A connection to the admin listener at `address`.
-    pub(super) async fn admin_of(&self, address: &str) -> Result<AdminClient<Channel>, Failure> {
+    /// A client of the admin listener at `address`, which is there.
+    pub(super) async fn admin_of(&self, address: &str) -> Result<Admin, Failure> {
         let channel = self.connect(&url(address, self.tls.is_some())?, "--admin").await?;
-        Ok(AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+        Ok(Admin::over(vec![channel], self.options())?)
     }
 
     async fn connect(&self, url: &str, option: &str) -> Result<Channel, Failure> {
         connect(url, option, self.timeout, self.tls.as_ref()).await
     }
 
-    /// `message` with the deadline that the user gave.
-    pub(super) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
-        request
+    fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.timeout = self.timeout;
+        options
     }
 }
 

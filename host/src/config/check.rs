@@ -30,6 +30,12 @@ pub enum Refusal {
     /// Only nodes dial.
     #[error("tls.{0}.server_name means nothing: only [tls.peer] dials, so only it may have one")]
     NameOfNobody(&'static str),
+    /// The page of metrics is reachable from elsewhere, and is never encrypted.
+    #[error(
+        "metrics_listen = {0} is reachable from other machines, and metrics are not encrypted: \
+         listen on loopback, or say --insecure if the network itself is trusted"
+    )]
+    MetricsExposed(SocketAddr),
     /// Peers could not be told from strangers.
     #[error(
         "peer_listen = {0} is reachable from other machines, so peers must prove a secret: give \
@@ -93,6 +99,12 @@ impl Config {
                 return Err(Refusal::Unencrypted { setting, section, address });
             }
         }
+        let metrics = self.metrics_listen.filter(|address| !address.ip().is_loopback());
+        if let Some(address) = metrics
+            && !self.insecure
+        {
+            return Err(Refusal::MetricsExposed(address));
+        }
         for (section, tls) in sections {
             if tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
                 return Err(Refusal::NameOfNobody(section));
@@ -137,6 +149,7 @@ impl Config {
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
+            ("timings.store_open_timeout_ms", timings.store_open_timeout_ms, 1, 86_400_000),
         ];
         for (setting, value, least, most) in ranges.into_iter().chain(self.listeners.ranges()) {
             if !(least..=most).contains(&value) {

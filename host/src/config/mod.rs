@@ -36,6 +36,8 @@ pub struct Config {
     /// Where other nodes connect, by TCP; probes use UDP on the same address and port. Port 0
     /// takes a free one.
     pub peer_listen: SocketAddr,
+    /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it.
+    pub metrics_listen: Option<SocketAddr>,
     /// HOST:PORT told to clients instead of the address listened on.
     pub advertise_client: Option<String>,
     /// HOST:PORT told to operators instead of the address listened on.
@@ -88,6 +90,7 @@ impl Default for Config {
             client_listen: loopback(7101),
             admin_listen: loopback(7102),
             peer_listen: loopback(7103),
+            metrics_listen: None,
             advertise_client: None,
             advertise_admin: None,
             advertise_peer: None,
@@ -126,10 +129,23 @@ pub enum Bootstrap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// Files in the data directory.
+    /// Files in the data directory: a log-structured tree.
     Sled,
+    /// Files in the data directory: a log-structured merge tree.
+    Fjall,
     /// The process's memory: gone at its end.
     Memory,
+}
+
+impl EngineKind {
+    /// Its name in settings and status.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Sled => "sled",
+            EngineKind::Fjall => "fjall",
+            EngineKind::Memory => "memory",
+        }
+    }
 }
 
 /// How large things may be. A request above one is refused with its name.
@@ -171,10 +187,17 @@ pub struct Timings {
     pub replica_timeout_ms: u64,
     /// The deadline of a request whose client gave none, in milliseconds.
     pub request_timeout_ms: u64,
+    /// How long a store may take to open before it is taken as damaged, in milliseconds; one
+    /// second more for each 8 MiB on disk.
+    pub store_open_timeout_ms: u64,
 }
 
 impl Default for Timings {
     fn default() -> Self {
-        Timings { replica_timeout_ms: 500, request_timeout_ms: 5_000 }
+        Timings {
+            replica_timeout_ms: 500,
+            request_timeout_ms: 5_000,
+            store_open_timeout_ms: 60_000,
+        }
     }
 }

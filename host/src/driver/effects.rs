@@ -1,26 +1,32 @@
 //! Carrying out the core's actions.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, Weak};
 
 use stator_core::catalogue::Catalogue;
+use stator_core::divergence::Divergence;
 use stator_core::event::{
     Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
 };
-use stator_core::id::NodeId;
+use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
+use stator_core::node::{Backlog, FillFigures};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
+use crate::merge::MergeHost;
 use crate::storage::{
-    Area as StoreArea, Effect, Home, ListHintsJob, LoadJob, StoreError, Stores, WriteDone, WriteJob,
+    Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
+    WriteDone, WriteJob,
 };
 use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
 pub const CATALOGUE_FILE: &str = "catalogue";
+/// The file in the data directory that holds what is left of a partition fill.
+pub const FILL_FILE: &str = "fill";
 /// The most bytes of hints in one list, beside the hint that goes beyond it.
 const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 
@@ -28,9 +34,10 @@ const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 pub struct Effects {
     stores: Arc<Stores>,
     transport: Transport,
+    merges: MergeHost,
     inbox: Inbox,
     shared: Arc<Shared>,
-    persist: UnboundedSender<(Token, Arc<Catalogue>)>,
+    persist: UnboundedSender<Persist>,
 }
 
 impl Effects {
@@ -38,13 +45,14 @@ impl Effects {
     pub fn new(
         home: Arc<Home>,
         stores: Arc<Stores>,
-        transport: Transport,
+        (transport, merges): (Transport, MergeHost),
         inbox: Inbox,
         shared: Arc<Shared>,
     ) -> Self {
         let (persist, receiver) = unbounded_channel();
-        tokio::spawn(persist_all(home, inbox.clone(), receiver));
-        Effects { stores, transport, inbox, shared, persist }
+        let filled = Arc::downgrade(&stores);
+        tokio::spawn(persist_all((home, filled), inbox.clone(), receiver));
+        Effects { stores, transport, merges, inbox, shared, persist }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -101,8 +109,24 @@ impl Effects {
                 self.settle_hint(target, key, sequence);
             }
             Action::Persist(token, catalogue) => {
-                let _ = self.persist.send((token, catalogue));
+                let _ = self.persist.send(Persist::Catalogue(token, catalogue));
             }
+            Action::PersistFill(backlog) => {
+                let _ = self.persist.send(Persist::Fill(backlog));
+            }
+            Action::Scan { token, partition, after, count_max, bytes_max } => {
+                let inbox = self.inbox.clone();
+                self.stores.scan(ScanJob {
+                    partition,
+                    after,
+                    objects_max: count_max,
+                    bytes_max,
+                    done: Box::new(move |result| {
+                        inbox.deliver(Event::Scanned(token, result.map_err(failure)));
+                    }),
+                });
+            }
+            Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
         }
@@ -144,6 +168,14 @@ impl Effects {
                 let hints = result.map(|hints| hints.into_iter().map(held).collect());
                 inbox.deliver(Event::HintsListed(target, hints.map_err(failure)));
             }),
+        });
+    }
+
+    fn merge(&self, token: Token, module: ModuleDigest, divergence: Box<Divergence>) {
+        let (merges, inbox) = (self.merges.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            let result = merges.resolve(&module, &divergence).await;
+            inbox.deliver(Event::Merged(token, result));
         });
     }
 
@@ -191,6 +223,11 @@ impl Effects {
                 self.shared.count_peer(node, |f| f.hints_delivered += 1);
             }
             Notice::ReadRepaired(node) => self.shared.count_peer(node, |f| f.read_repairs += 1),
+            Notice::Folded(keyspace) => self.shared.count(keyspace, |f| f.folds += 1),
+            Notice::NotFolded(keyspace, why) => {
+                tracing::debug!(%keyspace, %why, "siblings were not folded and stay");
+                self.shared.count(keyspace, |f| f.fold_failures += 1);
+            }
             Notice::Overruled(keyspace) => tracing::warn!(
                 keyspace,
                 "another operator changed the keyspace at the same time, and that change stands"
@@ -198,10 +235,47 @@ impl Effects {
             Notice::ForeignCatalogue(node) => {
                 tracing::error!(%node, "sent the catalogue of another cluster; it was dropped");
             }
+            Notice::FillStarted(_)
+            | Notice::FillProgress(_)
+            | Notice::FillEnded(_)
+            | Notice::DataLost(_) => self.take_fill_notice(&notice),
             Notice::UnknownKeyspace(keyspace) => {
                 tracing::debug!(%keyspace, "a message names a keyspace that is not known here yet");
             }
         }
+    }
+
+    fn take_fill_notice(&self, notice: &Notice) {
+        let figures = match notice {
+            Notice::FillStarted(figures) => {
+                tracing::warn!(
+                    partitions = figures.partitions,
+                    "the data store was lost: its partitions are copied from their other owners, \
+                     and count for no read until they are"
+                );
+                Some(*figures)
+            }
+            Notice::FillProgress(figures) => Some(*figures),
+            Notice::FillEnded(figures) => {
+                let FillFigures { partitions, objects_copied, .. } = figures;
+                tracing::info!(
+                    partitions,
+                    objects_copied,
+                    "the lost data store is filled: the node counts for all reads again"
+                );
+                None
+            }
+            Notice::DataLost(partitions) => {
+                tracing::error!(
+                    partitions,
+                    "the data store was lost, and no other node owns these partitions: what they \
+                     held is gone; restore it from a backup"
+                );
+                return;
+            }
+            _ => return,
+        };
+        *self.shared.fill.write().unwrap_or_else(PoisonError::into_inner) = figures;
     }
 
     fn down(&self, change: impl FnOnce(&mut Vec<NodeId>)) {
@@ -225,20 +299,53 @@ fn failure(error: StoreError) -> StoreFailure {
     }
 }
 
+/// What is kept in small files, one after the other.
+enum Persist {
+    Catalogue(Token, Arc<Catalogue>),
+    Fill(Backlog),
+}
+
 async fn persist_all(
-    home: Arc<Home>,
+    (home, stores): (Arc<Home>, Weak<Stores>),
     inbox: Inbox,
-    mut catalogues: UnboundedReceiver<(Token, Arc<Catalogue>)>,
+    mut all: UnboundedReceiver<Persist>,
 ) {
-    while let Some((token, catalogue)) = catalogues.recv().await {
-        let home = home.clone();
-        let saved = tokio::task::spawn_blocking(move || {
-            home.save(CATALOGUE_FILE, &catalogue.encode()).map_err(|error| error.to_string())
-        });
-        let result = saved.await.unwrap_or_else(|error| Err(error.to_string()));
-        if let Err(error) = &result {
-            tracing::error!(%error, "the catalogue could not be persisted");
+    while let Some(next) = all.recv().await {
+        match next {
+            Persist::Catalogue(token, catalogue) => {
+                let result = save(&home, CATALOGUE_FILE, move || catalogue.encode()).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "the catalogue could not be persisted");
+                }
+                inbox.deliver(Event::Persisted(token, result));
+            }
+            Persist::Fill(backlog) => {
+                let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);
+                let mut result =
+                    save(&home, FILL_FILE, move || backlog.encode().into_bytes()).await;
+                if let (true, true, Some(stores)) = (is_filled, result.is_ok(), stores.upgrade()) {
+                    result = blocking(move || stores.refilled(StoreArea::Data)).await;
+                }
+                if let Err(error) = result {
+                    tracing::warn!(%error, "after a restart the fill copies more than it must");
+                }
+            }
         }
-        inbox.deliver(Event::Persisted(token, result));
     }
+}
+
+async fn save(
+    home: &Arc<Home>,
+    name: &'static str,
+    content: impl FnOnce() -> Vec<u8> + Send + 'static,
+) -> Result<(), String> {
+    let home = home.clone();
+    blocking(move || home.save(name, &content())).await
+}
+
+async fn blocking(
+    work: impl FnOnce() -> Result<(), HomeError> + Send + 'static,
+) -> Result<(), String> {
+    let done = tokio::task::spawn_blocking(move || work().map_err(|error| error.to_string()));
+    done.await.unwrap_or_else(|error| Err(error.to_string()))
 }

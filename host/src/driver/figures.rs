@@ -13,6 +13,10 @@ pub struct KeyspaceFigures {
     pub merges: u64,
     /// Times that this failed.
     pub merge_failures: u64,
+    /// Times that siblings were replaced by one version, as this node coordinated it.
+    pub folds: u64,
+    /// Times that a module gave no value for that.
+    pub fold_failures: u64,
 }
 
 /// Of one peer.

@@ -7,6 +7,7 @@ use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{ChangeFailure, Event, Ticket};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::PutReceipt;
+use stator_core::node::FillFigures;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
@@ -52,6 +53,7 @@ pub(super) enum Answer {
 pub struct Shared {
     pub(super) catalogue: watch::Sender<Option<Arc<Catalogue>>>,
     pub(super) down: RwLock<Vec<NodeId>>,
+    pub(super) fill: RwLock<Option<FillFigures>>,
     pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
     pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
 }
@@ -62,6 +64,7 @@ impl Shared {
         Arc::new(Shared {
             catalogue: watch::Sender::new(catalogue),
             down: RwLock::default(),
+            fill: RwLock::default(),
             keyspaces: Mutex::default(),
             peers: Mutex::default(),
         })
@@ -80,6 +83,11 @@ impl Shared {
     /// The members that are taken as unreachable.
     pub fn unreachable(&self) -> Vec<NodeId> {
         self.down.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far the refilling of a lost data store is, while it goes on.
+    pub fn fill_figures(&self) -> Option<FillFigures> {
+        *self.fill.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counters of a keyspace since the start.

@@ -24,11 +24,12 @@ use stator_core::event::{Event, Now, Ticket};
 use stator_core::node::Node;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub use effects::{CATALOGUE_FILE, Effects};
+pub use effects::{CATALOGUE_FILE, Effects, FILL_FILE};
 pub use figures::{KeyspaceFigures, PeerFigures};
 pub use handle::{DriverHandle, DriverStopped, Shared};
 pub use inbox::Inbox;
 
+use crate::telemetry::names::EVENTS_WAITING;
 use handle::{Answer, Input};
 
 /// The clock of the machine, as the core wants it.
@@ -115,6 +116,7 @@ impl Loop {
         self.handle(Event::Tick);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut stop_at = None;
+        let waiting = metrics::gauge!(EVENTS_WAITING.name);
         loop {
             if stop_at.is_some_and(|at| Instant::now() >= at || !self.node.is_in_debt()) {
                 return;
@@ -127,6 +129,7 @@ impl Loop {
                 count = inputs.recv_many(&mut batch, BATCH_MAX) => if count == 0 { return },
                 () = tokio::time::sleep(timer) => {}
             }
+            waiting.set(inputs.len() as f64);
             for input in batch.drain(..) {
                 match input {
                     Input::Event(event) => self.handle(event),

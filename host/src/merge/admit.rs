@@ -23,6 +23,12 @@ pub struct ModuleInfo {
     pub component_bytes: usize,
     /// Bytes of machine code, about what it holds in memory.
     pub code_bytes: usize,
+    /// The options of the world that it has: `sampler`, `invariant`, `validator`, `migration`.
+    pub options: Vec<&'static str>,
+    /// The schema number that its option `migration` leads to.
+    pub schema: Option<u32>,
+    /// What the first call, with a tombstone, used of its fuel.
+    pub probe_fuel: u64,
 }
 
 impl MergeHost {
@@ -32,19 +38,27 @@ impl MergeHost {
         let digest = ModuleDigest::of(&component);
         let component_bytes = component.len();
         let prepared = self.prepare(digest, component).await?;
-        let probed = judge(self.run(&prepared.module, &probe()).await);
-        if let Err(refusal) = probed {
-            // Or refused modules would fill the disk, one push after the other.
-            let inner = self.0.clone();
-            blocking(move || {
-                inner.artefacts.remove(&digest);
-                Ok(())
-            })
-            .await?;
-            return Err(refusal);
-        }
+        let probed = match judge(self.run(&prepared.module, &probe()).await) {
+            Ok(fuel) => self.try_options(&prepared.module).await.map(|schema| (fuel, schema)),
+            Err(refusal) => Err(refusal),
+        };
+        let (probe_fuel, schema) = match probed {
+            Ok(probed) => probed,
+            Err(refusal) => {
+                // Or refused modules would fill the disk, one push after the other.
+                let inner = self.0.clone();
+                blocking(move || {
+                    inner.artefacts.remove(&digest);
+                    Ok(())
+                })
+                .await?;
+                return Err(refusal);
+            }
+        };
+        let options = prepared.module.options.names();
         self.0.insert(digest, prepared.module);
-        Ok(ModuleInfo { digest, component_bytes, code_bytes: prepared.code_bytes })
+        let code_bytes = prepared.code_bytes;
+        Ok(ModuleInfo { digest, component_bytes, code_bytes, options, schema, probe_fuel })
     }
 
     /// Loads a module that was admitted before, here or on another node. Does nothing if it is
@@ -157,9 +171,11 @@ fn probe() -> Divergence {
 }
 
 /// Whether a probe speaks against the module. A refusal does not: it is a proper answer.
-fn judge(answer: Answer) -> Result<(), ModuleRefused> {
+/// What it used of its fuel, as far as that is known.
+fn judge(answer: Answer) -> Result<u64, ModuleRefused> {
     match answer {
-        Ok(_) | Err(MergeFailure::Refused { .. }) => Ok(()),
+        Ok(resolution) => Ok(resolution.fuel_used),
+        Err(MergeFailure::Refused { .. }) => Ok(0),
         Err(failure) if failure.is_lasting() => Err(ModuleRefused::Probe(failure)),
         Err(failure) => Err(ModuleRefused::NodeFault(failure.to_string())),
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
@@ -13,10 +14,12 @@ use super::artefact::ArtefactCache;
 use super::config::{MergeHostConfig, MergeHostError};
 use super::engine;
 use super::figures::{Counters, Figures};
+use super::laws::Reports;
 use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
 use super::run::LoadedModule;
+use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 
 /// Runs merge modules. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub(super) struct Inner {
     /// The places in front of them.
     admitted: Arc<Semaphore>,
     memo: Memo,
+    /// How modules stand to the merge laws.
+    pub(super) reports: Reports,
     pub(super) log: LogValve,
     pub(super) counters: Counters,
 }
@@ -59,6 +64,7 @@ impl MergeHost {
             running: Arc::new(Semaphore::new(slots as usize)),
             admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
+            reports: Reports::default(),
             log: LogValve::new(),
             counters: Counters::default(),
             config,
@@ -78,6 +84,7 @@ impl MergeHost {
     /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
     pub fn unload(&self, digest: &ModuleDigest) {
         self.0.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.0.reports.remove(digest);
     }
 
     /// Merges, or gives the answer that it gave before. Waits for its turn.
@@ -97,6 +104,17 @@ impl MergeHost {
             self.0.memo.put(key, answer.clone());
         }
         answer
+    }
+
+    /// Merges at once, on this thread, which needs a stack larger than the module may use. It
+    /// neither asks the memo nor waits for a turn: for measuring and checking modules.
+    pub fn call(
+        &self,
+        digest: &ModuleDigest,
+        divergence: &Divergence,
+    ) -> Result<Arc<Resolution>, MergeFailure> {
+        let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
+        self.0.call(&module, divergence)
     }
 
     /// What the host has done and holds.
@@ -130,7 +148,9 @@ impl MergeHost {
         }
     }
 
-    async fn enter(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
+    pub(super) async fn enter(
+        &self,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
         let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
             self.0.counters.overloads.add(1);
             return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
@@ -143,7 +163,7 @@ impl MergeHost {
 }
 
 impl Inner {
-    fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
+    pub(super) fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
         self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
@@ -151,11 +171,15 @@ impl Inner {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
     }
 
-    fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
+    pub(super) fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
         self.counters.merges.add(1);
-        match module.resolve(divergence, &self.config.limits) {
+        let started = Instant::now();
+        let answer = module.resolve(divergence, &self.config.limits);
+        metrics::histogram!(MERGE_SECONDS.name).record(started.elapsed());
+        match answer {
             Ok(resolution) => {
                 self.counters.fuel_used.add(resolution.fuel_used);
+                metrics::histogram!(MERGE_FUEL.name).record(resolution.fuel_used as f64);
                 Ok(Arc::new(resolution))
             }
             Err(failed) => {

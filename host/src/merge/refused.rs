@@ -102,8 +102,8 @@ pub enum ModuleRefused {
     UnknownExport {
         /// The export's full name.
         name: String,
-        /// The only export it knows.
-        supported: &'static str,
+        /// The exports that it knows.
+        supported: String,
     },
     /// The compiler refused the module or ran into its limits.
     #[error("the module does not compile: {0}")]
@@ -117,6 +117,17 @@ pub enum ModuleRefused {
     /// It compiles, but does not fit the interface or the pool.
     #[error("the module cannot be loaded: {0}")]
     Load(String),
+    /// It exports an option of the world, but with another type than the world says.
+    #[error(
+        "the module exports the option `{option}`, but not as `wit/merge.wit` says: {why}. Build \
+         it with a guest-sdk of this version"
+    )]
+    WrongOption {
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The first call failed.
     #[error("the module fails its first call, with one tombstone: {0}")]
     Probe(MergeFailure),
@@ -148,6 +159,7 @@ impl ModuleRefused {
             | R::UnknownExport { .. } => Some(Stage::World),
             R::Compile(_) | R::CompileTimedOut { .. } => Some(Stage::Compile),
             R::Load(_) => Some(Stage::Load),
+            R::WrongOption { .. } => Some(Stage::Probe),
             R::Probe(_) => Some(Stage::Probe),
             R::OtherModule { .. } | R::NoCompiler { .. } | R::NodeFault(_) => None,
         }

@@ -13,13 +13,20 @@ use super::refused::ModuleRefused;
 
 /// The interface that makes a component a merge module.
 pub(super) const RESOLVER: &str = "stator:merge/resolver@0.1.0";
+/// The options, each by the name of its interface.
+pub(super) const OPTIONS: [&str; 4] = [
+    "stator:merge/sampler@0.1.0",
+    "stator:merge/invariant@0.1.0",
+    "stator:merge/validator@0.1.0",
+    "stator:merge/migration@0.1.0",
+];
 /// The one import that does something.
 pub(super) const LOG: &str = "stator:merge/log@0.1.0";
 const TYPES: &str = "stator:merge/types@0.1.0";
 const PACKAGE: &str = "stator:merge/";
 
 /// Refuses a component that is not valid, imports more than it may, lacks the resolver, or
-/// exports what this host does not know.
+/// exports what this host does not know. An option's type is checked at the first call.
 pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
     let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
     let types = Validator::new().validate_all(component).map_err(malformed)?;
@@ -44,6 +51,46 @@ pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
     }
     check_exports(&exports)?;
     imports.iter().try_for_each(|name| check_import(name, &types))
+}
+
+/// What a component shows to the outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surface {
+    /// The resolver's interface with its version.
+    pub world: String,
+    /// What it imports, types left out.
+    pub imports: Vec<String>,
+}
+
+/// Reads the names of a component's exports and imports. Checks nothing.
+pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
+    let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
+    let mut surface = Surface { world: String::new(), imports: Vec::new() };
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(malformed)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let name = import.map_err(malformed)?.name.full_name().into_owned();
+                    if interface(&name) != "types" {
+                        surface.imports.push(name);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    let name = export.map_err(malformed)?.name.full_name().into_owned();
+                    if interface(&name) == "resolver" {
+                        surface.world = name;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(surface)
 }
 
 fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
@@ -75,11 +122,13 @@ fn holds_only(types: TypesRef<'_>, id: ComponentInstanceTypeId, functions: &[&st
 fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
     let mut resolver = false;
     for name in exports.iter().filter(|name| name.starts_with(PACKAGE)) {
-        if interface(name) != "resolver" {
-            return Err(ModuleRefused::UnknownExport { name: name.clone(), supported: RESOLVER });
-        }
-        fits(name, RESOLVER)?;
-        resolver = true;
+        let known = || [RESOLVER].into_iter().chain(OPTIONS);
+        let Some(supported) = known().find(|known| interface(known) == interface(name)) else {
+            let supported = known().collect::<Vec<_>>().join("`, `");
+            return Err(ModuleRefused::UnknownExport { name: name.clone(), supported });
+        };
+        fits(name, supported)?;
+        resolver |= supported == RESOLVER;
     }
     if resolver {
         return Ok(());

@@ -12,6 +12,7 @@ use stator_core::reconcile::{View, divergence, view};
 use tokio::time::Instant;
 
 use super::Node;
+use crate::telemetry::names::{MERGES, SIBLINGS};
 
 /// How long a read waits for a module that is just being fetched.
 const MODULE_WAIT: Duration = Duration::from_secs(2);
@@ -55,15 +56,19 @@ impl Node {
         siblings: &Siblings,
         deadline: Instant,
     ) -> Reading {
-        let versions = match view(siblings, self.clock.now().wall_ms) {
+        let view = view(siblings, self.clock.now().wall_ms);
+        metrics::histogram!(SIBLINGS.name, "keyspace" => keyspace.name.clone())
+            .record(view.count() as f64);
+        let versions = match view {
             View::Absent => return Reading::Absent,
             View::Sole(version) => return Reading::Sole(version),
             View::Divergent(versions) => versions,
         };
         match keyspace.reconcile.value {
-            // Of a folding keyspace only one version is ever left.
+            // Where the last write wins only one version is ever left.
             Reconcile::Siblings | Reconcile::LastWriteWins => Reading::Siblings(versions),
-            Reconcile::Module(module) => {
+            // A fold happens behind the reader's back, if at all.
+            Reconcile::Module(module) | Reconcile::Fold(module) => {
                 self.merge(module, keyspace, key, versions, deadline).await
             }
         }
@@ -87,13 +92,19 @@ impl Node {
         let late = || Err(MergeFailure::Unavailable("the client's deadline came first".into()));
         match tokio::time::timeout_at(deadline, merge).await.unwrap_or_else(|_| late()) {
             Ok(resolution) => match resolution.outcome {
-                Outcome::KeepSiblings => Reading::Siblings(inputs),
+                Outcome::KeepSiblings => {
+                    count_merge(keyspace, "kept");
+                    Reading::Siblings(inputs)
+                }
                 Outcome::Value(_) | Outcome::Delete => {
+                    let is_value = matches!(resolution.outcome, Outcome::Value(_));
+                    count_merge(keyspace, if is_value { "value" } else { "delete" });
                     self.driver.shared().count(keyspace.id, |figures| figures.merges += 1);
                     Reading::Merged { resolution, inputs, module }
                 }
             },
             Err(failure) => {
+                count_merge(keyspace, "failed");
                 self.driver.shared().count(keyspace.id, |figures| figures.merge_failures += 1);
                 // Every reader of the key meets it: the figures tell, a log would drown.
                 tracing::debug!(keyspace = keyspace.name, %module, %failure, "a merge failed");
@@ -101,4 +112,9 @@ impl Node {
             }
         }
     }
+}
+
+fn count_merge(keyspace: &Keyspace, outcome: &'static str) {
+    let labels = [("keyspace", keyspace.name.clone()), ("outcome", outcome.to_owned())];
+    metrics::counter!(MERGES.name, &labels).increment(1);
 }

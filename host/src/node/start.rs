@@ -13,14 +13,14 @@ use bytes::Bytes;
 use stator_core::catalogue::{Catalogue, Member};
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
-use stator_core::node::{Node as Protocol, Settings};
+use stator_core::node::{Backlog, Node as Protocol, Settings};
 
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};
 use crate::config::{Bootstrap, Config, EngineKind};
-use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, Inbox, Mailbox, Shared};
+use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared};
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
-use crate::storage::{self, Home, HomeError, OpenError, StoreOptions, Stores};
+use crate::storage::{self, Area, Home, HomeError, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
 
 /// How often peers are told of reserved epochs.
@@ -98,6 +98,8 @@ struct Opened {
     stores: Arc<Stores>,
     files: ModuleFiles,
     catalogue: Option<Catalogue>,
+    /// What is left to be copied from other owners, if the data store was lost.
+    backlog: Option<Backlog>,
 }
 
 impl Node {
@@ -111,7 +113,7 @@ impl Node {
         let addresses = advertised(&config, bound.local_addr(), client, admin);
         let to_open = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
-        let Opened { home, stores, files, catalogue } = opened;
+        let Opened { home, stores, files, catalogue, backlog } = opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
@@ -138,7 +140,7 @@ impl Node {
         let effects = Effects::new(
             home.clone(),
             stores.clone(),
-            transport.clone(),
+            (transport.clone(), merges.clone()),
             mailbox.inbox(),
             shared.clone(),
         );
@@ -147,7 +149,10 @@ impl Node {
             ..Settings::default()
         };
         let seed = getrandom::u64().map_err(StartError::Randomness)?;
-        let protocol = Protocol::new(home.node(), settings, catalogue, seed, now);
+        let mut protocol = Protocol::new(home.node(), settings, catalogue, seed, now);
+        if let Some(backlog) = backlog {
+            protocol.fill(backlog);
+        }
         let (driver, task) = driver::start(mailbox, protocol, clock, effects);
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
@@ -197,16 +202,58 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let options = StoreOptions {
         engine: match config.engine {
             EngineKind::Sled => storage::EngineKind::Sled,
+            EngineKind::Fjall => storage::EngineKind::Fjall,
             EngineKind::Memory => storage::EngineKind::Memory,
         },
         hints_bytes_max: usize::try_from(config.limits.hints_bytes_max).unwrap_or(usize::MAX),
+        open_within: Duration::from_millis(config.timings.store_open_timeout_ms),
         ..StoreOptions::default()
     };
     let stores = Arc::new(Stores::open(home.clone(), &options)?);
     let path = config.data_dir.join("modules");
     let files =
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
-    Ok(Opened { home, stores, files, catalogue })
+    let backlog = backlog(&home, &stores, catalogue.as_ref())?;
+    Ok(Opened { home, stores, files, catalogue, backlog })
+}
+
+/// What the other owners are to fill, if the data store was ever lost and is not filled yet.
+fn backlog(
+    home: &Home,
+    stores: &Stores,
+    catalogue: Option<&Catalogue>,
+) -> Result<Option<Backlog>, HomeError> {
+    let is_aside = |area| stores.set_aside().iter().any(|aside| aside.area == area);
+    if is_aside(Area::Hints) {
+        tracing::error!(
+            "hints were lost: owners that missed these writes lack them until their keys are read"
+        );
+        stores.refilled(Area::Hints)?;
+    }
+    let loss = match home.loss()? {
+        Some(loss) => loss,
+        None if is_aside(Area::Data) => 0,
+        None => return Ok(None),
+    };
+    if catalogue.is_none() {
+        // Lost before it belonged to a cluster: it owned nothing.
+        home.save(FILL_FILE, Backlog::nothing(loss).encode().as_bytes())?;
+        stores.refilled(Area::Data)?;
+        return Ok(None);
+    }
+    let kept = match home.load(FILL_FILE) {
+        Ok(content) => content,
+        // Then everything is copied again, which costs time only.
+        Err(HomeError::Damaged { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let kept = kept.and_then(|content| Backlog::decode(std::str::from_utf8(&content).ok()?));
+    let backlog = kept.filter(|kept| kept.loss == loss).unwrap_or_else(|| Backlog::all(loss));
+    match backlog == Backlog::nothing(loss) {
+        true if is_aside(Area::Data) => Ok(Some(Backlog::all(loss))),
+        true => Ok(None),
+        false => Ok(Some(backlog)),
+    }
 }
 
 fn check_cluster(config: &Config, catalogue: Option<&Catalogue>) -> Result<(), StartError> {

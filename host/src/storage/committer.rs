@@ -18,7 +18,7 @@
 //! reserved, so that a dot is never stored without the reservation of its epoch.
 //!
 //! An engine that fails at a write takes the store out of service: what it holds is unknown until
-//! it is reopened. Left out: reopening it while the node runs.
+//! it is reopened, which this thread does once the disk takes writes again (`reopen.rs`).
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,9 @@ use super::job::{Area, Done, WriteDone, WriteJob};
 use super::meta::{self, Meta};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
+use super::reopen::Reopening;
 use super::{Effect, StoreError};
+use crate::telemetry::names::{STORE_GROUP_JOBS, STORE_SYNC_SECONDS};
 
 /// The most jobs that share a sync.
 const GROUP_JOBS_MAX: usize = 1024;
@@ -74,6 +76,10 @@ pub(super) struct Committer {
     pub(super) group: Group,
     /// Since when something is applied and not synced.
     pub(super) unsynced_since: Option<Instant>,
+    /// The latest commit that is synced.
+    pub(super) synced_sequence: u64,
+    /// How the store comes back, if its engine can be opened again.
+    pub(super) reopening: Option<Reopening>,
 }
 
 impl Committer {
@@ -81,10 +87,15 @@ impl Committer {
     pub(super) fn run(mut self) -> Self {
         loop {
             let sync_at = self.unsynced_since.map(|since| since + self.sync_within);
-            match self.queue.take(GROUP_JOBS_MAX, sync_at) {
+            let reopen_at = self.reopen_at();
+            let wake_at = sync_at.into_iter().chain(reopen_at).min();
+            match self.queue.take(GROUP_JOBS_MAX, wake_at) {
                 Taken::Items(jobs) => self.commit_all(jobs),
                 Taken::TimedOut => {}
                 Taken::Closed => return self,
+            }
+            if reopen_at.is_some_and(|at| at <= Instant::now()) {
+                self.reopen();
             }
             // Under a steady stream of buffered writes the wait above never times out.
             if sync_at.is_some_and(|at| at <= Instant::now()) {
@@ -103,6 +114,8 @@ impl Committer {
     }
 
     fn commit_all(&mut self, jobs: Vec<Job>) {
+        let store = self.records.area.name();
+        metrics::histogram!(STORE_GROUP_JOBS.name, "store" => store).record(jobs.len() as f64);
         for job in jobs {
             if let Some(error) = self.out_of_service() {
                 job.refuse(error);
@@ -126,7 +139,10 @@ impl Committer {
         if self.group.staged.contains_key(key) {
             return Ok(());
         }
-        let found = (self.records.find(key)).map_err(|error| self.fail(error, Effect::None))?;
+        // Refused by the operating system, such as for a lack of memory: only this job fails.
+        let store = self.records.area.name();
+        let unread = |error| StoreError::Engine { store, why: Arc::new(error) };
+        let found = self.records.find(key).map_err(unread)?;
         let (record, stored) = match found {
             Found::Missing => (None, InEngine::Nothing),
             Found::Whole(record, chunks) => (Some(record), InEngine::Value(chunks)),
@@ -210,6 +226,7 @@ impl Committer {
     }
 
     fn fail(&self, error: EngineError, effect: Effect) -> StoreError {
+        self.set_aside_if_damaged(&error);
         self.records.health.fail(self.records.area, error, effect)
     }
 
@@ -252,7 +269,7 @@ impl Committer {
     }
 
     fn apply(&mut self, group: &Group) -> Result<(), StoreError> {
-        // A load of this very group may have failed.
+        // An earlier part of this very group may have failed.
         if let Some(error) = self.out_of_service() {
             return Err(error);
         }
@@ -288,8 +305,12 @@ impl Committer {
         if let Some(error) = self.out_of_service() {
             return Err(error);
         }
+        let started = Instant::now();
         self.records.engine.sync().map_err(|error| self.fail(error, Effect::Maybe))?;
+        self.synced_sequence = self.meta.sequence;
         self.records.health.syncs.fetch_add(1, Ordering::Relaxed);
+        let store = self.records.area.name();
+        metrics::histogram!(STORE_SYNC_SECONDS.name, "store" => store).record(started.elapsed());
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What the stores answer when they do not do what they were asked to.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use stator_core::codec::DecodeError;
@@ -65,7 +66,8 @@ pub enum StoreError {
     /// The engine failed at a write, of this job or an earlier one.
     #[error(
         "the {store} store takes no writes since its engine failed ({why}); {effect}; what can be \
-         read is still served; free the disk or replace it, then restart the node"
+         read is still served; {}",
+        why.cure()
     )]
     OutOfService {
         /// Which store.
@@ -110,6 +112,33 @@ pub enum OpenError {
     /// An engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The data directory was made by another engine.
+    #[error(
+        "the data directory {path} was made by the engine {found}, and {asked} cannot read it: \
+         start with --engine {found}, or give this node a fresh directory to be refilled by its \
+         peers; nothing was changed"
+    )]
+    OtherEngine {
+        /// The data directory.
+        path: String,
+        /// The engine that made it.
+        found: String,
+        /// The engine that was asked for.
+        asked: &'static str,
+    },
+    /// An engine was not open in time.
+    #[error(
+        "{why}; start the node again: the store is then set aside as {} (nothing of it is \
+         deleted), starts empty and is refilled by its peers; to give it more time instead, \
+         remove the file `set-aside` from the data directory and raise the limit",
+        to.display()
+    )]
+    Overdue {
+        /// The limit, and what exceeded it.
+        why: EngineError,
+        /// Where the store is put by the next start.
+        to: PathBuf,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread of the stores: {0}; nothing was changed")]
     Thread(std::io::Error),

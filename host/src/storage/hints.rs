@@ -12,7 +12,9 @@ use stator_core::id::NodeId;
 use stator_core::keys::{PREFIX_BYTES, StoreKey};
 use stator_core::record::Record;
 
+use super::engine::EngineError;
 use super::job::HintFigures;
+use super::records::{Found, Records};
 
 /// About how many bytes `record` takes under `key`: what the budget counts.
 pub(super) fn weight_bytes(key: &StoreKey, record: &Record) -> usize {
@@ -64,6 +66,16 @@ impl HintIndex {
         if state.keys.get(key).is_some_and(|entry| entry.sequence == sequence) {
             state.remove(key);
         }
+    }
+
+    /// Reads the store through and knows its hints, and no others, from then on.
+    pub(super) fn rebuild(&self, records: &Records) -> Result<(), EngineError> {
+        *self.lock() = State::default();
+        records.for_each(|key, found| {
+            if let Found::Whole(record, _) = found {
+                self.set(&key, Some(&record));
+            }
+        })
     }
 
     /// About how many bytes all hints take.

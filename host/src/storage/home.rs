@@ -4,7 +4,10 @@
 //!   lock          held by the process that has the directory open; names it
 //!   node          the node's id and the directory's format
 //!   incarnation   the node's present life
+//!   lost          there once a data store was lost: names the last loss
 //!   clean         there only after a clean stop: what the stores held at it
+//!   engine        the engine that made the stores
+//!   set-aside     stores that could not be used, until they are refilled
 //!   data/ hints/  the stores' engines
 //!   …             whatever the node saves under a name
 //! ```
@@ -28,6 +31,7 @@ const FORMAT: u64 = 1;
 
 const NODE: &str = "node";
 const INCARNATION: &str = "incarnation";
+const LOST: &str = "lost";
 const CLEAN: &str = "clean";
 const MAGIC: &str = "stator-file 1";
 
@@ -173,6 +177,30 @@ impl Home {
         let incarnation = Incarnation(random(&self.path)?);
         self.save(INCARNATION, format!("{incarnation}\n").as_bytes())?;
         Ok(incarnation)
+    }
+
+    /// The last loss of the data store, if there ever was one. Whoever refills the store tells
+    /// by this number which loss its notes are about.
+    ///
+    /// # Errors
+    /// The file is damaged or cannot be read.
+    pub fn loss(&self) -> Result<Option<u64>, HomeError> {
+        let Some(content) = self.load(LOST)? else { return Ok(None) };
+        let path = self.path.join(LOST);
+        let number = text(&path, &content)?.trim();
+        let number = u64::from_str_radix(number, 16).map_err(|why| damaged(&path, why))?;
+        Ok(Some(number))
+    }
+
+    /// Notes, durably, that the data store lost what it held.
+    pub(super) fn note_loss(&self) -> Result<(), HomeError> {
+        let number = random(&self.path)?;
+        self.save(LOST, format!("{number:016x}\n").as_bytes())
+    }
+
+    /// Whether stores were ever opened here.
+    pub(super) fn is_used(&self) -> bool {
+        self.path.join(INCARNATION).exists()
     }
 
     /// The note of the last clean stop, if nothing has been started since. It is gone, durably,

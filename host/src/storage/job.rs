@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stator_core::causality::{Fold, Siblings};
-use stator_core::id::{Dot, NodeId};
+use stator_core::event::ScanPage;
+use stator_core::id::{Dot, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Change;
 
@@ -33,6 +34,10 @@ impl Area {
             Area::Data => "data",
             Area::Hints => "hints",
         }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Area::Data, Area::Hints].into_iter().find(|area| area.name() == name)
     }
 }
 
@@ -91,6 +96,20 @@ pub struct ListHintsJob {
     pub done: Done<Vec<HeldHint>>,
 }
 
+/// A page of what the data store holds of one partition, in key order.
+pub struct ScanJob {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Start behind this key; `None` is from the first.
+    pub after: Option<StoreKey>,
+    /// The most objects of the page.
+    pub objects_max: usize,
+    /// The page ends with the object that goes beyond this, by the bytes of its versions.
+    pub bytes_max: usize,
+    /// Gets the page.
+    pub done: Done<ScanPage>,
+}
+
 /// A hint that waits for its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldHint {
@@ -126,6 +145,10 @@ pub struct StoreFigures {
     pub syncs: u64,
     /// Records that were found unreadable since the start.
     pub damaged_records: u64,
-    /// Why it takes no writes, if it does not.
+    /// Why it takes no writes, if it does not, and what to do about it.
     pub out_of_service: Option<String>,
+    /// Times that it went out of service and came back since the start.
+    pub reopened: u64,
+    /// Why the store before it was set aside, until this one is refilled.
+    pub set_aside: Option<String>,
 }

@@ -4,10 +4,11 @@
 //!   Home      the data directory: lock, node id, incarnation, note of a clean stop
 //!   Stores    the two stores of a node: data (as an owner) and hints (for absent nodes)
 //!     committer   one thread a store: runs the core's write path, group commit
-//!     readers     a few threads: single keys, pages of hints
+//!     readers     a few threads: single keys, pages of hints and of partitions
 //!     records     the core's record format, with damage found by its checksum
 //!     chunks      values of any size over an engine that wants small ones
-//!     Engine      the port: sled on disk, or memory
+//!     open, slot  opening an engine with a deadline; setting a damaged one aside; its place
+//!     Engine      the port: sled or fjall on disk, or memory
 //! ```
 //!
 //! Storage runs the one write path of a key (`stator_core::write`) and decides nothing of its
@@ -16,13 +17,15 @@
 //! A write is *applied* when readers see it and *synced* when a power cut cannot take it back.
 //! [`WriteJob::sync`] says which of the two its caller waits for. Hints are always synced.
 //!
-//! Damage is met record by record: a record that fails its checksum counts as missing, for a
-//! reader as an error, for a writer as a key to be written under a fresh epoch. An engine that
-//! fails at a write takes its store out of service for writes; reads go on.
+//! Damage is met record by record: a record that fails its checksum, or that the engine cannot
+//! read, counts as missing, for a reader as an error, for a writer as a key to be written under a
+//! fresh epoch. An engine that cannot be opened is set aside. One that fails at a write takes its
+//! store out of service for writes until it was reopened; reads go on.
 //!
-//! Left out, for later issues: setting a damaged engine aside, reopening a failed store while the
-//! node runs, Merkle trees, transfer and backup by range.
+//! Left out, for later issues: setting a store aside while the node runs, Merkle trees, backup by
+//! range.
 
+mod aside;
 mod chunks;
 mod committer;
 mod engine;
@@ -32,20 +35,28 @@ mod hints;
 mod home;
 mod job;
 mod meta;
+mod open;
 mod options;
 mod queue;
 mod readers;
 mod records;
+mod reopen;
+mod scan;
+mod slot;
 mod stores;
 
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Batch, Engine, EngineError, Entries, MemoryEngine, SledEngine};
+pub use aside::SetAside;
+pub use engine::{
+    Batch, Engine, EngineError, Entries, Fault, FjallEngine, MemoryEngine, SledEngine,
+};
 pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteDone, WriteJob,
+    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteDone,
+    WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

@@ -8,11 +8,29 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineKind {
-    /// On disk.
+    /// On disk: a log-structured tree.
     #[default]
     Sled,
+    /// On disk: a log-structured merge tree.
+    Fjall,
     /// In memory: everything is lost when the node stops.
     Memory,
+}
+
+impl EngineKind {
+    /// Its name, in settings and in the data directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineKind::Sled => "sled",
+            EngineKind::Fjall => "fjall",
+            EngineKind::Memory => "memory",
+        }
+    }
+
+    /// Whether what it holds outlives the process.
+    pub fn is_kept(self) -> bool {
+        self != EngineKind::Memory
+    }
 }
 
 /// How the stores are run.
@@ -30,6 +48,11 @@ pub struct StoreOptions {
     pub readers: usize,
     /// How long a write that needs no sync may stay without one.
     pub sync_within: Duration,
+    /// How long a store may take to open, beside the time that its size explains, before it is
+    /// taken as damaged.
+    pub open_within: Duration,
+    /// How long a store that failed at a write waits before it is first tried again.
+    pub reopen_after: Duration,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +64,8 @@ impl Default for StoreOptions {
             jobs_max: 16 << 10,
             readers: 4,
             sync_within: Duration::from_millis(100),
+            open_within: Duration::from_secs(60),
+            reopen_after: Duration::from_secs(1),
         }
     }
 }

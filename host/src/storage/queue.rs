@@ -49,6 +49,11 @@ impl<T> Queue<T> {
         self.items_max
     }
 
+    /// How many items wait now.
+    pub(super) fn len(&self) -> usize {
+        self.lock().items.len()
+    }
+
     // No code under the lock panics, so a poisoned one is whole.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,14 +10,16 @@ use super::StoreError;
 use super::engine::EngineError;
 use super::group::answer;
 use super::hints::{self, HintIndex};
-use super::job::{HeldHint, ListHintsJob, LoadJob};
+use super::job::{HeldHint, ListHintsJob, LoadJob, ScanJob};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
+use super::scan;
 
 /// A read that waits for a thread.
 pub(super) enum Read {
     Load(LoadJob),
     ListHints(ListHintsJob),
+    Scan(ScanJob),
 }
 
 /// What every reading thread sees.
@@ -41,6 +43,10 @@ impl Reader {
                     }
                     Read::ListHints(job) => {
                         let result = self.list_hints(&job);
+                        answer(job.done, result);
+                    }
+                    Read::Scan(job) => {
+                        let result = scan::page(&self.data, &job);
                         answer(job.done, result);
                     }
                 }

@@ -1,14 +1,14 @@
 //! Records in one store: the engine, the record format over it, and what is known of its health.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use stator_core::codec::DecodeError;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
 use super::chunks::{self, Stored};
-use super::engine::{Batch, Engine, EngineError};
+use super::engine::{Batch, Engine, EngineError, Fault};
 use super::job::{Area, StoreFigures};
 use super::meta::{self, Meta};
 use super::{Effect, StoreError};
@@ -28,23 +28,54 @@ pub(super) struct Health {
     pub(super) commits: AtomicU64,
     pub(super) syncs: AtomicU64,
     damaged: AtomicU64,
-    /// The first failure of the engine at a write. It is never taken back.
-    failure: OnceLock<Arc<EngineError>>,
+    /// The first failure of the engine at a write, until the engine was reopened.
+    failure: RwLock<Option<Arc<EngineError>>>,
+    reopened: AtomicU64,
+    set_aside: RwLock<Option<String>>,
 }
 
 impl Health {
     /// Takes the store out of service for writes. The answer is for the job that met `error`.
     pub(super) fn fail(&self, area: Area, error: EngineError, effect: Effect) -> StoreError {
         let store = area.name();
-        tracing::error!(store, %error, "the store takes no more writes; it still serves reads");
-        let why = self.failure.get_or_init(|| Arc::new(error)).clone();
+        let mut failure = self.failure.write().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_none() {
+            tracing::error!(store, %error, "the store takes no more writes; it still serves reads");
+        }
+        let why = failure.get_or_insert_with(|| Arc::new(error)).clone();
         StoreError::OutOfService { store, why, effect }
+    }
+
+    /// Why the store takes no writes, if it does not.
+    pub(super) fn failure(&self) -> Option<Arc<EngineError>> {
+        self.failure.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another reason why it takes no writes.
+    pub(super) fn fail_for(&self, why: EngineError) {
+        *self.failure.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(why));
+    }
+
+    /// The engine was reopened: the store takes writes again.
+    pub(super) fn recover(&self) {
+        *self.failure.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.reopened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the store was ever out of service in this life.
+    pub(super) fn was_reopened(&self) -> bool {
+        self.reopened.load(Ordering::Relaxed) > 0
+    }
+
+    /// Shows that the store is an empty one in the place of another, or that it no longer is.
+    pub(super) fn show_set_aside(&self, why: Option<String>) {
+        *self.set_aside.write().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// The error that every write gets, if the store is out of service.
     pub(super) fn out_of_service(&self, area: Area) -> Option<StoreError> {
         let store = area.name();
-        let why = self.failure.get()?.clone();
+        let why = self.failure()?;
         Some(StoreError::OutOfService { store, why, effect: Effect::None })
     }
 
@@ -62,7 +93,9 @@ impl Health {
             commits: read(&self.commits),
             syncs: read(&self.syncs),
             damaged_records: read(&self.damaged),
-            out_of_service: self.failure.get().map(|error| error.to_string()),
+            out_of_service: self.failure().map(|error| format!("{error}; {}", error.cure())),
+            reopened: read(&self.reopened),
+            set_aside: self.set_aside.read().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }
@@ -89,6 +122,14 @@ pub(super) enum Kept {
 }
 
 impl Kept {
+    /// The counters as they were found.
+    pub(super) fn meta(self) -> Meta {
+        match self {
+            Kept::Nothing => Meta::default(),
+            Kept::Noted(meta) | Kept::Rebuilt(meta) => meta,
+        }
+    }
+
     /// The counters to go on with if commits may have been lost: no number is used twice.
     pub(super) fn after_unclean_stop(self) -> Meta {
         match self {
@@ -106,20 +147,37 @@ impl Records {
 
     /// The record of `key`.
     pub(super) fn find(&self, key: &StoreKey) -> Result<Found, EngineError> {
-        let stored = chunks::get(&*self.engine, &key.encode())?;
-        Ok(self.judge(key, stored))
+        let read = || chunks::get(&*self.engine, &key.encode());
+        // A medium may fail once and read the next time.
+        let stored = read().or_else(|error| match error.fault {
+            Fault::Medium => read(),
+            _ => Err(error),
+        });
+        match stored {
+            Ok(stored) => Ok(self.judge(key, stored)),
+            Err(error) if matches!(error.fault, Fault::Damage | Fault::Medium) => {
+                tracing::warn!(store = self.area.name(), %error, "a record cannot be read");
+                Ok(self.damaged(key, DecodeError::Damaged { what: "place on disk" }, 0))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Decodes `stored`; damage is counted and told.
-    fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
-        let (why, count) = match stored {
-            Stored::Missing => return Found::Missing,
-            Stored::Torn(count) => (DecodeError::Damaged { what: "chunked record" }, count),
+    pub(super) fn judge(&self, key: &StoreKey, stored: Stored) -> Found {
+        match stored {
+            Stored::Missing => Found::Missing,
+            Stored::Torn(count) => {
+                self.damaged(key, DecodeError::Damaged { what: "chunked record" }, count)
+            }
             Stored::Whole(bytes, count) => match Record::decode(bytes) {
-                Ok(record) => return Found::Whole(record, count),
-                Err(why) => (why, count),
+                Ok(record) => Found::Whole(record, count),
+                Err(why) => self.damaged(key, why, count),
             },
-        };
+        }
+    }
+
+    fn damaged(&self, key: &StoreKey, why: DecodeError, count: u32) -> Found {
         self.health.damaged.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(
             store = self.area.name(),

@@ -13,18 +13,22 @@ use stator_core::id::{Incarnation, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
+use super::aside::{self, SetAside};
 use super::committer::{Committer, Job};
-use super::engine::{Engine, MemoryEngine, SledEngine};
+use super::engine::{Engine, EngineError};
 use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
-use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, StoreFigures, WriteJob};
+use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteJob};
 use super::meta::Meta;
-use super::options::{EngineKind, StoreOptions};
+use super::open::{self, Opener};
+use super::options::StoreOptions;
 use super::queue::{Queue, Rejected};
 use super::readers::{Read, Reader};
-use super::records::{Found, Health, Kept, Records};
+use super::records::{Health, Kept, Records};
+use super::reopen::Reopening;
+use super::slot::Slot;
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
 /// without [`Self::close`] is an unclean stop: what waits is done, but not synced.
@@ -37,8 +41,23 @@ pub struct Stores {
     hints: StoreHandle,
     reads: Arc<Queue<Read>>,
     threads: Mutex<Option<Threads>>,
+    set_aside: Vec<SetAside>,
     /// Whether what it holds outlives the process.
     is_kept: bool,
+}
+
+/// A store's engine, open and looked through.
+struct Opened {
+    area: Area,
+    slot: Arc<Slot>,
+    kept: Kept,
+    opener: Option<Opener>,
+}
+
+impl Opened {
+    fn records(&self) -> Records {
+        Records { area: self.area, engine: self.slot.clone(), health: Arc::default() }
+    }
 }
 
 /// What is left of a store on this side of its thread.
@@ -55,57 +74,128 @@ struct Threads {
 }
 
 impl Stores {
-    /// Opens the stores in `home`. Blocks; a large store takes seconds.
+    /// Opens the stores in `home`. Blocks; a large store takes seconds. A store that cannot be
+    /// used is set aside and starts empty: see [`Self::set_aside`].
     ///
     /// # Errors
     /// No write was done. The stop before counts as unclean from now on.
     pub fn open(home: Arc<Home>, options: &StoreOptions) -> Result<Stores, OpenError> {
-        let (data, hints): (Arc<dyn Engine>, Arc<dyn Engine>) = match options.engine {
-            EngineKind::Memory => (Arc::new(MemoryEngine::new()), Arc::new(MemoryEngine::new())),
-            EngineKind::Sled => {
-                let at = |area: Area| home.path().join(area.name());
-                // Hints are written once and read once: a cache would only hold what is leaving.
-                let hints_cache_bytes = options.cache_bytes.min(8 << 20);
-                (
-                    Arc::new(SledEngine::open(&at(Area::Data), options.cache_bytes)?),
-                    Arc::new(SledEngine::open(&at(Area::Hints), hints_cache_bytes)?),
-                )
-            }
+        open::claim(&home, options.engine)?;
+        aside::finish(&home)?;
+        let index = Arc::new(HintIndex::new(options.hints_bytes_max));
+        let open_area = |area| {
+            let opener = Opener::new(&home, area, options);
+            let index = (area == Area::Hints).then(|| index.clone());
+            let look = move |engine: &Arc<dyn Engine>| look(area, engine, index.as_deref());
+            let (engine, kept) = open::open_or_set_aside(&home, &opener, look)?;
+            Ok::<_, OpenError>(Opened { area, slot: Slot::new(engine), kept, opener: Some(opener) })
         };
-        Self::start(home, options, data, hints)
+        let (data, hints) = (open_area(Area::Data)?, open_area(Area::Hints)?);
+        Self::start(home, options, data, hints, index)
     }
 
-    /// Starts the stores on these engines.
-    pub(super) fn start(
+    /// Starts the stores on these engines, which are never reopened.
+    #[cfg(test)]
+    pub(super) fn on(
         home: Arc<Home>,
         options: &StoreOptions,
         data: Arc<dyn Engine>,
         hints: Arc<dyn Engine>,
     ) -> Result<Stores, OpenError> {
-        let opened = |area, engine| Records { area, engine, health: Arc::default() };
-        let data = opened(Area::Data, data);
-        let hints = opened(Area::Hints, hints);
-        let kept = (data.kept()?, hints.kept()?);
-        let is_kept = options.engine != EngineKind::Memory;
-        let (incarnation, data_meta, hints_meta) = match go_on(&home, kept)?.filter(|_| is_kept) {
+        let index = Arc::new(HintIndex::new(options.hints_bytes_max));
+        let opened = |area, engine: Arc<dyn Engine>, index| {
+            let kept = look(area, &engine, index)?;
+            Ok::<_, OpenError>(Opened { area, slot: Slot::new(engine), kept, opener: None })
+        };
+        let data = opened(Area::Data, data, None)?;
+        let hints = opened(Area::Hints, hints, Some(&index))?;
+        Self::start(home, options, data, hints, index)
+    }
+
+    /// Starts the stores on these engines; that of the data is made anew when it is reopened.
+    #[cfg(test)]
+    pub(super) fn on_reopened(
+        home: Arc<Home>,
+        options: &StoreOptions,
+        make: open::Make,
+        hints: Arc<dyn Engine>,
+    ) -> Result<Stores, OpenError> {
+        let index = Arc::new(HintIndex::new(options.hints_bytes_max));
+        let opener = Opener { make, ..Opener::new(&home, Area::Data, options) };
+        let (engine, kept) =
+            open::open_or_set_aside(&home, &opener, |engine| look(Area::Data, engine, None))?;
+        let data = Opened { area: Area::Data, slot: Slot::new(engine), kept, opener: Some(opener) };
+        let kept = look(Area::Hints, &hints, Some(&index))?;
+        let hints = Opened { area: Area::Hints, slot: Slot::new(hints), kept, opener: None };
+        Self::start(home, options, data, hints, index)
+    }
+
+    fn start(
+        home: Arc<Home>,
+        options: &StoreOptions,
+        data: Opened,
+        hints: Opened,
+        index: Arc<HintIndex>,
+    ) -> Result<Stores, OpenError> {
+        let is_kept = options.engine.is_kept();
+        let kept = (data.kept, hints.kept);
+        let had_run = home.incarnation()?.is_some();
+        let stop = home.take_clean_stop()?;
+        if is_kept && had_run {
+            for (area, kept, noted) in [
+                (Area::Data, kept.0, stop.map(|stop| stop.data_sequence)),
+                (Area::Hints, kept.1, stop.map(|stop| stop.hints_sequence)),
+            ] {
+                if let Some(why) = loss(kept, noted) {
+                    aside::note_loss(&home, area, &why)?;
+                }
+            }
+        }
+        if home.is_used() && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
+            // Before the store's own note: once that is there it looks like any other store.
+            home.note_loss()?;
+        }
+        let set_aside = aside::finish(&home)?;
+        let is_whole = is_kept && set_aside.is_empty();
+        let gone_on = go_on(&home, stop, kept)?.filter(|_| is_whole);
+        let (data_records, hints_records) = (data.records(), hints.records());
+        let (incarnation, data_meta, hints_meta) = match gone_on {
             Some(gone_on) => gone_on,
             None => {
                 let metas = (kept.0.after_unclean_stop(), kept.1.after_unclean_stop());
-                data.note(&metas.0)?;
-                hints.note(&metas.1)?;
+                data_records.note(&metas.0)?;
+                hints_records.note(&metas.1)?;
                 (home.draw_incarnation()?, metas.0, metas.1)
             }
         };
         let reserved_until = data_meta.reserved_until.max(hints_meta.reserved_until);
         let minter = Minter::new(home.node(), incarnation, reserved_until);
-        let index = Arc::new(HintIndex::new(options.hints_bytes_max));
-        hints.for_each(|key, found| {
-            if let Found::Whole(record, _) = found {
-                index.set(&key, Some(&record));
-            }
-        })?;
-        let start = Start { options, minter: Arc::new(Mutex::new(minter)), index };
-        start.run(home, incarnation, is_kept, (data, data_meta), (hints, hints_meta))
+        for aside in &set_aside {
+            let records = if aside.area == Area::Data { &data_records } else { &hints_records };
+            let words = format!("set aside as {}: {}", aside.path.display(), aside.why);
+            records.health.show_set_aside(Some(words));
+        }
+        let minter = Arc::new(Mutex::new(minter));
+        let start = Start { home, options, minter, index, set_aside };
+        start.run(incarnation, (data_records, data_meta, data), (hints_records, hints_meta, hints))
+    }
+
+    /// The stores that are empty ones in the place of others, at this start or an earlier one:
+    /// what they lack is with the node's peers. A store stays in this list, over starts too,
+    /// until [`Self::refilled`] was called.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.set_aside
+    }
+
+    /// Notes, durably, that the store of `area` holds again what it should. The next start no
+    /// longer reports it as set aside. Blocks.
+    ///
+    /// # Errors
+    /// The next start reports it once more.
+    pub fn refilled(&self, area: Area) -> Result<(), HomeError> {
+        aside::forget(&self.home, area)?;
+        self.store(area).health.show_set_aside(None);
+        Ok(())
     }
 
     /// The node's present life.
@@ -139,6 +229,11 @@ impl Stores {
         self.queue_read(Read::ListHints(job));
     }
 
+    /// Queues a read of a partition.
+    pub fn scan(&self, job: ScanJob) {
+        self.queue_read(Read::Scan(job));
+    }
+
     /// Who waits for how many hints.
     pub fn hint_figures(&self) -> HintFigures {
         self.index.figures()
@@ -147,6 +242,16 @@ impl Stores {
     /// How the store of `area` is doing.
     pub fn figures(&self, area: Area) -> StoreFigures {
         self.store(area).health.figures()
+    }
+
+    /// How many changes wait for the committer of `area`.
+    pub fn jobs_waiting(&self, area: Area) -> usize {
+        self.store(area).queue.len()
+    }
+
+    /// How many reads, of either store, wait.
+    pub fn reads_waiting(&self) -> usize {
+        self.reads.len()
     }
 
     /// Stops cleanly: does what waits, makes everything durable, lets the engines go and notes
@@ -167,6 +272,11 @@ impl Stores {
         let hints = finish(Area::Hints, threads.hints);
         let (data, hints) = (data?, hints?);
         if !self.is_kept {
+            return Ok(());
+        }
+        // Marks of before a store was reopened are void, and only this process knows it.
+        if self.data.health.was_reopened() || self.hints.health.was_reopened() {
+            tracing::info!("a store was reopened: the next start draws a new incarnation");
             return Ok(());
         }
         // An engine may write while it closes.
@@ -201,6 +311,7 @@ impl Stores {
         match read {
             Read::Load(job) => answer(job.done, Err(error)),
             Read::ListHints(job) => answer(job.done, Err(error)),
+            Read::Scan(job) => answer(job.done, Err(error)),
         }
     }
 
@@ -239,19 +350,19 @@ impl StoreHandle {
 
 /// The parts that the stores' threads share, while they are being started.
 struct Start<'a> {
+    home: Arc<Home>,
     options: &'a StoreOptions,
     minter: Arc<Mutex<Minter>>,
     index: Arc<HintIndex>,
+    set_aside: Vec<SetAside>,
 }
 
 impl Start<'_> {
     fn run(
         self,
-        home: Arc<Home>,
         incarnation: Incarnation,
-        is_kept: bool,
-        (data, data_meta): (Records, Meta),
-        (hints, hints_meta): (Records, Meta),
+        (data, data_meta, data_opened): (Records, Meta, Opened),
+        (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
         let reads = Arc::new(Queue::new(self.options.jobs_max));
         let reader = Arc::new(Reader {
@@ -260,8 +371,8 @@ impl Start<'_> {
             index: self.index.clone(),
             queue: reads.clone(),
         });
-        let (data, data_thread) = self.committer(data, data_meta)?;
-        let (hints, hints_thread) = self.committer(hints, hints_meta)?;
+        let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
+        let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
         let readers = (0..self.options.readers.max(1))
             .map(|_| {
                 let reader = reader.clone();
@@ -270,7 +381,7 @@ impl Start<'_> {
             .collect::<Result<Vec<_>, _>>()?;
         let threads = Threads { data: data_thread, hints: hints_thread, readers };
         Ok(Stores {
-            home,
+            home: self.home,
             incarnation,
             minter: self.minter,
             index: self.index,
@@ -278,7 +389,8 @@ impl Start<'_> {
             hints,
             reads,
             threads: Mutex::new(Some(threads)),
-            is_kept,
+            set_aside: self.set_aside,
+            is_kept: self.options.engine.is_kept(),
         })
     }
 
@@ -286,6 +398,7 @@ impl Start<'_> {
         &self,
         records: Records,
         meta: Meta,
+        opened: Opened,
     ) -> Result<(StoreHandle, JoinHandle<Committer>), OpenError> {
         let handle = StoreHandle {
             area: records.area,
@@ -301,6 +414,12 @@ impl Start<'_> {
             sync_within: self.options.sync_within,
             group: Group::default(),
             unsynced_since: None,
+            synced_sequence: meta.sequence,
+            reopening: opened.opener.filter(|opener| opener.kind.is_kept()).map(|opener| {
+                let wait = self.options.reopen_after;
+                let (home, slot) = (self.home.clone(), opened.slot);
+                Reopening { home, slot, opener, first_wait: wait, wait, at: None }
+            }),
             records,
         };
         let name = format!("store-{}", handle.area.name());
@@ -315,10 +434,38 @@ fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
 }
 
-/// Takes away the note of the last clean stop, and answers with what to go on with if it is
-/// there and nothing was lost since.
-fn go_on(home: &Home, kept: (Kept, Kept)) -> Result<Option<(Incarnation, Meta, Meta)>, HomeError> {
-    let stop = home.take_clean_stop()?;
+/// What the engine says of the store; hints are put into `index`.
+fn look(
+    area: Area,
+    engine: &Arc<dyn Engine>,
+    index: Option<&HintIndex>,
+) -> Result<Kept, EngineError> {
+    let records = Records { area, engine: engine.clone(), health: Arc::default() };
+    let kept = records.kept()?;
+    if let Some(index) = index {
+        index.rebuild(&records)?;
+    }
+    Ok(kept)
+}
+
+/// What a store that has run before shows to have lost, in silence.
+fn loss(kept: Kept, noted: Option<u64>) -> Option<String> {
+    match (kept, noted) {
+        (Kept::Nothing, _) => Some("it is empty, and it was not".to_owned()),
+        (Kept::Rebuilt(_), _) => Some("its note of what it holds was lost".to_owned()),
+        (Kept::Noted(meta), Some(noted)) if meta.sequence != noted => {
+            Some(format!("it held commits up to {noted}, and now up to {}", meta.sequence))
+        }
+        (Kept::Noted(_), _) => None,
+    }
+}
+
+/// What to go on with, if the note of the last clean stop was there and nothing was lost since.
+fn go_on(
+    home: &Home,
+    stop: Option<CleanStop>,
+    kept: (Kept, Kept),
+) -> Result<Option<(Incarnation, Meta, Meta)>, HomeError> {
     let (Some(incarnation), (Kept::Noted(data), Kept::Noted(hints))) = (home.incarnation()?, kept)
     else {
         return Ok(None);
@@ -336,7 +483,12 @@ fn finish(area: Area, thread: JoinHandle<Committer>) -> Result<Meta, CloseError>
 
 fn sync_files(directory: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
-        std::fs::File::open(entry?.path())?.sync_all()?;
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_files(&path)?;
+        } else {
+            std::fs::File::open(path)?.sync_all()?;
+        }
     }
     std::fs::File::open(directory)?.sync_all()
 }

@@ -8,9 +8,11 @@ use stator_core::causality::Siblings;
 use stator_core::event::Ticket;
 use stator_core::id::Dot;
 use stator_core::keys::StoreKey;
+use stator_core::version::{Origin, Version};
 
-use super::clients::{self, LABEL};
+use super::clients::{self, Key, LABEL};
 use super::history::{ClientWrite, History, Outcome, WriteId};
+use super::merging;
 use super::queue::Micros;
 
 /// Something that must never be.
@@ -57,14 +59,20 @@ pub const RESTS: &str = "after healing the cluster comes to rest";
 
 /// Remembers which write every dot of a key was minted for.
 #[derive(Debug, Default)]
-pub struct DotWatch(BTreeMap<(StoreKey, Dot), WriteId>);
+pub struct DotWatch(BTreeMap<(Key, Dot), WriteId>);
 
 impl DotWatch {
+    /// The write of `dot`, if a client made it.
+    pub fn write(&self, key: &Key, dot: Dot) -> Option<WriteId> {
+        self.0.get(&(key.clone(), dot)).copied()
+    }
+
     /// `dot` was minted for the version that is now live under it in `siblings`.
     pub fn minted(&mut self, key: &StoreKey, dot: Dot, siblings: &Siblings) -> Option<Violation> {
         let version = siblings.live().find(|(live, _)| *live == dot)?.1;
         let id = version.labels.get(LABEL)?.parse().ok()?;
-        let first = *self.0.entry((key.clone(), dot)).or_insert(id);
+        let watched = Key { keyspace: key.keyspace, bytes: key.key.clone() };
+        let first = *self.0.entry((watched, dot)).or_insert(id);
         (first != id).then(|| Violation {
             rule: DOT,
             key: None,
@@ -73,15 +81,46 @@ impl DotWatch {
     }
 }
 
-/// Every version's value is the number of its write.
+/// The value of every version that a client wrote ends with the number of its write.
 pub fn values(siblings: &Siblings) -> Option<Violation> {
-    let is_right = |version: &stator_core::version::Version| match version.payload.value() {
-        Some(value) => version.labels.get(LABEL).is_some_and(|label| label.as_bytes() == value),
-        None => true,
+    let is_right = |version: &Version| match (&version.origin, version.payload.value()) {
+        (Origin::Client(_), Some(value)) => {
+            let label = version.labels.get(LABEL).and_then(|label| label.parse().ok());
+            label.is_some() && merging::contained(value).last().copied() == label
+        }
+        _ => true,
     };
     let (dot, version) = siblings.live().find(|(_, version)| !is_right(version))?;
     let found = format!("{dot} is labelled {:?} and holds {:?}", version.labels, version.payload);
     Some(Violation { rule: VALUE, key: None, found })
+}
+
+/// A version that stands for `live` writes contains all that each of them does.
+pub fn contents(
+    history: &History,
+    key: usize,
+    live: &BTreeSet<WriteId>,
+    contained: &BTreeSet<WriteId>,
+) -> Option<Violation> {
+    let lost = |id: &WriteId| history.contents(*id).difference(contained).next().copied();
+    let lost = live.iter().find_map(lost)?;
+    let found = format!("a version of {live:?} contains {contained:?} without {lost}");
+    Some(Violation { rule: LOST, key: Some(key), found })
+}
+
+/// At the end a version is there because of something that nobody has replaced or deleted.
+pub fn is_left(
+    history: &History,
+    key: usize,
+    live: &BTreeSet<WriteId>,
+    contained: &BTreeSet<WriteId>,
+) -> Option<Violation> {
+    let is_left = |id: &WriteId| !history.successors(*id).iter().any(|s| history.is_certain(*s));
+    if contained.is_empty() || live.union(contained).any(is_left) {
+        return None;
+    }
+    let found = format!("all of {contained:?} was replaced or deleted, and is there");
+    Some(Violation { rule: REVIVED, key: Some(key), found })
 }
 
 /// What any reader got.
@@ -184,7 +223,7 @@ mod tests {
 
     fn write(seen: &[WriteId], strict_w: Option<u32>, outcome: Outcome) -> ClientWrite {
         let seen = seen.iter().copied().collect();
-        ClientWrite { key: 0, is_delete: false, seen, strict_w, outcome }
+        ClientWrite { key: 0, is_delete: false, seen, contents: BTreeSet::new(), strict_w, outcome }
     }
 
     const ACKED: Outcome = Outcome::Acked { at_us: 10 };

@@ -17,6 +17,7 @@ use stator_core::version::Payload;
 use stator_core::write::{Draft, SiblingLimits};
 
 use super::history::{ClientWrite, Outcome, WriteId};
+use super::merging;
 use super::scenario::Scenario;
 
 /// The label that carries a write's number.
@@ -29,6 +30,8 @@ pub struct Known {
     pub context: Context,
     /// As the client saw it.
     pub seen: BTreeSet<WriteId>,
+    /// What the values contain that it would carry on, where a module merges.
+    pub contents: BTreeSet<WriteId>,
 }
 
 /// One client.
@@ -47,7 +50,7 @@ pub enum Wish {
 }
 
 /// A key that clients use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Its keyspace.
     pub keyspace: KeyspaceId,
@@ -84,40 +87,37 @@ impl Client {
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
         let w = rng.random_range(scenario.w_min..=3);
         let put = PutRequest {
-            keyspace: key.keyspace,
-            key: key.bytes.clone(),
-            context: known.context,
-            draft: Draft {
-                payload: if is_delete { Payload::Tombstone } else { Payload::Value(Bytes::new()) },
-                schema: 0,
-                ttl_ms: None,
-                labels: BTreeMap::new(),
-            },
             w: Some(w),
             quorum,
             durability: rng.random_bool(0.5).then_some(scenario.durability),
-            limits: SiblingLimits { siblings_max: 8, siblings_bytes_max: 1 << 20 },
             timeout_ms,
+            ..put(key, known.context, is_delete)
         };
         let strict_w = (is_strict && scenario.durability == Durability::All).then_some(w);
         let write = ClientWrite {
             key: place,
             is_delete,
             seen: known.seen,
+            contents: if is_delete { BTreeSet::new() } else { known.contents },
             strict_w,
             outcome: Outcome::Pending,
         };
         Wish::Put(Box::new(put), write)
     }
 
-    /// A get was answered.
-    pub fn got(&mut self, rng: &mut ChaCha8Rng, key: usize, siblings: &Siblings) {
-        let known = Known { context: Context::of(siblings), seen: writes(siblings) };
+    /// What it has seen of the `key`-th key.
+    pub fn known(&self, key: usize) -> Option<&Known> {
+        self.known.get(&key)
+    }
+
+    /// A get was answered with this.
+    pub fn got(&mut self, rng: &mut ChaCha8Rng, key: usize, known: Known) {
         match self.known.get_mut(&key) {
             // Some clients read twice and mean to replace all that they saw.
             Some(earlier) if rng.random_bool(0.2) => {
                 earlier.context.join(&known.context);
                 earlier.seen.extend(known.seen);
+                earlier.contents.extend(known.contents);
             }
             // Some go on with what they had in hand before.
             Some(_) if rng.random_bool(0.1) => {}
@@ -125,12 +125,18 @@ impl Client {
         }
     }
 
-    /// A put was acknowledged.
-    pub fn put(&mut self, rng: &mut ChaCha8Rng, key: usize, id: WriteId, receipt: &PutReceipt) {
+    /// A put was acknowledged; its value contains `contents`.
+    pub fn put(
+        &mut self,
+        rng: &mut ChaCha8Rng,
+        (key, id): (usize, WriteId),
+        contents: BTreeSet<WriteId>,
+        receipt: &PutReceipt,
+    ) {
         match &receipt.context {
             Some(context) => {
                 let seen = BTreeSet::from([id]);
-                self.known.insert(key, Known { context: context.clone(), seen });
+                self.known.insert(key, Known { context: context.clone(), seen, contents });
             }
             None if rng.random_bool(0.5) => drop(self.known.remove(&key)),
             None => {}
@@ -145,11 +151,32 @@ pub fn writes(siblings: &Siblings) -> BTreeSet<WriteId> {
     live.map(|(_, version)| version.labels.get(LABEL).map_or(0, number)).collect()
 }
 
-/// Gives a put its number: as a label, and as its value if it has one.
-pub fn name(put: &mut PutRequest, id: WriteId) {
+/// A put or delete as most are; its value is still missing.
+pub fn put(key: &Key, context: Context, is_delete: bool) -> PutRequest {
+    PutRequest {
+        keyspace: key.keyspace,
+        key: key.bytes.clone(),
+        context,
+        draft: Draft {
+            payload: if is_delete { Payload::Tombstone } else { Payload::Value(Bytes::new()) },
+            schema: 0,
+            ttl_ms: None,
+            labels: BTreeMap::new(),
+            request: None,
+        },
+        w: None,
+        quorum: QuorumKind::Sloppy,
+        durability: None,
+        limits: SiblingLimits { siblings_max: 8, siblings_bytes_max: 1 << 20 },
+        timeout_ms: 2_000,
+    }
+}
+
+/// Gives a put its number, as a label, and its value if it has one: all that it contains.
+pub fn name(put: &mut PutRequest, id: WriteId, contents: &BTreeSet<WriteId>) {
     put.draft.labels.insert(LABEL.to_owned(), id.to_string());
     if let Payload::Value(value) = &mut put.draft.payload {
-        *value = id.to_string().into();
+        *value = merging::value_of(contents);
     }
 }
 

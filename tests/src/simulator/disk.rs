@@ -36,6 +36,13 @@ impl World {
                 let result = self.machines[machine].store.load(&key, with_hints);
                 self.tell(machine, Event::Loaded(token, result));
             }
+            Action::Scan { token, partition, after, .. } => {
+                // So few that most partitions take several pages.
+                let count_max = self.rng.random_range(1..4);
+                let store = &self.machines[machine].store;
+                let page = store.scan(partition, after.as_ref(), count_max);
+                self.tell(machine, Event::Scanned(token, Ok(page)));
+            }
             Action::Write { .. } => self.write(machine, action),
             Action::ListHints { target, after, count_max } => {
                 let hints =

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 use stator_core::event::Area;
 use stator_core::id::Incarnation;
+use stator_core::node::Backlog;
 
 use super::Planted;
 use super::queue::Micros;
@@ -38,6 +39,7 @@ impl World {
             FaultKind::PowerCut => {
                 (0..self.machines.len()).for_each(|machine| self.crash(machine));
             }
+            FaultKind::LoseDisk => self.lose_disk(machine),
             FaultKind::Stop => self.stop(machine),
             FaultKind::Freeze => self.freeze(machine),
             FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
@@ -101,6 +103,27 @@ impl World {
         store.restart_unclean(kept.into(), incarnation);
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} crashes, keeps {kept:?} of {unsynced:?}"));
+        self.lie_still(machine);
+    }
+
+    /// A machine loses its power and its disk but for the small files. Not while another one's
+    /// loss is not filled yet: what only these two held would be gone.
+    fn lose_disk(&mut self, machine: usize) {
+        let is_any_left = self.machines.iter().any(|machine| machine.left_to_fill().is_some());
+        if is_any_left || self.machines[machine].node.take().is_none() {
+            return;
+        }
+        self.report.losses += 1;
+        let with_hints = self.rng.random_bool(0.5);
+        let (incarnation, loss) = (Incarnation(self.rng.random()), self.rng.random());
+        self.machines[machine].store.restart_empty(with_hints, incarnation);
+        self.machines[machine].loss = Some(loss);
+        if self.planted == Planted::CountBeforeFill {
+            // It takes itself as whole, so the next one may follow.
+            self.machines[machine].backlog = Some(Backlog::nothing(loss).encode());
+        }
+        let now_us = self.now_us;
+        self.trace.line(now_us, format_args!("n{machine} loses its disk, hints: {with_hints}"));
         self.lie_still(machine);
     }
 

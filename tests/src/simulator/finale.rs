@@ -1,11 +1,11 @@
 //! The end of a run: everything heals, the cluster comes to rest, and is judged.
 
 use stator_core::catalogue::Catalogue;
-use stator_core::causality::Siblings;
+use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::id::NodeId;
 
 use super::checkers::{self, CONVERGED, HANDED_OFF, RESTS, Violation};
-use super::clients;
+use super::merging;
 use super::queue::Micros;
 use super::world::{N, TROUBLE_US, World, index};
 
@@ -22,6 +22,11 @@ impl World {
         if !self.violations.is_empty() {
             return;
         }
+        self.end();
+    }
+
+    /// Heals everything, waits for rest and judges.
+    pub(super) fn end(&mut self) {
         self.heal();
         self.come_to_rest();
         if self.scenario.is_handoff_complete {
@@ -70,8 +75,11 @@ impl World {
                 let targets: Vec<usize> = hint.targets.iter().map(|t| index(*t)).collect();
                 return Some(format!("n{place} holds a hint of {:?} for {targets:?}", key.key));
             }
-            if node.requests_in_flight() > 0 {
-                return Some(format!("n{place} has requests in flight"));
+            if let Some(figures) = node.fill_figures() {
+                return Some(format!("n{place} is being filled: {figures:?}"));
+            }
+            if node.requests_in_flight() + node.folds_in_flight() > 0 {
+                return Some(format!("n{place} has requests or folds in flight"));
             }
             if digest(place) != digest(0) {
                 return Some(format!("n{place} has another catalogue than n0"));
@@ -125,15 +133,40 @@ impl World {
     /// Judges what is left, now that all owners agree.
     fn judge(&mut self) {
         for place in 0..self.keys.len() {
-            let held = self.held(place).into_iter().find_map(|(_, siblings)| siblings);
-            let found = held.as_ref().map(clients::writes).unwrap_or_default();
+            let held = self.left(place);
+            let found = self.writes(place, &held);
             let keeps_siblings = self.keeps_siblings();
             self.violations.extend(checkers::end(&self.history, place, &found, keeps_siblings));
+            self.check_contents(place, &held, true);
         }
     }
 
-    /// Whether concurrent versions are kept.
+    /// What an owner of a key holds.
+    pub(super) fn left(&self, place: usize) -> Siblings {
+        let held = self.held(place).into_iter().find_map(|(_, siblings)| siblings);
+        held.unwrap_or_default()
+    }
+
+    /// Whether versions contain what they stand for, where they are folded.
+    pub(super) fn check_contents(&mut self, place: usize, siblings: &Siblings, is_end: bool) {
+        if !self.scenario.is_folding() {
+            return;
+        }
+        let key = &self.keys[place];
+        for LiveVersion { dots, version } in siblings.versions() {
+            let live = dots.iter().filter_map(|dot| self.dots.write(key, *dot)).collect();
+            let value = version.payload.value();
+            let contained = value.map(|value| merging::contained(value)).unwrap_or_default();
+            let history = &self.history;
+            self.violations.extend(checkers::contents(history, place, &live, &contained));
+            if is_end {
+                self.violations.extend(checkers::is_left(history, place, &live, &contained));
+            }
+        }
+    }
+
+    /// Whether concurrent writes are kept, be it in one version.
     pub(super) fn keeps_siblings(&self) -> bool {
-        self.scenario.reconcile == stator_core::catalogue::Reconcile::Siblings
+        self.scenario.reconcile != stator_core::catalogue::Reconcile::LastWriteWins
     }
 }

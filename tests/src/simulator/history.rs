@@ -36,6 +36,8 @@ pub struct ClientWrite {
     pub is_delete: bool,
     /// The writes that its client had seen.
     pub seen: BTreeSet<WriteId>,
+    /// The writes that its value carries on, where a module merges.
+    pub contents: BTreeSet<WriteId>,
     /// How many owners acknowledge it, if only owners count.
     pub strict_w: Option<u32>,
     /// How it ended.
@@ -85,6 +87,14 @@ impl History {
     /// A write.
     pub fn get(&self, id: WriteId) -> Option<&ClientWrite> {
         self.writes.get(&id)
+    }
+
+    /// The writes that its value contains, itself too; none for a delete.
+    pub fn contents(&self, id: WriteId) -> BTreeSet<WriteId> {
+        match self.get(id) {
+            Some(write) if !write.is_delete => write.contents.iter().copied().chain([id]).collect(),
+            _ => BTreeSet::new(),
+        }
     }
 
     /// All writes of a key.

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use stator_core::catalogue::Catalogue;
 use stator_core::event::{Area, Now};
 use stator_core::id::{Incarnation, NodeId};
-use stator_core::node::{Node, Settings};
+use stator_core::node::{Backlog, Node, Settings};
 
 use super::queue::Micros;
 use super::store::Store;
@@ -35,6 +35,10 @@ pub struct Machine {
     pub tick_at_us: Option<Micros>,
     /// The catalogue that it has persisted, as bytes.
     pub catalogue: Vec<u8>,
+    /// The last loss of its disk.
+    pub loss: Option<u64>,
+    /// What is left of the fill after it, as persisted.
+    pub backlog: Option<String>,
     /// When each area's disk is free again.
     busy_until_us: [Micros; 2],
     /// When each area's last sync ends.
@@ -60,6 +64,8 @@ impl Machine {
             disk_factor: 1,
             tick_at_us: None,
             catalogue: catalogue.encode(),
+            loss: None,
+            backlog: None,
             busy_until_us: [0; 2],
             synced_at_us: [0; 2],
             started_us: 0,
@@ -79,8 +85,19 @@ impl Machine {
         self.tick_at_us = None;
         let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
         let now = self.now(now_us);
-        let node = Node::new(self.id, Settings::default(), catalogue, rng.random(), now);
+        let mut node = Node::new(self.id, Settings::default(), catalogue, rng.random(), now);
+        if let Some(backlog) = self.left_to_fill() {
+            node.fill(backlog);
+        }
         self.node = Some(node);
+    }
+
+    /// What is left to be filled after the last loss of the disk.
+    pub fn left_to_fill(&self) -> Option<Backlog> {
+        let loss = self.loss?;
+        let kept = self.backlog.as_ref().and_then(|text| Backlog::decode(text));
+        let backlog = kept.filter(|kept| kept.loss == loss).unwrap_or_else(|| Backlog::all(loss));
+        Some(backlog).filter(|backlog| *backlog != Backlog::nothing(loss))
     }
 
     /// What time the machine believes it is.

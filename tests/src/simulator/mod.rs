@@ -20,8 +20,10 @@ mod faults;
 mod finale;
 pub mod history;
 mod machine;
+pub mod merging;
 pub mod network;
 pub mod queue;
+mod race;
 pub mod scenario;
 pub mod store;
 pub mod trace;
@@ -52,6 +54,10 @@ pub enum Planted {
     EarlyCollection,
     /// Some puts reach the node without their context.
     DropContext,
+    /// A machine that lost its disk counts at once, before it is filled.
+    CountBeforeFill,
+    /// What a module makes of siblings is written back under a dot of its own.
+    FreshDot,
 }
 
 /// What to run.
@@ -75,7 +81,8 @@ impl Options {
 
     /// The scenario that is run.
     pub fn scenario(&self) -> &'static Scenario {
-        let named = |name| scenario::SCENARIOS.iter().find(|scenario| scenario.name == name);
+        let all = || scenario::SCENARIOS.iter().chain([&scenario::FOLD_RACE]);
+        let named = |name| all().find(|scenario| scenario.name == name);
         self.scenario.and_then(named).unwrap_or_else(|| scenario::of_seed(self.seed))
     }
 }
@@ -101,6 +108,16 @@ pub struct Report {
     pub repairs: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Disks that were lost.
+    pub losses: u64,
+    /// Lost disks that were filled.
+    pub fills: u64,
+    /// Siblings that were folded into one version.
+    pub folds: u64,
+    /// Puts and deletes that the state of their key did not allow.
+    pub puts_refused: u64,
+    /// Races of a fold and a write that has seen all there was.
+    pub races: u64,
 }
 
 impl Report {
@@ -115,6 +132,11 @@ impl Report {
         self.hints_delivered += other.hints_delivered;
         self.repairs += other.repairs;
         self.crashes += other.crashes;
+        self.losses += other.losses;
+        self.fills += other.fills;
+        self.folds += other.folds;
+        self.puts_refused += other.puts_refused;
+        self.races += other.races;
     }
 }
 
@@ -136,7 +158,10 @@ pub struct Outcome {
 /// Runs a seed.
 pub fn run(options: Options) -> Outcome {
     let mut world = World::new(&options);
-    world.live();
+    match options.scenario().is_scripted {
+        true => world.race(),
+        false => world.live(),
+    }
     let World { report, violations, trace, .. } = world;
     let trace_hash = trace.hash();
     Outcome { options, report, violations, trace_hash, trace: trace.into_lines() }
@@ -201,6 +226,16 @@ fn brief(message: &Message) -> String {
         Message::ForwardReply { request, result } => match result {
             Ok(receipt) => format!("forward {request} acknowledged by {}", receipt.acked),
             Err(error) => format!("forward {request} {error}"),
+        },
+        Message::FillRead { request, partition, after, .. } => {
+            format!("fill {request} of partition {partition} after {after:?}")
+        }
+        Message::FillReply { request, result } => match result {
+            Ok(page) => {
+                let keys: Vec<_> = page.objects.iter().map(|(_, key, _)| key).collect();
+                format!("fill {request} {keys:?}, whole: {}", page.is_whole)
+            }
+            Err(error) => format!("fill {request} failed: {error}"),
         },
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {

@@ -5,6 +5,7 @@
 
 use stator_core::catalogue::{Durability, Reconcile};
 
+use super::merging::UNION;
 use super::network::Quality;
 use super::queue::Micros;
 
@@ -19,6 +20,8 @@ pub enum FaultKind {
     Crash,
     /// All machines lose their power at once.
     PowerCut,
+    /// A machine loses its power and all data that it had, synced or not.
+    LoseDisk,
     /// A machine stops with everything synced.
     Stop,
     /// A machine does nothing for a while, then goes on.
@@ -59,6 +62,15 @@ pub struct Scenario {
     pub is_handoff_complete: bool,
     /// Whether every owner keeps what it acknowledged, so that strict quorums intersect.
     pub is_acked_kept: bool,
+    /// Whether clients do nothing but what the [race](super::race) tells them.
+    pub is_scripted: bool,
+}
+
+impl Scenario {
+    /// Whether what a module makes of siblings is stored in their place.
+    pub fn is_folding(&self) -> bool {
+        matches!(self.reconcile, Reconcile::Fold(_))
+    }
 }
 
 const SECOND: Micros = 1_000_000;
@@ -95,9 +107,24 @@ const CALM: Scenario = Scenario {
     w_min: 1,
     is_handoff_complete: true,
     is_acked_kept: true,
+    is_scripted: false,
 };
 
-use FaultKind::{BadDisk, Crash, Freeze, OneWay, Partition, PowerCut, Rot, Skew, SlowDisk, Stop};
+/// One conflict of one key, folded while a client that has seen all of it deletes or replaces it.
+pub const FOLD_RACE: Scenario = Scenario {
+    name: "fold race",
+    budget: "messages are late, repeated and rarely lost: the client's write wins",
+    machines: (3, 4),
+    quality: ROUGH,
+    reconcile: Reconcile::Fold(UNION),
+    is_handoff_complete: false,
+    is_scripted: true,
+    ..CALM
+};
+
+use FaultKind::{
+    BadDisk, Crash, Freeze, LoseDisk, OneWay, Partition, PowerCut, Rot, Skew, SlowDisk, Stop,
+};
 
 /// All scenarios, in the order in which seeds take them.
 pub const SCENARIOS: &[Scenario] = &[
@@ -187,11 +214,36 @@ pub const SCENARIOS: &[Scenario] = &[
         ..CALM
     },
     Scenario {
+        name: "lost disks",
+        budget: "machines lose all data, each only when the others are filled; crashes, \
+                 partitions, slow disks; w at least 2: nothing may be lost",
+        quality: ROUGH,
+        faults: &[
+            (LoseDisk, 4 * SECOND),
+            (Partition, 10 * SECOND),
+            (Crash, 8 * SECOND),
+            (SlowDisk, 10 * SECOND),
+        ],
+        w_min: 2,
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
         name: "last write wins",
         budget: "partitions, crashes, clocks that jump: of concurrent writes one may win",
         quality: ROUGH,
         faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (Skew, 4 * SECOND)],
         reconcile: Reconcile::LastWriteWins,
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "folds",
+        budget: "siblings are folded, some merges fail; partitions, crashes, lost messages: \
+                 nothing may be lost, and what was deleted stays so",
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (OneWay, 12 * SECOND)],
+        reconcile: Reconcile::Fold(UNION),
         is_handoff_complete: false,
         ..CALM
     },

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::causality::{Fold, Siblings};
-use stator_core::event::{Area, HeldHint, StoreFailure, Stored};
-use stator_core::id::{Incarnation, NodeId};
+use stator_core::event::{Area, HeldHint, ScanPage, StoreFailure, Stored};
+use stator_core::id::{Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
@@ -159,6 +159,16 @@ impl Store {
         self.start(incarnation);
     }
 
+    /// Loses a disk, synced or not, and starts again in this incarnation.
+    pub fn restart_empty(&mut self, with_hints: bool, incarnation: Incarnation) {
+        self.data = Shelf::default();
+        match with_hints {
+            true => self.hints = Shelf::default(),
+            false => self.hints.crash(0),
+        }
+        self.start(incarnation);
+    }
+
     fn start(&mut self, incarnation: Incarnation) {
         let reserved = self.data.epochs_until.max(self.hints.epochs_until);
         self.minter = Minter::new(self.minter.node, incarnation, reserved);
@@ -224,6 +234,29 @@ impl Store {
         {
             self.data.step(key.clone(), None, self.minter.reserved_until());
         }
+    }
+
+    /// A page of what the machine owns of a partition.
+    pub fn scan(
+        &self,
+        partition: PartitionId,
+        after: Option<&StoreKey>,
+        count_max: usize,
+    ) -> ScanPage {
+        let mut page = ScanPage::default();
+        let is_asked =
+            |key: &StoreKey| key.partition == partition && after.is_none_or(|after| key > after);
+        for (key, bytes) in self.data.applied.iter().filter(|(key, _)| is_asked(key)) {
+            match Record::decode(bytes.clone()) {
+                Ok(record) => page.objects.push((key.clone(), record.siblings)),
+                Err(_) => page.damaged += 1,
+            }
+            if page.objects.len() == count_max {
+                page.next = Some(key.clone());
+                break;
+            }
+        }
+        page
     }
 
     /// Hints for `target`, in key order, from the first after `after`.

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use stator_core::catalogue::CatalogueChange;
-use stator_core::causality::Context;
+use stator_core::causality::{Context, Siblings};
 use stator_core::event::{Event, Ticket};
 use stator_core::message::PutReceipt;
-use stator_core::request::{GetReceipt, GetRequest, QuorumKind, RequestError};
+use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 
 use super::Planted;
 use super::checkers;
-use super::clients::{self, Wish};
-use super::history::{Outcome, WriteId};
+use super::clients::{self, Known, Wish};
+use super::history::{ClientWrite, Outcome, WriteId};
 use super::machine::Machine;
+use super::merging;
 use super::queue::Micros;
 use super::world::{Happening, Inner, LATE, N, World, spec};
 
@@ -39,6 +40,11 @@ enum Asked {
     Inspect {
         key: usize,
     },
+    /// Of a planted bug: a get, and the put that follows.
+    ToWriteBack {
+        key: usize,
+    },
+    WriteBack,
 }
 
 /// How much later than its deadline an answer may come: clocks count whole milliseconds.
@@ -47,7 +53,7 @@ const GRACE_US: Micros = 5_000;
 impl World {
     /// A client does what it wants next.
     pub(super) fn client_turn(&mut self, client: usize) {
-        if !self.is_trouble {
+        if !self.is_trouble || self.scenario.is_scripted {
             return;
         }
         let keys = if self.is_late_ready { self.keys.len() } else { self.early_keys };
@@ -63,27 +69,87 @@ impl World {
                 let asked = Asked::Get { client, key: place, strict_r };
                 self.ask(machine, asked, get);
             }
-            Wish::Put(mut put, write) => {
-                let seen = write.seen.clone();
-                let verb = if write.is_delete { "delete" } else { "put" };
-                let id = self.history.start(write);
-                clients::name(&mut put, id);
-                if self.planted == Planted::DropContext && self.rng.random_bool(0.1) {
-                    put.context = Context::default();
-                }
-                let timeout_us = put.timeout_ms * 1_000;
-                let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
-                self.trace.line(
-                    self.now_us,
-                    format_args!(
-                        "c{client} -> n{machine}: {verb} {:?} write {id} having seen {seen:?}, \
-                         w {:?} {:?}",
-                        put.key, put.w, put.quorum
-                    ),
-                );
-                self.tell(machine, Event::Put(ticket, *put));
-            }
+            Wish::Put(put, write) => drop(self.start_put((client, machine), *put, write)),
         }
+    }
+
+    /// A client puts or deletes through a machine.
+    pub(super) fn start_put(
+        &mut self,
+        (client, machine): (usize, usize),
+        mut put: PutRequest,
+        write: ClientWrite,
+    ) -> WriteId {
+        let seen = write.seen.clone();
+        let verb = if write.is_delete { "delete" } else { "put" };
+        let id = self.history.start(write);
+        clients::name(&mut put, id, &self.history.contents(id));
+        if self.planted == Planted::DropContext && self.rng.random_bool(0.1) {
+            put.context = Context::default();
+        }
+        let timeout_us = put.timeout_ms * 1_000;
+        let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
+        self.trace.line(
+            self.now_us,
+            format_args!(
+                "c{client} -> n{machine}: {verb} {:?} write {id} having seen {seen:?}, w {:?} {:?}",
+                put.key, put.w, put.quorum
+            ),
+        );
+        self.tell(machine, Event::Put(ticket, put));
+        id
+    }
+
+    /// A client reads through a machine.
+    pub(super) fn start_get(&mut self, (client, machine): (usize, usize), place: usize, r: u32) {
+        let key = &self.keys[place];
+        let get = GetRequest {
+            keyspace: key.keyspace,
+            key: key.bytes.clone(),
+            r: Some(r),
+            quorum: QuorumKind::Sloppy,
+            timeout_ms: 2_000,
+        };
+        self.ask(machine, Asked::Get { client, key: place, strict_r: None }, get);
+    }
+
+    /// Of a planted bug: the get.
+    pub(super) fn read_to_write_back(&mut self, machine: usize, place: usize) {
+        let key = &self.keys[place];
+        let get = GetRequest {
+            keyspace: key.keyspace,
+            key: key.bytes.clone(),
+            r: None,
+            quorum: QuorumKind::Sloppy,
+            timeout_ms: 2_000,
+        };
+        self.ask(machine, Asked::ToWriteBack { key: place }, get);
+    }
+
+    /// Of a planted bug: the put.
+    pub(super) fn request_write_back(&mut self, machine: usize, timeout_us: Micros) -> Ticket {
+        self.request(machine, Asked::WriteBack, timeout_us)
+    }
+
+    /// The writes that are live, whatever versions they were folded into.
+    pub(super) fn writes(&self, place: usize, siblings: &Siblings) -> BTreeSet<WriteId> {
+        if !self.scenario.is_folding() {
+            return clients::writes(siblings);
+        }
+        let key = &self.keys[place];
+        siblings.live().filter_map(|(dot, _)| self.dots.write(key, dot)).collect()
+    }
+
+    /// What a reader knows from then on.
+    fn known(&self, place: usize, siblings: &Siblings) -> Known {
+        let mut seen = self.writes(place, siblings);
+        let contents = match self.scenario.is_folding() {
+            true => merging::contents(siblings),
+            false => BTreeSet::new(),
+        };
+        // Who holds a version has seen all that its writer had seen.
+        seen.extend(&contents);
+        Known { context: Context::of(siblings), seen, contents }
     }
 
     fn think(&mut self, client: usize) {
@@ -121,32 +187,41 @@ impl World {
     /// A get ended.
     pub(super) fn get_done(&mut self, ticket: Ticket, result: Result<GetReceipt, RequestError>) {
         self.trace.line(self.now_us, format_args!("get {ticket}: {}", outcome_of(&result)));
-        let Some(Request { asked, started_us, .. }) = self.requests.remove(&ticket) else {
+        let Some(Request { asked, started_us, machine }) = self.requests.remove(&ticket) else {
             return self.violations.push(checkers::answered_twice(ticket));
         };
         let (client, key, strict_r) = match asked {
             Asked::Get { client, key, strict_r } => (Some(client), key, strict_r),
             Asked::Inspect { key } => (None, key, None),
-            Asked::Put { .. } => return self.violations.push(checkers::answered_twice(ticket)),
+            Asked::ToWriteBack { key } => {
+                return result.into_iter().for_each(|receipt| {
+                    self.written_back(machine, key, &receipt.siblings);
+                });
+            }
+            Asked::Put { .. } | Asked::WriteBack => {
+                return self.violations.push(checkers::answered_twice(ticket));
+            }
         };
         if let Ok(receipt) = result {
             self.report.gets_answered += 1;
             self.got(key, &receipt, strict_r, started_us);
             if let Some(client) = client {
-                self.clients[client].got(&mut self.rng, key, &receipt.siblings);
+                let known = self.known(key, &receipt.siblings);
+                self.clients[client].got(&mut self.rng, key, known);
             }
         }
         client.into_iter().for_each(|client| self.think(client));
     }
 
     fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
-        let found: BTreeSet<WriteId> = clients::writes(&receipt.siblings);
-        if found.len() > 1 {
+        let found = self.writes(key, &receipt.siblings);
+        if receipt.siblings.versions().len() > 1 {
             self.report.siblings_seen += 1;
         }
         found.iter().for_each(|id| self.history.observe(*id));
         self.violations.extend(checkers::values(&receipt.siblings));
         self.violations.extend(checkers::answer(&self.history, key, &found));
+        self.check_contents(key, &receipt.siblings, false);
         if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
             && self.keeps_siblings()
         {
@@ -158,21 +233,28 @@ impl World {
     /// A put ended.
     pub(super) fn put_done(&mut self, ticket: Ticket, result: Result<PutReceipt, RequestError>) {
         self.trace.line(self.now_us, format_args!("put {ticket}: {}", outcome_of(&result)));
-        let Some(Request { asked: Asked::Put { client, id }, .. }) = self.requests.remove(&ticket)
-        else {
-            return self.violations.push(checkers::answered_twice(ticket));
+        let (client, id) = match self.requests.remove(&ticket).map(|request| request.asked) {
+            Some(Asked::Put { client, id }) => (client, id),
+            Some(Asked::WriteBack) => return,
+            _ => return self.violations.push(checkers::answered_twice(ticket)),
         };
         let key = self.history.get(id).map_or(0, |write| write.key);
         match result {
             Ok(receipt) => {
                 self.report.puts_acked += 1;
                 self.history.end(id, Outcome::Acked { at_us: self.now_us });
-                self.clients[client].put(&mut self.rng, key, id, &receipt);
+                let contents = match self.scenario.is_folding() {
+                    true => self.history.contents(id),
+                    false => BTreeSet::new(),
+                };
+                self.clients[client].put(&mut self.rng, (key, id), contents, &receipt);
             }
             Err(error) => {
                 match error {
-                    RequestError::TooManySiblings(_) if self.keeps_siblings() => {}
-                    RequestError::TooManySiblings(_) => {
+                    RequestError::Refused(_) if self.keeps_siblings() => {
+                        self.report.puts_refused += 1;
+                    }
+                    RequestError::Refused(_) => {
                         self.violations.push(checkers::refused(key, &error));
                     }
                     _ => self.report.puts_failed += 1,

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, KeyspaceSpec, Member, Quorums, Secret, Versioned,
+    Catalogue, CatalogueChange, KeyspaceSpec, Member, Module, Quorums, Secret, Versioned,
 };
+use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
 use stator_core::id::{ClusterId, KeyspaceId, NodeId};
 use stator_core::message::Message;
@@ -61,6 +62,10 @@ pub(super) enum Inner {
     Synced { area: stator_core::event::Area, through: u64, reply: Option<Event> },
     /// The catalogue is persisted.
     Persisted(Token, Arc<Catalogue>),
+    /// What is left of a fill is persisted.
+    FillPersisted(String),
+    /// A module has answered.
+    Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// A request should have been answered by now.
     Overdue(Ticket),
 }
@@ -235,6 +240,8 @@ impl World {
                 self.machines[machine].catalogue = catalogue.encode();
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
+            Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
+            Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Overdue(ticket) => self.overdue(ticket),
         }
     }
@@ -281,12 +288,19 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::Persisted(token, catalogue));
             }
+            Action::PersistFill(backlog) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
+            }
+            Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
             Action::CatalogueChanged(_) => {}
             Action::Notice(notice) => {
                 self.count(&notice);
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
+            | Action::Scan { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -297,7 +311,9 @@ impl World {
         match notice {
             Notice::HintStored(..) => self.report.hints_stored += 1,
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
+            Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
+            Notice::Folded(_) => self.report.folds += 1,
             _ => {}
         }
     }
@@ -375,6 +391,10 @@ fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Cata
     let partitions = 1 << rng.random_range(2..6);
     catalogue.ring = claim(1, partitions, N as u16, &catalogue.seats())
         .expect("the ring of a few nodes of weight 1");
+    if let Some(digest) = scenario.reconcile.module() {
+        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0 };
+        catalogue.modules.insert(digest, module);
+    }
     CatalogueChange::CreateKeyspace(spec(EARLY, scenario))
         .apply(&mut catalogue)
         .expect("a keyspace with n, r and w that fit each other");

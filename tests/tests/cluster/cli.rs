@@ -56,6 +56,55 @@ async fn keys_are_put_got_and_deleted() {
 }
 
 #[tokio::test]
+async fn keyspaces_are_updated_field_by_field() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::start(folder.path(), "node", &[]).await;
+    let described = run(&node, &["keyspace", "describe", "default", "--output", "json"], 0).await;
+    let before = json(&described.stdout);
+    let etag = before["etag"].as_str().expect("an etag");
+
+    let update = ["keyspace", "update", "default", "--reconcile", "last-write-wins"];
+    let update = [&update[..], &["--etag", etag, "--output", "json"]].concat();
+    let checked = run(&node, &[&update[..], &["--dry-run"]].concat(), 0).await;
+    assert_eq!(json(&checked.stdout)["reconcile"], "last-write-wins");
+    assert!(text(&checked.stderr).contains("nothing was changed"));
+    let changed = json(&run(&node, &update, 0).await.stdout);
+    assert_eq!(changed["reconcile"], "last-write-wins", "the etag is as before the dry run");
+    for same in ["id", "generation", "n", "r", "w", "durability"] {
+        assert_eq!(changed[same], before[same], "{same}");
+    }
+
+    let stale = json(&run(&node, &update, 1).await.stderr)["error"].clone();
+    assert_eq!(stale["reason"], "ETAG_MISMATCH");
+    assert_eq!(stale["facts"]["expected"], etag);
+    assert_eq!(stale["facts"]["found"], changed["etag"]);
+    let fixed = run(&node, &["keyspace", "update", "default", "-n", "3"], 1).await;
+    assert!(text(&fixed.stderr).contains("a change of the ring"), "{}", text(&fixed.stderr));
+    run(&node, &["keyspace", "update", "default"], 2).await;
+    run(&node, &["keyspace", "delete", "default", "--dry-run"], 0).await;
+    run(&node, &["keyspace", "describe", "default"], 0).await;
+}
+
+#[tokio::test]
+async fn a_named_put_is_one_write() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::start(folder.path(), "node", &[]).await;
+    let put = ["kv", "put", "k", "v", "--request-id", "order 7", "--output", "json"];
+    let first = json(&run(&node, &put, 0).await.stdout);
+    let retry = json(&run(&node, &put, 0).await.stdout);
+    assert_eq!(retry["dot"], first["dot"]);
+    assert_eq!(retry["siblings_remain"], false);
+    let other = ["kv", "put", "k", "w", "--request-id", "order 7", "--output", "json"];
+    let refused = json(&run(&node, &other, 1).await.stderr)["error"].clone();
+    assert_eq!(refused["reason"], "REQUEST_ID_REUSED");
+    assert_eq!(refused["facts"]["dot"], first["dot"]);
+    let delete = ["kv", "delete", "k", "--request-id", "cancel 7", "--output", "json"];
+    let first = json(&run(&node, &delete, 0).await.stdout);
+    let retry = json(&run(&node, &delete, 0).await.stdout);
+    assert_eq!(retry["dot"], first["dot"], "an observed delete too");
+}
+
+#[tokio::test]
 async fn exit_codes_tell_the_kind_of_failure() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let node = Node::start(folder.path(), "node", &[]).await;

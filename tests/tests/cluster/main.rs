@@ -8,7 +8,9 @@
 mod cli;
 mod crashes;
 mod hostile_clients;
+mod metrics;
 mod partition;
+mod refills;
 mod refusals;
 mod replication;
 mod secrets;

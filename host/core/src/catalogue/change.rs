@@ -1,6 +1,6 @@
 //! What operators change: checked against the catalogue, then made in it.
 
-use super::keyspace::{KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
+use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
 use super::{Catalogue, Module};
 use crate::id::ModuleDigest;
 
@@ -9,6 +9,15 @@ use crate::id::ModuleDigest;
 pub enum CatalogueChange {
     /// Makes a keyspace.
     CreateKeyspace(KeyspaceSpec),
+    /// Changes what a keyspace promises.
+    UpdateKeyspace {
+        /// Its name.
+        name: String,
+        /// Its etag as the operator saw it, if the update shall depend on it.
+        etag: Option<String>,
+        /// What is to be other.
+        update: KeyspaceUpdate,
+    },
     /// Deletes the keyspace of this name, with all that it holds.
     DeleteKeyspace {
         /// Its name.
@@ -23,6 +32,33 @@ pub enum CatalogueChange {
         /// Its description.
         module: Module,
     },
+}
+
+/// New values of a keyspace's fields; `None` leaves a field as it is. Name and n are not among
+/// them: a name is an identity, and another n is a change of the ring.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyspaceUpdate {
+    /// Replicas that must answer a get.
+    pub r: Option<u32>,
+    /// Replicas that must acknowledge a put.
+    pub w: Option<u32>,
+    /// What an acknowledgement promises.
+    pub durability: Option<Durability>,
+    /// What concurrent versions mean.
+    pub reconcile: Option<Reconcile>,
+}
+
+impl KeyspaceUpdate {
+    /// What the keyspace would be asked for, so that it is checked like a new one.
+    fn spec(&self, now: &Keyspace) -> KeyspaceSpec {
+        let Quorums { n, r, w } = now.quorums.value;
+        KeyspaceSpec {
+            name: now.name.clone(),
+            quorums: Quorums { n, r: self.r.unwrap_or(r), w: self.w.unwrap_or(w) },
+            durability: self.durability.unwrap_or(now.durability.value),
+            reconcile: self.reconcile.unwrap_or(now.reconcile.value),
+        }
+    }
 }
 
 /// A change that is not made. The catalogue is as it was.
@@ -87,26 +123,21 @@ impl CatalogueChange {
     pub fn apply(&self, catalogue: &mut Catalogue) -> Result<(), ChangeError> {
         match self {
             CatalogueChange::CreateKeyspace(spec) => {
+                check_name(&spec.name, catalogue)?;
                 check(spec, catalogue)?;
                 catalogue.keyspaces.entry(spec.name.clone()).or_default().create(spec);
                 Ok(())
             }
             CatalogueChange::DeleteKeyspace { name, etag } => {
-                let keyspace = catalogue
-                    .keyspace(name)
-                    .ok_or_else(|| ChangeError::NoSuchKeyspace(name.clone()))?;
-                let found = keyspace.etag();
-                match etag {
-                    Some(expected) if *expected != found => Err(ChangeError::EtagMismatch {
-                        name: name.clone(),
-                        found,
-                        expected: expected.clone(),
-                    }),
-                    _ => {
-                        catalogue.keyspaces.entry(name.clone()).or_default().delete();
-                        Ok(())
-                    }
-                }
+                current(catalogue, name, etag.as_deref())?;
+                catalogue.keyspaces.entry(name.clone()).or_default().delete();
+                Ok(())
+            }
+            CatalogueChange::UpdateKeyspace { name, etag, update } => {
+                let spec = update.spec(current(catalogue, name, etag.as_deref())?);
+                check(&spec, catalogue)?;
+                catalogue.keyspaces.entry(name.clone()).or_default().update(&spec);
+                Ok(())
             }
             CatalogueChange::AddModule { digest, module } => {
                 catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
@@ -116,13 +147,37 @@ impl CatalogueChange {
     }
 }
 
+/// The keyspace called `name`, if it is still as the operator saw it.
+fn current<'a>(
+    catalogue: &'a Catalogue,
+    name: &str,
+    etag: Option<&str>,
+) -> Result<&'a Keyspace, ChangeError> {
+    let keyspace =
+        catalogue.keyspace(name).ok_or_else(|| ChangeError::NoSuchKeyspace(name.to_owned()))?;
+    let found = keyspace.etag();
+    match etag {
+        Some(expected) if expected != found => Err(ChangeError::EtagMismatch {
+            name: name.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        }),
+        _ => Ok(keyspace),
+    }
+}
+
+fn check_name(name: &str, catalogue: &Catalogue) -> Result<(), ChangeError> {
+    if !is_name(name) {
+        return Err(ChangeError::BadName { name: name.to_owned() });
+    }
+    match catalogue.keyspace(name) {
+        Some(_) => Err(ChangeError::KeyspaceExists(name.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// What holds for new keyspaces and for changed ones.
 fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> {
-    if !is_name(&spec.name) {
-        return Err(ChangeError::BadName { name: spec.name.clone() });
-    }
-    if catalogue.keyspace(&spec.name).is_some() {
-        return Err(ChangeError::KeyspaceExists(spec.name.clone()));
-    }
     let Quorums { n, r, w } = spec.quorums;
     if n == 0 || r == 0 || w == 0 || r > n || w > n {
         return Err(ChangeError::BadQuorums { n, r, w });
@@ -131,8 +186,8 @@ fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> 
     if n > replicas {
         return Err(ChangeError::TooManyReplicas { n, replicas });
     }
-    match spec.reconcile {
-        Reconcile::Module(digest) if !catalogue.modules.contains_key(&digest) => {
+    match spec.reconcile.module() {
+        Some(digest) if !catalogue.modules.contains_key(&digest) => {
             Err(ChangeError::NoSuchModule(digest))
         }
         _ => Ok(()),

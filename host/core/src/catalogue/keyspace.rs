@@ -46,6 +46,9 @@ pub enum Reconcile {
     LastWriteWins,
     /// This module merges them for every reader; the store keeps them.
     Module(ModuleDigest),
+    /// This module merges them, and what it makes replaces them in the store: see
+    /// [`crate::fold`].
+    Fold(ModuleDigest),
 }
 
 impl Reconcile {
@@ -53,7 +56,16 @@ impl Reconcile {
     pub fn fold(&self) -> Fold {
         match self {
             Reconcile::LastWriteWins => Fold::LastWriteWins,
-            Reconcile::Siblings | Reconcile::Module(_) => Fold::Keep,
+            // A module is not called where versions are stored, but by coordinators.
+            Reconcile::Siblings | Reconcile::Module(_) | Reconcile::Fold(_) => Fold::Keep,
+        }
+    }
+
+    /// The module that merges, be it for readers only.
+    pub fn module(&self) -> Option<ModuleDigest> {
+        match self {
+            Reconcile::Module(digest) | Reconcile::Fold(digest) => Some(*digest),
+            Reconcile::Siblings | Reconcile::LastWriteWins => None,
         }
     }
 }
@@ -64,6 +76,7 @@ impl fmt::Display for Reconcile {
             Reconcile::Siblings => f.write_str("siblings"),
             Reconcile::LastWriteWins => f.write_str("last-write-wins"),
             Reconcile::Module(digest) => write!(f, "module {digest}"),
+            Reconcile::Fold(digest) => write!(f, "fold {digest}"),
         }
     }
 }
@@ -141,6 +154,16 @@ impl KeyspaceState {
     /// Makes the next generation.
     pub(super) fn create(&mut self, spec: &KeyspaceSpec) {
         self.latest = Some(Keyspace::new(spec, self.deleted_through + 1));
+    }
+
+    /// Gives the present generation what `spec` asks for. A field that has it stays as it is, so
+    /// that a concurrent change of it by another operator is not overruled for nothing.
+    pub(super) fn update(&mut self, spec: &KeyspaceSpec) {
+        if let Some(keyspace) = &mut self.latest {
+            keyspace.quorums.set(spec.quorums);
+            keyspace.durability.set(spec.durability);
+            keyspace.reconcile.set(spec.reconcile);
+        }
     }
 
     /// Deletes every generation up to the present one.

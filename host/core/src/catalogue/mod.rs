@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use change::{CatalogueChange, ChangeError};
+pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
 pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
 };

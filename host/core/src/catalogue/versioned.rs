@@ -24,6 +24,16 @@ impl<T: Clone + Serialize> Versioned<T> {
         self.value = value;
     }
 
+    /// Replaces the value, unless it is the same.
+    pub fn set(&mut self, value: T)
+    where
+        T: PartialEq,
+    {
+        if self.value != value {
+            self.change(value);
+        }
+    }
+
     /// Takes the later of the two.
     pub fn join(&mut self, other: &Versioned<T>) {
         if (other.version, digest(&other.value)) > (self.version, digest(&self.value)) {

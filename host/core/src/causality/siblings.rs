@@ -88,8 +88,15 @@ impl Siblings {
 
     /// About how many bytes the object takes.
     pub fn weight_bytes(&self) -> usize {
-        let versions: usize = self.live.values().map(|version| version.weight_bytes()).sum();
-        self.vector.len() * 24 + versions
+        // Of a fold that stands under many dots there is one payload.
+        let mut versions: Vec<&Arc<Version>> = Vec::new();
+        for version in self.live.values() {
+            if !versions.iter().any(|known| Arc::ptr_eq(known, version)) {
+                versions.push(version);
+            }
+        }
+        let dots = self.vector.len() + self.live.len() - versions.len();
+        dots * 24 + versions.iter().map(|version| version.weight_bytes()).sum::<usize>()
     }
 
     /// The live dots that `context` has seen: those that a put with it would kill.
@@ -127,6 +134,12 @@ impl Siblings {
             }
         }
         self.vector.join(vector);
+    }
+
+    /// The same with `version` in the place of every live one: no dot is born, none dies.
+    pub(crate) fn united_as(&self, version: Arc<Version>) -> Siblings {
+        let live = self.live.keys().map(|dot| (*dot, version.clone())).collect();
+        Siblings { vector: self.vector.clone(), live }
     }
 
     /// Does with the concurrent versions what the keyspace wants done where they are stored.

@@ -83,7 +83,10 @@ impl Node {
                 return self.forward_undelivered(request);
             }
             Some(InFlight::Forward(_)) => return,
-            None => return self.hint_refused(node, request),
+            None => {
+                self.fill_refused(node, request);
+                return self.hint_refused(node, request);
+            }
         }
         self.advance(request);
     }
@@ -111,8 +114,8 @@ impl Node {
         let ring_version = self.ring_version();
         match self.requests.get_mut(&request) {
             Some(InFlight::Get(get)) => {
-                if let Some(answer) = get.take_answer(now_ms, ring_version) {
-                    let ticket = get.ticket;
+                let answer = get.take_answer(now_ms, ring_version);
+                if let (Some(answer), Some(ticket)) = (answer, get.ticket) {
                     self.act(Action::GetDone(ticket, answer));
                 }
             }
@@ -140,10 +143,20 @@ impl Node {
             }
             return;
         }
-        if let Some(InFlight::Get(get)) = self.requests.remove(&request) {
-            let key = get.key.clone();
-            let (siblings, stale) = get.repairs();
-            stale.into_iter().for_each(|node| self.repair(node, &key, &siblings));
+        match self.requests.remove(&request) {
+            Some(InFlight::Get(get)) => {
+                let (key, is_client) = (get.key.clone(), get.ticket.is_some());
+                let is_agreed = get.is_agreed();
+                let (siblings, stale) = get.repairs();
+                stale.into_iter().for_each(|node| self.repair(node, &key, &siblings));
+                match is_client {
+                    true if is_agreed => self.fold_after_get(&key, siblings),
+                    true => {}
+                    false => self.fold_read_ended(&key, is_agreed.then_some(siblings)),
+                }
+            }
+            Some(InFlight::Put(put)) if put.is_everywhere() => self.fold_after_put(&put),
+            _ => {}
         }
     }
 
@@ -170,6 +183,7 @@ impl Node {
             Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
+            Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             _ => {}
         }
     }

@@ -22,12 +22,18 @@ impl Node {
         let deadline_ms = self.in_ms(get.timeout_ms);
         let Prepared { key, list, needed, .. } = prepared;
         let rules = (get.quorum, self.fold(key.keyspace));
+        let ticket = Some(ticket);
         let state = Get::new(ticket, key, deadline_ms, needed as usize, rules, &list, |node| {
             self.is_reachable(node)
         });
+        self.ask_first(state, list.primaries().len());
+    }
+
+    /// Starts a get that asks `count` nodes at first.
+    pub(super) fn ask_first(&mut self, get: Get, count: usize) {
         let request = self.number();
-        self.requests.insert(request, InFlight::Get(Box::new(state)));
-        for _ in 0..list.primaries().len() {
+        self.requests.insert(request, InFlight::Get(Box::new(get)));
+        for _ in 0..count {
             self.ask_next(request);
         }
         self.advance(request);
@@ -43,7 +49,14 @@ impl Node {
         let Some((node, is_fallback)) = get.next_to_ask(due_ms) else {
             return;
         };
-        if node == self.id {
+        if node == self.id && self.is_filling(key.partition) {
+            // It cannot tell what it held, so it does not count; like a damaged copy it is
+            // sent what the others hold.
+            if let Some(InFlight::Get(get)) = self.requests.get_mut(&request) {
+                get.failed(node, true);
+            }
+            self.ask_next(request);
+        } else if node == self.id {
             let token = self.effect(Purpose::OwnRead(request));
             self.act(Action::Load { token, key, with_hints: is_fallback });
         } else {
@@ -86,6 +99,11 @@ impl Node {
     /// Sends an owner what it lacks. Nobody waits for it: the next get would find it again.
     pub(super) fn repair(&mut self, node: NodeId, key: &StoreKey, siblings: &Arc<Siblings>) {
         self.notice(Notice::ReadRepaired(node));
+        self.send_object(node, key, siblings);
+    }
+
+    /// Sends an owner an object to sync. Nobody waits for it.
+    pub(super) fn send_object(&mut self, node: NodeId, key: &StoreKey, siblings: &Arc<Siblings>) {
         let siblings = siblings.clone();
         if node == self.id {
             let token = self.effect(Purpose::OwnRepair);

@@ -4,7 +4,9 @@
 //! The parts, each in a file of its own:
 //! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
+//! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
+//! - `fill`: refilling a store that was lost from the other owners;
 //! - `gossip`: the catalogue;
 //! - `timers`: what is due when.
 //!
@@ -14,6 +16,8 @@
 //! Left out: Merkle trees and exchanges, ring changes and transfers, collection of tombstones.
 
 mod client;
+mod fill;
+mod fold;
 mod get;
 mod gossip;
 mod handoff;
@@ -30,11 +34,15 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::catalogue::{Catalogue, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
-use crate::id::{KeyspaceId, NodeId};
+use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+pub use fill::{Backlog, FillFigures};
+
+use fill::Fill;
+use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use timers::{Timer, Timers};
 
@@ -49,6 +57,9 @@ pub struct Settings {
     pub handoff_period_ms: u64,
     /// How many hints are on their way to one target at a time.
     pub handoff_window: usize,
+    /// How long a fill waits for owners that do not answer before those that did may suffice,
+    /// in milliseconds. Longer than any put takes.
+    pub fill_patience_ms: u64,
 }
 
 impl Default for Settings {
@@ -58,6 +69,7 @@ impl Default for Settings {
             gossip_period_ms: 1_000,
             handoff_period_ms: 1_000,
             handoff_window: 64,
+            fill_patience_ms: 10_000,
         }
     }
 }
@@ -97,7 +109,8 @@ enum Failure {
 impl Failure {
     fn of(error: &ReplicaError) -> Self {
         match error {
-            ReplicaError::Damaged => Failure::Damaged,
+            // Both are repaired by the get that met them.
+            ReplicaError::Damaged | ReplicaError::Filling => Failure::Damaged,
             _ => Failure::Refused,
         }
     }
@@ -118,10 +131,16 @@ enum Purpose {
     PeerWrite(NodeId, RequestId, KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
     OwnRepair,
+    /// A page that a peer is filled with.
+    Scan(NodeId, RequestId, PartitionId),
+    /// An object that this node is filled with, from this source in this page.
+    Fill(NodeId, RequestId),
     /// An operator's change.
     Change(Ticket),
     /// A catalogue that gossip brought.
     Gossip,
+    /// A merge that is to become a fold.
+    Fold(Box<FoldJob>),
 }
 
 /// One node's protocol state.
@@ -137,6 +156,9 @@ pub struct Node {
     requests: BTreeMap<RequestId, InFlight>,
     effects: BTreeMap<Token, Purpose>,
     handoffs: BTreeMap<NodeId, Handoff>,
+    /// There while the data store is being refilled.
+    fill: Option<Box<Fill>>,
+    folds: Folds,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -170,6 +192,8 @@ impl Node {
             requests: BTreeMap::new(),
             effects: BTreeMap::new(),
             handoffs: BTreeMap::new(),
+            fill: None,
+            folds: Folds::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -204,7 +228,9 @@ impl Node {
             Event::HintSettled(target, keyspace, is_settled) => {
                 self.hint_settled(target, keyspace, is_settled);
             }
+            Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::Merged(token, result) => self.merged(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
@@ -300,6 +326,10 @@ impl Node {
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
             Message::ForwardReply { request, result } => self.forward_ended(request, result),
+            Message::FillRead { request, partition, ring_version, after, bytes_max } => {
+                self.peer_fills(from, request, partition, ring_version, after, bytes_max);
+            }
+            Message::FillReply { request, result } => self.fill_page(from, request, result),
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
@@ -312,6 +342,7 @@ impl Node {
             match timer {
                 Timer::Request(request) => self.request_due(request),
                 Timer::Handoff => self.handoff_due(),
+                Timer::Fill => self.fill_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
                 Timer::Detector(number) => {

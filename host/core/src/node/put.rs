@@ -13,7 +13,7 @@ use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt, ReplicaWrite, RequestId};
 use crate::request::put::{Asker, Place, Put};
 use crate::request::{Effect, PutRequest, QuorumKind, RequestError};
-use crate::write::Change;
+use crate::write::{Change, WriteRefused};
 
 /// Whether the store of who coordinated certainly did nothing, so that another owner may try.
 fn is_untouched(error: &RequestError) -> bool {
@@ -26,11 +26,13 @@ impl Node {
             Ok(prepared) => prepared,
             Err(error) => return self.put_done(asker, Err(error)),
         };
-        let is_client = matches!(asker, Asker::Client(_));
-        if is_client && !prepared.list.is_primary(self.id) {
+        // A named write has one coordinator while nobody comes or goes: who has minted it knows
+        // its retry.
+        let is_mine = prepared.list.is_primary(self.id) && put.draft.request.is_none();
+        if matches!(asker, Asker::Client(_)) && !is_mine {
             let mut owners: Vec<NodeId> = prepared.list.primaries().to_vec();
             owners.retain(|owner| self.is_reachable(*owner));
-            if !owners.is_empty() {
+            if owners.first().is_some_and(|first| *first != self.id) {
                 return self.forward(asker, put, owners, None);
             }
         }
@@ -86,6 +88,12 @@ impl Node {
         refusal: Option<RequestError>,
     ) {
         let to = owners.remove(0);
+        if to == self.id {
+            return match self.prepare((put.keyspace, &put.key), "w", put.w) {
+                Ok(prepared) => self.coordinate(asker, put, prepared),
+                Err(error) => self.put_done(asker, Err(error)),
+            };
+        }
         let request = self.number();
         let due_ms = self.in_ms(put.timeout_ms);
         // The owner's word about a put that falls short must be here before the client gives up.
@@ -160,7 +168,10 @@ impl Node {
                 let reason = "the store answered a mint without a dot".to_owned();
                 RequestError::Store { reason, effect: Effect::Maybe }
             }
-            Err(StoreFailure::Refused(refused)) => RequestError::TooManySiblings(refused),
+            Err(StoreFailure::Refused(WriteRefused::RequestReused(dot))) => {
+                RequestError::RequestReused(dot)
+            }
+            Err(StoreFailure::Refused(refused)) => RequestError::Refused(refused),
             Err(StoreFailure::Failed(reason)) => {
                 hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
                 RequestError::Store { reason, effect: Effect::Maybe }

@@ -58,6 +58,10 @@ impl Node {
         is_fallback: bool,
     ) {
         match self.own(from, (keyspace, &key), ring_version, is_fallback) {
+            Ok(partition) if self.is_filling(partition) => {
+                let result = Err(ReplicaError::Filling);
+                self.send(from, Message::ReadReply { request, result });
+            }
             Ok(partition) => {
                 let token = self.effect(Purpose::PeerRead(from, request));
                 let key = StoreKey { partition, keyspace, key };

@@ -15,6 +15,8 @@ pub(super) enum Timer {
     Gossip,
     /// Members that are not active are to be announced to.
     Roster,
+    /// A partition fill is to be looked at.
+    Fill,
     /// The failure detector's timer of this number.
     Detector(u64),
 }

@@ -18,8 +18,8 @@ use crate::ring::PreferenceList;
 /// One get that this node coordinates.
 #[derive(Debug)]
 pub struct Get {
-    /// Whom to answer.
-    pub ticket: Ticket,
+    /// Whom to answer; nobody, if the node asks for itself.
+    pub ticket: Option<Ticket>,
     /// What is read.
     pub key: StoreKey,
     /// When the client stops waiting, by the monotonic clock.
@@ -43,7 +43,7 @@ impl Get {
     /// A get that needs `needed` answers from the nodes of `list`, as far as `is_reachable`.
     /// The nodes to ask first are what [`Self::next_to_ask`] gives, `n` times.
     pub fn new(
-        ticket: Ticket,
+        ticket: Option<Ticket>,
         key: StoreKey,
         deadline_ms: u64,
         needed: usize,
@@ -158,6 +158,12 @@ impl Get {
     pub fn is_finished(&self, now_ms: u64) -> bool {
         let is_late_over = self.late.values().all(|until_ms| *until_ms <= now_ms);
         self.is_answered && self.waiting.is_empty() && is_late_over
+    }
+
+    /// Whether every owner has answered with the very same object.
+    pub fn is_agreed(&self) -> bool {
+        let held = |node| self.answers.get(node).and_then(Option::as_ref);
+        self.primaries.iter().all(|node| held(node).is_some_and(|held| **held == self.joined))
     }
 
     /// The owners that hold less than all answers joined, and the join.

@@ -132,9 +132,15 @@ pub enum RequestError {
         "the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied"
     )]
     OutcomeUnknown,
-    /// The key has too many siblings.
+    /// The key's siblings do not allow it.
     #[error(transparent)]
-    TooManySiblings(crate::write::WriteRefused),
+    Refused(crate::write::WriteRefused),
+    /// The request id belongs to another write.
+    #[error(
+        "the request id was used for another write of this key, {0}, which asked for something \
+         else; nothing was changed: a retry repeats its request, a new request needs a new id"
+    )]
+    RequestReused(crate::id::Dot),
     /// The coordinator's store did not take it.
     #[error("the store of the coordinating node did not take the write: {reason}")]
     Store {

@@ -339,7 +339,8 @@ impl Put {
 
     fn receipt(&self, dot: Dot, siblings: &Siblings, acked: u32, ring_version: u64) -> PutReceipt {
         let others = siblings.versions().iter().filter(|v| !v.dots.contains(&dot)).count();
-        let is_sole = others == 0;
+        // A retry may find that its write was replaced meanwhile.
+        let is_sole = others == 0 && siblings.versions().iter().any(|v| v.dots.contains(&dot));
         PutReceipt {
             dot,
             context: is_sole.then(|| Context::of(siblings)),
@@ -353,6 +354,11 @@ impl Put {
     /// Whether the client is answered, be it that its deadline has passed.
     pub fn is_answered(&self) -> bool {
         self.is_answered
+    }
+
+    /// Whether every owner has acknowledged it.
+    pub fn is_everywhere(&self) -> bool {
+        self.primaries.iter().all(|owner| self.tally.has_counted(*owner))
     }
 
     /// Whether the client is answered and no owner is owed anything.

@@ -52,7 +52,7 @@ pub fn draft(value: Option<u8>) -> Draft {
         Some(value) => Payload::Value(Bytes::copy_from_slice(&[value])),
         None => Payload::Tombstone,
     };
-    Draft { payload, schema: 0, ttl_ms: None, labels: BTreeMap::new() }
+    Draft { payload, schema: 0, ttl_ms: None, labels: BTreeMap::new(), request: None }
 }
 
 pub const NO_LIMITS: SiblingLimits =

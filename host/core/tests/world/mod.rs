@@ -9,23 +9,27 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, Reconcile, Secret,
-    Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, Quorums, Reconcile,
+    Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings};
+use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{
-    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, StoreFailure, Stored, Ticket,
+    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, ScanPage, StoreFailure, Stored,
+    Ticket,
 };
-use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId};
+use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, PutReceipt};
-use stator_core::node::{Node, Settings};
+use stator_core::node::{Backlog, Node, Settings};
 use stator_core::record::Record;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{PreferenceList, claim};
 use stator_core::version::Payload;
 use stator_core::write::{Draft, Minter, Settled, SiblingLimits, settle, write};
 
+/// A module that every world knows.
+pub const MODULE: ModuleDigest = ModuleDigest([7; 32]);
 pub const KEY: &[u8] = b"cart:17850";
 
 /// What becomes of messages to a node.
@@ -47,6 +51,12 @@ pub struct Host {
     pub is_store_stuck: bool,
     /// If set, hints cannot be listed.
     pub is_list_broken: bool,
+    /// Keys whose records cannot be read.
+    pub damaged: BTreeSet<Bytes>,
+    /// The most objects of a page.
+    pub page_max: usize,
+    /// What is left of a fill, as persisted.
+    pub backlog: Option<Backlog>,
     stuck: Vec<stator_core::event::Token>,
     minter: Minter,
     sequence: u64,
@@ -65,6 +75,10 @@ pub struct World {
     pub gets: BTreeMap<Ticket, Result<GetReceipt, RequestError>>,
     pub puts: Vec<(Ticket, Result<PutReceipt, RequestError>)>,
     pub changes: BTreeMap<Ticket, Result<Arc<Catalogue>, ChangeFailure>>,
+    /// What modules answer.
+    pub merge: fn(&Divergence) -> Result<Arc<Resolution>, MergeFailure>,
+    /// How often they were asked.
+    pub merges: usize,
     queue: VecDeque<(NodeId, Event)>,
     tickets: Ticket,
 }
@@ -106,6 +120,7 @@ pub fn put_of(value: &str) -> PutRequest {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         w: None,
         quorum: QuorumKind::Sloppy,
@@ -118,8 +133,15 @@ pub fn put_of(value: &str) -> PutRequest {
 impl World {
     /// `members` nodes of one cluster, with the keyspace [`carts`].
     pub fn new(members: u64) -> Self {
+        Self::with(members, carts())
+    }
+
+    /// The same with this keyspace, which may name the module [`MODULE`].
+    pub fn with(members: u64, keyspace: KeyspaceSpec) -> Self {
         let mut known = catalogue(members);
-        CatalogueChange::CreateKeyspace(carts()).apply(&mut known).unwrap();
+        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0 };
+        CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
+        CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
         let known = Arc::new(known);
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let host = |id: u64| {
@@ -130,6 +152,9 @@ impl World {
                 store: BTreeMap::new(),
                 is_store_stuck: false,
                 is_list_broken: false,
+                damaged: BTreeSet::new(),
+                page_max: 2,
+                backlog: None,
                 stuck: Vec::new(),
                 minter: Minter::new(node, Incarnation(id), 0),
                 sequence: 0,
@@ -147,6 +172,8 @@ impl World {
             gets: BTreeMap::new(),
             puts: Vec::new(),
             changes: BTreeMap::new(),
+            merge: union,
+            merges: 0,
             queue: VecDeque::new(),
             tickets: 0,
         }
@@ -276,6 +303,12 @@ impl World {
             Action::ChangeDone(ticket, result) => drop(self.changes.insert(ticket, result)),
             Action::Notice(notice) => self.notices.push((at, notice)),
             Action::CatalogueChanged(_) => {}
+            Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),
+            Action::Merge { token, divergence, .. } => {
+                self.merges += 1;
+                let result = (self.merge)(&divergence);
+                self.queue.push_back((at, Event::Merged(token, result)));
+            }
             Action::Persist(token, _) => {
                 self.queue.push_back((at, Event::Persisted(token, Ok(()))));
             }
@@ -342,6 +375,26 @@ impl Host {
                         .map_err(StoreFailure::from),
                 )
             }
+            Action::Scan { token, partition, after, .. } => {
+                let mut page = ScanPage::default();
+                let is_asked = |key: &StoreKey| {
+                    key.partition == partition && after.as_ref().is_none_or(|after| key > after)
+                };
+                for ((area, key), record) in &self.store {
+                    if *area != Area::Data || !is_asked(key) {
+                        continue;
+                    }
+                    match self.damaged.contains(&key.key) {
+                        true => page.damaged += 1,
+                        false => page.objects.push((key.clone(), record.siblings.clone())),
+                    }
+                    if page.objects.len() == self.page_max {
+                        page.next = Some(key.clone());
+                        break;
+                    }
+                }
+                Event::Scanned(token, Ok(page))
+            }
             Action::ListHints { target, after, count_max } => {
                 let is_listed = |key: &StoreKey| after.as_ref().is_none_or(|after| key > after);
                 let hints = self.store.iter().filter(|((area, key), record)| {
@@ -376,6 +429,19 @@ impl Host {
             other => panic!("not for a store: {other:?}"),
         })
     }
+}
+
+/// A join: the words of all values, each once.
+pub fn union(divergence: &Divergence) -> Result<Arc<Resolution>, MergeFailure> {
+    let values = divergence.siblings.iter().filter_map(|sibling| sibling.value.as_ref());
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let all: Vec<String> = values.map(text).collect();
+    let words: BTreeSet<&str> = all.iter().flat_map(|value| value.split(' ')).collect();
+    let outcome = match all.is_empty() {
+        true => Outcome::Delete,
+        false => Outcome::Value(words.into_iter().collect::<Vec<_>>().join(" ").into()),
+    };
+    Ok(Arc::new(Resolution { outcome, note: None, events: Vec::new(), fuel_used: 1 }))
 }
 
 /// The live values in dot order.

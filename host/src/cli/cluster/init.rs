@@ -61,8 +61,8 @@ impl Init {
             partitions: self.partitions,
             replicas_max: self.replicas_max.unwrap_or(0),
         };
-        let mut admin = session.admin_of(first).await?;
-        let answer = admin.init_cluster(session.request(request)).await?.into_inner();
+        let admin = session.admin_of(first).await?;
+        let answer = admin.init_cluster(request).await?;
         let cluster = answer
             .cluster
             .ok_or_else(|| Failure::refused("the node did not say which cluster it made"))?;
@@ -95,10 +95,9 @@ impl Init {
 
 /// The peer address of the node at `address`, which must wait for a cluster.
 async fn waiting_peer(session: &Session, address: &str) -> Result<String, Failure> {
-    let mut admin = session.admin_of(address).await?;
-    let request = session.request(v1::GetStatusRequest {});
-    let status = admin.get_status(request).await.map_err(|e| Failure::from(e).during(address))?;
-    let status = status.into_inner();
+    let admin = session.admin_of(address).await?;
+    let status = admin.get_status(v1::GetStatusRequest {}).await;
+    let status = status.map_err(|error| Failure::from(error).during(address))?;
     if let Some(cluster) = status.cluster {
         let message =
             format!("the node at {address} is a member of cluster {} already", cluster.name);
@@ -117,10 +116,9 @@ async fn wait_until_member(
     cluster: &v1::ClusterInfo,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + session.timeout();
-    let mut admin = session.admin_of(address).await?;
+    let admin = session.admin_of(address).await?;
     loop {
-        let request = session.request(v1::GetStatusRequest {});
-        let status = admin.get_status(request).await?.into_inner();
+        let status = admin.get_status(v1::GetStatusRequest {}).await?;
         let joined = status
             .cluster
             .is_some_and(|seen| seen.id == cluster.id && seen.ring_version >= cluster.ring_version);

@@ -12,8 +12,8 @@ use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let mut admin = session.admin().await?;
-    let asked = admin.get_status(session.request(v1::GetStatusRequest {})).await?.into_inner();
+    let admin = session.admin().await?;
+    let asked = admin.get_status(v1::GetStatusRequest {}).await?;
     let members: Vec<v1::Member> =
         asked.members.iter().filter_map(|view| view.member.clone()).collect();
     let answers = join_all(members.iter().map(|member| ask(session, member))).await;
@@ -36,9 +36,9 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
 }
 
 async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
-    let mut admin = session.admin_of(&member.admin_address).await.ok()?;
-    let answer = admin.get_status(session.request(v1::GetStatusRequest {})).await.ok()?;
-    Some(answer.into_inner())
+    let admin = session.admin_of(&member.admin_address).await.ok()?;
+    let answer = admin.get_status(v1::GetStatusRequest {}).await.ok()?;
+    Some(answer)
 }
 
 /// The members, or the asked node alone while there is no cluster.
@@ -154,7 +154,14 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
     };
-    if status.isolated { format!("{state}, cut off") } else { state.to_owned() }
+    let state = match &status.fill {
+        Some(fill) => format!(
+            "{state}: {} of {} partitions left, {} objects copied",
+            fill.partitions_left, fill.partitions, fill.objects_copied
+        ),
+        None => state.to_owned(),
+    };
+    if status.isolated { format!("{state}, cut off") } else { state }
 }
 
 /// How many of the other members that answered see the node alive.
@@ -191,7 +198,7 @@ fn store_words(status: Option<&v1::NodeStatus>) -> String {
         let state = store_word(store);
         let detail =
             if store.detail.is_empty() { String::new() } else { format!(": {}", store.detail) };
-        if store.state() != v1::StoreState::Serving {
+        if store.state() != v1::StoreState::Serving || !detail.is_empty() {
             words.push(format!("{} {state}{detail}", store.name));
         }
     }
@@ -239,6 +246,11 @@ fn node_json(
         "weight": member.weight,
         "answered": status.is_some(),
         "state": status.map(|status| status.state().as_str_name().trim_start_matches("NODE_STATE_").to_lowercase()),
+        "fill": status.and_then(|status| status.fill.as_ref()).map(|fill| json!({
+            "partitions": fill.partitions,
+            "partitions_left": fill.partitions_left,
+            "objects_copied": fill.objects_copied,
+        })),
         "isolated": status.map(|status| status.isolated),
         "faults_enabled": status.map(|status| status.faults_enabled),
         "program_version": status.map(|status| &status.program_version),

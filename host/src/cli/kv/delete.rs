@@ -6,6 +6,7 @@ use stator_proto::v1;
 use super::options::{Contexts, Durability, Replicas, Target, Written};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
+use crate::cli::parse;
 use crate::cli::session::Session;
 
 const EXAMPLES: &str = "\
@@ -32,6 +33,12 @@ pub(in crate::cli) struct Delete {
     /// When an acknowledgement counts [default: the keyspace's durability]
     #[arg(long, value_enum)]
     durability: Option<Durability>,
+    /// A label stored with the tombstone; may be given several times
+    #[arg(long = "label", value_parser = parse::label, value_name = "NAME=VALUE")]
+    labels: Vec<(String, String)>,
+    /// Names this delete, so that a retry with the same id is one write; 64 bytes at most
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    request_id: String,
 }
 
 impl Delete {
@@ -45,9 +52,11 @@ impl Delete {
             w: self.w,
             quorum: self.replicas.quorum(),
             durability: Durability::number(self.durability),
+            labels: self.labels.into_iter().collect(),
+            request_id: self.request_id.into_bytes().into(),
             ..Default::default()
         };
-        let answer = session.kv().await?.delete(session.request(request)).await?.into_inner();
+        let answer = session.kv().await?.send_delete(request).await?;
         let written = Written {
             dot: answer.dot,
             context: answer.context,

@@ -67,7 +67,7 @@ impl Get {
             view: view as i32,
             ring_version: 0,
         };
-        let answer = session.kv().await?.get(session.request(request)).await?.into_inner();
+        let answer = session.kv().await?.send_get(request).await?;
         self.save_context(&answer)?;
         match session.output {
             Output::Json => output::json(&self.json(&answer))?,

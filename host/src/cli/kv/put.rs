@@ -55,8 +55,7 @@ pub(in crate::cli) struct Put {
     /// A label stored with the version; may be given several times
     #[arg(long = "label", value_parser = parse::label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
-    /// Names this put, so that a retry with the same id is one write (nodes of this version refuse
-    /// it: they do not keep such names yet)
+    /// Names this put, so that a retry with the same id is one write; 64 bytes at most
     #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
     request_id: String,
 }
@@ -78,7 +77,7 @@ impl Put {
             request_id: self.request_id.into_bytes().into(),
             ring_version: 0,
         };
-        let answer = session.kv().await?.put(session.request(request)).await?.into_inner();
+        let answer = session.kv().await?.send_put(request).await?;
         let written = Written {
             dot: answer.dot,
             context: answer.context,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Batch, Engine, Entries, MemoryEngine, SledEngine};
+use super::{Batch, Engine, EngineError, Entries, Fault, FjallEngine, MemoryEngine, SledEngine};
 
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -13,11 +13,17 @@ fn sled(directory: &tempfile::TempDir) -> SledEngine {
     SledEngine::open(directory.path(), CACHE_BYTES).unwrap()
 }
 
+fn fjall(directory: &tempfile::TempDir) -> FjallEngine {
+    FjallEngine::open(directory.path(), CACHE_BYTES).unwrap()
+}
+
 /// Runs `check` on an engine of every kind, each empty.
 fn on_every_engine(check: impl Fn(&dyn Engine)) {
     check(&MemoryEngine::new());
     let directory = tempfile::tempdir().unwrap();
     check(&sled(&directory));
+    let directory = tempfile::tempdir().unwrap();
+    check(&fjall(&directory));
 }
 
 fn batch(ops: &[(&[u8], Option<&[u8]>)]) -> Batch {
@@ -93,28 +99,45 @@ fn memory_forgets_what_was_not_synced() {
     assert_eq!(all(&engine), [(Bytes::from("a"), Bytes::from("1"))]);
 }
 
-#[test]
-fn a_second_open_of_a_directory_is_refused_and_names_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let _first = sled(&directory);
-    let error = SledEngine::open(directory.path(), CACHE_BYTES).err().unwrap();
-    let text = error.to_string();
-    assert!(text.contains(&directory.path().display().to_string()), "{text}");
+/// Opens what a test made unopenable; the error names the directory.
+fn refused<E>(directory: &tempfile::TempDir, opened: Result<E, EngineError>) -> EngineError {
+    let error = opened.err().expect("opened all the same");
+    let path = directory.path().display().to_string();
+    assert!(error.to_string().contains(&path), "{error}");
+    error
 }
 
 #[test]
-fn a_directory_that_sled_cannot_read_is_an_error_that_names_it() {
+fn a_second_open_of_a_directory_is_refused_and_is_no_damage() {
     let directory = tempfile::tempdir().unwrap();
-    {
-        let engine = sled(&directory);
-        engine.apply(batch(&[(b"key", Some(&[7; 4096]))])).unwrap();
-        engine.sync().unwrap();
-    }
+    let _first = sled(&directory);
+    let error = refused(&directory, SledEngine::open(directory.path(), CACHE_BYTES));
+    assert_eq!(error.fault, Fault::Refused, "{error}");
+    let directory = tempfile::tempdir().unwrap();
+    let _first = fjall(&directory);
+    let error = refused(&directory, FjallEngine::open(directory.path(), CACHE_BYTES));
+    assert_eq!(error.fault, Fault::Refused, "{error}");
+}
+
+fn fill(engine: &dyn Engine) {
+    engine.apply(batch(&[(b"key", Some(&[7; 4096]))])).unwrap();
+    engine.sync().unwrap();
+}
+
+#[test]
+fn a_directory_that_an_engine_cannot_read_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    fill(&sled(&directory));
     // Its own description of itself, which it cannot do without.
     std::fs::write(directory.path().join("conf"), b"segment_size: none\n").unwrap();
-    let error = SledEngine::open(directory.path(), CACHE_BYTES).err().unwrap();
-    let text = error.to_string();
-    assert!(text.contains(&directory.path().display().to_string()), "{text}");
+    let error = refused(&directory, SledEngine::open(directory.path(), CACHE_BYTES));
+    assert_eq!(error.fault, Fault::Damage, "{error}");
+
+    let directory = tempfile::tempdir().unwrap();
+    fill(&fjall(&directory));
+    std::fs::write(directory.path().join("version"), b"none").unwrap();
+    let error = refused(&directory, FjallEngine::open(directory.path(), CACHE_BYTES));
+    assert_eq!(error.fault, Fault::Damage, "{error}");
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +196,15 @@ proptest! {
         agrees_with_a_map(steps, |before: Option<SledEngine>| {
             drop(before);
             sled(&directory)
+        });
+    }
+
+    #[test]
+    fn fjall_is_an_ordered_map_across_reopening(steps in proptest::collection::vec(step(), 1..20)) {
+        let directory = tempfile::tempdir().unwrap();
+        agrees_with_a_map(steps, |before: Option<FjallEngine>| {
+            drop(before);
+            fjall(&directory)
         });
     }
 }

@@ -10,13 +10,23 @@
 
 #[cfg(test)]
 mod contract;
+mod fjall;
 mod memory;
 mod sled;
 
+use std::io;
+
 use bytes::Bytes;
 
+pub use self::fjall::FjallEngine;
 pub use self::memory::MemoryEngine;
 pub use self::sled::SledEngine;
+
+/// Whether `sled` is used without its `fdatasync` from now on, in all of this process.
+#[cfg(test)]
+pub(super) fn forget_to_sync(forgets: bool) {
+    sled::FORGETS_TO_SYNC.store(forgets, std::sync::atomic::Ordering::Relaxed);
+}
 
 /// Ordered bytes on some medium. All calls block.
 pub trait Engine: Send + Sync + 'static {
@@ -87,6 +97,68 @@ pub struct EngineError {
     pub engine: String,
     /// The call that failed.
     pub doing: &'static str,
+    /// What kind of failure it is.
+    pub fault: Fault,
     /// What the engine or the operating system reported.
     pub why: String,
+}
+
+impl EngineError {
+    /// What a person can do about it.
+    pub fn cure(&self) -> &'static str {
+        match self.fault {
+            Fault::Damage => {
+                "restart the node: the store is set aside, starts empty and is refilled by its peers"
+            }
+            Fault::Full => "free space on the disk, and the store goes on by itself",
+            Fault::Medium | Fault::Refused => {
+                "the store goes on by itself once the disk does; look at the disk and its mount"
+            }
+        }
+    }
+}
+
+/// What a failure says about the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// What is stored is not what was written.
+    Damage,
+    /// The medium failed. What it holds may be whole.
+    Medium,
+    /// There is no room.
+    Full,
+    /// The operating system refuses for a reason that is not in the data: rights, locks, limits.
+    Refused,
+}
+
+impl Fault {
+    /// The kind of an error of the operating system.
+    pub(super) fn of(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => Fault::Full,
+            Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+            | Kind::OutOfMemory
+            | Kind::ResourceBusy
+            | Kind::WouldBlock => Fault::Refused,
+            // The engine's own files are there and long enough unless they were damaged.
+            Kind::UnexpectedEof | Kind::InvalidData | Kind::InvalidInput | Kind::NotFound => {
+                Fault::Damage
+            }
+            _ => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => Fault::Refused,
+                _ => Fault::Medium,
+            },
+        }
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no message",
+    }
 }

@@ -4,7 +4,7 @@ use super::super::engine::Batch;
 use super::*;
 
 /// Flips a bit in the middle of the first value at or behind `from`.
-fn flip(engine: &MemoryEngine, from: &[u8]) {
+pub(super) fn flip(engine: &MemoryEngine, from: &[u8]) {
     let (key, value) = engine.scan(from, &[9], 1).unwrap().remove(0);
     let mut value = value.to_vec();
     let middle = value.len() / 2;
@@ -15,7 +15,7 @@ fn flip(engine: &MemoryEngine, from: &[u8]) {
     engine.sync().unwrap();
 }
 
-const RECORDS: &[u8] = &[1];
+pub(super) const RECORDS: &[u8] = &[1];
 const CHUNKS: &[u8] = &[2];
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
 
-use super::super::engine::{Batch, Engine, EngineError, Entries, MemoryEngine};
+use super::super::engine::{Batch, Engine, EngineError, Entries, Fault, MemoryEngine};
 
 /// Fails calls on demand, and holds up applies so that jobs queue behind one.
 #[derive(Default)]
 pub(super) struct Scripted {
     pub(super) engine: MemoryEngine,
-    pub(super) fails_get: AtomicBool,
+    fails_get: Mutex<Option<Fault>>,
     pub(super) fails_apply: AtomicBool,
     pub(super) fails_sync: AtomicBool,
     gate: Mutex<Gate>,
@@ -45,10 +45,18 @@ impl Scripted {
         self.changed.notify_all();
     }
 
+    /// The next reads of keys fail so, or no longer.
+    pub(super) fn fail_gets(&self, fault: Option<Fault>) {
+        *self.fails_get.lock().unwrap() = fault;
+    }
+
+    fn failure(&self, doing: &'static str, fault: Fault, why: &str) -> EngineError {
+        EngineError { engine: self.describe(), doing, fault, why: why.to_owned() }
+    }
+
     fn check(&self, fails: &AtomicBool, doing: &'static str) -> Result<(), EngineError> {
         if fails.load(Ordering::SeqCst) {
-            let (engine, why) = (self.describe(), "no space left on device".to_owned());
-            return Err(EngineError { engine, doing, why });
+            return Err(self.failure(doing, Fault::Full, "no space left on device"));
         }
         Ok(())
     }
@@ -60,8 +68,10 @@ impl Engine for Scripted {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.check(&self.fails_get, "get")?;
-        self.engine.get(key)
+        match *self.fails_get.lock().unwrap() {
+            Some(fault) => Err(self.failure("get", fault, "input/output error")),
+            None => self.engine.get(key),
+        }
     }
 
     fn apply(&self, batch: Batch) -> Result<(), EngineError> {

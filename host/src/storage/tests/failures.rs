@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::super::CloseError;
+use super::super::{CloseError, Fault};
 use super::doubles::Scripted;
 use super::*;
 
@@ -56,19 +56,37 @@ fn a_failed_sync_acknowledges_nothing_and_sticks() {
 }
 
 #[test]
-fn a_failed_read_in_a_write_sticks_and_in_a_read_does_not() {
+fn a_refused_read_fails_its_own_job_only() {
     let rig = Rig::new();
     let engine = Scripted::new();
     let stores = rig.open_on(engine.clone());
     put(&stores, "k", "x");
-    engine.fails_get.store(true, SeqCst);
+    engine.fail_gets(Some(Fault::Refused));
     assert!(matches!(load(&stores, "k"), Err(StoreError::Engine { store: "data", .. })));
-    engine.fails_get.store(false, SeqCst);
+    let refused = queue_put(&stores, "k", "y", true).get();
+    assert!(matches!(refused, Err(StoreError::Engine { store: "data", .. })), "{refused:?}");
+    engine.fail_gets(None);
     put(&stores, "k", "y");
-    engine.fails_get.store(true, SeqCst);
-    assert_eq!(effect(queue_put(&stores, "k", "z", true).get()), Some(Effect::None));
-    engine.fails_get.store(false, SeqCst);
-    assert_eq!(effect(queue_put(&stores, "k", "z", true).get()), Some(Effect::None));
+    assert_eq!(load(&stores, "k").unwrap().unwrap().live_count(), 2);
+}
+
+#[test]
+fn a_key_that_the_engine_cannot_read_counts_as_damaged_and_no_other() {
+    for fault in [Fault::Damage, Fault::Medium] {
+        let rig = Rig::new();
+        let engine = Scripted::new();
+        let stores = rig.open_on(engine.clone());
+        let before = put(&stores, "k", "x");
+        engine.fail_gets(Some(fault));
+        assert!(matches!(load(&stores, "k"), Err(StoreError::Damaged { store: "data", .. })));
+        // As a replica repairs it: the store is in service, and its mark is gone.
+        let repaired = sync(&stores, Area::Data, "k", &before.siblings);
+        engine.fail_gets(None);
+        assert_eq!(load(&stores, "k").unwrap().unwrap(), repaired.siblings);
+        let (old, new) = (before.dot.unwrap(), put(&stores, "k", "y").dot.unwrap());
+        assert_ne!(old.actor, new.actor);
+        assert_eq!(stores.figures(Area::Data).out_of_service, None);
+    }
 }
 
 #[test]

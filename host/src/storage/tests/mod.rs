@@ -1,12 +1,20 @@
 //! The stores as their callers see them, over engines that tests can hold, break and cut off.
 
 mod bench;
+mod child;
 mod crashes;
 mod damage;
+mod disks;
 mod doubles;
 mod failures;
+mod flips;
+mod full_disk;
 mod held_hints;
 mod homes;
+mod kills;
+mod power_cut;
+mod scans;
+mod set_aside;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -66,7 +74,7 @@ impl Rig {
 
     fn open_on(&self, data: Arc<dyn Engine>) -> Stores {
         let home = Arc::new(Home::open(self.path()).unwrap());
-        Stores::start(home, &self.options, data, Arc::new(self.hints.clone())).unwrap()
+        Stores::on(home, &self.options, data, Arc::new(self.hints.clone())).unwrap()
     }
 }
 
@@ -86,6 +94,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
             schema: 0,
             ttl_ms: None,
             labels: BTreeMap::new(),
+            request: None,
         },
         now_ms: 1_000,
         limits: SiblingLimits { siblings_max: 1000, siblings_bytes_max: 64 << 20 },

@@ -19,6 +19,7 @@ fn write(request: u64, value: Bytes) -> Message {
         origin: Origin::Client(dot),
         base: Vec::new(),
         labels: BTreeMap::new(),
+        request: None,
         unknown: Vec::new(),
     };
     let mut siblings = Siblings::new();

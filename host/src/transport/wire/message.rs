@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use stator_core::catalogue::Catalogue;
 use stator_core::causality::Siblings;
-use stator_core::id::{KeyspaceId, NodeId};
+use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::message::{Message, ReplicaError, ReplicaWrite};
 use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, fixed, required};
+use super::{WireError, fill, fixed, required};
 use proto::message::Body;
-use proto::{forward_reply, read_reply, replica_error};
+use proto::{fill_reply, forward_reply, read_reply, replica_error};
 
 /// What a message without an object counts for in a queue.
-const PLAIN_BYTES: usize = 128;
+pub(super) const PLAIN_BYTES: usize = 128;
 /// What a catalogue counts for: measuring it would mean to encode it, and few are larger.
 const CATALOGUE_BYTES: usize = 64 << 10;
 
@@ -35,6 +35,8 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
                 + put.context.vector.len() * 24
                 + labels
         }
+        Message::FillRead { after, .. } => after.as_ref().map_or(0, |(_, key)| key.len()),
+        Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
         Message::Catalogue { .. } => CATALOGUE_BYTES,
         Message::WriteReply { .. }
         | Message::ForwardReply { .. }
@@ -76,6 +78,22 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
             result: Some(match result {
                 Ok(receipt) => forward_reply::Result::Receipt(receipt_to_wire(receipt)),
                 Err(error) => forward_reply::Result::Error(error_to_wire(error)),
+            }),
+        }),
+        Message::FillRead { request, partition, ring_version, after, bytes_max } => {
+            Body::FillRead(proto::FillRead {
+                request,
+                partition: partition.0.into(),
+                ring_version,
+                after: after.map(fill::cursor_to_wire),
+                bytes_max,
+            })
+        }
+        Message::FillReply { request, result } => Body::FillReply(proto::FillReply {
+            request,
+            result: Some(match result {
+                Ok(page) => fill_reply::Result::Page(fill::page_to_wire(page)),
+                Err(error) => fill_reply::Result::Error(replica_error_to_wire(error)),
             }),
         }),
         Message::CatalogueDigest { digest } => {
@@ -126,6 +144,22 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
                 forward_reply::Result::Error(error) => Err(error_from_wire(error)?),
             },
         },
+        Body::FillRead(read) => Message::FillRead {
+            request: read.request,
+            partition: u16::try_from(read.partition)
+                .map(PartitionId)
+                .map_err(|_| WireError::OutOfRange("a partition"))?,
+            ring_version: read.ring_version,
+            after: read.after.map(fill::cursor_from_wire),
+            bytes_max: read.bytes_max,
+        },
+        Body::FillReply(reply) => Message::FillReply {
+            request: reply.request,
+            result: match required(reply.result, "a fill's result")? {
+                fill_reply::Result::Page(page) => Ok(fill::page_from_wire(page)?),
+                fill_reply::Result::Error(error) => Err(replica_error_from_wire(error)?),
+            },
+        },
         Body::CatalogueDigest(digest) => {
             Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
         }
@@ -139,13 +173,13 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
     })
 }
 
-fn encode(siblings: &Siblings) -> bytes::Bytes {
+pub(super) fn encode(siblings: &Siblings) -> bytes::Bytes {
     let mut out = Vec::with_capacity(siblings.weight_bytes() + PLAIN_BYTES);
     siblings.encode(&mut out);
     out.into()
 }
 
-fn decode(bytes: bytes::Bytes) -> Result<Arc<Siblings>, WireError> {
+pub(super) fn decode(bytes: bytes::Bytes) -> Result<Arc<Siblings>, WireError> {
     Ok(Arc::new(Siblings::decode(bytes)?))
 }
 
@@ -179,6 +213,7 @@ fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
         ReplicaError::UnknownKeyspace => Kind::UnknownKeyspace(proto::Nothing {}),
         ReplicaError::NotOwner { ring_version } => Kind::NotOwner(ring_version),
         ReplicaError::Damaged => Kind::Damaged(proto::Nothing {}),
+        ReplicaError::Filling => Kind::Filling(proto::Nothing {}),
         ReplicaError::Store(said) => Kind::Store(said),
     };
     proto::ReplicaError { kind: Some(kind) }
@@ -190,6 +225,7 @@ fn replica_error_from_wire(error: proto::ReplicaError) -> Result<ReplicaError, W
         Kind::UnknownKeyspace(_) => ReplicaError::UnknownKeyspace,
         Kind::NotOwner(ring_version) => ReplicaError::NotOwner { ring_version },
         Kind::Damaged(_) => ReplicaError::Damaged,
+        Kind::Filling(_) => ReplicaError::Filling,
         Kind::Store(said) => ReplicaError::Store(said),
     })
 }

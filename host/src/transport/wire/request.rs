@@ -7,13 +7,15 @@ use stator_core::codec::Reader;
 use stator_core::id::KeyspaceId;
 use stator_core::message::PutReceipt;
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
-use stator_core::version::Payload;
+use stator_core::version::{Payload, RequestName};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 use stator_proto::peer::v1 as proto;
 
-use super::{WireError, dot_from_wire, dot_to_wire, required, size};
+use super::{WireError, dot_from_wire, dot_to_wire, fixed, required, size};
 use proto::request_error::Kind;
-use proto::request_error::{BadQuorum, QuorumNotReached, SiblingLimit, Store, TooFewNodes};
+use proto::request_error::{
+    BadQuorum, PartlyFolded, QuorumNotReached, SiblingLimit, Store, TooFewNodes,
+};
 
 fn context_to_wire(context: &Context) -> Bytes {
     let mut out = Vec::new();
@@ -43,6 +45,10 @@ pub(super) fn put_to_wire(put: PutRequest) -> proto::Put {
         schema: put.draft.schema,
         ttl_ms: put.draft.ttl_ms,
         labels: put.draft.labels,
+        request: put.draft.request.map(|name| proto::RequestName {
+            id: name.id,
+            fingerprint: Bytes::copy_from_slice(&name.fingerprint),
+        }),
         w: put.w,
         is_strict: put.quorum == QuorumKind::Strict,
         durability: match put.durability {
@@ -56,6 +62,10 @@ pub(super) fn put_to_wire(put: PutRequest) -> proto::Put {
         siblings_bytes_max: put.limits.siblings_bytes_max as u64,
         timeout_ms: put.timeout_ms,
     }
+}
+
+fn name_from_wire(name: proto::RequestName) -> Result<RequestName, WireError> {
+    Ok(RequestName { id: name.id, fingerprint: fixed(&name.fingerprint, "a fingerprint")? })
 }
 
 pub(super) fn put_from_wire(put: proto::Put) -> Result<PutRequest, WireError> {
@@ -75,6 +85,7 @@ pub(super) fn put_from_wire(put: proto::Put) -> Result<PutRequest, WireError> {
             schema: put.schema,
             ttl_ms: put.ttl_ms,
             labels: put.labels,
+            request: put.request.map(name_from_wire).transpose()?,
         },
         w: put.w,
         quorum: match put.is_strict {
@@ -130,11 +141,21 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
             })
         }
         RequestError::OutcomeUnknown => Kind::OutcomeUnknown(proto::Nothing {}),
-        RequestError::TooManySiblings(WriteRefused::TooManySiblings { found, max }) => {
+        RequestError::Refused(WriteRefused::TooManySiblings { found, max }) => {
             Kind::TooManySiblings(sibling_limit(found, max))
         }
-        RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge { found, max }) => {
+        RequestError::Refused(WriteRefused::SiblingsTooLarge { found, max }) => {
             Kind::SiblingsTooLarge(sibling_limit(found, max))
+        }
+        RequestError::Refused(WriteRefused::TooManyWrites { found, max }) => {
+            Kind::TooManyWrites(sibling_limit(found, max))
+        }
+        RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
+            Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
+        }
+        RequestError::RequestReused(dot)
+        | RequestError::Refused(WriteRefused::RequestReused(dot)) => {
+            Kind::RequestReused(dot_to_wire(dot))
         }
         RequestError::Store { reason, effect } => {
             Kind::Store(Store { reason, effect: effect_to_wire(effect) })
@@ -164,17 +185,30 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
         },
         Kind::OutcomeUnknown(_) => RequestError::OutcomeUnknown,
         Kind::TooManySiblings(SiblingLimit { found, max }) => {
-            RequestError::TooManySiblings(WriteRefused::TooManySiblings {
+            RequestError::Refused(WriteRefused::TooManySiblings {
                 found: size(found, "a sibling count")?,
                 max: size(max, "a sibling limit")?,
             })
         }
         Kind::SiblingsTooLarge(SiblingLimit { found, max }) => {
-            RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge {
+            RequestError::Refused(WriteRefused::SiblingsTooLarge {
                 found: size(found, "a length of siblings")?,
                 max: size(max, "a sibling limit")?,
             })
         }
+        Kind::TooManyWrites(SiblingLimit { found, max }) => {
+            RequestError::Refused(WriteRefused::TooManyWrites {
+                found: size(found, "a count of writes")?,
+                max: size(max, "a limit of writes")?,
+            })
+        }
+        Kind::PartlyFolded(PartlyFolded { seen, inputs }) => {
+            RequestError::Refused(WriteRefused::PartlyFolded {
+                seen: size(seen, "a count of writes")?,
+                inputs: size(inputs, "a count of writes")?,
+            })
+        }
+        Kind::RequestReused(dot) => RequestError::RequestReused(dot_from_wire(dot)?),
         Kind::Store(error) => {
             RequestError::Store { reason: error.reason, effect: effect_from_wire(error.effect)? }
         }

@@ -13,11 +13,11 @@ use stator_core::catalogue::{
     Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
-use stator_core::id::{ClusterId, KeyspaceId};
-use stator_core::message::{Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
+use stator_core::message::{FillPage, Message, PutReceipt, ReplicaError, ReplicaWrite};
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::claim;
-use stator_core::version::{Origin, Payload, Version};
+use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 
 use super::*;
@@ -57,6 +57,7 @@ fn any_siblings() -> impl Strategy<Value = Arc<Siblings>> {
                 origin: Origin::Client(dot),
                 base: Vec::new(),
                 labels,
+                request: None,
                 unknown: Vec::new(),
             };
             siblings.put(&VersionVector::new(), dot, Arc::new(version));
@@ -72,8 +73,14 @@ fn any_context() -> impl Strategy<Value = Context> {
     })
 }
 
+fn any_name() -> impl Strategy<Value = RequestName> {
+    (any_bytes(), any::<[u8; FINGERPRINT_BYTES]>())
+        .prop_map(|(id, fingerprint)| RequestName { id, fingerprint })
+}
+
 fn any_put() -> impl Strategy<Value = PutRequest> {
-    let draft = (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels());
+    let draft =
+        (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels(), option::of(any_name()));
     let durability =
         prop_oneof![Just(Durability::All), Just(Durability::One), Just(Durability::Buffered)];
     let quorum = prop_oneof![Just(QuorumKind::Sloppy), Just(QuorumKind::Strict)];
@@ -83,14 +90,14 @@ fn any_put() -> impl Strategy<Value = PutRequest> {
     (target, draft, rest, limits).prop_map(
         |(
             (keyspace, key, context),
-            (payload, schema, ttl_ms, labels),
+            (payload, schema, ttl_ms, labels, request),
             (w, quorum, durability),
             (siblings_max, siblings_bytes_max, timeout_ms),
         )| PutRequest {
             keyspace: KeyspaceId(keyspace),
             key,
             context,
-            draft: Draft { payload, schema, ttl_ms, labels },
+            draft: Draft { payload, schema, ttl_ms, labels, request },
             w,
             quorum,
             durability,
@@ -105,6 +112,7 @@ fn any_replica_error() -> impl Strategy<Value = ReplicaError> {
         Just(ReplicaError::UnknownKeyspace),
         any::<u64>().prop_map(|ring_version| ReplicaError::NotOwner { ring_version }),
         Just(ReplicaError::Damaged),
+        Just(ReplicaError::Filling),
         ".{0,9}".prop_map(ReplicaError::Store),
     ]
 }
@@ -130,11 +138,21 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
             RequestError::QuorumNotReached { needed, answered, effect }
         }),
         Just(RequestError::OutcomeUnknown),
-        sizes().prop_map(|(found, max)| {
-            RequestError::TooManySiblings(WriteRefused::TooManySiblings { found, max })
+        any::<u64>().prop_map(|counter| {
+            let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 3 };
+            RequestError::RequestReused(Dot { actor, counter })
         }),
         sizes().prop_map(|(found, max)| {
-            RequestError::TooManySiblings(WriteRefused::SiblingsTooLarge { found, max })
+            RequestError::Refused(WriteRefused::TooManySiblings { found, max })
+        }),
+        sizes().prop_map(|(found, max)| {
+            RequestError::Refused(WriteRefused::SiblingsTooLarge { found, max })
+        }),
+        sizes().prop_map(|(found, max)| {
+            RequestError::Refused(WriteRefused::TooManyWrites { found, max })
+        }),
+        sizes().prop_map(|(seen, inputs)| {
+            RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs })
         }),
         (".{0,9}", any_effect())
             .prop_map(|(reason, effect)| RequestError::Store { reason, effect }),
@@ -207,6 +225,16 @@ fn any_write() -> impl Strategy<Value = ReplicaWrite> {
     )
 }
 
+fn any_cursor() -> impl Strategy<Value = Option<(KeyspaceId, Bytes)>> {
+    option::of((any::<u64>().prop_map(KeyspaceId), any_bytes()))
+}
+
+fn any_page() -> impl Strategy<Value = FillPage> {
+    let object = (any::<u64>().prop_map(KeyspaceId), any_bytes(), any_siblings());
+    (vec(object, 0..4), any_cursor(), any::<bool>())
+        .prop_map(|(objects, next, is_whole)| FillPage { objects, next, is_whole })
+}
+
 fn result_of<T: std::fmt::Debug, E: std::fmt::Debug>(
     good: impl Strategy<Value = T>,
     bad: impl Strategy<Value = E>,
@@ -220,6 +248,8 @@ fn any_message() -> impl Strategy<Value = Message> {
     let found = result_of(option::of(any_siblings()), any_replica_error());
     let stored = result_of(Just(()), any_replica_error());
     let put = result_of(any_receipt(), any_request_error());
+    let fill = (any::<u16>(), any::<u64>(), any_cursor(), any::<u64>());
+    let page = result_of(any_page(), any_replica_error());
     prop_oneof![
         (any::<u64>(), read).prop_map(|(request, (keyspace, key, ring_version, is_fallback))| {
             Message::Read {
@@ -236,6 +266,11 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(request, result)| Message::WriteReply { request, result }),
         (any::<u64>(), any_put()).prop_map(|(request, put)| Message::Forward { request, put }),
         (any::<u64>(), put).prop_map(|(request, result)| Message::ForwardReply { request, result }),
+        (any::<u64>(), fill).prop_map(|(request, (partition, ring_version, after, bytes_max))| {
+            let partition = PartitionId(partition);
+            Message::FillRead { request, partition, ring_version, after, bytes_max }
+        }),
+        (any::<u64>(), page).prop_map(|(request, result)| Message::FillReply { request, result }),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
         (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
             Message::Catalogue { catalogue, is_reply_wanted }

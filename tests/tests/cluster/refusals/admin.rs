@@ -14,7 +14,8 @@ fn named(name: &str) -> v1::Keyspace {
 
 fn of_module(digest: &str) -> v1::Keyspace {
     let policy = v1::ReconcilePolicy::Module.into();
-    let reconcile = Some(v1::Reconcile { policy, module_digest: digest.to_owned() });
+    let reconcile =
+        Some(v1::Reconcile { policy, module_digest: digest.to_owned(), ..Default::default() });
     v1::Keyspace { reconcile, ..named("bad") }
 }
 
@@ -88,10 +89,6 @@ async fn what_an_operator_must_not_do_is_refused() {
         .check("no such keyspace", node.admin().delete_keyspace(delete("nowhere", "")).await);
     refusal(Aborted, "ETAG_MISMATCH", &["default", "stale"])
         .check("a stale etag", node.admin().delete_keyspace(delete("default", "stale")).await);
-    refusal(Unimplemented, "NOT_OFFERED", &["UpdateKeyspace", "nothing was changed"]).check(
-        "an update",
-        node.admin().update_keyspace(v1::UpdateKeyspaceRequest::default()).await,
-    );
     refusal(FailedPrecondition, "FAULTS_DISABLED", &["--enable-faults"]).check(
         "a fault on a node without faults",
         node.admin().set_fault(v1::SetFaultRequest { isolated: true }).await,
@@ -104,6 +101,75 @@ async fn what_an_operator_must_not_do_is_refused() {
         let request = v1::GetModuleRequest { digest: digest.to_owned() };
         refusal(InvalidArgument, "BAD_DIGEST", &["at least 8 hexadecimal digits"])
             .check(digest, node.admin().get_module(request).await);
+    }
+    node.serves("default", "all of these").await;
+}
+
+#[tokio::test]
+async fn bad_updates_are_refused() {
+    let (node, _folder) = node().await;
+    let n2 = v1::Keyspace { n: 2, ..named("default") };
+    let w9 = v1::Keyspace { w: 9, ..named("default") };
+    let stale = v1::Keyspace { w: 1, etag: "stale".to_owned(), ..named("default") };
+    let table = [
+        (
+            "no keyspace",
+            (named("nowhere"), vec!["w"]),
+            refusal(NotFound, "UNKNOWN_KEYSPACE", &["nowhere"]),
+        ),
+        (
+            "no mask",
+            (named("default"), vec![]),
+            refusal(InvalidArgument, "MASK_EMPTY", &["update_mask", "durability"]),
+        ),
+        (
+            "its name",
+            (named("default"), vec!["name"]),
+            refusal(InvalidArgument, "MASK_UNKNOWN_FIELD", &["\"name\" cannot be updated"]),
+        ),
+        (
+            "another n",
+            (n2, vec!["n"]),
+            refusal(InvalidArgument, "N_IS_FIXED", &["moves data", "change of the ring"]),
+        ),
+        ("w above n", (w9, vec!["w"]), refusal(InvalidArgument, "BAD_QUORUM", &["w=9"])),
+        ("r = 0", (named("default"), vec!["r"]), refusal(InvalidArgument, "BAD_QUORUM", &["r=0"])),
+        (
+            "an unknown module",
+            (
+                v1::Keyspace { name: "default".to_owned(), ..of_module(&"0".repeat(64)) },
+                vec!["reconcile"],
+            ),
+            refusal(NotFound, "UNKNOWN_MODULE", &["push it first"]),
+        ),
+        (
+            "a stale etag",
+            (stale, vec!["w"]),
+            refusal(Aborted, "ETAG_MISMATCH", &["stale", "changed meanwhile"]),
+        ),
+    ];
+    let request = v1::GetKeyspaceRequest { name: "default".to_owned() };
+    let before = node.admin().get_keyspace(request.clone()).await.expect("it exists").into_inner();
+    for (case, (keyspace, paths), expected) in table {
+        for validate_only in [true, false] {
+            let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+            let request = v1::UpdateKeyspaceRequest {
+                keyspace: Some(keyspace.clone()),
+                update_mask: Some(prost_types::FieldMask { paths }),
+                validate_only,
+            };
+            expected.check(case, node.admin().update_keyspace(request).await);
+        }
+    }
+    let after = node.admin().get_keyspace(request).await.expect("it exists").into_inner();
+    assert_eq!(after, before, "what was refused changed nothing");
+    for token in ["default", "after:"] {
+        let expected = refusal(InvalidArgument, "BAD_PAGE_TOKEN", &["next_page_token"]);
+        let request =
+            v1::ListKeyspacesRequest { page_token: token.to_owned(), ..Default::default() };
+        expected.check(token, node.admin().list_keyspaces(request).await);
+        let request = v1::ListModulesRequest { page_token: token.to_owned(), ..Default::default() };
+        expected.check(token, node.admin().list_modules(request).await);
     }
     node.serves("default", "all of these").await;
 }

@@ -81,9 +81,9 @@ async fn bad_puts_are_refused() {
             refusal(InvalidArgument, "BAD_QUORUM", &["w=2", "1 to n=1"]),
         ),
         (
-            "a request id, which is planned",
-            v1::PutRequest { request_id: "once".into(), ..good() },
-            refusal(Unimplemented, "NOT_OFFERED", &["request_id", "nothing was changed"]),
+            "a long request id",
+            v1::PutRequest { request_id: vec![1; 65].into(), ..good() },
+            refusal(InvalidArgument, "REQUEST_ID_TOO_LARGE", &["65 bytes", "at most 64"]),
         ),
         (
             "an unknown durability",
@@ -211,9 +211,9 @@ async fn bad_deletes_are_refused() {
             refusal(InvalidArgument, "CONTEXT_AND_OBSERVED", &["not both"]),
         ),
         (
-            "a request id, which is planned",
-            v1::DeleteRequest { request_id: "once".into(), ..good() },
-            refusal(Unimplemented, "NOT_OFFERED", &["request_id"]),
+            "a long request id",
+            v1::DeleteRequest { request_id: vec![1; 65].into(), ..good() },
+            refusal(InvalidArgument, "REQUEST_ID_TOO_LARGE", &["65 bytes", "at most 64"]),
         ),
         (
             "w above n",

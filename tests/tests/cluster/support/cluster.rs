@@ -82,6 +82,7 @@ impl Cluster {
         v1::Reconcile {
             policy: v1::ReconcilePolicy::Module.into(),
             module_digest: pushed.expect("taken").into_inner().digest,
+            fold: false,
         }
     }
 

@@ -51,6 +51,7 @@ pub struct Ready {
     pub client: String,
     pub admin: String,
     pub peer: String,
+    pub metrics: Option<String>,
 }
 
 /// A running `stator serve`. Dropped, it is killed.

@@ -1,0 +1,139 @@
+//! Running a cluster: the admin listener.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stator_proto::v1::admin_client::AdminClient;
+use stator_proto::{upload, v1};
+use tonic::Request;
+use tonic::transport::Channel;
+
+use crate::error::Error;
+use crate::nodes::{ANSWER_BYTES_MAX, Nodes, Options, dial};
+use crate::retry::Safety;
+
+/// A client of the admin listeners of some nodes. Clones share connections.
+///
+/// One method for each call of the service, by the messages of [`v1`]; what reads is retried as a
+/// get is.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    nodes: Arc<Nodes>,
+}
+
+fn admin(channel: Channel) -> AdminClient<Channel> {
+    AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+/// Calls of one message, alike but for their types.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $safety:ident $name:ident($request:ident) -> $answer:ident;)*) => {
+        impl Admin {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// The node's word.
+                pub async fn $name(&self, request: v1::$request) -> Result<v1::$answer, Error> {
+                    let send = async |channel, request| admin(channel).$name(request).await;
+                    self.nodes.call(Safety::$safety, request, send).await
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    /// Makes one cluster of the node and others that wait for one.
+    Once init_cluster(InitClusterRequest) -> InitClusterResponse;
+    /// What the node is, does and sees.
+    Repeatable get_status(GetStatusRequest) -> NodeStatus;
+    /// Makes a keyspace.
+    Once create_keyspace(CreateKeyspaceRequest) -> Keyspace;
+    /// Looks a keyspace up.
+    Repeatable get_keyspace(GetKeyspaceRequest) -> Keyspace;
+    /// One page of the keyspaces.
+    Repeatable list_keyspaces(ListKeyspacesRequest) -> ListKeyspacesResponse;
+    /// Changes what a keyspace promises.
+    Once update_keyspace(UpdateKeyspaceRequest) -> Keyspace;
+    /// Deletes a keyspace with all its keys.
+    Once delete_keyspace(DeleteKeyspaceRequest) -> DeleteKeyspaceResponse;
+    /// Looks a module up.
+    Repeatable get_module(GetModuleRequest) -> Module;
+    /// One page of the modules.
+    Repeatable list_modules(ListModulesRequest) -> ListModulesResponse;
+    /// Cuts the node off from its peers, or heals the cut.
+    Repeatable set_fault(SetFaultRequest) -> SetFaultResponse;
+}
+
+impl Admin {
+    /// A client of the nodes at `endpoints`, each `HOST:PORT` of an admin listener, without TLS.
+    ///
+    /// # Errors
+    /// An endpoint is no address, or there is none.
+    pub fn connect<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
+        Admin::over(dial(endpoints)?, Options::default())
+    }
+
+    /// A client over channels that were made elsewhere, with TLS for instance.
+    ///
+    /// # Errors
+    /// There is no channel.
+    pub fn over(channels: Vec<Channel>, options: Options) -> Result<Self, Error> {
+        Ok(Admin { nodes: Arc::new(Nodes::new(channels, options)?) })
+    }
+
+    /// All keyspaces, in order of their names.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn keyspaces(&self) -> Result<Vec<v1::Keyspace>, Error> {
+        let mut all = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListKeyspacesRequest { page_size: 0, page_token };
+            let page = self.list_keyspaces(request).await?;
+            all.extend(page.keyspaces);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// All modules, in order of their digests.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn modules(&self) -> Result<Vec<v1::Module>, Error> {
+        let mut all = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListModulesRequest { page_size: 0, page_token };
+            let page = self.list_modules(request).await?;
+            all.extend(page.modules);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Uploads a merge module, in one attempt. `digest` is what the node must find (64 hexadecimal
+    /// digits), empty to leave it unchecked; `validate_only` keeps nothing.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn push_module(
+        &self,
+        name: impl Into<String>,
+        digest: impl Into<String>,
+        component: Bytes,
+        validate_only: bool,
+    ) -> Result<v1::Module, Error> {
+        let messages = upload::messages(name.into(), digest.into(), component, validate_only);
+        let mut request = Request::new(futures::stream::iter(messages));
+        request.set_timeout(self.nodes.timeout());
+        Ok(admin(self.nodes.channel()).push_module(request).await?.into_inner())
+    }
+}

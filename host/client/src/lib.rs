@@ -1,0 +1,51 @@
+//! A client for Stator.
+//!
+//! ```no_run
+//! # async fn cart() -> Result<(), stator_client::Error> {
+//! use stator_client::Client;
+//!
+//! let client = Client::connect(["127.0.0.1:7101", "127.0.0.1:7201"])?;
+//!
+//! // A get keeps the causal context with the value: what is put back replaces what was read.
+//! let mut cart = client.get("carts", "customer 7").await?;
+//! let mut items = cart.value().map(|value| value.to_vec()).unwrap_or_default();
+//! items.extend_from_slice(b"tea;");
+//! cart.set(items);
+//! client.put(cart).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/conflict.rs` is a whole program: two writers who know nothing of each other, and the
+//! reader who settles it. It runs against a node of `stator serve`:
+//! `cargo run -p stator-client --example conflict`.
+//!
+//! # What is retried
+//! Only what cannot do harm, until the deadline of the call ([`Options::timeout`]):
+//!
+//! | request | is sent again |
+//! |---|---|
+//! | gets, and reads of [`Admin`] | after any failure that may pass |
+//! | writes without a request id | only if the first attempt certainly did nothing: no connection was made, or the node said `effect` = `NONE` |
+//! | writes with [`Entry::request_id`] | also if the outcome of the first attempt is unknown: the nodes recognise the retry |
+//!
+//! Attempts go to the endpoints in turn, after a pause that grows and that the node can prolong
+//! (RetryInfo). What is finally answered is an [`Error`] with the node's reason; its
+//! [`Error::effect`] tells whether a write may be applied.
+//!
+//! Left out: routing by the ring. Any node takes any request and forwards it.
+
+mod admin;
+mod client;
+mod entry;
+mod error;
+mod nodes;
+mod retry;
+
+pub use admin::Admin;
+pub use client::{Client, Written};
+pub use entry::{Entry, Merge, Version};
+pub use error::{Effect, Error, Violation};
+pub use nodes::{Options, plain};
+/// The messages of the interface, for what the types of this crate do not cover.
+pub use stator_proto::v1;

@@ -1,0 +1,99 @@
+//! What is left of a fill, as it is kept on disk and shown.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::id::PartitionId;
+
+/// The partitions that are still to be filled after a loss.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// Names the loss: of an earlier one a backlog says nothing.
+    pub loss: u64,
+    /// The partitions. `None` is all that the node owns.
+    pub left: Option<BTreeSet<PartitionId>>,
+}
+
+impl Backlog {
+    /// Everything, after this loss.
+    pub fn all(loss: u64) -> Self {
+        Backlog { loss, left: None }
+    }
+
+    /// Nothing, after this loss.
+    pub fn nothing(loss: u64) -> Self {
+        Backlog { loss, left: Some(BTreeSet::new()) }
+    }
+
+    /// As text for people too: the loss, then numbers and ranges of partitions.
+    pub fn encode(&self) -> String {
+        let mut out = format!("loss {:016x}\nleft", self.loss);
+        let Some(left) = &self.left else {
+            return out + " all\n";
+        };
+        let mut numbers = left.iter().map(|partition| partition.0).peekable();
+        while let Some(first) = numbers.next() {
+            let mut last = first;
+            while let Some(next) = numbers.next_if(|next| last.checked_add(1) == Some(*next)) {
+                last = next;
+            }
+            // Writing to a string does not fail.
+            let _ = match first == last {
+                true => write!(out, " {first}"),
+                false => write!(out, " {first}-{last}"),
+            };
+        }
+        out + "\n"
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` if it is anything else.
+    pub fn decode(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let loss = u64::from_str_radix(lines.next()?.strip_prefix("loss ")?, 16).ok()?;
+        let words = lines.next()?.strip_prefix("left")?;
+        if words == " all" {
+            return Some(Backlog::all(loss));
+        }
+        let mut left = BTreeSet::new();
+        for word in words.split_whitespace() {
+            let (first, last) = word.split_once('-').unwrap_or((word, word));
+            let range = first.parse().ok()?..=last.parse().ok()?;
+            left.extend(range.map(PartitionId));
+        }
+        Some(Backlog { loss, left: Some(left) })
+    }
+}
+
+/// How far a fill is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FillFigures {
+    /// Partitions that were to be filled when it began, or went on after a restart.
+    pub partitions: usize,
+    /// Those of them that do not count for quorums yet.
+    pub partitions_left: usize,
+    /// Objects that were copied since then, from every source.
+    pub objects_copied: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn backlog(left: &[u16]) -> Backlog {
+        Backlog { loss: 0xa1, left: Some(left.iter().copied().map(PartitionId).collect()) }
+    }
+
+    #[test]
+    fn backlogs_read_back() {
+        let all: Vec<u16> = (0..=u16::MAX).collect();
+        for left in [&[][..], &[0], &[1, 2, 3, 5, 7, 8], &[0, 2, u16::MAX], &all] {
+            let backlog = backlog(left);
+            assert_eq!(Backlog::decode(&backlog.encode()), Some(backlog));
+        }
+        assert_eq!(Backlog::decode(&Backlog::all(7).encode()), Some(Backlog::all(7)));
+        assert_eq!(backlog(&[1, 2, 3, 5]).encode(), "loss 00000000000000a1\nleft 1-3 5\n");
+        for bad in ["", "loss x\nleft 1\n", "loss 01\n", "loss 01\nleft 1,2\n", "loss 01\nright"] {
+            assert_eq!(Backlog::decode(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The partition fill: a node whose data store was lost gets it back from the other owners.
+//!
+//! The store starts empty, in a fresh incarnation. For each partition that the node owns, it
+//! reads what every other owner holds of it, page by page, and runs each object through the one
+//! write path, synced. Until a partition is *done* the node cannot tell what it held of it, so it
+//! answers no read of it, not even its own as a coordinator, and no read quorum counts it.
+//!
+//! # When a partition is done
+//! A write that was acknowledged by w owners, this one among them, is held by w - 1 of the other
+//! n - 1. So of any n - w + 1 others at least one holds it. A partition is done when the node has
+//! exchanged it
+//! - with all other owners: then all that exists was copied, even if some of them are being
+//!   filled too, or else two nodes that lose their disks would wait for each other for ever;
+//! - or, once the fill has lasted [`Settings::fill_patience_ms`], for each keyspace with
+//!   min(n - w + 1, n - 1) *whole* others: not being filled, and without a damaged record there.
+//!
+//! The patience is not politeness. An acknowledgement that left before the loss may be counted
+//! after it, together with others that are given after their giver was read; only who minted is
+//! certain to hold such a write. All others include it, and once the patience is over such
+//! puts have ended.
+//!
+//! w is the keyspace's. A put that asked for less is certain to be found only by the first rule;
+//! so is one from before w was raised. What is missed is not lost: its other copies are there, and
+//! a get that meets one repairs this node.
+//!
+//! # Writes
+//! are stored and acknowledged as ever, and count for w: the copy is real and synced as its
+//! keyspace says, and it will be counted by reads only when the fill is over, with it. Reads
+//! meanwhile need r of the other n - 1, of which w - 1 hold the write: r + (w - 1) > n - 1 as
+//! r + w > n. Hints that were kept for this node are delivered and acknowledged like before.
+//!
+//! # Limits
+//! One page is in flight per source and [`STREAMS_MAX`] in all, each of [`PAGE_BYTES_MAX`] or
+//! [`PAGE_OBJECTS_MAX`] and at most one object beyond; the next is asked for when the last is
+//! synced. So at most that much of the store's queue and of the links is taken from clients.
+//!
+//! What is left is kept on disk ([`Backlog`]), about once a second: a restart goes on there. A
+//! partition that was half copied starts over, and a further loss starts all over.
+//!
+//! Left out: filling after an unclean stop, which keyspaces of durability `one` and `buffered`
+//! need; hints that were lost with their store; pace by foreground latency (admission control).
+//!
+//! [`Settings::fill_patience_ms`]: super::Settings::fill_patience_ms
+
+mod backlog;
+mod source;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+pub use backlog::{Backlog, FillFigures};
+
+use super::timers::Timer;
+use super::{Node, Purpose};
+use crate::event::{Action, Area, Notice, StoreFailure, Stored};
+use crate::id::{KeyspaceId, NodeId, PartitionId};
+use crate::keys::StoreKey;
+use crate::message::{FillPage, Message, ReplicaError, RequestId};
+use crate::write::Change;
+
+/// The most pages in flight.
+pub const STREAMS_MAX: usize = 2;
+/// A page ends with the object that goes beyond this.
+pub const PAGE_BYTES_MAX: usize = 256 << 10;
+/// The most objects of a page.
+pub const PAGE_OBJECTS_MAX: usize = 256;
+/// How often overdue pages, resting sources and the patience are looked at.
+const PERIOD_MS: u64 = 250;
+/// How often what is left is persisted while it shrinks.
+const PERSIST_PERIOD_MS: u64 = 1_000;
+/// How long a source is left alone after a failure.
+const REST_MS: u64 = 1_000;
+
+/// Where a page starts: behind this key.
+type Cursor = Option<(KeyspaceId, Bytes)>;
+
+/// A fill under way.
+#[derive(Debug)]
+pub(super) struct Fill {
+    loss: u64,
+    /// Partitions that are not done, with those they were exchanged with, and whether these
+    /// were whole.
+    left: BTreeMap<PartitionId, BTreeMap<NodeId, bool>>,
+    sources: BTreeMap<NodeId, Source>,
+    partitions: usize,
+    objects_copied: u64,
+    started_ms: u64,
+    persisted_ms: u64,
+    /// What was told and persisted last.
+    told: FillFigures,
+    persisted_left: usize,
+}
+
+/// Another owner. It is read in the order of the partitions.
+#[derive(Debug, Default)]
+struct Source {
+    /// The partition that was exchanged last.
+    behind: Option<PartitionId>,
+    rests_until_ms: u64,
+    stream: Option<Stream>,
+}
+
+/// One partition on its way from one source.
+#[derive(Debug)]
+struct Stream {
+    partition: PartitionId,
+    after: Cursor,
+    is_whole: bool,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The next page is to be asked for.
+    Idle,
+    /// It was asked for.
+    Asked { request: RequestId, due_ms: u64 },
+    /// It is being stored.
+    Storing { request: RequestId, waiting: usize, has_failed: bool, next: Cursor },
+}
+
+impl Source {
+    fn is_busy(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| !matches!(stream.step, Step::Idle))
+    }
+
+    /// The page that was asked for does not come. It is asked for again after a rest.
+    fn rest(&mut self, until_ms: u64) {
+        self.rests_until_ms = until_ms;
+        if let Some(stream) = &mut self.stream {
+            stream.step = Step::Idle;
+        }
+    }
+
+    /// The stream whose page was asked for by `request`.
+    fn asked(&mut self, request: RequestId) -> Option<&mut Stream> {
+        let is_it = |step: &Step| matches!(step, Step::Asked { request: r, .. } if *r == request);
+        self.stream.as_mut().filter(|stream| is_it(&stream.step))
+    }
+}
+
+impl Fill {
+    fn figures(&self) -> FillFigures {
+        FillFigures {
+            partitions: self.partitions,
+            partitions_left: self.left.len(),
+            objects_copied: self.objects_copied,
+        }
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog { loss: self.loss, left: Some(self.left.keys().copied().collect()) }
+    }
+}
+
+impl Node {
+    /// The data store was lost, and what `backlog` names is to be filled by the other owners.
+    /// To be called before the first event; does nothing on a node without a catalogue.
+    pub fn fill(&mut self, backlog: Backlog) {
+        let Some(catalogue) = &self.catalogue else { return };
+        let ring = &catalogue.ring;
+        let mut left = BTreeMap::new();
+        let mut sources: BTreeMap<NodeId, Source> = BTreeMap::new();
+        let mut alone = 0;
+        for partition in (0..ring.partitions()).filter_map(|p| u16::try_from(p).ok()) {
+            let partition = PartitionId(partition);
+            let is_left = backlog.left.as_ref().is_none_or(|left| left.contains(&partition));
+            let owners: Vec<NodeId> = ring.owners(partition).collect();
+            if !is_left || !owners.contains(&self.id) {
+                continue;
+            }
+            left.insert(partition, BTreeMap::new());
+            alone += usize::from(owners.len() == 1);
+            for other in owners.into_iter().filter(|owner| *owner != self.id) {
+                sources.entry(other).or_default();
+            }
+        }
+        if left.is_empty() {
+            return self.act(Action::PersistFill(Backlog::nothing(backlog.loss)));
+        }
+        let (partitions, started_ms) = (left.len(), self.now.monotonic_ms);
+        let fill = Fill {
+            loss: backlog.loss,
+            persisted_left: usize::MAX,
+            left,
+            sources,
+            partitions,
+            objects_copied: 0,
+            started_ms,
+            persisted_ms: started_ms,
+            told: FillFigures::default(),
+        };
+        self.notice(Notice::FillStarted(fill.figures()));
+        if alone > 0 {
+            self.notice(Notice::DataLost(alone));
+        }
+        self.fill = Some(Box::new(fill));
+        self.timers.set(started_ms, Timer::Fill);
+    }
+
+    /// Whether the node cannot tell yet what it held of `partition`.
+    pub fn is_filling(&self, partition: PartitionId) -> bool {
+        self.fill.as_ref().is_some_and(|fill| fill.left.contains_key(&partition))
+    }
+
+    /// How far the fill is, while there is one.
+    pub fn fill_figures(&self) -> Option<FillFigures> {
+        self.fill.as_ref().map(|fill| fill.figures())
+    }
+
+    /// Looks at what no event tells.
+    pub(super) fn fill_due(&mut self) {
+        let Some(mut fill) = self.fill.take() else { return };
+        let (now_ms, rest_ms) = (self.now.monotonic_ms, self.in_ms(REST_MS));
+        for source in fill.sources.values_mut() {
+            let step = source.stream.as_ref().map(|stream| &stream.step);
+            if matches!(step, Some(Step::Asked { due_ms, .. }) if *due_ms <= now_ms) {
+                source.rest(rest_ms);
+            }
+        }
+        let done: Vec<PartitionId> =
+            fill.left.keys().copied().filter(|p| self.is_done(&fill, *p)).collect();
+        done.iter().for_each(|partition| drop(fill.left.remove(partition)));
+        self.fill = Some(fill);
+        self.go_on_filling();
+        if self.fill.is_some() {
+            let at_ms = self.in_ms(PERIOD_MS);
+            self.timers.set(at_ms, Timer::Fill);
+        }
+    }
+
+    /// Asks sources for what is left, or ends the fill.
+    fn go_on_filling(&mut self) {
+        let Some(mut fill) = self.fill.take() else { return };
+        let figures = fill.figures();
+        if fill.left.is_empty() {
+            self.act(Action::PersistFill(Backlog::nothing(fill.loss)));
+            return self.notice(Notice::FillEnded(figures));
+        }
+        let now_ms = self.now.monotonic_ms;
+        let is_persist_due = fill.persisted_ms + PERSIST_PERIOD_MS <= now_ms;
+        if is_persist_due && fill.persisted_left != fill.left.len() {
+            (fill.persisted_ms, fill.persisted_left) = (now_ms, fill.left.len());
+            self.act(Action::PersistFill(fill.backlog()));
+        }
+        if fill.told != figures {
+            fill.told = figures;
+            self.notice(Notice::FillProgress(figures));
+        }
+        self.ask_sources(&mut fill);
+        self.fill = Some(fill);
+    }
+
+    fn ask_sources(&mut self, fill: &mut Fill) {
+        let now_ms = self.now.monotonic_ms;
+        let mut free =
+            STREAMS_MAX.saturating_sub(fill.sources.values().filter(|s| s.is_busy()).count());
+        let mut order: Vec<NodeId> = fill.sources.keys().copied().collect();
+        // What was begun first, then who is behind, so that partitions are done one by one.
+        order.sort_by_key(|node| {
+            let source = &fill.sources[node];
+            (source.stream.is_none(), source.behind)
+        });
+        for node in order {
+            if free == 0 {
+                return;
+            }
+            let is_reachable = self.is_reachable(node);
+            let Some(source) = fill.sources.get_mut(&node) else { continue };
+            if source.is_busy() || source.rests_until_ms > now_ms || !is_reachable {
+                continue;
+            }
+            if source.stream.is_none() {
+                source.stream = self.next_stream(&fill.left, (node, source.behind));
+            }
+            if source.stream.is_none() {
+                // Through. What it did not hold whole then, it may hold now.
+                source.behind = None;
+                source.rests_until_ms = now_ms + self.settings.fill_patience_ms;
+                continue;
+            }
+            self.ask_for_page(node, source);
+            free -= 1;
+        }
+    }
+
+    /// The next partition that `source` owns and has not given whole.
+    fn next_stream(
+        &self,
+        left: &BTreeMap<PartitionId, BTreeMap<NodeId, bool>>,
+        (source, behind): (NodeId, Option<PartitionId>),
+    ) -> Option<Stream> {
+        let ring = &self.catalogue.as_ref()?.ring;
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let (partition, _) =
+            left.range((from, Bound::Unbounded)).find(|(partition, exchanged)| {
+                exchanged.get(&source) != Some(&true)
+                    && ring.owners(**partition).any(|o| o == source)
+            })?;
+        let partition = *partition;
+        Some(Stream { partition, after: None, is_whole: true, step: Step::Idle })
+    }
+
+    fn ask_for_page(&mut self, node: NodeId, source: &mut Source) {
+        let request = self.number();
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms.saturating_mul(4));
+        let ring_version = self.ring_version();
+        let Some(stream) = &mut source.stream else { return };
+        stream.step = Step::Asked { request, due_ms };
+        let (partition, after) = (stream.partition, stream.after.clone());
+        let bytes_max = PAGE_BYTES_MAX as u64;
+        self.send(node, Message::FillRead { request, partition, ring_version, after, bytes_max });
+    }
+
+    /// A source has sent a page, or says why it does not.
+    pub(super) fn fill_page(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        result: Result<FillPage, ReplicaError>,
+    ) {
+        let Some(mut fill) = self.fill.take() else { return };
+        let rest_ms = self.in_ms(REST_MS);
+        if let Some(source) = fill.sources.get_mut(&from)
+            && let Some(stream) = source.asked(request)
+        {
+            match result {
+                // A page that does not get on would be asked for for ever.
+                Ok(page) if page.next.is_none() || page.next > stream.after => {
+                    self.store_page(from, request, stream, page);
+                }
+                Ok(_) | Err(_) => source.rest(rest_ms),
+            }
+        }
+        self.fill = Some(fill);
+        self.end_page(from);
+    }
+
+    fn store_page(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        stream: &mut Stream,
+        page: FillPage,
+    ) {
+        stream.is_whole &= page.is_whole;
+        let mut waiting = 0;
+        for (keyspace, key, siblings) in page.objects {
+            if !self.is_wanted(stream.partition, keyspace, &key) {
+                continue;
+            }
+            waiting += 1;
+            let token = self.effect(Purpose::Fill(from, request));
+            let fold = self.fold(keyspace);
+            let key = StoreKey { partition: stream.partition, keyspace, key };
+            let change = Change::Sync(siblings);
+            let (area, targets, is_sync) = (Area::Data, Vec::new(), true);
+            self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        }
+        stream.step = Step::Storing { request, waiting, has_failed: false, next: page.next };
+    }
+
+    /// Whether an object is this node's to hold. Of a keyspace that it does not know yet it may
+    /// be, of one that was deleted it is nobody's.
+    fn is_wanted(&self, partition: PartitionId, keyspace: KeyspaceId, key: &Bytes) -> bool {
+        let Ok((catalogue, known)) = self.keyspace(keyspace) else {
+            return !self.is_deleted(keyspace);
+        };
+        let n = known.quorums.value.n as usize;
+        catalogue.ring.partition(keyspace, key) == partition
+            && catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id)
+    }
+
+    /// An object of a page is stored, or not.
+    pub(super) fn fill_stored(
+        &mut self,
+        from: NodeId,
+        page: RequestId,
+        result: Result<Stored, StoreFailure>,
+    ) {
+        let Some(fill) = &mut self.fill else { return };
+        let Some(stream) = fill.sources.get_mut(&from).and_then(|source| source.stream.as_mut())
+        else {
+            return;
+        };
+        if let Step::Storing { request, waiting, has_failed, .. } = &mut stream.step
+            && *request == page
+        {
+            *waiting -= 1;
+            *has_failed |= result.is_err();
+            fill.objects_copied += u64::from(result.is_ok());
+            self.end_page(from);
+        }
+    }
+
+    /// Goes on once all of a page is stored.
+    fn end_page(&mut self, from: NodeId) {
+        let rest_ms = self.in_ms(REST_MS);
+        let Some(fill) = &mut self.fill else { return };
+        let Some(source) = fill.sources.get_mut(&from) else { return };
+        let Some(stream) = &mut source.stream else { return };
+        match &mut stream.step {
+            Step::Storing { waiting: 0, has_failed: true, .. } => source.rest(rest_ms),
+            Step::Storing { waiting: 0, next, .. } => match next.take() {
+                Some(next) => {
+                    stream.after = Some(next);
+                    stream.step = Step::Idle;
+                }
+                None => {
+                    let (partition, is_whole) = (stream.partition, stream.is_whole);
+                    source.behind = Some(partition);
+                    source.stream = None;
+                    self.exchanged(from, partition, is_whole);
+                }
+            },
+            Step::Storing { .. } | Step::Asked { .. } => return,
+            Step::Idle => {}
+        }
+        self.go_on_filling();
+    }
+
+    /// All that `from` holds of `partition` is stored here.
+    fn exchanged(&mut self, from: NodeId, partition: PartitionId, is_whole: bool) {
+        let Some(mut fill) = self.fill.take() else { return };
+        if let Some(exchanged) = fill.left.get_mut(&partition) {
+            exchanged.insert(from, is_whole);
+        }
+        if self.is_done(&fill, partition) {
+            fill.left.remove(&partition);
+        }
+        self.fill = Some(fill);
+    }
+
+    /// A page was not asked for: the message did not leave this node.
+    pub(super) fn fill_refused(&mut self, to: NodeId, request: RequestId) {
+        let rest_ms = self.in_ms(REST_MS);
+        let source = self.fill.as_mut().and_then(|fill| fill.sources.get_mut(&to));
+        if let Some(source) = source
+            && source.asked(request).is_some()
+        {
+            source.rest(rest_ms);
+            self.go_on_filling();
+        }
+    }
+
+    /// Whether enough owners were read, see the module's head.
+    fn is_done(&self, fill: &Fill, partition: PartitionId) -> bool {
+        let (Some(catalogue), Some(exchanged)) = (&self.catalogue, fill.left.get(&partition))
+        else {
+            return false;
+        };
+        let owners: Vec<NodeId> = catalogue.ring.owners(partition).collect();
+        let is_read = |owner: &NodeId| *owner == self.id || exchanged.contains_key(owner);
+        if owners.iter().all(is_read) {
+            return true;
+        }
+        if self.now.monotonic_ms < fill.started_ms + self.settings.fill_patience_ms {
+            return false;
+        }
+        self.keyspaces.values().all(|keyspace| {
+            let quorums = keyspace.quorums.value;
+            let owners = &owners[..owners.len().min(quorums.n as usize)];
+            if !owners.contains(&self.id) {
+                return true;
+            }
+            let others = owners.len() - 1;
+            let needed = (owners.len() + 1).saturating_sub(quorums.w as usize).min(others);
+            let is_whole = |owner: &&NodeId| exchanged.get(owner) == Some(&true);
+            owners.iter().filter(is_whole).count() >= needed
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! `stator module new`: a crate to begin a merge module with.
+//!
+//! The crate builds anywhere: it brings guest-sdk and the WIT in `vendor/`, because neither is on
+//! crates.io, in the state that this program was built from (see `build.rs` of this crate), and
+//! a lock file with the versions that they are tested with. What they need from crates.io, chiefly
+//! wit-bindgen, cargo fetches at the first build.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, Output};
+
+include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
+
+/// The files of the template: a crate of this workspace, which tests it. Its name in them becomes
+/// that of the new one.
+const TEMPLATE: [(&str, &str); 6] = [
+    ("Cargo.toml", include_str!("../../../templates/rust/manifest.toml")),
+    (".cargo/config.toml", include_str!("../../../../.cargo/config.toml")),
+    (".gitignore", include_str!("../../../templates/rust/gitignore")),
+    ("README.md", include_str!("../../../templates/rust/README.md")),
+    ("src/lib.rs", include_str!("../../../templates/rust/src/lib.rs")),
+    ("tests/laws.rs", include_str!("../../../templates/rust/tests/laws.rs")),
+];
+
+/// The longest name of a module.
+const NAME_BYTES_MAX: usize = 64;
+
+/// What a crate cannot be called, besides Rust's keywords.
+const RESERVED: [&str; 7] =
+    ["test", "core", "std", "alloc", "proc_macro", "stator_guest", "wit_bindgen"];
+
+const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else \
+     enum extern false final fn for gen if impl in let loop macro match mod move mut override \
+     priv pub ref return self static struct super trait true try type typeof unsafe unsized use \
+     virtual where while yield";
+
+const EXAMPLES: &str = "\
+Examples:
+  stator module new notes
+  stator module new notes --path ~/src/notes-merge
+
+The crate builds without network once cargo has fetched wit-bindgen.";
+
+/// Begin a merge module: a crate with a small merge, tests, and the commands to go on
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(in crate::cli) struct New {
+    /// The module's name: lower-case letters, digits, `-` and `_`
+    #[arg(value_parser = name)]
+    name: String,
+    /// The language
+    #[arg(long, default_value = "rust", value_parser = language)]
+    lang: String,
+    /// The folder to make [default: one of the module's name]
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
+impl New {
+    pub(in crate::cli) fn run(self, output: Output) -> Result<(), Failure> {
+        let folder = self.path.unwrap_or_else(|| PathBuf::from(&self.name));
+        refuse_what_is_there(&folder)?;
+        write_crate(&folder, &self.name).map_err(|error| {
+            let folder = folder.display();
+            Failure::refused(format!("cannot write the crate: {error}"))
+                .hint(format!("{folder} is incomplete: remove it before you try again"))
+        })?;
+        match output {
+            Output::Json => {
+                output::json(&json!({ "name": self.name, "lang": self.lang, "path": folder }))?;
+            }
+            Output::Table => {
+                output::line(format!("{}: a merge module in Rust", folder.display()))?;
+            }
+        }
+        output::say(format!(
+            "next: cd {}, edit src/lib.rs, `cargo test`, `stator module build`",
+            folder.display()
+        ));
+        Ok(())
+    }
+}
+
+/// The WIT of a module, for languages without a template.
+pub(in crate::cli) fn print_wit() -> Result<(), Failure> {
+    let wit = SDK.iter().find(|(path, _)| *path == "wit/merge.wit");
+    output::raw(wit.map(|(_, text)| text.as_bytes()).unwrap_or_default())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let crate_name = text.replace('-', "_");
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !text.starts_with(|c: char| c.is_ascii_lowercase()) || !text.chars().all(is_word) {
+        return Err("it must begin with a lower-case letter and hold only such, digits, `-` and \
+                    `_`"
+        .to_owned());
+    }
+    if text.len() > NAME_BYTES_MAX {
+        return Err(format!("it has {} characters, {NAME_BYTES_MAX} are allowed", text.len()));
+    }
+    let keyword = KEYWORDS.split_whitespace().any(|word| word == crate_name);
+    if keyword || RESERVED.contains(&crate_name.as_str()) {
+        return Err("no crate can be called so".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn language(text: &str) -> Result<String, String> {
+    match text {
+        "rust" => Ok(text.to_owned()),
+        _ => Err("there is a template for `rust` only. Any language will do that makes a \
+                  component of the world `module` without WASI imports: `stator module wit` \
+                  prints the WIT for its generator of bindings"
+            .to_owned()),
+    }
+}
+
+/// Nothing is ever overwritten: only a folder that is new or empty is filled.
+fn refuse_what_is_there(folder: &Path) -> Result<(), Failure> {
+    let taken = |what: &str| {
+        let message = format!("{} {what}; nothing was written", folder.display());
+        Err(Failure::usage(message).hint("give another name, or a new folder with --path"))
+    };
+    match fs::read_dir(folder).map(|mut entries| entries.next()) {
+        Ok(Some(_)) => taken("is there already, and not empty"),
+        Ok(None) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => taken(&format!("cannot be the crate's folder: {error}")),
+    }
+}
+
+fn write_crate(folder: &Path, name: &str) -> io::Result<()> {
+    let crate_name = name.replace('-', "_");
+    for (path, text) in TEMPLATE {
+        let text = text.replace("new-merge", name).replace("new_merge", &crate_name);
+        write_new(&folder.join(path), &text)?;
+    }
+    for (path, text) in SDK {
+        write_new(&folder.join("vendor").join(path), text)?;
+    }
+    write_new(&folder.join("Cargo.lock"), LOCK)
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let about =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(about)?;
+    }
+    File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_that_cargo_takes() {
+        for good in ["notes", "or-set", "a2_b"] {
+            assert_eq!(name(good).as_deref(), Ok(good));
+        }
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        for bad in ["", "2a", "Notes", "a b", "a/b", "../a", "match", "stator-guest", &long] {
+            assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_sdk_stands_alone() {
+        let find = |path: &str| SDK.iter().find(|(name, _)| *name == path).expect(path).1;
+        let manifest = find("stator-guest/Cargo.toml");
+        assert!(!manifest.contains("workspace"), "{manifest}");
+        assert!(manifest.contains("wit-bindgen = { version = \"0.63.0\""), "{manifest}");
+        assert!(find("stator-guest/src/lib.rs").contains("macro_rules! export"));
+        assert!(find("wit/merge.wit").contains("package stator:merge@0.1.0;"));
+        let locked = |name: &str| LOCK.contains(&format!("name = \"{name}\"\n"));
+        assert!(locked("wit-bindgen") && locked("wit-bindgen-rust-macro") && locked("serde_json"));
+        assert!(!locked("wasmtime") && !locked("cart"), "what no module needs is locked");
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let place = tempfile::tempdir().expect("a temporary folder");
+        let folder = place.path().join("notes");
+        let new = || New {
+            name: "my-notes".to_owned(),
+            lang: "rust".to_owned(),
+            path: Some(folder.clone()),
+        };
+        new().run(Output::Json).expect("a new folder");
+        let test = fs::read_to_string(folder.join("tests/laws.rs")).expect("a test");
+        assert!(test.contains("use my_notes::") && !test.contains("new_merge"), "{test}");
+        fs::write(folder.join("src/lib.rs"), "mine").expect("an edit");
+        assert!(new().run(Output::Json).is_err());
+        assert_eq!(fs::read_to_string(folder.join("src/lib.rs")).expect("kept"), "mine");
+    }
+
+    #[test]
+    fn another_language_is_told_where_the_wit_is() {
+        let words = language("cobol").expect_err("no template");
+        assert!(words.contains("`rust`") && words.contains("stator module wit"), "{words}");
+    }
+}

@@ -1,0 +1,172 @@
+//! The page of metrics, in Prometheus' text format, at `/metrics` of the metrics listener.
+//!
+//! What happens is recorded where it happens; what *is* (hints held, queue depths, memory) is
+//! looked at here, when somebody asks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::node::Node;
+use crate::storage::Area;
+use crate::telemetry::names::*;
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A metrics listener whose port is taken, before the node starts.
+pub struct Exporter {
+    listener: TcpListener,
+    handle: PrometheusHandle,
+}
+
+impl Exporter {
+    /// Takes the port and starts recording.
+    ///
+    /// # Errors
+    /// The port is taken, or another node of this process records already.
+    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen for metrics at {address}"))?;
+        Ok(Exporter { listener, handle: crate::telemetry::install()? })
+    }
+
+    /// Where the page is.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn local_addr(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Serves the page of `node` until `stop`.
+    pub fn spawn(self, node: &Arc<Node>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        // Weak: a scrape that hangs does not keep the stores open.
+        let node = Arc::downgrade(node);
+        let Exporter { listener, handle } = self;
+        let page = move || async move {
+            if let Some(node) = node.upgrade() {
+                sample(&node);
+            }
+            ([(CONTENT_TYPE, TEXT)], handle.render())
+        };
+        let routes = Router::new().route("/metrics", get(page));
+        tokio::spawn(async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(async move {
+                let _ = stop.wait_for(|is_stopped| *is_stopped).await;
+            });
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the metrics listener failed");
+            }
+        })
+    }
+}
+
+fn sample(node: &Node) {
+    process(node);
+    merges(node);
+    hints(node);
+    members(node);
+    store(node, Area::Data);
+    store(node, Area::Hints);
+    set(STORE_JOBS_WAITING, [("store", "reads".to_owned())], node.stores.reads_waiting() as f64);
+}
+
+fn set<const N: usize>(metric: Metric, labels: [(&'static str, String); N], value: f64) {
+    metrics::gauge!(metric.name, labels.as_slice()).set(value);
+}
+
+fn count<const N: usize>(metric: Metric, labels: [(&'static str, String); N], value: u64) {
+    metrics::counter!(metric.name, labels.as_slice()).absolute(value);
+}
+
+fn process(node: &Node) {
+    let labels = [
+        ("node", node.id.to_string()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("engine", node.config.engine.name().to_owned()),
+    ];
+    set(NODE, labels, 1.0);
+    let up_ms = node.clock.now().wall_ms.saturating_sub(node.started_at_ms);
+    set(UPTIME, [], up_ms as f64 / 1000.0);
+    // Where there is no /proc these stay away rather than lie.
+    if let Some((resident_bytes, cpu_seconds)) = own_stat() {
+        set(RESIDENT, [], resident_bytes);
+        set(CPU, [], cpu_seconds);
+    }
+    if let Ok(files) = std::fs::read_dir("/proc/self/fd") {
+        set(FILES, [], files.count() as f64);
+    }
+}
+
+/// Resident bytes and processor seconds, from `/proc/self/stat` (see proc(5)).
+fn own_stat() -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may hold anything but ends with the last parenthesis.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    // SAFETY: sysconf only reads a constant of the system.
+    let (tick, page) =
+        unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
+    Some((field(21)? * page as f64, (field(11)? + field(12)?) / tick as f64))
+}
+
+fn merges(node: &Node) {
+    let figures = node.merges.figures();
+    count(MERGES_TURNED_AWAY, [], figures.overloads);
+    count(MEMO_HITS, [], figures.memo_hits);
+    count(COMPILATIONS, [], figures.compilations);
+    set(MEMO_BYTES, [], figures.memo_bytes as f64);
+    set(MODULES, [], figures.modules as f64);
+}
+
+fn hints(node: &Node) {
+    let held = node.stores.hint_figures();
+    set(HINTS_BYTES, [], held.bytes as f64);
+    set(HINTS_BYTES_MAX, [], held.bytes_max as f64);
+    let Some(catalogue) = node.catalogue() else { return };
+    let shared = node.driver.shared();
+    for keyspace in catalogue.live_keyspaces() {
+        let figures = shared.keyspace_figures(keyspace.id);
+        let label = || [("keyspace", keyspace.name.clone())];
+        count(HINTS_STORED, label(), figures.hints_stored);
+        count(HINTS_DELIVERED, label(), figures.hints_delivered);
+        count(HINTS_LOST, label(), figures.hints_lost);
+    }
+    for member in catalogue.members.keys().filter(|member| **member != node.id) {
+        let label = || [("target", member.to_string())];
+        let waiting = held.waiting.get(member).copied().unwrap_or_default();
+        set(HINTS_HELD, label(), waiting as f64);
+        count(READ_REPAIRS, label(), shared.peer_figures(*member).read_repairs);
+    }
+}
+
+fn members(node: &Node) {
+    let Some(catalogue) = node.catalogue() else { return };
+    let down = node.driver.shared().unreachable();
+    let unreachable = catalogue.members.keys().filter(|member| down.contains(member)).count();
+    let reachable = catalogue.members.len() - unreachable;
+    for (name, value) in [("reachable", reachable), ("unreachable", unreachable)] {
+        set(MEMBERS, [("reachability", name.to_owned())], value as f64);
+    }
+}
+
+fn store(node: &Node, area: Area) {
+    let figures = node.stores.figures(area);
+    let label = || [("store", area.name().to_owned())];
+    let is_serving = figures.out_of_service.is_none();
+    set(STORE_OBJECTS, label(), figures.objects as f64);
+    set(STORE_SERVING, label(), if is_serving { 1.0 } else { 0.0 });
+    set(STORE_JOBS_WAITING, label(), node.stores.jobs_waiting(area) as f64);
+    count(STORE_COMMITS, label(), figures.commits);
+    count(STORE_SYNCS, label(), figures.syncs);
+    count(STORE_DAMAGED, label(), figures.damaged_records);
+}

@@ -1,0 +1,63 @@
+//! Reading a partition in key order, a page at a time: what another node is filled with.
+//!
+//! The physical key begins with the partition, so a partition is one range. A page is no
+//! snapshot: what is written behind the place that it has come to reaches the other node on its
+//! own way, as every write does.
+
+use std::sync::Arc;
+
+use stator_core::event::ScanPage;
+use stator_core::keys::StoreKey;
+
+use super::StoreError;
+use super::chunks;
+use super::engine::EngineError;
+use super::job::ScanJob;
+use super::records::{Found, Records};
+
+/// Records that are read at once: no more than this are read in vain when a page is full.
+const STEP: usize = 16;
+
+/// The page that `job` asks for. A damaged record is counted and passed over.
+pub(super) fn page(records: &Records, job: &ScanJob) -> Result<ScanPage, StoreError> {
+    let store = records.area.name();
+    let unreadable = |why: EngineError| StoreError::Engine { store, why: Arc::new(why) };
+    let mut page = ScanPage::default();
+    let mut bytes = 0;
+    let mut from = match &job.after {
+        Some(after) => above(&after.encode()),
+        None => job.partition.0.to_be_bytes().to_vec(),
+    };
+    loop {
+        let step = STEP.min(job.objects_max.max(1) - page.objects.len());
+        let entries = chunks::scan(&*records.engine, &from, step).map_err(unreadable)?;
+        let Some((last, _)) = entries.last() else {
+            return Ok(page);
+        };
+        from = above(last);
+        for (physical, stored) in entries {
+            // Nothing but a key is ever stored there; what is no key belongs to no partition.
+            let Some(key) = StoreKey::decode(&physical) else { continue };
+            if key.partition != job.partition {
+                return Ok(page);
+            }
+            match records.judge(&key, stored) {
+                Found::Missing => {}
+                Found::Damaged(..) => page.damaged += 1,
+                Found::Whole(record, _) => {
+                    bytes += key.key.len() + record.siblings.weight_bytes();
+                    page.objects.push((key.clone(), record.siblings));
+                }
+            }
+            if page.objects.len() >= job.objects_max.max(1) || bytes >= job.bytes_max {
+                page.next = Some(key);
+                return Ok(page);
+            }
+        }
+    }
+}
+
+/// The smallest physical key above this one.
+fn above(physical: &[u8]) -> Vec<u8> {
+    [physical, &[0]].concat()
+}

@@ -1,0 +1,65 @@
+//! What a node measures of itself, by name.
+//!
+//! Code everywhere counts through the `metrics` facade, as it logs through `tracing`; this module
+//! owns the [names](names) and the recorder behind the facade. Two kinds of figures meet in the
+//! page that Prometheus reads:
+//! - what happens (requests, merges, syncs) is recorded where it happens, histograms as
+//!   summaries with p50, p99 and p99.9 over the last minutes;
+//! - what is (hints held, queue depths, memory) is looked at only when the page is asked for,
+//!   by [`crate::exporter`].
+//!
+//! Without a metrics listener no recorder is installed and counting costs next to nothing.
+
+pub mod names;
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+
+use names::{ALL, Kind};
+
+/// The quantiles of every summary.
+const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
+/// How often samples are drained into summaries, so that they do not pile up unread.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// The recorder could not be installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The quantiles are not what the exporter takes.
+    #[error("metrics cannot be recorded: {0}")]
+    Build(#[from] BuildError),
+    /// The process has a recorder already, so its metrics are read elsewhere.
+    #[error("metrics are recorded already in this process: one node per process may have them")]
+    Taken,
+}
+
+/// Starts recording for the whole process, and the task that keeps summaries small.
+///
+/// # Errors
+/// Nothing is recorded, or something else records already.
+pub fn install() -> Result<PrometheusHandle, InstallError> {
+    let recorder = PrometheusBuilder::new().set_quantiles(&QUANTILES)?.build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|_| InstallError::Taken)?;
+    describe();
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut period = tokio::time::interval(UPKEEP_PERIOD);
+        loop {
+            period.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+fn describe() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Summary => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+}

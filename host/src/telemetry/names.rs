@@ -1,0 +1,113 @@
+//! Every metric of a node. `docs/metrics.md` explains each; a test compares the two.
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0 at the node's start.
+    Counter,
+    /// What is now.
+    Gauge,
+    /// Quantiles of what was seen lately, with the sum and count of all.
+    Summary,
+}
+
+/// A metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name; the unit is part of it.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// What tells its series apart.
+    pub labels: &'static [&'static str],
+    /// What it says, in a line.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric =
+                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// All metrics, by subject.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    NODE = Gauge "stator_node_info" ["node", "version", "engine"]
+        "Always 1; the labels say which node this is and what it runs";
+    UPTIME = Gauge "stator_uptime_seconds" []
+        "Seconds since the node started";
+    RESIDENT = Gauge "stator_process_resident_bytes" []
+        "Memory of the process that is in RAM";
+    CPU = Gauge "stator_process_cpu_seconds" []
+        "Processor time of the process since its start, user and system";
+    FILES = Gauge "stator_process_open_files" []
+        "Open file descriptors of the process, connections included";
+
+    REQUESTS = Counter "stator_requests_total" ["method", "code"]
+        "Requests answered, by gRPC method and status code";
+    REQUEST_SECONDS = Summary "stator_request_seconds" ["method"]
+        "Time from a request's first byte to its answer";
+    REQUESTS_RUNNING = Gauge "stator_requests_running" []
+        "Requests of clients and operators under way";
+    EVENTS_WAITING = Gauge "stator_protocol_events_waiting" []
+        "Events that wait for the protocol's loop";
+
+    SIBLINGS = Summary "stator_get_siblings" ["keyspace"]
+        "Versions that differ, per get: 0 is an absent key, 2 or more a divergence";
+    MERGES = Counter "stator_merges_total" ["keyspace", "outcome"]
+        "Divergences put to a module, by outcome: value, delete, kept, failed";
+    MERGE_SECONDS = Summary "stator_merge_seconds" []
+        "Time of a module's call, without the wait for its turn";
+    MERGE_FUEL = Summary "stator_merge_fuel" []
+        "Fuel that a module's call used";
+    MERGES_TURNED_AWAY = Counter "stator_merges_turned_away_total" []
+        "Merges refused because too many waited; their readers got siblings";
+    MEMO_HITS = Counter "stator_merge_memo_hits_total" []
+        "Merges answered from memory, without a call";
+    MEMO_BYTES = Gauge "stator_merge_memo_bytes" []
+        "Memory that remembered merges take";
+    MODULES = Gauge "stator_modules_loaded" []
+        "Merge modules ready to be called";
+    COMPILATIONS = Counter "stator_module_compilations_total" []
+        "Modules compiled in a child process; the rest came from the cache";
+
+    HINTS_HELD = Gauge "stator_hints_held" ["target"]
+        "Writes kept here for a node that did not take them";
+    HINTS_BYTES = Gauge "stator_hints_bytes" []
+        "What all hints take";
+    HINTS_BYTES_MAX = Gauge "stator_hints_bytes_max" []
+        "The budget for that; a put whose hint does not fit is refused";
+    HINTS_STORED = Counter "stator_hints_stored_total" ["keyspace"]
+        "Hints taken in";
+    HINTS_DELIVERED = Counter "stator_hints_delivered_total" ["keyspace"]
+        "Hints that their target has synced";
+    HINTS_LOST = Counter "stator_hints_lost_total" ["keyspace"]
+        "Writes that should have become a hint and did not; a read or repair must bring them";
+    READ_REPAIRS = Counter "stator_read_repairs_total" ["target"]
+        "Stale copies that were sent what they lacked after a get";
+
+    MEMBERS = Gauge "stator_members" ["reachability"]
+        "Members of the cluster as this node sees them: reachable or unreachable";
+
+    STORE_OBJECTS = Gauge "stator_store_objects" ["store"]
+        "Keys in a store";
+    STORE_SERVING = Gauge "stator_store_serving" ["store"]
+        "1 if the store takes writes, 0 if it is out of service";
+    STORE_COMMITS = Counter "stator_store_commits_total" ["store"]
+        "Groups of writes applied";
+    STORE_SYNCS = Counter "stator_store_syncs_total" ["store"]
+        "Syncs to disk; commits per sync tell how well writes share them";
+    STORE_SYNC_SECONDS = Summary "stator_store_sync_seconds" ["store"]
+        "Time of a sync to disk";
+    STORE_GROUP_JOBS = Summary "stator_store_group_jobs" ["store"]
+        "Jobs that were committed together";
+    STORE_JOBS_WAITING = Gauge "stator_store_jobs_waiting" ["store"]
+        "Writes that wait for the store's committer; for `reads`, reads of both stores";
+    STORE_DAMAGED = Counter "stator_store_damaged_records_total" ["store"]
+        "Records found unreadable; each counts as missing until peers repair it";
+}

@@ -1,0 +1,257 @@
+//! `docs/merges.md`, word by word: what a reader types is run, what they would see is compared.
+//!
+//! - Of a `console` block the lines behind `$ ` are commands (`\` at the end goes on), the others
+//!   the output, standard error included. `…` stands for any text in a line, alone for any lines.
+//! - A block behind `<!-- file: PATH -->` is the file that an editor leaves there.
+//!
+//! Commands run in one new folder, by `bash`, with the built `stator` first in the path.
+//! `stator serve &` gets free ports, and those after it are told them. Crates build in the target
+//! folder of this workspace, where `make test` has built what they depend on, and without network.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// Far beyond what any command takes, so that a hanging one is named.
+const COMMAND_SECONDS: u32 = 300;
+
+/// One thing that a reader of the page does.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Types a command and sees this.
+    Run { command: String, expected: Vec<String> },
+    /// Leaves a file like this.
+    Write { path: String, text: String },
+}
+
+/// What a page tells its reader to do.
+fn steps(page: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut file = None;
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(path) = line.strip_prefix("<!-- file: ") {
+            file = path.strip_suffix(" -->");
+        } else if let Some(language) = line.strip_prefix("```") {
+            let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+            match file.take() {
+                Some(path) => {
+                    steps.push(Step::Write { path: path.to_owned(), text: block.join("\n") + "\n" })
+                }
+                None if language == "console" => steps.extend(commands(&block)),
+                None => {}
+            }
+        }
+    }
+    steps
+}
+
+fn commands(block: &[&str]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut lines = block.iter().peekable();
+    while let Some(line) = lines.next() {
+        let first = line.strip_prefix("$ ").expect("output before the first command");
+        let mut command = first.to_owned();
+        while command.ends_with('\\') {
+            command.push('\n');
+            command.push_str(lines.next().expect("the command goes on"));
+        }
+        let mut expected = Vec::new();
+        while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
+            expected.push((*line).to_owned());
+        }
+        steps.push(Step::Run { command, expected });
+    }
+    steps
+}
+
+/// Whether `line` is `pattern`, in which each `…` stands for any text.
+fn line_fits(pattern: &str, line: &str) -> bool {
+    match pattern.split_once('…') {
+        None => pattern == line,
+        Some((start, rest)) => line.strip_prefix(start).is_some_and(|line| {
+            let mut ends = line.char_indices().map(|(at, _)| at).chain([line.len()]);
+            ends.any(|at| line_fits(rest, &line[at..]))
+        }),
+    }
+}
+
+/// Whether `lines` are the `pattern`, in which a lone `…` stands for any lines.
+fn output_fits(pattern: &[String], lines: &[&str]) -> bool {
+    match pattern.split_first() {
+        None => lines.is_empty(),
+        Some((any, rest)) if any == "…" => {
+            (0..=lines.len()).any(|skipped| output_fits(rest, &lines[skipped..]))
+        }
+        Some((first, rest)) => lines.split_first().is_some_and(|(line, lines)| {
+            line_fits(first, line.trim_end()) && output_fits(rest, lines)
+        }),
+    }
+}
+
+/// The reader: a folder, where in it they are, and the node they have started.
+struct Reader {
+    folder: TempDir,
+    place: PathBuf,
+    node: Option<Child>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(node) = &mut self.node {
+            // Its end is not what is tested.
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}
+
+impl Reader {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Reader { place: folder.path().to_owned(), folder, node: None, variables: Vec::new() }
+    }
+
+    fn follow(&mut self, step: &Step) {
+        match step {
+            Step::Write { path, text } => {
+                let path = self.folder.path().join(path);
+                assert!(path.is_file(), "{} is edited before it is there", path.display());
+                fs::write(path, text).expect("written");
+            }
+            Step::Run { command, expected } => {
+                let output = match command.strip_prefix("cd ") {
+                    Some(folder) => {
+                        self.place.push(folder);
+                        assert!(self.place.is_dir(), "{command}: there is no such folder");
+                        String::new()
+                    }
+                    None if command == "stator serve &" => self.serve(),
+                    None => self.run(command),
+                };
+                let lines: Vec<_> = output.lines().collect();
+                assert!(
+                    output_fits(expected, &lines),
+                    "$ {command}\n--- the page says\n{}\n--- it printed\n{output}",
+                    expected.join("\n")
+                );
+                self.share_the_target_folder();
+            }
+        }
+    }
+
+    fn run(&self, command: &str) -> String {
+        let seconds = COMMAND_SECONDS.to_string();
+        let mut bash = self.prepared(Command::new("timeout"));
+        bash.args([&seconds, "bash", "-c", &format!("exec 2>&1\n{command}")]);
+        let output = bash.stdin(Stdio::null()).output().expect("bash and timeout are there");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Starts the node and keeps it; returns the line that says where it listens.
+    fn serve(&mut self) -> String {
+        let mut serve = self.prepared(Command::new(program()));
+        for listener in ["CLIENT", "ADMIN", "PEER"] {
+            serve.env(format!("STATOR_{listener}_LISTEN"), "127.0.0.1:0");
+        }
+        let log = fs::File::create(self.folder.path().join("node.log")).expect("a log");
+        serve.arg("serve").stdout(Stdio::piped()).stderr(log);
+        let mut node = serve.spawn().expect("the node starts");
+        let mut stdout = BufReader::new(node.stdout.take().expect("piped"));
+        self.node = Some(node);
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("its first line");
+        let address = |whom: &str| {
+            let rest = line.split_once(&format!("{whom} ")).map(|(_, rest)| rest);
+            let address = rest.and_then(|rest| rest.split([',', '\n']).next());
+            format!("http://{}", address.unwrap_or_else(|| panic!("no address of {whom}: {line}")))
+        };
+        let told = [("STATOR_ENDPOINT", address("clients")), ("STATOR_ADMIN", address("admin"))];
+        self.variables.extend(told);
+        line
+    }
+
+    /// A command in the reader's place and environment, not in that of whoever runs the tests.
+    fn prepared(&self, mut command: Command) -> Command {
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("STATOR_") || text.starts_with("CARGO_") && text != "CARGO_HOME" {
+                command.env_remove(name);
+            }
+        }
+        let folder = program().parent().map(Path::to_owned).unwrap_or_default();
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&rest)));
+        command.env("PATH", path.expect("a path")).env("CARGO_NET_OFFLINE", "true");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.current_dir(&self.place);
+        command
+    }
+
+    /// A new crate's target folder is the one that has built all it depends on.
+    fn share_the_target_folder(&self) {
+        let shared = program().parent().and_then(Path::parent).map(Path::to_owned);
+        for entry in fs::read_dir(self.folder.path()).expect("the reader's folder").flatten() {
+            let target = entry.path().join("target");
+            if entry.path().join("Cargo.toml").is_file() && !target.is_symlink() {
+                symlink(shared.as_deref().expect("target/debug/stator"), target).expect("a link");
+            }
+        }
+    }
+}
+
+/// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
+fn program() -> PathBuf {
+    let beside = || {
+        let test = std::env::current_exe().expect("this test has a path");
+        let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
+        folder.join("stator")
+    };
+    let path = std::env::var_os("STATOR_BIN").map_or_else(beside, PathBuf::from);
+    assert!(path.exists(), "{} is not there; run `make test`", path.display());
+    path
+}
+
+#[test]
+fn the_page_on_merges_does_what_it_says() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/merges.md");
+    let steps = steps(&fs::read_to_string(page).expect("the page"));
+    let commands = steps.iter().filter(|step| matches!(step, Step::Run { .. }));
+    assert!(commands.count() > 10, "the page's commands were not found");
+    let mut reader = Reader::new();
+    for step in &steps {
+        reader.follow(step);
+    }
+}
+
+#[test]
+fn a_page_is_read_as_it_says() {
+    let page = "words\n```console\n$ one \\\n  two\nout\n$ three\n```\n```sh\n$ not run\n```\n\
+                <!-- file: a/b.rs -->\n```rust\nfn f() {}\n```\n";
+    let run = |command: &str, expected: &[&str]| Step::Run {
+        command: command.to_owned(),
+        expected: expected.iter().map(|line| (*line).to_owned()).collect(),
+    };
+    let write = Step::Write { path: "a/b.rs".to_owned(), text: "fn f() {}\n".to_owned() };
+    assert_eq!(steps(page), [run("one \\\n  two", &["out"]), run("three", &[]), write]);
+}
+
+#[test]
+fn other_output_than_the_page_shows_is_found() {
+    let fits = |pattern: &[&str], output: &str| {
+        let pattern: Vec<_> = pattern.iter().map(|line| (*line).to_owned()).collect();
+        output_fits(&pattern, &output.lines().collect::<Vec<_>>())
+    };
+    assert!(fits(&["a … c…", "d"], "a b c\nd\n"));
+    assert!(fits(&["a", "…", "d"], "a\nb\nc\nd"));
+    assert!(fits(&["…"], ""));
+    assert!(!fits(&["a"], "a\nb"));
+    assert!(!fits(&["a", "b"], "a"));
+    assert!(!fits(&["a … c"], "a b d"));
+    assert!(!fits(&[], "a"));
+}
