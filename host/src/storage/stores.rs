@@ -417,8 +417,7 @@ impl Start<'_> {
             synced_sequence: meta.sequence,
             reopening: opened.opener.filter(|opener| opener.kind.is_kept()).map(|opener| {
                 let wait = self.options.reopen_after;
-                let (home, slot) = (self.home.clone(), opened.slot);
-                Reopening { home, slot, opener, first_wait: wait, wait, at: None }
+                Reopening::new(self.home.clone(), opened.slot, opener, wait)
             }),
             records,
         };

@@ -11,9 +11,9 @@ mod flips;
 mod full_disk;
 mod held_hints;
 mod homes;
-mod scans;
 mod kills;
 mod power_cut;
+mod scans;
 mod set_aside;
 mod writes;
 
