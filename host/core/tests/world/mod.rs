@@ -139,8 +139,12 @@ impl World {
     /// The same with this keyspace, which may name the module [`MODULE`].
     pub fn with(members: u64, keyspace: KeyspaceSpec) -> Self {
         let mut known = catalogue(members);
-        let class = ModuleClass::Small;
-        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0, class };
+        let module = Module {
+            pushed_at_ms: 0,
+            name: "union".to_owned(),
+            size_bytes: 0,
+            class: ModuleClass::Small,
+        };
         CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
         let known = Arc::new(known);
