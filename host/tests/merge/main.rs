@@ -4,5 +4,6 @@
 
 mod admission;
 mod hostile;
+mod laws;
 mod merges;
 mod support;

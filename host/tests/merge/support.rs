@@ -42,9 +42,14 @@ pub fn host_on(cache: &Path, change: impl FnOnce(&mut MergeHostConfig)) -> Merge
 
 /// The cart component that `make guests` has built.
 pub fn cart() -> Bytes {
+    built("cart")
+}
+
+/// Another one: `or-set`, or one of the test's own, `tests/options`.
+pub fn built(name: &str) -> Bytes {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/components");
     let directory = std::env::var_os("STATOR_COMPONENTS").map_or(built.into(), PathBuf::from);
-    let path = directory.join("cart.wasm");
+    let path = directory.join(format!("{name}.wasm"));
     match std::fs::read(&path) {
         Ok(component) => component.into(),
         Err(error) => panic!("{}: {error}; run `make guests`", path.display()),
