@@ -51,7 +51,8 @@ pub(super) async fn push(
         return Ok(v1::Module { laws, ..message(&catalogue, &digest, &module) });
     }
     let kept = node.modules.keep(&digest, component).await;
-    kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &[]))?;
+    let facts = [("effect", "NONE".to_owned())];
+    kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &facts))?;
     let change = CatalogueChange::AddModule { digest, module };
     let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
     Ok(v1::Module { laws, ..get(&catalogue, &digest.to_string())? })
@@ -125,10 +126,13 @@ fn refused(refusal: &ModuleRefused) -> Status {
     match refusal.stage() {
         Some(stage) => {
             let facts = [("stage", stage.to_string())];
-            errors::status(Code::InvalidArgument, "MODULE_REFUSED", message, &facts)
+            errors::bad_field_with("chunk", "MODULE_REFUSED", message, &facts)
         }
         // Not the module's fault.
-        None => errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[]),
+        None => {
+            let facts = [("effect", "NONE".to_owned())];
+            errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &facts)
+        }
     }
 }
 
@@ -149,7 +153,8 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
         }
         (None, _) => {
             let message = format!("there is no module {digest}");
-            Err(errors::status(Code::NotFound, "UNKNOWN_MODULE", message, &[]))
+            let facts = [("digest", digest.to_owned())];
+            Err(errors::status(Code::NotFound, "UNKNOWN_MODULE", message, &facts))
         }
     }
 }

@@ -93,7 +93,8 @@ impl Process {
         assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
     }
 
-    fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id().expect("it was not waited for yet")
     }
 
