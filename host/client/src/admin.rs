@@ -119,8 +119,7 @@ impl Admin {
         }
     }
 
-    /// Uploads a merge module, in one attempt. `digest` is what the node must find (64 hexadecimal
-    /// digits), empty to leave it unchecked; `validate_only` keeps nothing.
+    /// [`Self::push_module_as`] of class small.
     ///
     /// # Errors
     /// The node's word.
@@ -131,7 +130,25 @@ impl Admin {
         component: Bytes,
         validate_only: bool,
     ) -> Result<v1::Module, Error> {
-        let messages = upload::messages(name.into(), digest.into(), component, validate_only);
+        let small = v1::ModuleClass::Small;
+        self.push_module_as(small, name, digest, component, validate_only).await
+    }
+
+    /// Uploads a merge module of this class of limits, in one attempt. `digest` is what the node must find (64 hexadecimal
+    /// digits), empty to leave it unchecked; `validate_only` keeps nothing.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn push_module_as(
+        &self,
+        class: v1::ModuleClass,
+        name: impl Into<String>,
+        digest: impl Into<String>,
+        component: Bytes,
+        validate_only: bool,
+    ) -> Result<v1::Module, Error> {
+        let messages =
+            upload::messages_of(class, name.into(), digest.into(), component, validate_only);
         let mut request = Request::new(futures::stream::iter(messages));
         request.set_timeout(self.nodes.timeout());
         Ok(admin(self.nodes.channel()).push_module(request).await?.into_inner())

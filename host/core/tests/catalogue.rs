@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, KeyspaceUpdate, Member,
-    Module, Quorums, Reconcile, Secret, Versioned,
+    Module, ModuleClass, Quorums, Reconcile, Secret, Versioned,
 };
 use stator_core::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::ring::claim;
@@ -42,7 +42,9 @@ fn spec(name: &str, n: u32, r: u32, w: u32) -> KeyspaceSpec {
 }
 
 fn module(pushed_at_ms: u64) -> Module {
-    Module { pushed_at_ms, name: "cart".to_owned(), size_bytes: 9 }
+    let class =
+        if pushed_at_ms.is_multiple_of(2) { ModuleClass::Small } else { ModuleClass::Large };
+    Module { pushed_at_ms, name: "cart".to_owned(), size_bytes: 9, class }
 }
 
 /// Something that happens to the catalogue of one node.

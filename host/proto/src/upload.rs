@@ -3,21 +3,33 @@
 use prost::bytes::Bytes;
 
 use crate::v1::push_module_request::Part;
-use crate::v1::{ModuleHeader, PushModuleRequest};
+use crate::v1::{ModuleClass, ModuleHeader, PushModuleRequest};
 
 /// Bytes of one message of an upload: well below gRPC's usual limit of 4 MiB.
 pub const CHUNK_BYTES: usize = 512 << 10;
 
 /// What `Admin.PushModule` takes to upload `component` under `name`: a header, then the bytes in
 /// order. `digest` is what the node must find (64 hexadecimal digits), empty to leave it unchecked.
+/// The module is of class small; see [`messages_of`] for another.
 pub fn messages(
     name: String,
     digest: String,
     component: Bytes,
     validate_only: bool,
 ) -> impl Iterator<Item = PushModuleRequest> + Send + 'static {
-    let size_bytes = component.len() as u64;
-    let header = Part::Header(ModuleHeader { name, size_bytes, digest, validate_only });
+    messages_of(ModuleClass::Small, name, digest, component, validate_only)
+}
+
+/// As [`messages`], for a module of this class of limits.
+pub fn messages_of(
+    class: ModuleClass,
+    name: String,
+    digest: String,
+    component: Bytes,
+    validate_only: bool,
+) -> impl Iterator<Item = PushModuleRequest> + Send + 'static {
+    let (size_bytes, class) = (component.len() as u64, class.into());
+    let header = Part::Header(ModuleHeader { name, size_bytes, digest, validate_only, class });
     let chunks = (0..component.len()).step_by(CHUNK_BYTES).map(move |start| {
         Part::Chunk(component.slice(start..component.len().min(start + CHUNK_BYTES)))
     });

@@ -1,9 +1,10 @@
 //! Merge modules as resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module};
+use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module, ModuleClass};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -21,6 +22,9 @@ const DETAIL_BYTES_MAX: usize = 4096;
 /// The shortest prefix of a digest that is looked up.
 const PREFIX_MIN: usize = 8;
 
+/// How long an upload may pause.
+const PART_WAIT: Duration = Duration::from_secs(30);
+
 pub(super) async fn push(
     node: &Arc<Node>,
     mut parts: Streaming<v1::PushModuleRequest>,
@@ -34,17 +38,21 @@ pub(super) async fn push(
         let message = format!("1 to {NAME_CHARS_MAX} characters are possible");
         return Err(errors::bad_field("header.name", "BAD_NAME", message));
     }
-    let component = receive(node, &header, &mut parts).await?;
+    let class = class_of(&header)?;
+    // Held until the module is kept or refused: its bytes are in memory so long.
+    let _place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
+    let component = receive(node, &header, class, &mut parts).await?;
     let digest = ModuleDigest::of(&component);
     if !header.digest.is_empty() && header.digest != digest.to_string() {
         let message = format!("the bytes that arrived have the digest {digest}");
         return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
     }
-    node.merges.admit(component.clone()).await.map_err(|refusal| refused(&refusal))?;
+    node.merges.admit_as(class, component.clone()).await.map_err(|refusal| refused(&refusal))?;
     let module = Module {
         pushed_at_ms: node.clock.now().wall_ms,
         name: header.name,
         size_bytes: component.len() as u64,
+        class,
     };
     let laws = laws(node, &digest).await;
     if header.validate_only {
@@ -90,21 +98,38 @@ fn brief(mut text: String) -> String {
     text
 }
 
+fn class_of(header: &v1::ModuleHeader) -> Result<ModuleClass, Status> {
+    match v1::ModuleClass::try_from(header.class) {
+        Ok(v1::ModuleClass::Unspecified | v1::ModuleClass::Small) => Ok(ModuleClass::Small),
+        Ok(v1::ModuleClass::Large) => Ok(ModuleClass::Large),
+        Err(_) => {
+            let message = format!("{} is no class of limits: small and large are", header.class);
+            Err(errors::bad_field("header.class", "BAD_CLASS", message))
+        }
+    }
+}
+
 async fn receive(
     node: &Node,
     header: &v1::ModuleHeader,
+    class: ModuleClass,
     parts: &mut Streaming<v1::PushModuleRequest>,
 ) -> Result<Bytes, Status> {
-    let max = node.merges.limits().component_bytes_max;
+    let max = node.merges.limits_of(class).component_bytes_max;
+    let larger = class.larger().map(|class| node.merges.limits_of(class).component_bytes_max);
     let too_large = |found: u64| {
-        let message = format!("the module has {found} bytes; the limit is {max}");
+        let mut message =
+            format!("the module has {found} bytes; the limit is {max} in class {class}");
+        if larger.is_some_and(|larger| found <= larger as u64) {
+            message.push_str("; its size fits class large: push it with `--class large`");
+        }
         errors::bad_field("header.size_bytes", "MODULE_TOO_LARGE", message)
     };
     if header.size_bytes > max as u64 {
         return Err(too_large(header.size_bytes));
     }
     let mut component = BytesMut::with_capacity(header.size_bytes as usize);
-    while let Some(next) = parts.message().await? {
+    while let Some(next) = next(parts).await? {
         let Some(Part::Chunk(chunk)) = next.part else {
             return Err(errors::bad_field("part", "CHUNK_MISSING", "chunks follow the header"));
         };
@@ -121,12 +146,29 @@ async fn receive(
     Ok(component.freeze())
 }
 
+/// The next part of an upload. Who sends none for a while gives its place to others.
+async fn next(
+    parts: &mut Streaming<v1::PushModuleRequest>,
+) -> Result<Option<v1::PushModuleRequest>, Status> {
+    match tokio::time::timeout(PART_WAIT, parts.message()).await {
+        Ok(part) => part,
+        Err(_) => {
+            let seconds = PART_WAIT.as_secs();
+            let message = format!("no part of the module came for {seconds} s; nothing was kept");
+            Err(errors::status(Code::DeadlineExceeded, "UPLOAD_STALLED", message, &[]))
+        }
+    }
+}
+
 fn refused(refusal: &ModuleRefused) -> Status {
     let message = format!("the module is refused: {refusal}; nothing was changed");
     match refusal.stage() {
         Some(stage) => {
             let facts = [("stage", stage.to_string())];
             errors::bad_field_with("chunk", "MODULE_REFUSED", message, &facts)
+        }
+        None if matches!(refusal, ModuleRefused::Busy { .. }) => {
+            errors::status(Code::ResourceExhausted, "OVERLOADED", message, &[])
         }
         // Not the module's fault.
         None => {
@@ -177,6 +219,10 @@ fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1:
         name: module.name.clone(),
         size_bytes: module.size_bytes,
         pushed_at_ms: module.pushed_at_ms,
+        class: match module.class {
+            ModuleClass::Small => v1::ModuleClass::Small.into(),
+            ModuleClass::Large => v1::ModuleClass::Large.into(),
+        },
         keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
         laws: Vec::new(),
     }

@@ -14,18 +14,23 @@ mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use stator_client::Admin;
+use stator_core::catalogue::ModuleClass;
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
 use super::session::Session;
-use crate::merge::encode_component;
+use crate::merge::{Limits, encode_component};
+
+/// What an upload may take beside the compilation at its end.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Begin, build, test, push and list merge modules
 #[derive(Debug, Subcommand)]
@@ -63,7 +68,9 @@ pub(super) struct Encode {
 
 /// Upload a component to the cluster
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stator module push target/components/cart.wasm")]
+#[command(
+    after_help = "Examples:\n  stator module push target/components/cart.wasm\n  stator module push notes-py.wasm --class large"
+)]
 pub(super) struct Push {
     /// The component
     file: PathBuf,
@@ -73,6 +80,9 @@ pub(super) struct Push {
     /// Check only, keep nothing
     #[arg(long)]
     dry_run: bool,
+    /// What it may use: small for Rust and C, large for modules with an interpreter inside
+    #[arg(long, default_value_t)]
+    class: ModuleClass,
 }
 
 impl Module {
@@ -129,9 +139,11 @@ impl Push {
             Some(name) => name,
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
+        let session = &session.patient(Limits::of(self.class).compile_wall + UPLOAD_PATIENCE);
         let admin = session.admin().await?;
         let digest = ModuleDigest::of(&component).to_string();
-        let module = admin.push_module(name, digest, component, self.dry_run).await?;
+        let class = class_to_wire(self.class);
+        let module = admin.push_module_as(class, name, digest, component, self.dry_run).await?;
         if self.dry_run {
             output::say("nothing was kept; it would be:");
         }
@@ -139,13 +151,30 @@ impl Push {
             Output::Json => output::json(&json(&module)),
             Output::Table => {
                 output::line(format!(
-                    "{} pushed: {} bytes, digest {}",
-                    module.name, module.size_bytes, module.digest
+                    "{} pushed: {} bytes, class {}, digest {}",
+                    module.name,
+                    module.size_bytes,
+                    class_name(&module),
+                    module.digest
                 ))?;
                 verdicts::say(&module.laws);
                 Ok(())
             }
         }
+    }
+}
+
+fn class_to_wire(class: ModuleClass) -> v1::ModuleClass {
+    match class {
+        ModuleClass::Small => v1::ModuleClass::Small,
+        ModuleClass::Large => v1::ModuleClass::Large,
+    }
+}
+
+fn class_name(module: &v1::Module) -> &'static str {
+    match module.class() {
+        v1::ModuleClass::Unspecified | v1::ModuleClass::Small => ModuleClass::Small.name(),
+        v1::ModuleClass::Large => ModuleClass::Large.name(),
     }
 }
 
@@ -172,10 +201,14 @@ async fn list(session: &Session) -> Result<(), Failure> {
                     module.name.clone(),
                     module.digest.clone(),
                     module.size_bytes.to_string(),
+                    class_name(module).to_owned(),
                     keyspaces,
                 ]
             });
-            output::line(output::table(["name", "digest", "bytes", "keyspaces"], rows.collect()))
+            output::line(output::table(
+                ["name", "digest", "bytes", "class", "keyspaces"],
+                rows.collect(),
+            ))
         }
     }
 }
@@ -212,6 +245,7 @@ fn json(module: &v1::Module) -> Value {
         "name": module.name,
         "size_bytes": module.size_bytes,
         "pushed_at_ms": module.pushed_at_ms,
+        "class": class_name(module),
         "keyspaces": module.keyspaces,
         "laws": verdicts::json(&module.laws),
     })

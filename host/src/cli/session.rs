@@ -33,6 +33,11 @@ impl Session {
         })
     }
 
+    /// The same for requests that take at least this long before they can be given up.
+    pub(super) fn patient(&self, timeout_min: Duration) -> Session {
+        Session { timeout: self.timeout.max(timeout_min), ..self.clone() }
+    }
+
     /// How long a request may take.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, MergeFailure};
 use stator_core::id::ModuleDigest;
 use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 
-use super::host::{Inner, MergeHost};
+use super::class::Class;
+use super::host::{Inner, Loaded, MergeHost};
 use super::memo::Answer;
 use super::refused::ModuleRefused;
 use super::run::LoadedModule;
@@ -19,6 +21,8 @@ use super::{bounds, compile, world};
 pub struct ModuleInfo {
     /// The name of its bytes.
     pub digest: ModuleDigest,
+    /// The class of its limits.
+    pub class: ModuleClass,
     /// Bytes of the component.
     pub component_bytes: usize,
     /// Bytes of machine code, about what it holds in memory.
@@ -32,13 +36,22 @@ pub struct ModuleInfo {
 }
 
 impl MergeHost {
-    /// Takes a module that someone pushed: checks, compiles, loads and probes it. It is loaded
-    /// afterwards; a refused one is not.
+    /// [`Self::admit_as`] of class `small`.
     pub async fn admit(&self, component: Bytes) -> Result<ModuleInfo, ModuleRefused> {
+        self.admit_as(ModuleClass::Small, component).await
+    }
+
+    /// Takes a module that someone pushed: checks, compiles, loads and probes it, all with the
+    /// limits of `class`. It is loaded afterwards; a refused one is not.
+    pub async fn admit_as(
+        &self,
+        class: ModuleClass,
+        component: Bytes,
+    ) -> Result<ModuleInfo, ModuleRefused> {
         let digest = ModuleDigest::of(&component);
         let component_bytes = component.len();
-        let prepared = self.prepare(digest, component).await?;
-        let probed = match judge(self.run(&prepared.module, &probe()).await) {
+        let prepared = self.prepare(class, digest, component).await?;
+        let probed = match judge(self.run(&prepared.module, &probe()).await, class) {
             Ok(fuel) => self.try_options(&prepared.module).await.map(|schema| (fuel, schema)),
             Err(refusal) => Err(refusal),
         };
@@ -46,28 +59,40 @@ impl MergeHost {
             Ok(probed) => probed,
             Err(refusal) => {
                 // Or refused modules would fill the disk, one push after the other.
-                let inner = self.0.clone();
                 blocking(move || {
-                    inner.artefacts.remove(&digest);
+                    prepared.module.class.artefacts.remove(&digest);
                     Ok(())
                 })
                 .await?;
                 return Err(refusal);
             }
         };
-        let options = prepared.module.options.names();
-        self.0.insert(digest, prepared.module);
+        let options = prepared.module.module.options.names();
         let code_bytes = prepared.code_bytes;
-        Ok(ModuleInfo { digest, component_bytes, code_bytes, options, schema, probe_fuel })
+        // Who tries a loaded module with a smaller class does not take it from its users.
+        if !self.is_loaded(&digest) || !self.is_loaded_as(&digest, ModuleClass::Large) {
+            self.0.insert(digest, prepared.module);
+        }
+        Ok(ModuleInfo { digest, class, component_bytes, code_bytes, options, schema, probe_fuel })
     }
 
-    /// Loads a module that was admitted before, here or on another node. Does nothing if it is
-    /// loaded already.
+    /// [`Self::load_as`] of class `small`.
     pub async fn load(&self, digest: ModuleDigest, component: Bytes) -> Result<(), ModuleRefused> {
-        if self.is_loaded(&digest) {
+        self.load_as(ModuleClass::Small, digest, component).await
+    }
+
+    /// Loads a module that was admitted to `class` before, here or on another node. Does nothing
+    /// if it is loaded so already.
+    pub async fn load_as(
+        &self,
+        class: ModuleClass,
+        digest: ModuleDigest,
+        component: Bytes,
+    ) -> Result<(), ModuleRefused> {
+        if self.is_loaded_as(&digest, class) {
             return Ok(());
         }
-        let prepared = self.prepare(digest, component).await?;
+        let prepared = self.prepare(class, digest, component).await?;
         self.0.insert(digest, prepared.module);
         Ok(())
     }
@@ -75,76 +100,103 @@ impl MergeHost {
     /// Everything up to the first call: bounds, world, artefact, linking.
     async fn prepare(
         &self,
+        class: ModuleClass,
         digest: ModuleDigest,
         component: Bytes,
     ) -> Result<Prepared, ModuleRefused> {
         let inner = self.0.clone();
         let bytes = component.clone();
-        let cached = blocking(move || inner.inspect(digest, &bytes)).await?;
-        if let Some(prepared) = cached {
+        blocking(move || inner.inspect(class, digest, &bytes)).await?;
+        let inner = self.0.clone();
+        let class = blocking(move || inner.class(class)).await?;
+        let (inner, shared) = (self.0.clone(), class.clone());
+        if let Some(prepared) = blocking(move || Ok(inner.cached(&shared, digest))).await? {
             return Ok(prepared);
         }
         let _turn = self.0.compiling.lock().await;
-        let inner = self.0.clone();
+        let (inner, shared) = (self.0.clone(), class.clone());
         // Whoever had the turn before may have compiled the same module.
-        if let Some(prepared) = blocking(move || Ok(inner.cached(digest))).await? {
+        if let Some(prepared) = blocking(move || Ok(inner.cached(&shared, digest))).await? {
             return Ok(prepared);
         }
-        let config = &self.0.config;
-        self.0.counters.compilations.add(1);
-        let artefact = compile::compile(&config.compiler, &component, &config.limits).await?;
+        let artefact = self.compile(&component, &class).await?;
         let inner = self.0.clone();
         blocking(move || {
-            let prepared = inner.link(digest, &artefact)?;
+            let prepared = inner.link(&class, digest, &artefact)?;
             // Without the file the next start compiles again; that is all.
-            if let Err(error) = inner.artefacts.put(&digest, &artefact) {
+            if let Err(error) = class.artefacts.put(&digest, &artefact) {
                 tracing::warn!(module = %digest, %error, "a compiled module cannot be cached");
             }
             Ok(prepared)
         })
         .await
     }
+
+    async fn compile(&self, component: &Bytes, class: &Class) -> Result<Vec<u8>, ModuleRefused> {
+        let counters = &self.0.counters;
+        counters.compilations.add(1);
+        let compiler = &self.0.config.compiler;
+        let (artefact, cost) = compile::compile(compiler, component, &class.limits).await;
+        counters.compile_cpu_ms.add(cost.cpu.as_millis() as u64);
+        counters.compile_memory_peak_bytes.raise_to(cost.memory_peak_bytes);
+        artefact
+    }
 }
 
 /// A module that can be called, and is not yet known to anyone.
 struct Prepared {
-    module: Arc<LoadedModule>,
+    module: Arc<Loaded>,
     code_bytes: usize,
 }
 
 impl Inner {
-    /// What can be said of a component without compiling it; also its cached form, if there is
-    /// one.
+    /// What can be said of a component without compiling it.
     fn inspect(
         &self,
+        class: ModuleClass,
         wanted: ModuleDigest,
         component: &[u8],
-    ) -> Result<Option<Prepared>, ModuleRefused> {
+    ) -> Result<(), ModuleRefused> {
         let found = ModuleDigest::of(component);
         if found != wanted {
             return Err(ModuleRefused::OtherModule { wanted, found });
         }
-        bounds::check(component, &self.config.limits)?;
-        world::check(component)?;
-        Ok(self.cached(wanted))
+        bounds::check(component, self.config.limits_of(class)).map_err(|refusal| {
+            let larger = class.larger().map(|class| self.config.limits_of(class));
+            let fits = larger.is_some_and(|limits| bounds::check(component, limits).is_ok());
+            if fits { refusal.fitting_larger() } else { refusal }
+        })?;
+        // The rest of the world, which needs types, is checked where it is compiled.
+        world::check_names(component)
     }
 
-    fn cached(&self, digest: ModuleDigest) -> Option<Prepared> {
-        let artefact = self.artefacts.get(&digest)?;
-        self.link(digest, &artefact)
+    fn cached(&self, class: &Arc<Class>, digest: ModuleDigest) -> Option<Prepared> {
+        let artefact = class.artefacts.get(&digest)?;
+        self.link(class, digest, &artefact)
             .inspect_err(|error| tracing::warn!(module = %digest, %error, "recompiling"))
             .ok()
     }
 
-    fn link(&self, digest: ModuleDigest, artefact: &[u8]) -> Result<Prepared, ModuleRefused> {
-        let refused = |e: wasmtime::Error| ModuleRefused::Load(format!("{e:#}"));
+    fn link(
+        &self,
+        class: &Arc<Class>,
+        digest: ModuleDigest,
+        artefact: &[u8],
+    ) -> Result<Prepared, ModuleRefused> {
+        let refused = |e: wasmtime::Error| {
+            let why = format!("{e:#}");
+            // The words of all of wasmtime's pool limits.
+            let is_of_limits = why.contains("exceeds the");
+            ModuleRefused::Load { why, is_of_limits, class: class.limits.class }
+        };
         // SAFETY: the bytes come from this program's own compiler, either just now over a pipe or
         // from the cache, whose checksum and engine hash were right.
-        let component = unsafe { Component::deserialize(&self.engine, artefact) };
+        let component = unsafe { Component::deserialize(&class.engine, artefact) };
         let component = component.map_err(refused)?;
-        let module = LoadedModule::link(&self.engine, digest, &component, self.log.clone())
+        let module = LoadedModule::link(&class.engine, digest, &component, self.log.clone())
             .map_err(refused)?;
-        Ok(Prepared { module: Arc::new(module), code_bytes: artefact.len() })
+        let module = Arc::new(Loaded { module, class: class.clone() });
+        Ok(Prepared { module, code_bytes: artefact.len() })
     }
 }
 
@@ -172,11 +224,11 @@ fn probe() -> Divergence {
 
 /// Whether a probe speaks against the module. A refusal does not: it is a proper answer.
 /// What it used of its fuel, as far as that is known.
-fn judge(answer: Answer) -> Result<u64, ModuleRefused> {
+fn judge(answer: Answer, class: ModuleClass) -> Result<u64, ModuleRefused> {
     match answer {
         Ok(resolution) => Ok(resolution.fuel_used),
         Err(MergeFailure::Refused { .. }) => Ok(0),
-        Err(failure) if failure.is_lasting() => Err(ModuleRefused::Probe(failure)),
+        Err(failure) if failure.is_lasting() => Err(ModuleRefused::Probe { failure, class }),
         Err(failure) => Err(ModuleRefused::NodeFault(failure.to_string())),
     }
 }

@@ -20,7 +20,8 @@ pub(super) fn check(component: &[u8], limits: &Limits) -> Result<(), ModuleRefus
     if Parser::is_core_wasm(component) {
         return Err(ModuleRefused::CoreModule);
     }
-    let mut count = Count { limits, modules: 0, functions: 0 };
+    let mut count =
+        Count { limits, modules: 0, functions: 0, depth: 0, declarations: 0, instances: 0 };
     for payload in Parser::new(0).parse_all(component) {
         count.take(&payload.map_err(malformed)?)?;
     }
@@ -32,17 +33,79 @@ struct Count<'a> {
     limits: &'a Limits,
     modules: u32,
     functions: u32,
+    depth: u32,
+    declarations: u64,
+    instances: u64,
 }
 
 impl Count<'_> {
     fn take(&mut self, payload: &Payload<'_>) -> Result<(), ModuleRefused> {
-        let limits = self.limits;
         match payload {
-            Payload::Version { encoding: Encoding::Module, .. } => {
+            Payload::Version { encoding, .. } => self.enter(*encoding),
+            Payload::End(_) => {
+                self.depth -= 1;
+                Ok(())
+            }
+            Payload::ComponentTypeSection(s) => self.declare(s.count()),
+            Payload::CoreTypeSection(s) => self.declare(s.count()),
+            Payload::InstanceSection(s) => self.declare(s.count()),
+            Payload::ComponentInstanceSection(s) => {
+                self.instances += u64::from(s.count());
+                let max = self.limits.component_instances_max.into();
+                within("instances of components", self.instances, max, self.limits)?;
+                self.declare(s.count())
+            }
+            Payload::ComponentAliasSection(s) => self.declare(s.count()),
+            Payload::ComponentCanonicalSection(s) => self.declare(s.count()),
+            Payload::ComponentImportSection(s) => {
+                self.declare(s.count())?;
+                s.clone()
+                    .into_iter()
+                    .try_for_each(|import| self.name(import.map_err(malformed)?.name.name))
+            }
+            Payload::ComponentExportSection(s) => {
+                self.declare(s.count())?;
+                s.clone()
+                    .into_iter()
+                    .try_for_each(|export| self.name(export.map_err(malformed)?.name.name))
+            }
+            _ => self.take_core(payload),
+        }
+    }
+
+    fn enter(&mut self, encoding: Encoding) -> Result<(), ModuleRefused> {
+        let limits = self.limits;
+        self.depth += 1;
+        within(
+            "components inside one another",
+            self.depth.into(),
+            limits.nesting_max.into(),
+            limits,
+        )?;
+        match encoding {
+            Encoding::Component => Ok(()),
+            Encoding::Module => {
                 self.modules += 1;
                 let max = limits.core_modules_max.into();
                 within("core modules", self.modules.into(), max, limits)
             }
+        }
+    }
+
+    fn declare(&mut self, count: u32) -> Result<(), ModuleRefused> {
+        self.declarations += u64::from(count);
+        let max = self.limits.declarations_max.into();
+        within("declarations", self.declarations, max, self.limits)
+    }
+
+    fn name(&self, name: &str) -> Result<(), ModuleRefused> {
+        let max = self.limits.name_bytes_max.into();
+        within("bytes in one name", name.len() as u64, max, self.limits)
+    }
+
+    fn take_core(&mut self, payload: &Payload<'_>) -> Result<(), ModuleRefused> {
+        let limits = self.limits;
+        match payload {
             Payload::CodeSectionStart { count, .. } => {
                 let functions = u64::from(self.functions) + u64::from(*count);
                 within("functions", functions, limits.functions_max.into(), limits)
@@ -83,7 +146,13 @@ fn within_named(
     if found <= max {
         return Ok(());
     }
-    Err(ModuleRefused::TooLarge { what: what(), found, max, class: limits.class })
+    Err(ModuleRefused::TooLarge {
+        what: what(),
+        found,
+        max,
+        class: limits.class,
+        fits_larger: false,
+    })
 }
 
 fn malformed(error: wasmparser::BinaryReaderError) -> ModuleRefused {

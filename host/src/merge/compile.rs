@@ -1,72 +1,65 @@
-//! The node's side of a compilation: starts the child, feeds it, and bounds what it may take.
+//! The node's side of a compilation: feeds the child, and bounds what it may take.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::compile_child::COMPILE_MODULE;
+use super::compile_child::{NOT_ALLOWED, NOT_VALID};
+use super::compiler::{Compiler, Cost};
 use super::limits::Limits;
 use super::refused::ModuleRefused;
 
 /// Bytes of the child's complaints that are worth carrying.
 const COMPLAINT_BYTES_MAX: usize = 4096;
 
-/// Compiles `component` in a child process and returns its artefact.
+/// Checks and compiles `component` in a child process and returns its artefact. Tells what it
+/// took, even of a refusal; nothing if the child was killed on the wall clock.
 pub(super) async fn compile(
-    compiler: &Path,
+    program: &Path,
     component: &Bytes,
     limits: &Limits,
-) -> Result<Vec<u8>, ModuleRefused> {
-    let child = start(compiler, limits).map_err(|source| ModuleRefused::NoCompiler {
-        program: compiler.display().to_string(),
-        source,
-    })?;
-    // On time-out the future is dropped, and the child with it, which kills it.
-    let Ok(end) = timeout(limits.compile_wall, attend(child, component, limits)).await else {
-        return Err(ModuleRefused::CompileTimedOut { limit: limits.compile_wall });
+) -> (Result<Vec<u8>, ModuleRefused>, Cost) {
+    let compiler = match Compiler::start(program, limits) {
+        Ok(compiler) => compiler,
+        Err(source) => {
+            let program = program.display().to_string();
+            return (Err(ModuleRefused::NoCompiler { program, source }), Cost::default());
+        }
     };
-    let end = end.map_err(|e| ModuleRefused::NodeFault(format!("talking to its compiler: {e}")))?;
-    // Asked first: a child whose artefact was not read to its end has failed of that.
-    if end.artefact.len() > limits.artefact_bytes_max {
-        return Err(ModuleRefused::Compile(format!(
-            "its machine code has more than {} bytes, which is the limit of class `{}`",
-            limits.artefact_bytes_max, limits.class
-        )));
+    // On time-out the future is dropped, and the compiler with it, which kills it.
+    match timeout(limits.compile_wall, attend(compiler, component, limits)).await {
+        Err(_) => {
+            let (limit, class) = (limits.compile_wall, limits.class);
+            (Err(ModuleRefused::CompileTimedOut { limit, class }), Cost::default())
+        }
+        Ok(Err(error)) => {
+            let fault = ModuleRefused::NodeFault(format!("talking to its compiler: {error}"));
+            (Err(fault), Cost::default())
+        }
+        Ok(Ok(end)) => {
+            let cost = end.cost;
+            (end.artefact(limits), cost)
+        }
     }
-    if !end.status.success() {
-        return Err(ModuleRefused::Compile(end.complaint(limits)));
-    }
-    Ok(end.artefact)
-}
-
-fn start(compiler: &Path, limits: &Limits) -> io::Result<Child> {
-    Command::new(compiler)
-        .arg(COMPILE_MODULE)
-        .arg(limits.compile_memory_bytes.to_string())
-        .arg(limits.compile_cpu_seconds.to_string())
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
 }
 
 /// How a child ended.
 struct End {
     status: ExitStatus,
+    cost: Cost,
     artefact: Vec<u8>,
     stderr: Vec<u8>,
 }
 
 /// Feeds the child and hears it out. Never reads more than one byte above a limit.
-async fn attend(mut child: Child, component: &Bytes, limits: &Limits) -> io::Result<End> {
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+async fn attend(mut compiler: Compiler, component: &Bytes, limits: &Limits) -> io::Result<End> {
+    let (stdin, stdout, stderr) =
+        (compiler.stdin.take(), compiler.stdout.take(), compiler.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
             // A child that died early closes its end: its status says more than this error.
@@ -79,7 +72,8 @@ async fn attend(mut child: Child, component: &Bytes, limits: &Limits) -> io::Res
         read_at_most(stderr, COMPLAINT_BYTES_MAX),
     );
     let (artefact, stderr) = (artefact?, stderr?);
-    Ok(End { status: child.wait().await?, artefact, stderr })
+    let (status, cost) = compiler.ended().await?;
+    Ok(End { status, cost, artefact, stderr })
 }
 
 /// Reads up to `bytes_max`, then closes the pipe, so that a child that writes on ends of it.
@@ -95,22 +89,38 @@ async fn read_at_most(
 }
 
 impl End {
-    /// Why the child failed, in its own words and the kernel's.
-    fn complaint(&self, limits: &Limits) -> String {
-        use std::os::unix::process::ExitStatusExt;
-        let words = String::from_utf8_lossy(&self.stderr);
-        let words = words.trim();
-        match self.status.signal() {
-            None if words.is_empty() => format!("the compiler ended with {}", self.status),
-            None => words.to_owned(),
-            Some(libc::SIGXCPU | libc::SIGKILL) => format!(
-                "the compiler was killed; its limit is {} s of processor time. {words}",
-                limits.compile_cpu_seconds
-            ),
-            Some(signal) => format!(
-                "the compiler ended by signal {signal}; its limit is {} bytes of memory. {words}",
-                limits.compile_memory_bytes
-            ),
+    fn artefact(self, limits: &Limits) -> Result<Vec<u8>, ModuleRefused> {
+        let class = limits.class;
+        // Asked first: a child whose artefact was not read to its end has failed of that.
+        if self.artefact.len() > limits.artefact_bytes_max {
+            let what =
+                format!("its machine code has more than {} bytes", limits.artefact_bytes_max);
+            return Err(ModuleRefused::CompileLimit { what, class });
         }
+        if self.status.success() {
+            return Ok(self.artefact);
+        }
+        let words = String::from_utf8_lossy(&self.stderr).trim().to_owned();
+        Err(match (self.status.code(), self.status.signal()) {
+            (Some(NOT_VALID), _) => ModuleRefused::Malformed(words),
+            (Some(NOT_ALLOWED), _) => ModuleRefused::NotAllowed(words),
+            (_, Some(libc::SIGXCPU | libc::SIGKILL)) => {
+                let seconds = limits.compile_cpu_seconds;
+                let what = format!("the compiler was stopped after {seconds} s of processor time");
+                ModuleRefused::CompileLimit { what, class }
+            }
+            (_, Some(signal)) => {
+                let bytes = limits.compile_memory_bytes;
+                let what = format!(
+                    "the compiler needed more than {bytes} bytes of memory, or broke (signal \
+                     {signal})"
+                );
+                ModuleRefused::CompileLimit { what, class }
+            }
+            _ if words.is_empty() => {
+                ModuleRefused::Compile(format!("the compiler ended with {}", self.status))
+            }
+            _ => ModuleRefused::Compile(words),
+        })
     }
 }

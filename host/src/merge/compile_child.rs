@@ -2,33 +2,67 @@
 //!
 //! It reads a component from standard input, writes its artefact to standard output, and says on
 //! standard error what went wrong. First of all it puts limits on itself: a compiler fed with
-//! hostile input may ask for any amount of memory and time, and dies of it alone here.
+//! hostile input may ask for any amount of memory and time, and dies of it alone here. So may the
+//! validator (types of instances are copied at every use), which is why the checks of the world
+//! that need types are made here as well.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use super::engine;
+use super::refused::{ModuleRefused, Stage};
+use super::{engine, world};
 
 /// The hidden subcommand, `stator compile-module MEMORY_BYTES CPU_SECONDS`. A program that hosts
 /// modules must answer it with [`compile_module_main`], before anything else of its own runs.
 pub const COMPILE_MODULE: &str = "compile-module";
 
+/// The exit code for what is no valid component.
+pub(super) const NOT_VALID: i32 = 3;
+/// The exit code for a valid component that asks for what it may not have.
+pub(super) const NOT_ALLOWED: i32 = 4;
+
 /// Compiles the component on standard input, given the arguments after [`COMPILE_MODULE`].
 pub fn compile_module_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match compile(&args.into_iter().collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("{message}");
-            ExitCode::FAILURE
+        Err(Complaint { words, code }) => {
+            eprintln!("{words}");
+            ExitCode::from(code)
         }
     }
 }
 
-fn compile(args: &[OsString]) -> Result<(), String> {
+/// Why there is no artefact, and the exit code that says whose fault it is.
+struct Complaint {
+    words: String,
+    code: u8,
+}
+
+impl From<String> for Complaint {
+    fn from(words: String) -> Self {
+        Complaint { words, code: 1 }
+    }
+}
+
+impl From<ModuleRefused> for Complaint {
+    fn from(refusal: ModuleRefused) -> Self {
+        let code = match refusal.stage() {
+            Some(Stage::World) => NOT_ALLOWED,
+            _ => NOT_VALID,
+        };
+        let words = match refusal {
+            ModuleRefused::Malformed(words) => words,
+            refusal => refusal.to_string(),
+        };
+        Complaint { words, code: code as u8 }
+    }
+}
+
+fn compile(args: &[OsString]) -> Result<(), Complaint> {
     let usage = || format!("usage: stator {COMPILE_MODULE} MEMORY_BYTES CPU_SECONDS");
     let [memory_bytes, cpu_seconds] = args else {
-        return Err(usage());
+        return Err(usage().into());
     };
     let number = |arg: &OsString| arg.to_str().and_then(|text| text.parse().ok());
     let memory_bytes = number(memory_bytes).ok_or_else(usage)?;
@@ -36,14 +70,25 @@ fn compile(args: &[OsString]) -> Result<(), String> {
     confine(memory_bytes, cpu_seconds).map_err(|e| format!("cannot limit the compiler: {e}"))?;
     let mut component = Vec::new();
     io::stdin().lock().read_to_end(&mut component).map_err(|e| format!("cannot read: {e}"))?;
+    world::check(&component)?;
     let engine = engine::compiling().map_err(|e| format!("the compiler does not start: {e:#}"))?;
     let artefact = engine.precompile_component(&component).map_err(|e| format!("{e:#}"))?;
     let mut out = io::stdout().lock();
-    out.write_all(&artefact).and_then(|()| out.flush()).map_err(|e| format!("cannot write: {e}"))
+    out.write_all(&artefact)
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("cannot write: {e}"))?;
+    Ok(())
 }
 
-/// Limits this process: address space, processor time, no core file, no file at all.
+/// How much later than the node the compiler gets a processor, from 0 to 19.
+const NICENESS: i32 = 10;
+
+/// Limits this process: address space, processor time, no core file, no file at all. It also
+/// yields to the node, which serves meanwhile.
 fn confine(memory_bytes: u64, cpu_seconds: u64) -> io::Result<()> {
+    // SAFETY: takes a plain number. What it answers is the new niceness or an error, and neither
+    // matters.
+    let _ = unsafe { libc::nice(NICENESS) };
     limit(libc::RLIMIT_AS, memory_bytes)?;
     limit(libc::RLIMIT_CPU, cpu_seconds)?;
     limit(libc::RLIMIT_CORE, 0)?;

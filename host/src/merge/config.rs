@@ -5,6 +5,8 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
+use stator_core::catalogue::ModuleClass;
+
 use super::limits::Limits;
 
 /// How a merge host is set up.
@@ -15,9 +17,11 @@ pub struct MergeHostConfig {
     pub cache_dir: PathBuf,
     /// The program that answers [`COMPILE_MODULE`](super::COMPILE_MODULE).
     pub compiler: PathBuf,
-    /// The limits of every module.
+    /// The limits of modules of class `small`.
     pub limits: Limits,
-    /// Merges that run at a time. More than there are processors helps nothing.
+    /// The limits of modules of class `large`.
+    pub large_limits: Limits,
+    /// Merges that run at a time, for each class. More than there are processors helps nothing.
     pub running_max: NonZero<u32>,
     /// Merges that may wait for their turn; further ones are turned away.
     pub waiting_max: usize,
@@ -28,7 +32,15 @@ pub struct MergeHostConfig {
 }
 
 impl MergeHostConfig {
-    /// The usual set-up: class `small`, a running merge for each processor, 1,024 that wait, a
+    /// The limits of a class.
+    pub fn limits_of(&self, class: ModuleClass) -> &Limits {
+        match class {
+            ModuleClass::Small => &self.limits,
+            ModuleClass::Large => &self.large_limits,
+        }
+    }
+
+    /// The usual set-up: the classes' usual limits, a running merge for each processor, 1,024 that wait, a
     /// memo of 64 MiB, and this very program as the compiler.
     pub fn new(cache_dir: impl Into<PathBuf>) -> io::Result<Self> {
         let processors = available_parallelism().map_or(1, |n| n.get().min(64) as u32);
@@ -36,6 +48,7 @@ impl MergeHostConfig {
             cache_dir: cache_dir.into(),
             compiler: std::env::current_exe()?,
             limits: Limits::small(),
+            large_limits: Limits::large(),
             running_max: NonZero::new(processors).unwrap_or(NonZero::<u32>::MIN),
             waiting_max: 1024,
             memo_entries_max: 65_536,

@@ -36,14 +36,14 @@ pub(super) fn compiling() -> wasmtime::Result<Engine> {
 /// The engine that runs modules of one class, up to `slots` at a time.
 pub(super) fn running(limits: &Limits, slots: u32) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
-    // wit-component makes up to four core instances and one table each of a module that logs.
-    let (core_instances, tables) = (8, 8);
+    let (core_instances, memories, tables) =
+        (limits.core_instances_max, limits.memories_max, limits.tables_max);
     pool.total_component_instances(slots)
         .total_core_instances(slots * core_instances)
-        .total_memories(slots)
+        .total_memories(slots * memories)
         .total_tables(slots * tables)
         .max_core_instances_per_component(core_instances)
-        .max_memories_per_component(1)
+        .max_memories_per_component(memories)
         .max_memories_per_module(1)
         .max_tables_per_component(tables)
         .max_tables_per_module(tables)

@@ -17,6 +17,10 @@ pub struct Figures {
     pub fuel_used: u64,
     /// Compilations in a child process; loads from the artefact cache are not among them.
     pub compilations: u64,
+    /// Processor time of all compilations, in milliseconds.
+    pub compile_cpu_ms: u64,
+    /// The most memory that a compilation has taken, in bytes.
+    pub compile_memory_peak_bytes: u64,
     /// Modules loaded now.
     pub modules: usize,
     /// Answers in the memo now.
@@ -34,6 +38,8 @@ pub(super) struct Counters {
     pub(super) overloads: Counter,
     pub(super) fuel_used: Counter,
     pub(super) compilations: Counter,
+    pub(super) compile_cpu_ms: Counter,
+    pub(super) compile_memory_peak_bytes: Counter,
 }
 
 #[derive(Default)]
@@ -42,6 +48,10 @@ pub(super) struct Counter(AtomicU64);
 impl Counter {
     pub(super) fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(super) fn raise_to(&self, n: u64) {
+        self.0.fetch_max(n, Relaxed);
     }
 
     pub(super) fn get(&self) -> u64 {

@@ -1,25 +1,35 @@
 //! The merge host's door: what is loaded, and merges through a gate.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
+use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
-use wasmtime::Engine;
 
-use super::artefact::ArtefactCache;
+use super::class::Class;
 use super::config::{MergeHostConfig, MergeHostError};
-use super::engine;
 use super::figures::{Counters, Figures};
 use super::laws::Reports;
 use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
+use super::refused::ModuleRefused;
 use super::run::LoadedModule;
+use super::stack;
 use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
+
+/// Modules that are received and checked at a time, and so held in memory.
+const CHECKS_MAX: usize = 8;
+
+/// A module that can be called, and where.
+pub(super) struct Loaded {
+    pub(super) module: LoadedModule,
+    pub(super) class: Arc<Class>,
+}
 
 /// Runs merge modules. Cheap to clone; all clones are one host.
 #[derive(Clone)]
@@ -28,15 +38,15 @@ pub struct MergeHost(pub(super) Arc<Inner>);
 /// What all clones of a host share.
 pub(super) struct Inner {
     pub(super) config: MergeHostConfig,
-    pub(super) engine: Engine,
-    pub(super) artefacts: ArtefactCache,
-    modules: RwLock<HashMap<ModuleDigest, Arc<LoadedModule>>>,
+    small: Arc<Class>,
+    large: OnceLock<Arc<Class>>,
+    modules: RwLock<HashMap<ModuleDigest, Arc<Loaded>>>,
     /// One compilation at a time: each may take as much memory as its limit.
     pub(super) compiling: Mutex<()>,
-    /// As many places as the pool has.
-    running: Arc<Semaphore>,
-    /// The places in front of them.
+    /// The places in front of the pools'.
     admitted: Arc<Semaphore>,
+    /// Modules that are received and checked at a time.
+    checking: Arc<Semaphore>,
     memo: Memo,
     /// How modules stand to the merge laws.
     pub(super) reports: Reports,
@@ -45,23 +55,17 @@ pub(super) struct Inner {
 }
 
 impl MergeHost {
-    /// Starts the engine and opens the cache. Reads and writes files; compiles nothing.
+    /// Starts the engine of class `small` and opens the cache. Reads and writes files; compiles
+    /// nothing.
     pub fn new(config: MergeHostConfig) -> Result<Self, MergeHostError> {
         let slots = config.running_max.get();
-        let engine = engine::running(&config.limits, slots)
-            .map_err(|e| MergeHostError::Engine(format!("{e:#}")))?;
-        let artefact_bytes_max = config.limits.artefact_bytes_max;
-        let artefacts =
-            ArtefactCache::open(&config.cache_dir, &engine, artefact_bytes_max).map_err(
-                |source| MergeHostError::CacheDirectory { path: config.cache_dir.clone(), source },
-            )?;
         let places = (slots as usize).saturating_add(config.waiting_max);
         Ok(MergeHost(Arc::new(Inner {
-            engine,
-            artefacts,
+            small: Arc::new(Class::start(&config, ModuleClass::Small)?),
+            large: OnceLock::new(),
             modules: RwLock::default(),
             compiling: Mutex::new(()),
-            running: Arc::new(Semaphore::new(slots as usize)),
+            checking: Arc::new(Semaphore::new(CHECKS_MAX)),
             admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
             reports: Reports::default(),
@@ -71,14 +75,31 @@ impl MergeHost {
         })))
     }
 
-    /// The limits of every module.
+    /// The limits of the modules of class `small`.
     pub fn limits(&self) -> &Limits {
         &self.0.config.limits
+    }
+
+    /// The limits of the modules of a class.
+    pub fn limits_of(&self, class: ModuleClass) -> &Limits {
+        self.0.config.limits_of(class)
+    }
+
+    /// A place for a module that is to be received and checked. Take it before the bytes: each
+    /// module is held in memory until it is refused or kept.
+    pub fn place_to_check(&self) -> Result<OwnedSemaphorePermit, ModuleRefused> {
+        let place = self.0.checking.clone().try_acquire_owned();
+        place.map_err(|_| ModuleRefused::Busy { limit: CHECKS_MAX })
     }
 
     /// Whether the module can be called.
     pub fn is_loaded(&self, digest: &ModuleDigest) -> bool {
         self.0.module(digest).is_some()
+    }
+
+    /// Whether the module can be called with the limits of `class`.
+    pub fn is_loaded_as(&self, digest: &ModuleDigest, class: ModuleClass) -> bool {
+        self.0.module(digest).is_some_and(|loaded| loaded.class.limits.class == class)
     }
 
     /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
@@ -94,7 +115,8 @@ impl MergeHost {
         divergence: &Divergence,
     ) -> Result<Arc<Resolution>, MergeFailure> {
         let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
-        let key = MemoKey { module: *digest, fingerprint: divergence.fingerprint };
+        let class = module.class.limits.class;
+        let key = MemoKey { module: *digest, class, fingerprint: divergence.fingerprint };
         if let Some(answer) = self.0.memo.get(&key) {
             self.0.counters.memo_hits.add(1);
             return answer;
@@ -128,6 +150,8 @@ impl MergeHost {
             overloads: counters.overloads.get(),
             fuel_used: counters.fuel_used.get(),
             compilations: counters.compilations.get(),
+            compile_cpu_ms: counters.compile_cpu_ms.get(),
+            compile_memory_peak_bytes: counters.compile_memory_peak_bytes.get(),
             modules: inner.modules.read().unwrap_or_else(PoisonError::into_inner).len(),
             memo_entries,
             memo_bytes,
@@ -135,8 +159,8 @@ impl MergeHost {
     }
 
     /// Runs a merge on a blocking thread, when it is its turn.
-    pub(super) async fn run(&self, module: &Arc<LoadedModule>, divergence: &Divergence) -> Answer {
-        let (_place, turn) = self.enter().await?;
+    pub(super) async fn run(&self, module: &Arc<Loaded>, divergence: &Divergence) -> Answer {
+        let (_place, turn) = self.enter(&module.class).await?;
         let (inner, module, divergence) = (self.0.clone(), module.clone(), divergence.clone());
         let merge = move || {
             let _turn = turn; // ends with the call, even if nobody waits for its answer
@@ -150,12 +174,13 @@ impl MergeHost {
 
     pub(super) async fn enter(
         &self,
+        class: &Class,
     ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
         let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
             self.0.counters.overloads.add(1);
             return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
         };
-        match self.0.running.clone().acquire_owned().await {
+        match class.running.clone().acquire_owned().await {
             Ok(turn) => Ok((place, turn)),
             Err(closed) => Err(MergeFailure::Unavailable(closed.to_string())),
         }
@@ -163,18 +188,38 @@ impl MergeHost {
 }
 
 impl Inner {
-    pub(super) fn module(&self, digest: &ModuleDigest) -> Option<Arc<LoadedModule>> {
+    /// The class, started if this is its first module. Blocks.
+    pub(super) fn class(&self, class: ModuleClass) -> Result<Arc<Class>, ModuleRefused> {
+        match class {
+            ModuleClass::Small => Ok(self.small.clone()),
+            ModuleClass::Large => {
+                if let Some(large) = self.large.get() {
+                    return Ok(large.clone());
+                }
+                let started = Class::start(&self.config, class)
+                    .map_err(|error| ModuleRefused::NodeFault(error.to_string()))?;
+                // Of two that start at once one is dropped: address space, for a moment.
+                Ok(self.large.get_or_init(|| Arc::new(started)).clone())
+            }
+        }
+    }
+
+    pub(super) fn module(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {
         self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<LoadedModule>) {
+    pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<Loaded>) {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
+        // Of a larger class it may do what it could not before.
+        self.reports.remove(&digest);
     }
 
-    pub(super) fn call(&self, module: &LoadedModule, divergence: &Divergence) -> Answer {
+    pub(super) fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {
+        let (module, limits) = (&loaded.module, &loaded.class.limits);
+        stack::suffices(limits.stack_bytes)?;
         self.counters.merges.add(1);
         let started = Instant::now();
-        let answer = module.resolve(divergence, &self.config.limits);
+        let answer = module.resolve(divergence, limits);
         metrics::histogram!(MERGE_SECONDS.name).record(started.elapsed());
         match answer {
             Ok(resolution) => {

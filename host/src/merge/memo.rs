@@ -1,14 +1,15 @@
 //! Remembers what came of merges, bounded in number and bytes.
 //!
 //! The key is (module, fingerprint of the divergence): equal inputs of one module give equal
-//! answers. Class of limits and host version belong to the key as well, and are the same for the
-//! whole memo because it lives and dies with one merge host. Failures are remembered too, so that
+//! answers. The class of limits belongs to the key as well; so does the host's version, which is
+//! the same for the whole memo because it lives and dies with one merge host. Failures are remembered too, so that
 //! a module that loops costs its fuel once a divergence and not once a read; they do not leave
 //! this memory, because other nodes need not fail alike.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
+use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{MergeFailure, Outcome, Resolution};
 use stator_core::id::ModuleDigest;
 
@@ -18,6 +19,8 @@ pub(super) type Answer = Result<Arc<Resolution>, MergeFailure>;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct MemoKey {
     pub(super) module: ModuleDigest,
+    /// A failure in one class need not be one in another.
+    pub(super) class: ModuleClass,
     pub(super) fingerprint: [u8; 32],
 }
 
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     fn key(n: u8) -> MemoKey {
-        MemoKey { module: ModuleDigest([0; 32]), fingerprint: [n; 32] }
+        MemoKey { module: ModuleDigest([0; 32]), class: ModuleClass::Small, fingerprint: [n; 32] }
     }
 
     fn answer(bytes: usize) -> Answer {

@@ -38,8 +38,10 @@ mod admit;
 mod artefact;
 mod bindings;
 mod bounds;
+mod class;
 mod compile;
 mod compile_child;
+mod compiler;
 mod config;
 mod encode;
 mod engine;
@@ -52,6 +54,7 @@ mod memo;
 mod options;
 mod refused;
 mod run;
+mod stack;
 mod world;
 
 pub use admit::ModuleInfo;

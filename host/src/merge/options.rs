@@ -4,6 +4,8 @@
 //! exports. Every call is like one of `resolve`: a fresh instance, the same limits, and an answer
 //! that is bounded before it is taken over.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, MergeFailure, Outcome};
 use stator_core::id::ModuleDigest;
@@ -13,11 +15,12 @@ use wasmtime::component::{Instance, InstancePre};
 
 use super::bindings::options::exports::stator::merge::{invariant, migration, sampler, validator};
 use super::bindings::options::stator::merge::types;
-use super::host::MergeHost;
+use super::host::{Loaded, MergeHost};
 use super::laws::Promise;
 use super::limits::Limits;
 use super::refused::ModuleRefused;
 use super::run::{CallFailure, CallState, LoadedModule, readable, within};
+use super::stack;
 use super::world::OPTIONS;
 
 /// The options that a module has.
@@ -85,16 +88,18 @@ impl MergeHost {
         key: &Bytes,
         candidate: &DivergentVersion,
     ) -> Result<(), MergeFailure> {
-        let module = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
-        if module.options.validator.is_none() {
+        let loaded = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
+        if loaded.module.options.validator.is_none() {
             return Ok(());
         }
-        let places = self.enter().await?;
-        let (inner, keyspace) = (self.0.clone(), keyspace.to_owned());
+        let places = self.enter(&loaded.class).await?;
+        let keyspace = keyspace.to_owned();
         let (key, candidate) = (key.clone(), candidate.clone());
         let work = move || {
             let _places = places; // until the call ends, even if nobody waits for it
-            module.validate((&keyspace, &key), &candidate, &inner.config.limits)
+            let (module, limits) = (&loaded.module, &loaded.class.limits);
+            stack::suffices(limits.stack_bytes)?;
+            module.validate((&keyspace, &key), &candidate, limits)
         };
         match spawn_blocking(work).await {
             Ok(answer) => answer,
@@ -106,17 +111,21 @@ impl MergeHost {
     /// has the option `migration`.
     pub(super) async fn try_options(
         &self,
-        module: &std::sync::Arc<LoadedModule>,
+        module: &Arc<Loaded>,
     ) -> Result<Option<u32>, ModuleRefused> {
         let fault = |failure: MergeFailure| ModuleRefused::NodeFault(failure.to_string());
-        let _places = self.enter().await.map_err(fault)?;
-        let (inner, module) = (self.0.clone(), module.clone());
+        let places = self.enter(&module.class).await.map_err(fault)?;
+        let loaded = module.clone();
         let work = move || {
-            let limits = &inner.config.limits;
+            let _places = places; // until the call ends, even if nobody waits for it
+            let (module, limits) = (&loaded.module, &loaded.class.limits);
+            stack::suffices(limits.stack_bytes).map_err(fault)?;
             let check = |store: &mut Store<CallState>, instance: &Instance| {
                 Ok(module.options.check(store, instance))
             };
-            let failed = |failed: CallFailure| ModuleRefused::Probe(failed.failure);
+            let class = limits.class;
+            let failed =
+                |failed: CallFailure| ModuleRefused::Probe { failure: failed.failure, class };
             let (types, _) =
                 module.in_fresh_instance(limits, limits.fuel, check).map_err(failed)?;
             types.map_err(|(option, why)| ModuleRefused::WrongOption { option, why })?;

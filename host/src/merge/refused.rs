@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::MergeFailure;
 use stator_core::id::ModuleDigest;
 
@@ -56,7 +57,10 @@ pub enum ModuleRefused {
     #[error("this is not a valid component: {0}")]
     Malformed(String),
     /// Something is larger than the class allows.
-    #[error("the module has {found} {what}, and {max} are allowed in class `{class}`")]
+    #[error(
+        "the module has {found} {what}, and {max} are allowed in class `{class}`{}",
+        if *fits_larger { "; it fits class `large`: push it with `--class large`" } else { "" }
+    )]
     TooLarge {
         /// What is counted: `bytes`, `locals in function 7`.
         what: String,
@@ -65,7 +69,9 @@ pub enum ModuleRefused {
         /// How many there may be.
         max: u64,
         /// The class of limits.
-        class: &'static str,
+        class: ModuleClass,
+        /// Whether a larger class allows it.
+        fits_larger: bool,
     },
     /// An import that no module may have.
     #[error(
@@ -78,6 +84,9 @@ pub enum ModuleRefused {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// It imports something under a name that is allowed, and more of it than there is.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The export that makes a component a merge module is not there.
     #[error("the module does not export `{wanted}`, so it is no merge module; it exports {found}")]
     ResolverMissing {
@@ -105,18 +114,39 @@ pub enum ModuleRefused {
         /// The exports that it knows.
         supported: String,
     },
-    /// The compiler refused the module or ran into its limits.
+    /// The compiler refused the module.
     #[error("the module does not compile: {0}")]
     Compile(String),
+    /// The compiler ran into a limit.
+    #[error("the module does not compile: {what}, the limit of class `{class}`{}", more(*class))]
+    CompileLimit {
+        /// Which limit.
+        what: String,
+        /// The class of limits.
+        class: ModuleClass,
+    },
     /// The compiler was killed.
-    #[error("compiling the module took more than {} s of wall time", limit.as_secs())]
+    #[error(
+        "the module does not compile: it took more than {} s of wall time, the limit of class \
+         `{class}`{}",
+        limit.as_secs(), more(*class)
+    )]
     CompileTimedOut {
         /// The wall time of a compilation.
         limit: Duration,
+        /// The class of limits.
+        class: ModuleClass,
     },
     /// It compiles, but does not fit the interface or the pool.
-    #[error("the module cannot be loaded: {0}")]
-    Load(String),
+    #[error("the module cannot be loaded in class `{class}`: {why}{}", if *is_of_limits { more(*class) } else { "" })]
+    Load {
+        /// What does not fit.
+        why: String,
+        /// Whether it is the pool that it does not fit.
+        is_of_limits: bool,
+        /// The class of limits.
+        class: ModuleClass,
+    },
     /// It exports an option of the world, but with another type than the world says.
     #[error(
         "the module exports the option `{option}`, but not as `wit/merge.wit` says: {why}. Build \
@@ -129,8 +159,22 @@ pub enum ModuleRefused {
         why: String,
     },
     /// The first call failed.
-    #[error("the module fails its first call, with one tombstone: {0}")]
-    Probe(MergeFailure),
+    #[error(
+        "the module fails its first call, with one tombstone, in class `{class}`: {failure}{}",
+        if is_of_limits(failure) { more(*class) } else { "" }
+    )]
+    Probe {
+        /// How.
+        failure: MergeFailure,
+        /// The class of limits.
+        class: ModuleClass,
+    },
+    /// Too many modules are being checked.
+    #[error("{limit} modules are being checked on this node already; try again later")]
+    Busy {
+        /// The most modules at a time.
+        limit: usize,
+    },
     /// The node could not start its compiler. The module may be good.
     #[error("this node cannot start its compiler `{program}`: {source}; the module may be good")]
     NoCompiler {
@@ -144,7 +188,27 @@ pub enum ModuleRefused {
     NodeFault(String),
 }
 
+/// What someone whose module met a limit can do.
+fn more(class: ModuleClass) -> &'static str {
+    match class.larger() {
+        Some(_) => "; class `large` allows more: `--class large`",
+        None => "",
+    }
+}
+
+fn is_of_limits(failure: &MergeFailure) -> bool {
+    matches!(failure, MergeFailure::OutOfFuel { .. } | MergeFailure::OutOfMemory { .. })
+}
+
 impl ModuleRefused {
+    /// The same, for a component that fits a larger class.
+    pub(super) fn fitting_larger(mut self) -> Self {
+        if let ModuleRefused::TooLarge { fits_larger, .. } = &mut self {
+            *fits_larger = true;
+        }
+        self
+    }
+
     /// The stage that refused the module; `None` if the module is not to blame, so that it may be
     /// tried again, or elsewhere, unchanged.
     pub fn stage(&self) -> Option<Stage> {
@@ -154,14 +218,16 @@ impl ModuleRefused {
                 Some(Stage::Bounds)
             }
             R::ImportRefused { .. }
+            | R::NotAllowed(_)
             | R::ResolverMissing { .. }
             | R::WrongVersion { .. }
             | R::UnknownExport { .. } => Some(Stage::World),
-            R::Compile(_) | R::CompileTimedOut { .. } => Some(Stage::Compile),
-            R::Load(_) => Some(Stage::Load),
-            R::WrongOption { .. } => Some(Stage::Probe),
-            R::Probe(_) => Some(Stage::Probe),
-            R::OtherModule { .. } | R::NoCompiler { .. } | R::NodeFault(_) => None,
+            R::Compile(_) | R::CompileLimit { .. } | R::CompileTimedOut { .. } => {
+                Some(Stage::Compile)
+            }
+            R::Load { .. } => Some(Stage::Load),
+            R::WrongOption { .. } | R::Probe { .. } => Some(Stage::Probe),
+            R::OtherModule { .. } | R::Busy { .. } | R::NoCompiler { .. } | R::NodeFault(_) => None,
         }
     }
 }

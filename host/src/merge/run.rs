@@ -34,6 +34,9 @@ pub(super) struct CallState {
 struct CallBounds {
     memory_bytes_max: usize,
     table_elements_max: usize,
+    /// What all memories and tables have by now.
+    memory_bytes: usize,
+    table_elements: usize,
     /// Whether a wish for memory was denied. What the instance makes of it is usually a trap
     /// that says nothing of memory.
     memory_denied: bool,
@@ -42,22 +45,31 @@ struct CallBounds {
 impl ResourceLimiter for CallBounds {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = desired <= self.memory_bytes_max && maximum.is_none_or(|max| desired <= max);
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        let fits = total <= self.memory_bytes_max && maximum.is_none_or(|max| desired <= max);
         self.memory_denied |= !fits;
+        if fits {
+            self.memory_bytes = total;
+        }
         Ok(fits)
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= self.table_elements_max && maximum.is_none_or(|max| desired <= max))
+        let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        let fits = total <= self.table_elements_max && maximum.is_none_or(|max| desired <= max);
+        if fits {
+            self.table_elements = total;
+        }
+        Ok(fits)
     }
 }
 
@@ -138,6 +150,8 @@ impl LoadedModule {
         let bounds = CallBounds {
             memory_bytes_max: limits.memory_bytes_max,
             table_elements_max: limits.table_elements_max,
+            memory_bytes: 0,
+            table_elements: 0,
             memory_denied: false,
         };
         let log = CallLog::new(self.log.clone(), self.digest);
@@ -255,8 +269,16 @@ fn explain(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> Merge
         }
         Some(trap) => MergeFailure::Trapped(trap.to_string()),
         // What is no trap is an answer, or a line of log, that cannot be read from its memory.
-        None => MergeFailure::BadAnswer(format!("{error:#}")),
+        None => MergeFailure::BadAnswer(causes(error)),
     }
+}
+
+/// What went wrong, without the way through the module, which tells nobody anything: its functions
+/// have no names.
+fn causes(error: &wasmtime::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let causes = causes.filter(|cause| !cause.starts_with("error while executing at wasm"));
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

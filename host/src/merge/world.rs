@@ -27,9 +27,27 @@ const PACKAGE: &str = "stator:merge/";
 
 /// Refuses a component that is not valid, imports more than it may, lacks the resolver, or
 /// exports what this host does not know. An option's type is checked at the first call.
+///
+/// Validating hostile bytes can take any amount of memory: a node leaves it to its compiling
+/// process and asks for [`check_names`] only.
 pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
-    let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
+    let imports = names(component)?;
     let types = Validator::new().validate_all(component).map_err(malformed)?;
+    imports.iter().try_for_each(|name| check_import(name, &types))
+}
+
+/// What of [`check`] can be said by names alone, in time and memory linear in the bytes. What
+/// passes need not be valid.
+pub(super) fn check_names(component: &[u8]) -> Result<(), ModuleRefused> {
+    names(component).map(drop)
+}
+
+fn malformed(error: wasmparser::BinaryReaderError) -> ModuleRefused {
+    ModuleRefused::Malformed(error.to_string())
+}
+
+/// Checks the names of exports and imports; returns the latter.
+fn names(component: &[u8]) -> Result<Vec<String>, ModuleRefused> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0;
     for payload in Parser::new(0).parse_all(component) {
@@ -50,7 +68,8 @@ pub(super) fn check(component: &[u8]) -> Result<(), ModuleRefused> {
         }
     }
     check_exports(&exports)?;
-    imports.iter().try_for_each(|name| check_import(name, &types))
+    imports.iter().try_for_each(|name| functions_of(name).map(drop))?;
+    Ok(imports)
 }
 
 /// What a component shows to the outside.
@@ -64,7 +83,6 @@ pub struct Surface {
 
 /// Reads the names of a component's exports and imports. Checks nothing.
 pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
-    let malformed = |e: wasmparser::BinaryReaderError| ModuleRefused::Malformed(e.to_string());
     let mut surface = Surface { world: String::new(), imports: Vec::new() };
     let mut depth = 0;
     for payload in Parser::new(0).parse_all(component) {
@@ -93,20 +111,40 @@ pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
     Ok(surface)
 }
 
-fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
-    let refuse = |why| Err(ModuleRefused::ImportRefused { name: name.to_owned(), why });
+/// The functions that the import of this name may have.
+fn functions_of(name: &str) -> Result<&'static [&'static str], ModuleRefused> {
+    let refuse = |why| Err(ModuleRefused::ImportRefused { name: shown(name), why });
     if !name.starts_with(PACKAGE) {
         return refuse("a module may import `stator:merge/log` and nothing else");
     }
-    let functions: &[&str] = match interface(name) {
-        "types" => fits(name, TYPES).map(|()| &[][..])?,
-        "log" => fits(name, LOG).map(|()| &["write"][..])?,
-        _ => return refuse("of Stator's interfaces, a module may import `log` only"),
-    };
-    let types = types.as_ref();
+    match interface(name) {
+        "types" => fits(name, TYPES).map(|()| &[][..]),
+        "log" => fits(name, LOG).map(|()| &["write"][..]),
+        _ => refuse("of Stator's interfaces, a module may import `log` only"),
+    }
+}
+
+fn check_import(name: &str, types: &Types) -> Result<(), ModuleRefused> {
+    let (functions, types) = (functions_of(name)?, types.as_ref());
     match types.component_item_for_import(name).map(|item| item.ty) {
         Some(ComponentEntityType::Instance(id)) if holds_only(types, id, functions) => Ok(()),
-        _ => refuse("it asks for more than the interface of that name has"),
+        _ => {
+            let why = "it asks for more than the interface of that name has";
+            Err(ModuleRefused::ImportRefused { name: shown(name), why })
+        }
+    }
+}
+
+/// Characters of a foreign name that an error repeats.
+const SHOWN_CHARS_MAX: usize = 100;
+/// Foreign names that an error repeats.
+const SHOWN_NAMES_MAX: usize = 10;
+
+/// A name as an error repeats it: a message of 100 KB would reach nobody.
+fn shown(name: &str) -> String {
+    match name.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &name[..at]),
+        None => name.to_owned(),
     }
 }
 
@@ -125,7 +163,7 @@ fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
         let known = || [RESOLVER].into_iter().chain(OPTIONS);
         let Some(supported) = known().find(|known| interface(known) == interface(name)) else {
             let supported = known().collect::<Vec<_>>().join("`, `");
-            return Err(ModuleRefused::UnknownExport { name: name.clone(), supported });
+            return Err(ModuleRefused::UnknownExport { name: shown(name), supported });
         };
         fits(name, supported)?;
         resolver |= supported == RESOLVER;
@@ -135,7 +173,14 @@ fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
     }
     let found = match exports {
         [] => "nothing".to_owned(),
-        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        names => {
+            let shown = names.iter().take(SHOWN_NAMES_MAX).map(|name| format!("`{}`", shown(name)));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            match names.len().saturating_sub(SHOWN_NAMES_MAX) {
+                0 => shown,
+                more => format!("{shown} and {more} more"),
+            }
+        }
     };
     Err(ModuleRefused::ResolverMissing { wanted: RESOLVER, found })
 }
@@ -151,6 +196,6 @@ fn fits(name: &str, supported: &'static str) -> Result<(), ModuleRefused> {
     let version = name.split_once('@').map(|(_, version)| version);
     match version.and_then(|version| version.strip_prefix("0.1.")) {
         Some(patch) if !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
-        _ => Err(ModuleRefused::WrongVersion { name: name.to_owned(), supported }),
+        _ => Err(ModuleRefused::WrongVersion { name: shown(name), supported }),
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stator_core::catalogue::Catalogue;
+use stator_core::catalogue::{Catalogue, ModuleClass};
 use stator_core::id::{ModuleDigest, NodeId};
 use tokio::sync::watch;
 
@@ -116,8 +116,11 @@ impl ModuleKeeper {
     /// Loads every module of the catalogue that can be had. Whether that was all of them.
     async fn complete(&self, catalogue: &Catalogue) -> bool {
         let mut is_complete = true;
-        for digest in catalogue.modules.keys().filter(|digest| !self.merges.is_loaded(digest)) {
-            match self.obtain(digest, catalogue).await {
+        for (digest, module) in &catalogue.modules {
+            if self.merges.is_loaded_as(digest, module.class) {
+                continue;
+            }
+            match self.obtain(digest, module.class, catalogue).await {
                 Ok(()) => {
                     self.loaded.send_modify(|count| *count += 1);
                 }
@@ -130,12 +133,17 @@ impl ModuleKeeper {
         is_complete
     }
 
-    async fn obtain(&self, digest: &ModuleDigest, catalogue: &Catalogue) -> Result<(), String> {
+    async fn obtain(
+        &self,
+        digest: &ModuleDigest,
+        class: ModuleClass,
+        catalogue: &Catalogue,
+    ) -> Result<(), String> {
         let component = match self.read(digest).await {
             Some(component) => component,
             None => self.fetch(digest, catalogue).await?,
         };
-        self.merges.load(*digest, component).await.map_err(|error| error.to_string())
+        self.merges.load_as(class, *digest, component).await.map_err(|error| error.to_string())
     }
 
     async fn read(&self, digest: &ModuleDigest) -> Option<Bytes> {

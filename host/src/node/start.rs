@@ -335,6 +335,7 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     let mut merges =
         MergeHostConfig::new(&cache).map_err(|error| StartError::File { path: cache, error })?;
     merges.limits.value_bytes_max = config.limits.value_bytes_max;
+    merges.large_limits.value_bytes_max = config.limits.value_bytes_max;
     Ok(MergeHost::new(merges)?)
 }
 

@@ -177,7 +177,7 @@ async fn a_compilation_that_takes_too_much_ends_alone() {
         limits.compile_memory_bytes = 256 << 20;
     };
     let test = TestHost::with_limits(exposed);
-    refused_by(&test, module(&bomb), Stage::Compile, &["does not compile", "limit is"]).await;
+    refused_by(&test, module(&bomb), Stage::Compile, &["does not compile", "limit of class"]).await;
     goes_on(&test).await;
     let hurried = TestHost::with_limits(|limits| limits.compile_wall = Default::default());
     refused_by(&hurried, cart(), Stage::Compile, &["wall time"]).await;

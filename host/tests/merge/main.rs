@@ -3,6 +3,9 @@
 //! Needs the example merges as components: `make guests`.
 
 mod admission;
+mod catalogue;
+#[path = "../guests/mod.rs"]
+mod guests;
 mod hostile;
 mod laws;
 mod merges;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, KeyspaceSpec, Member, Module, Quorums, Secret, Versioned,
+    Catalogue, CatalogueChange, KeyspaceSpec, Member, Module, ModuleClass, Quorums, Secret,
+    Versioned,
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
@@ -392,7 +393,8 @@ fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Cata
     catalogue.ring = claim(1, partitions, N as u16, &catalogue.seats())
         .expect("the ring of a few nodes of weight 1");
     if let Some(digest) = scenario.reconcile.module() {
-        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0 };
+        let class = ModuleClass::Small;
+        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0, class };
         catalogue.modules.insert(digest, module);
     }
     CatalogueChange::CreateKeyspace(spec(EARLY, scenario))

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod crashes;
 mod folds;
+mod hostile;
 mod hostile_clients;
 mod metrics;
 mod partition;

@@ -25,7 +25,8 @@ pub enum CatalogueChange {
         /// Its etag as the operator saw it, if the delete shall depend on it.
         etag: Option<String>,
     },
-    /// Makes a module known; its bytes are on the node that makes the change.
+    /// Makes a module known; its bytes are on the node that makes the change. One that is known
+    /// already stays as it is, but for its class, which may rise.
     AddModule {
         /// The module.
         digest: ModuleDigest,
@@ -140,7 +141,8 @@ impl CatalogueChange {
                 Ok(())
             }
             CatalogueChange::AddModule { digest, module } => {
-                catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
+                let known = catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
+                known.class = known.class.max(module.class);
                 Ok(())
             }
         }

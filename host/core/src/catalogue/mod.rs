@@ -7,12 +7,14 @@
 //! - what has a version ([`Versioned`]) by the larger (version, digest of the value);
 //! - a keyspace's identity is (name, generation): the higher generation stands, and a deletion
 //!   is remembered for ever as the highest generation deleted;
-//! - a module is its digest, immutable but for the day it was first pushed;
+//! - a module is its digest, immutable but for the day it was first pushed and the class of its
+//!   limits, which only rises;
 //! - the ring by (version, digest).
 //!
 //! The encoding is JSON: catalogues are small, change seldom, and an operator can read them.
 
 mod change;
+mod class;
 mod keyspace;
 mod versioned;
 
@@ -21,6 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
+pub use class::{ModuleClass, UnknownClass};
 pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
 };
@@ -105,6 +108,17 @@ pub struct Module {
     pub name: String,
     /// The length of the component.
     pub size_bytes: u64,
+    /// The class of its limits; catalogues from before there were classes have none.
+    #[serde(default)]
+    pub class: ModuleClass,
+}
+
+impl Module {
+    /// Takes in what another node knows of the same bytes.
+    fn join(&mut self, other: &Module) {
+        let class = self.class.max(other.class);
+        *self = Module { class, ..self.clone().min(other.clone()) };
+    }
 }
 
 /// Two catalogues are not of the same cluster. Nothing was changed.
@@ -151,7 +165,7 @@ impl Catalogue {
         }
         for (digest, theirs) in &other.modules {
             let ours = self.modules.entry(*digest).or_insert_with(|| theirs.clone());
-            *ours = ours.clone().min(theirs.clone());
+            ours.join(theirs);
         }
         let rank = |ring: &Ring| (ring.version(), versioned::digest(ring));
         if rank(&other.ring) > rank(&self.ring) {

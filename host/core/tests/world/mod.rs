@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, Quorums, Reconcile,
-    Secret, Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
+    Reconcile, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
@@ -139,7 +139,12 @@ impl World {
     /// The same with this keyspace, which may name the module [`MODULE`].
     pub fn with(members: u64, keyspace: KeyspaceSpec) -> Self {
         let mut known = catalogue(members);
-        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0 };
+        let module = Module {
+            pushed_at_ms: 0,
+            name: "union".to_owned(),
+            size_bytes: 0,
+            class: ModuleClass::Small,
+        };
         CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
         let known = Arc::new(known);

@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 use super::gate::LawsUnchecked;
 use super::law::{Law, Report, Verdict};
 use super::{Plan, Promise, Specimen, check};
-use crate::merge::host::{Inner, MergeHost};
-use crate::merge::run::LoadedModule;
+use crate::merge::host::{Loaded, MergeHost};
+use crate::merge::stack;
 
 /// Samples asked for in one call, so that one answer and its fuel stay small.
 const SAMPLES_A_CALL: u32 = 50;
@@ -123,14 +123,15 @@ impl MergeHost {
 /// A module that is called whenever it is its turn. Blocks.
 struct Running {
     host: MergeHost,
-    module: Arc<LoadedModule>,
+    module: Arc<Loaded>,
     runtime: Handle,
 }
 
 impl Running {
-    fn in_turn<T>(&self, call: impl FnOnce(&Inner) -> T) -> Result<T, MergeFailure> {
-        let _places = self.runtime.block_on(self.host.enter())?;
-        Ok(call(&self.host.0))
+    fn in_turn<T>(&self, call: impl FnOnce(&Loaded) -> T) -> Result<T, MergeFailure> {
+        let _places = self.runtime.block_on(self.host.enter(&self.module.class))?;
+        stack::suffices(self.module.class.limits.stack_bytes)?;
+        Ok(call(&self.module))
     }
 
     fn samples(&self, plan: &Plan) -> Result<Vec<Divergence>, MergeFailure> {
@@ -138,8 +139,8 @@ impl Running {
         let wanted = plan.cases.min(SAMPLES_MAX);
         for seed in 0..wanted.div_ceil(u64::from(SAMPLES_A_CALL)) {
             let seed = plan.seed.wrapping_add(seed);
-            let more = self.in_turn(|inner| {
-                self.module.samples(seed, SAMPLES_A_CALL, &inner.config.limits)
+            let more = self.in_turn(|loaded| {
+                loaded.module.samples(seed, SAMPLES_A_CALL, &loaded.class.limits)
             })??;
             match more {
                 Some(more) => samples.extend(more),
@@ -152,12 +153,12 @@ impl Running {
 
 impl Specimen for Running {
     fn merge(&self, divergence: &Divergence) -> Result<Resolution, MergeFailure> {
-        let answer = self.in_turn(|inner| inner.call(&self.module, divergence))??;
+        let answer = self.in_turn(|loaded| self.host.0.call(loaded, divergence))??;
         Ok(Arc::unwrap_or_clone(answer))
     }
 
     fn preserves(&self, before: &Divergence, after: &Outcome) -> Promise {
-        self.in_turn(|inner| self.module.preserves(before, after, &inner.config.limits))
+        self.in_turn(|loaded| loaded.module.preserves(before, after, &loaded.class.limits))
             .unwrap_or_else(Promise::Unanswered)
     }
 }

@@ -9,8 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, Quorums, Reconcile,
-    Secret, Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
+    Reconcile, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
@@ -190,7 +190,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
         catalogue.ring = claim(1, 16, 3, &catalogue.seats()).expect("a ring");
         let digest = ModuleDigest::of(name.as_bytes());
         if has_module {
-            let module = Module { pushed_at_ms: 1, name, size_bytes: 9 };
+            let module = Module { pushed_at_ms: 1, name, size_bytes: 9, class: ModuleClass::Large };
             let change = CatalogueChange::AddModule { digest, module };
             change.apply(&mut catalogue).expect("a module");
         }

@@ -12,7 +12,9 @@ mod writer;
 pub use authority::{Authority, Identity};
 pub use cluster::Cluster;
 pub use codec::Raw;
-pub use guests::{LOOP, cart, core_module, foreign_import, module, other_world, pushing};
+pub use guests::{
+    LOOP, ambush, cart, compile_bomb, core_module, foreign_import, module, other_world, pushing,
+};
 pub use node::Node;
 pub use process::stator;
 pub use requests::{get, keyspace, put, values};

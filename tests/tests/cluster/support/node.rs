@@ -53,6 +53,17 @@ impl Node {
         AdminClient::new(self.admin.clone())
     }
 
+    /// A client of the admin listener for requests that take long.
+    pub fn patient_admin(&self) -> AdminClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.addresses.admin));
+        AdminClient::new(endpoint.expect("an address").connect_lazy())
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").pid()
+    }
+
     /// The connection to its client listener.
     pub fn client_channel(&self) -> Channel {
         self.client.clone()
@@ -61,11 +72,6 @@ impl Node {
     /// The connection to its admin listener.
     pub fn admin_channel(&self) -> Channel {
         self.admin.clone()
-    }
-
-    /// The id of its process.
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().expect("it runs").pid()
     }
 
     /// Sends its process a signal.
