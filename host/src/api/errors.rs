@@ -19,6 +19,11 @@ use crate::driver::DriverStopped;
 use crate::merge::laws::MayNotFold;
 
 const DOMAIN: &str = "stator";
+/// An answer's headers must fit what clients take, 16 KiB as a rule, whatever of the request its
+/// words repeat: the message, which is there two or three times and may be three times as long
+/// when encoded, and each fact.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+const FACT_BYTES_MAX: usize = 200;
 
 /// How long a client is asked to wait before it repeats what did nothing.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -30,7 +35,7 @@ pub(super) fn status(
     message: impl Into<String>,
     facts: &[(&str, String)],
 ) -> Status {
-    let message = message.into();
+    let message = bounded(&message.into(), MESSAGE_BYTES_MAX);
     let mut details = with_info(reason, facts);
     let is_harmless = facts.iter().any(|(name, value)| *name == "effect" && value == "NONE");
     match code {
@@ -45,9 +50,19 @@ pub(super) fn status(
     Status::with_error_details(code, message, details)
 }
 
+/// The beginning of a text that may be too long.
+fn bounded(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(bytes_max)])
+}
+
 fn with_info(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
-    let metadata: HashMap<String, String> =
-        facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let metadata: HashMap<String, String> = facts
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), bounded(value, FACT_BYTES_MAX)))
+        .collect();
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, metadata);
     details
@@ -65,7 +80,7 @@ pub(super) fn bad_field_with(
     message: impl Into<String>,
     facts: &[(&str, String)],
 ) -> Status {
-    let message = message.into();
+    let message = bounded(&message.into(), MESSAGE_BYTES_MAX);
     let facts = [facts, &[("field", field.to_owned())]].concat();
     let mut details = with_info(reason, &facts);
     details.add_bad_request_violation(field, message.clone());
@@ -150,8 +165,8 @@ pub(super) fn request(error: &RequestError) -> Status {
             message,
             &[("needed", needed.to_string()), ("owners", owners.to_string())],
         ),
-        RequestError::QuorumNotReached { needed, answered, effect } => status(
-            code_of(*effect),
+        RequestError::QuorumNotReached { needed, answered, effect } => fell_short(
+            *effect,
             "QUORUM_NOT_REACHED",
             message,
             &[
@@ -179,9 +194,18 @@ pub(super) fn request(error: &RequestError) -> Status {
         }
         RequestError::Store { effect, .. } => {
             let facts = [("effect", effect_name(*effect).to_owned())];
-            status(code_of(*effect), "STORE_UNAVAILABLE", message, &facts)
+            fell_short(*effect, "STORE_UNAVAILABLE", message, &facts)
         }
     }
+}
+
+/// What did nothing may be tried again soon, and says when.
+fn fell_short(effect: Effect, reason: &str, message: String, facts: &[(&str, String)]) -> Status {
+    let mut details = with_info(reason, facts);
+    if effect == Effect::None {
+        details.set_retry_info(Some(RETRY_AFTER));
+    }
+    Status::with_error_details(code_of(effect), bounded(&message, MESSAGE_BYTES_MAX), details)
 }
 
 /// UNAVAILABLE is what clients repeat without asking: only for what certainly did nothing.
@@ -234,6 +258,22 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         ),
         ChangeError::NoSuchModule(digest) => {
             status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_fits_into_a_clients_headers_whatever_it_repeats() {
+        let name = "🛒".repeat(100_000);
+        for status in [no_keyspace(&name), bad_field("keyspace.name", "BAD_NAME", name.clone())] {
+            let response = status.into_http::<tonic::body::Body>();
+            let headers = response.headers().iter();
+            let bytes: usize = headers.map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(bytes < 8 << 10, "{bytes} bytes");
         }
     }
 }

@@ -129,11 +129,12 @@ impl Serve {
         let mut stop = Stop::new()?;
         let hangup = signals::hangup()?;
         let bootstrap = config.bootstrap;
+        let has_tls = (config.tls.client.is_some(), config.tls.admin.is_some());
         let node = tokio::select! {
             node = server::serve(config) => node?,
             () = stop.requested() => return Ok(()),
         };
-        announce(&node, bootstrap, output)?;
+        announce(&node, bootstrap, has_tls, output)?;
         let renewing = tokio::spawn(signals::renew(hangup, node.certificates()));
         stop.requested().await;
         renewing.abort();
@@ -166,7 +167,12 @@ fn wants_colours() -> bool {
     std::io::stderr().is_terminal() && !is_refused
 }
 
-fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<(), Failure> {
+fn announce(
+    node: &RunningNode,
+    bootstrap: Bootstrap,
+    (client_tls, admin_tls): (bool, bool),
+    output: Output,
+) -> Result<(), Failure> {
     let RunningNode { client_addr, admin_addr, peer_addr, node_id, .. } = node;
     if output == Output::Json {
         return output::json(&json!({
@@ -182,18 +188,19 @@ fn announce(node: &RunningNode, bootstrap: Bootstrap, output: Output) -> Result<
         "node {node_id} is ready: clients {client_addr}, admin {admin_addr}, peers {peer_addr}"
     ))?;
     let defaults = Config::default();
-    let option = |name: &str, addr: &SocketAddr, default: SocketAddr| {
-        if *addr == default { String::new() } else { format!(" --{name} http://{addr}") }
+    let option = |name: &str, addr: &SocketAddr, default: SocketAddr, has_tls: bool| {
+        let address = if *addr == default { String::new() } else { format!(" --{name} {addr}") };
+        if has_tls { format!("{address} --tls-ca FILE") } else { address }
     };
     match bootstrap {
         Bootstrap::Single => {
-            let endpoint = option("endpoint", client_addr, defaults.client_listen);
+            let endpoint = option("endpoint", client_addr, defaults.client_listen, client_tls);
             output::say(format!(
                 "try: stator kv put greeting hello{endpoint}\n     stator kv get greeting{endpoint}"
             ));
         }
         Bootstrap::Wait => {
-            let admin = option("admin", admin_addr, defaults.admin_listen);
+            let admin = option("admin", admin_addr, defaults.admin_listen, admin_tls);
             output::say(format!(
                 "unless it has a cluster: stator cluster init --nodes {admin_addr},…\n\
                  to look at it: stator cluster status{admin}"

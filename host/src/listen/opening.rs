@@ -73,7 +73,14 @@ async fn encrypted(stream: TcpStream, tls: TlsAcceptor) -> Result<Io, Closed> {
             return Err(Closed::NoTls);
         }
     }
-    let stream = tls.accept(stream).await.map_err(|error| Closed::TlsFailed(error.to_string()))?;
+    let stream = match tls.accept(stream).into_fallible().await {
+        Ok(stream) => stream,
+        // The alert that says why is on its way.
+        Err((error, stream)) => {
+            linger(stream, &[]).await;
+            return Err(Closed::TlsFailed(error.to_string()));
+        }
+    };
     let mut stream = Replayed::new(stream);
     match first_bytes(&mut stream).await? {
         Spoken::Http2 => Ok(Io::Tls(Box::new(stream))),
@@ -126,11 +133,7 @@ pub(super) async fn refuse(stream: TcpStream, why: &Closed) {
     say_farewell(stream, Spoken::Http2, why).await;
 }
 
-async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    spoken: Spoken,
-    why: &Closed,
-) {
+async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: S, spoken: Spoken, why: &Closed) {
     let words = match spoken {
         Spoken::Http2 => go_away(why),
         Spoken::Http1 => {
@@ -145,8 +148,13 @@ async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(
         Spoken::Tls => TLS_ALERT.to_vec(),
         Spoken::Other => return,
     };
+    linger(stream, &words).await;
+}
+
+/// Ends a connection with `words`, and gives what was sent time to arrive.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, words: &[u8]) {
     let farewell = async {
-        stream.write_all(&words).await?;
+        stream.write_all(words).await?;
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };

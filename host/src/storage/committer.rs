@@ -225,8 +225,8 @@ impl Committer {
         self.group.answers.push(Answer::Settle { done, is_removed });
     }
 
-    fn fail(&self, error: EngineError, effect: Effect) -> StoreError {
-        self.set_aside_if_damaged(&error);
+    fn fail(&mut self, error: EngineError, effect: Effect) -> StoreError {
+        self.give_up_if_damaged_again(&error);
         self.records.health.fail(self.records.area, error, effect)
     }
 

@@ -10,7 +10,8 @@
 //!   (`Minter::retire_actors`), and the next stop does not count as a clean one.
 //! - Sequences go on from the highest ever given out.
 //! - A store that holds less than was synced has lost what was acknowledged. It stays out of
-//!   service, and the next start sets it aside.
+//!   service, and the next start sets it aside. So does one that meets damage again soon after it
+//!   came back.
 //!
 //! Until the probe succeeds the old engine serves reads; while the engine is changed they fail and
 //! are answered by other replicas.
@@ -35,6 +36,9 @@ const PROBE_BYTES: usize = 4 << 20;
 /// The wait between two tries doubles up to this.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
+/// Damage that is met so soon after a store came back is not the disk's mood.
+const SOON: Duration = Duration::from_secs(60);
+
 /// How long a failed engine may take to close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -47,16 +51,31 @@ pub(super) struct Reopening {
     /// How long to wait after the next failed try, and when that try is.
     pub(super) wait: Duration,
     pub(super) at: Option<Instant>,
+    pub(super) came_back: Option<Instant>,
+    /// Whether only the next start can help.
+    pub(super) is_given_up: bool,
+}
+
+impl Reopening {
+    pub(super) fn new(home: Arc<Home>, slot: Arc<Slot>, opener: Opener, wait: Duration) -> Self {
+        Reopening {
+            home,
+            slot,
+            opener,
+            first_wait: wait,
+            wait,
+            at: None,
+            came_back: None,
+            is_given_up: false,
+        }
+    }
 }
 
 impl Committer {
     /// When the store is to be tried again, if it is out of service and can come back.
     pub(super) fn reopen_at(&mut self) -> Option<Instant> {
-        let failure = self.records.health.failure()?;
-        let reopening = self.reopening.as_mut()?;
-        if failure.fault == Fault::Damage {
-            return None;
-        }
+        self.records.health.failure()?;
+        let reopening = self.reopening.as_mut().filter(|reopening| !reopening.is_given_up)?;
         Some(*reopening.at.get_or_insert_with(|| Instant::now() + reopening.wait))
     }
 
@@ -71,10 +90,11 @@ impl Committer {
                 tracing::warn!(store, "the store was reopened and takes writes again");
                 self.records.health.recover();
                 reopening.wait = reopening.first_wait;
+                reopening.came_back = Some(Instant::now());
             }
             Err(error) => {
                 if error.fault == Fault::Damage {
-                    self.give_up(&reopening, &error);
+                    self.give_up(&mut reopening, &error);
                 } else {
                     tracing::debug!(store, %error, "the store stays out of service");
                 }
@@ -85,16 +105,21 @@ impl Committer {
         self.reopening = Some(reopening);
     }
 
-    /// Whether a store that met `error` can only be set aside; then the next start does it.
-    pub(super) fn set_aside_if_damaged(&self, error: &EngineError) {
-        if let Some(reopening) = &self.reopening
-            && error.fault == Fault::Damage
-        {
-            self.give_up(reopening, error);
+    /// A write met `error`: if it is damage and the store has just come back from some, only the
+    /// next start can help.
+    pub(super) fn give_up_if_damaged_again(&mut self, error: &EngineError) {
+        let is_soon = |at: &Instant| at.elapsed() < SOON;
+        let again = |reopening: &mut Reopening| {
+            error.fault == Fault::Damage && reopening.came_back.as_ref().is_some_and(is_soon)
+        };
+        if let Some(mut reopening) = self.reopening.take_if(again) {
+            self.give_up(&mut reopening, error);
+            self.reopening = Some(reopening);
         }
     }
 
-    fn give_up(&self, reopening: &Reopening, error: &EngineError) {
+    fn give_up(&self, reopening: &mut Reopening, error: &EngineError) {
+        reopening.is_given_up = true;
         self.records.health.fail_for(error.clone());
         let noted = aside::intend(&reopening.home, self.records.area, &error.to_string());
         if let Err(error) = noted {

@@ -172,7 +172,11 @@ impl Stores {
         let minter = Minter::new(home.node(), incarnation, reserved_until);
         for aside in &set_aside {
             let records = if aside.area == Area::Data { &data_records } else { &hints_records };
-            let words = format!("set aside as {}: {}", aside.path.display(), aside.why);
+            let words = if aside.path == home.path().join(aside.area.name()) {
+                format!("to be refilled: {}", aside.why)
+            } else {
+                format!("set aside as {}: {}", aside.path.display(), aside.why)
+            };
             records.health.show_set_aside(Some(words));
         }
         let minter = Arc::new(Mutex::new(minter));
@@ -417,8 +421,7 @@ impl Start<'_> {
             synced_sequence: meta.sequence,
             reopening: opened.opener.filter(|opener| opener.kind.is_kept()).map(|opener| {
                 let wait = self.options.reopen_after;
-                let (home, slot) = (self.home.clone(), opened.slot);
-                Reopening { home, slot, opener, first_wait: wait, wait, at: None }
+                Reopening::new(self.home.clone(), opened.slot, opener, wait)
             }),
             records,
         };

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
@@ -17,6 +19,9 @@ use tower::service_fn;
 use super::TlsError;
 use super::files::{Named, authorities, identity};
 use super::live::client;
+
+/// How long a server's word on the client's certificate is waited for.
+const VERDICT_WAIT: Duration = Duration::from_millis(300);
 
 /// How a client makes TLS of its connections.
 #[derive(Clone)]
@@ -71,7 +76,44 @@ impl ClientTls {
         let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
         // Without it small frames wait for acknowledgements, up to 40 ms each.
         stream.set_nodelay(true)?;
-        TlsConnector::from(self.config).connect(name, stream).await
+        let mut stream = TlsConnector::from(self.config).connect(name, stream).await?;
+        hear_verdict(&mut stream).await?;
+        Ok(stream)
+    }
+}
+
+/// In TLS 1.3 a client's handshake ends before the server has looked at its certificate. What the
+/// server sends next is an alert, or tickets for later connections if all is well. Whoever goes
+/// on without waiting for it learns no more than that the connection was closed.
+async fn hear_verdict(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    let (tcp, session) = stream.get_mut();
+    let arrives = async {
+        loop {
+            tcp.readable().await?;
+            match session.read_tls(&mut Arrived(tcp)) {
+                // What was read before may have left the connection marked as readable.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+    };
+    match timeout(VERDICT_WAIT, arrives).await {
+        Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(error),
+        // A server without tickets; a bad verdict will come as the end of the connection.
+        Err(_) => return Ok(()),
+    }
+    let verdict = session.process_new_packets();
+    verdict.map(drop).map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))
+}
+
+/// What of a connection can be read without waiting.
+struct Arrived<'a>(&'a TcpStream);
+
+impl io::Read for Arrived<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buf)
     }
 }
 

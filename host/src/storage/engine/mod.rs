@@ -108,7 +108,8 @@ impl EngineError {
     pub fn cure(&self) -> &'static str {
         match self.fault {
             Fault::Damage => {
-                "restart the node: the store is set aside, starts empty and is refilled by its peers"
+                "if the store does not come back by itself, restart the node: it is set aside, \
+                 starts empty and is refilled by its peers"
             }
             Fault::Full => "free space on the disk, and the store goes on by itself",
             Fault::Medium | Fault::Refused => {

@@ -28,7 +28,7 @@ use super::super::{EngineKind, StoreOptions};
 use super::*;
 
 /// How long a child may be silent before it counts as hung.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// What a child is to do.
 #[derive(Debug, Clone)]
@@ -220,12 +220,7 @@ fn runs_as_a_child() {
     super::super::engine::forget_to_sync(variable("FORGETS_TO_SYNC") == "1");
     let mut to_check = String::new();
     std::io::stdin().read_to_string(&mut to_check).unwrap();
-    let options = StoreOptions {
-        engine,
-        cache_bytes: 8 << 20,
-        open_within: Duration::from_secs(20),
-        ..StoreOptions::default()
-    };
+    let options = StoreOptions { engine, cache_bytes: 8 << 20, ..StoreOptions::default() };
     let home = Arc::new(Home::open(Path::new(&home)).unwrap());
     let stores = match Stores::open(home, &options) {
         Ok(stores) => stores,

@@ -140,6 +140,7 @@ fn fill_and_free(engine: EngineKind, disk: &Path) {
 struct Failing {
     engine: MemoryEngine,
     fails: Arc<AtomicBool>,
+    fault: Fault,
 }
 
 impl Failing {
@@ -148,7 +149,7 @@ impl Failing {
             return Ok(());
         }
         let why = "input/output error".to_owned();
-        Err(EngineError { engine: self.describe(), doing, fault: Fault::Medium, why })
+        Err(EngineError { engine: self.describe(), doing, fault: self.fault, why })
     }
 }
 
@@ -172,6 +173,42 @@ impl Engine for Failing {
     }
 }
 
+#[test]
+fn damage_that_comes_back_is_set_aside_by_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = options(EngineKind::Sled);
+    let fails: Arc<AtomicBool> = Arc::default();
+    let (engine, shared) = (MemoryEngine::new(), fails.clone());
+    let make = Arc::new(move || {
+        let fault = Fault::Damage;
+        let failing = Failing { engine: engine.clone(), fails: shared.clone(), fault };
+        Ok::<Arc<dyn Engine>, EngineError>(Arc::new(failing))
+    });
+    std::fs::create_dir_all(directory.path().join("data")).unwrap();
+    let home = Arc::new(Home::open(directory.path()).unwrap());
+    let hints = Arc::new(MemoryEngine::new());
+    let stores = Stores::on_reopened(home, &options, make, hints).unwrap();
+    put(&stores, "k", "x");
+    for is_first in [true, false] {
+        fails.store(true, SeqCst);
+        queue_put(&stores, "k", "y", true).get().unwrap_err();
+        fails.store(false, SeqCst);
+        let list = || std::fs::read_to_string(directory.path().join("set-aside"));
+        if is_first {
+            await_that("the return of the store", || {
+                stores.figures(Area::Data).out_of_service.is_none()
+            });
+            assert!(list().is_err(), "once is no reason");
+        } else {
+            assert!(list().unwrap().contains("data due data.set-aside-1"));
+        }
+    }
+    assert!(matches!(load(&stores, "k"), Ok(Some(_))), "reads go on");
+    drop(stores);
+    let stores = open(directory.path(), &options);
+    assert_eq!(stores.set_aside()[0].path, directory.path().join("data.set-aside-1"));
+}
+
 /// The case for which actors are retired: a dot that was told and then lost.
 #[test]
 fn a_dot_that_was_told_and_lost_is_not_minted_again_after_a_reopening() {
@@ -183,7 +220,8 @@ fn a_dot_that_was_told_and_lost_is_not_minted_again_after_a_reopening() {
     let (engine, shared) = (rig.data.clone(), fails.clone());
     let make = Arc::new(move || {
         engine.forget_unsynced();
-        let failing = Failing { engine: engine.clone(), fails: shared.clone() };
+        let fault = Fault::Medium;
+        let failing = Failing { engine: engine.clone(), fails: shared.clone(), fault };
         Ok::<Arc<dyn Engine>, EngineError>(Arc::new(failing))
     });
     let hints = Arc::new(rig.hints.clone());

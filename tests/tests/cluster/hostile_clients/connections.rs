@@ -64,7 +64,7 @@ pub async fn stalled_bodies(to: &str, count: usize, streams: usize) -> Outcomes 
         for number in 0..streams {
             let stream = 2 * number as u32 + 1;
             let headers = request_headers("/stator.v1.Kv/Put");
-            let body = message(0, 1 << 20, &[0; 8 << 10]);
+            let body = message(0, 1 << 20, &[0; 2 << 10]);
             let begun =
                 [frame(HEADERS, END_HEADERS, stream, &headers), frame(DATA, 0, stream, &body)];
             let _ = raw.send(&begun.concat()).await;

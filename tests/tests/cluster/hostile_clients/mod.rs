@@ -14,6 +14,7 @@ mod raw;
 mod victim;
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use crate::support::{get, put};
 use messages::Interface;
@@ -28,13 +29,21 @@ const RSS_GROWTH_KIB_MAX: usize = 96 << 10;
 struct Table(String);
 
 impl Table {
-    fn row(&mut self, name: &str, sent: usize, got: &Outcomes, rss_kib: usize, served: usize) {
+    fn row(
+        &mut self,
+        (name, sent): (&str, usize),
+        got: &Outcomes,
+        rss_kib: usize,
+        served: usize,
+        took: Duration,
+    ) {
         let got: Vec<_> = got.0.iter().map(|(what, count)| format!("{count} {what}")).collect();
         let got = got.join(", ");
         let _ = writeln!(
             self.0,
-            "{name:<34} {sent:>8} {:>9.1} {served:>7}  {got}",
-            rss_kib as f64 / 1024.0
+            "{name:<34} {sent:>8} {:>9.1} {served:>7} {:>5.1}  {got}",
+            rss_kib as f64 / 1024.0,
+            took.as_secs_f64()
         );
     }
 }
@@ -57,11 +66,12 @@ async fn hostile_clients_leave_a_node_as_it_was() {
     let mut table = Table::default();
     macro_rules! attack {
         ($name:expr, $sent:expr, $attack:expr) => {{
-            let served = victim.served();
+            let (served, began) = (victim.served(), Instant::now());
             let outcomes: Outcomes = $attack.await;
             victim.recovers($name).await;
             let rss = victim.rss_kib();
-            table.row($name, $sent, &outcomes, rss, victim.served() - served);
+            let served = victim.served() - served;
+            table.row(($name, $sent), &outcomes, rss, served, began.elapsed());
             let most = before + RSS_GROWTH_KIB_MAX;
             assert!(rss < most, "{}: {rss} KiB, {before} before\n{}", $name, table.0);
             assert_eq!(outcomes.of("STILL OPEN"), 0, "{}\n{}", $name, table.0);
@@ -100,12 +110,13 @@ async fn hostile_clients_leave_a_node_as_it_was() {
     attack!("garbage from a stranger node", 120, peers::garbage(&peer, 120));
 
     println!(
-        "before: {:.1} MiB\n{:<34} {:>8} {:>9} {:>7}  what the attacker got\n{}",
+        "before: {:.1} MiB\n{:<34} {:>8} {:>9} {:>7} {:>5}  what the attacker got\n{}",
         before as f64 / 1024.0,
         "attack",
         "sent",
         "RSS MiB",
         "others",
+        "s",
         table.0
     );
     victim.stops().await;

@@ -21,9 +21,9 @@ const CONFIG: &str = "\
 connections_max = 300
 connections_per_address_max = 200
 opening_ms = 1000
-keepalive_ms = 1000
-keepalive_timeout_ms = 1000
-body_ms = 1000
+keepalive_ms = 500
+keepalive_timeout_ms = 1500
+body_ms = 500
 [limits]
 siblings_max = 20
 ";
