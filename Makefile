@@ -1,6 +1,8 @@
 # The short way to everything. `make` lists the targets.
 
 MERGES := cart or-set pn-counter max-register json-three-way inventory
+# Modules for tests of the host: examples of tests/guests.
+TEST_GUESTS := hash_order drops_third options
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
@@ -22,6 +24,11 @@ components: wasm-target
 	    target/debug/stator module encode $(GUESTS)/$$(echo $$merge | tr - _).wasm \
 	        -o $(COMPONENTS)/$$merge.wasm \
 	        || exit 1; \
+	done
+	cargo build --profile guest --target $(TARGET) -p guests --examples
+	@for guest in $(TEST_GUESTS); do \
+	    target/debug/stator module encode $(GUESTS)/examples/$$guest.wasm \
+	        -o $(COMPONENTS)/tests/$$guest.wasm || exit 1; \
 	done
 
 demo: guests ## three nodes merge shopping carts through a partition

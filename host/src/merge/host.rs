@@ -210,6 +210,8 @@ impl Inner {
 
     pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<Loaded>) {
         self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
+        // Of a larger class it may do what it could not before.
+        self.reports.remove(&digest);
     }
 
     pub(super) fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {

@@ -4,6 +4,8 @@
 //! exports. Every call is like one of `resolve`: a fresh instance, the same limits, and an answer
 //! that is bounded before it is taken over.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, MergeFailure, Outcome};
 use stator_core::id::ModuleDigest;
@@ -18,6 +20,7 @@ use super::laws::Promise;
 use super::limits::Limits;
 use super::refused::ModuleRefused;
 use super::run::{CallFailure, CallState, LoadedModule, readable, within};
+use super::stack;
 use super::world::OPTIONS;
 
 /// The options that a module has.
@@ -94,8 +97,9 @@ impl MergeHost {
         let (key, candidate) = (key.clone(), candidate.clone());
         let work = move || {
             let _places = places; // until the call ends, even if nobody waits for it
-            let Loaded { module, class } = &*loaded;
-            module.validate((&keyspace, &key), &candidate, &class.limits)
+            let (module, limits) = (&loaded.module, &loaded.class.limits);
+            stack::suffices(limits.stack_bytes)?;
+            module.validate((&keyspace, &key), &candidate, limits)
         };
         match spawn_blocking(work).await {
             Ok(answer) => answer,
@@ -107,14 +111,15 @@ impl MergeHost {
     /// has the option `migration`.
     pub(super) async fn try_options(
         &self,
-        loaded: &std::sync::Arc<Loaded>,
+        module: &Arc<Loaded>,
     ) -> Result<Option<u32>, ModuleRefused> {
         let fault = |failure: MergeFailure| ModuleRefused::NodeFault(failure.to_string());
-        let _places = self.enter(&loaded.class).await.map_err(fault)?;
-        let loaded = loaded.clone();
+        let places = self.enter(&module.class).await.map_err(fault)?;
+        let loaded = module.clone();
         let work = move || {
-            let Loaded { module, class } = &*loaded;
-            let limits = &class.limits;
+            let _places = places; // until the call ends, even if nobody waits for it
+            let (module, limits) = (&loaded.module, &loaded.class.limits);
+            stack::suffices(limits.stack_bytes).map_err(fault)?;
             let check = |store: &mut Store<CallState>, instance: &Instance| {
                 Ok(module.options.check(store, instance))
             };

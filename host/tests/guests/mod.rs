@@ -31,9 +31,14 @@ pub const EMPTY_ANSWER: &str = "(i32.const 64)";
 
 /// The cart component that `make guests` has built.
 pub fn cart() -> Bytes {
+    built("cart")
+}
+
+/// Another one: `or-set`, or one of the tests' own, `tests/options`.
+pub fn built(name: &str) -> Bytes {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/components");
     let folder = std::env::var_os("STATOR_COMPONENTS").map_or(built.into(), PathBuf::from);
-    let path = folder.join("cart.wasm");
+    let path = folder.join(format!("{name}.wasm"));
     match std::fs::read(&path) {
         Ok(component) => component.into(),
         Err(error) => panic!("{}: {error}; run `make guests`", path.display()),

@@ -131,12 +131,13 @@ async fn more_than_the_log_has_is_refused_by_name() {
 
 #[tokio::test]
 async fn an_option_that_the_host_cannot_honour_is_refused_by_name() {
-    let wit = format!("{WIT} world sampling {{ include module; include with-sampler; }}");
-    let samples = r#"(func (export "stator:merge/sampler@0.1.0#samples") (param i64 i32)
+    let wit = WIT.replace("sampler", "summary");
+    let wit = format!("{wit} world sampling {{ include module; include with-summary; }}");
+    let samples = r#"(func (export "stator:merge/summary@0.1.0#samples") (param i64 i32)
         (result i32) (i32.const 64))"#;
     let fields = core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER);
     let both = fields.replacen("(memory", &format!("{samples} (memory"), 1);
-    let says = ["exports `stator:merge/sampler@0.1.0`", "cannot honour"];
+    let says = ["exports `stator:merge/summary@0.1.0`", "cannot honour"];
     refused(component(&wit, "sampling", &both), Stage::World, &says).await;
 }
 

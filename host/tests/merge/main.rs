@@ -7,5 +7,6 @@ mod catalogue;
 #[path = "../guests/mod.rs"]
 mod guests;
 mod hostile;
+mod laws;
 mod merges;
 mod support;

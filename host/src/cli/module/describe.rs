@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use stator_core::catalogue::ModuleClass;
 
 use super::test::Bench;
 use crate::cli::failure::Failure;
@@ -16,13 +17,16 @@ use crate::merge::surface;
 pub(in crate::cli) struct Describe {
     /// The component
     file: PathBuf,
+    /// The limits to load it with, as at the push
+    #[arg(long, default_value_t)]
+    class: ModuleClass,
 }
 
 impl Describe {
     pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
         let component = super::read(&self.file)?;
-        let (bench, info) = Bench::admit(&self.file).await?;
-        let limits = bench.host.limits();
+        let (bench, info) = Bench::admit(&self.file, self.class).await?;
+        let limits = bench.host.limits_of(info.class);
         let surface =
             surface(&component).map_err(|refusal| Failure::refused(refusal.to_string()))?;
         let sample = bench.host.sample_merge(&info.digest).await;

@@ -1,11 +1,12 @@
 //! `stator module test`: the merge laws on a built component, offline, by the code with which a
 //! node admits and runs it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use stator_core::catalogue::ModuleClass;
 use stator_core::id::ModuleDigest;
 use tempfile::TempDir;
 
@@ -39,6 +40,9 @@ const WALL: Duration = Duration::from_secs(1800);
 pub(in crate::cli) struct Test {
     /// The component
     file: PathBuf,
+    /// The limits to check it with, as at the push
+    #[arg(long, default_value_t)]
+    class: ModuleClass,
     /// Samples instead of those of the module's sampler: JSON lines
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
@@ -70,7 +74,7 @@ impl Test {
             read_samples(&text)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
         });
-        let (bench, info) = Bench::admit(&self.file).await?;
+        let (bench, info) = Bench::admit(&self.file, self.class).await?;
         let report = bench.host.check_laws(&info.digest, samples.transpose()?, self.plan()).await;
         let report = report.map_err(|error| Failure::refused(error.to_string()))?;
         if let Some(module) = &self.emit_test {
@@ -112,14 +116,17 @@ pub(super) struct Bench {
 
 impl Bench {
     /// Takes the component as a node would.
-    pub(super) async fn admit(file: &std::path::Path) -> Result<(Self, ModuleInfo), Failure> {
+    pub(super) async fn admit(
+        file: &Path,
+        class: ModuleClass,
+    ) -> Result<(Self, ModuleInfo), Failure> {
         let component = super::read(file)?;
         let cache = TempDir::with_prefix("stator-module-")?;
         let host = MergeHostConfig::new(cache.path())
             .map_err(|error| error.to_string())
             .and_then(|config| MergeHost::new(config).map_err(|error| error.to_string()))
             .map_err(Failure::refused)?;
-        let info = host.admit(component).await.map_err(|refusal| {
+        let info = host.admit_as(class, component).await.map_err(|refusal| {
             Failure::refused(format!("{} would be refused by a node: {refusal}", file.display()))
         })?;
         Ok((Bench { host, _cache: cache }, info))

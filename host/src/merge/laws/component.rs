@@ -15,7 +15,8 @@ use tokio::task::spawn_blocking;
 use super::gate::LawsUnchecked;
 use super::law::{Law, Report, Verdict};
 use super::{Plan, Promise, Specimen, check};
-use crate::merge::host::{Inner, Loaded, MergeHost};
+use crate::merge::host::{Loaded, MergeHost};
+use crate::merge::stack;
 
 /// Samples asked for in one call, so that one answer and its fuel stay small.
 const SAMPLES_A_CALL: u32 = 50;
@@ -127,9 +128,10 @@ struct Running {
 }
 
 impl Running {
-    fn in_turn<T>(&self, call: impl FnOnce(&Inner) -> T) -> Result<T, MergeFailure> {
+    fn in_turn<T>(&self, call: impl FnOnce(&Loaded) -> T) -> Result<T, MergeFailure> {
         let _places = self.runtime.block_on(self.host.enter(&self.module.class))?;
-        Ok(call(&self.host.0))
+        stack::suffices(self.module.class.limits.stack_bytes)?;
+        Ok(call(&self.module))
     }
 
     fn samples(&self, plan: &Plan) -> Result<Vec<Divergence>, MergeFailure> {
@@ -137,8 +139,9 @@ impl Running {
         let wanted = plan.cases.min(SAMPLES_MAX);
         for seed in 0..wanted.div_ceil(u64::from(SAMPLES_A_CALL)) {
             let seed = plan.seed.wrapping_add(seed);
-            let Loaded { module, class } = &*self.module;
-            let more = self.in_turn(|_| module.samples(seed, SAMPLES_A_CALL, &class.limits))??;
+            let more = self.in_turn(|loaded| {
+                loaded.module.samples(seed, SAMPLES_A_CALL, &loaded.class.limits)
+            })??;
             match more {
                 Some(more) => samples.extend(more),
                 None => break,
@@ -150,13 +153,12 @@ impl Running {
 
 impl Specimen for Running {
     fn merge(&self, divergence: &Divergence) -> Result<Resolution, MergeFailure> {
-        let answer = self.in_turn(|inner| inner.call(&self.module, divergence))??;
+        let answer = self.in_turn(|loaded| self.host.0.call(loaded, divergence))??;
         Ok(Arc::unwrap_or_clone(answer))
     }
 
     fn preserves(&self, before: &Divergence, after: &Outcome) -> Promise {
-        let Loaded { module, class } = &*self.module;
-        self.in_turn(|_| module.preserves(before, after, &class.limits))
+        self.in_turn(|loaded| loaded.module.preserves(before, after, &loaded.class.limits))
             .unwrap_or_else(Promise::Unanswered)
     }
 }
