@@ -140,6 +140,8 @@ fn hints(node: &Node) {
         count(HINTS_STORED, label(), figures.hints_stored);
         count(HINTS_DELIVERED, label(), figures.hints_delivered);
         count(HINTS_LOST, label(), figures.hints_lost);
+        count(FOLDS, label(), figures.folds);
+        count(FOLD_FAILURES, label(), figures.fold_failures);
     }
     for member in catalogue.members.keys().filter(|member| **member != node.id) {
         let label = || [("target", member.to_string())];

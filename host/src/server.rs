@@ -6,9 +6,12 @@
 //! | admin | Admin, health, reflection |
 //! | peer | the transport's |
 //! | metrics | the page of [`crate::exporter`], if one is wanted |
+//!
+//! All three have the same door ([`crate::listen`]) and certificates of their own, if any.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use stator_core::id::NodeId;
@@ -21,16 +24,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::health_server;
 use tonic_reflection::pb;
 use tonic_reflection::server::Builder as Reflection;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
-use crate::api::{AdminService, KvService, RequestLayer, RoutingService, explain_unread};
-use crate::config::Config;
+use crate::api::{
+    AdminService, KvService, RequestLayer, RoutingService, explain_unread, refuse_body,
+};
+use crate::config::{Config, Listeners};
 use crate::exporter::Exporter;
+use crate::listen::{BodyBudget, Door};
 use crate::node::Node;
+use crate::tls::{Tls, TlsFiles};
 use crate::transport::Transport;
 
 /// What a message may weigh beside the keys and values in it.
@@ -39,9 +45,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The largest message to the admin listener: a chunk of a module.
 const ADMIN_MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// The most requests that one connection has under way.
-const STREAMS_MAX: u32 = 1_024;
-const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// How often the files of certificates are looked at.
+const RELOAD_PERIOD: Duration = Duration::from_secs(60);
 
 /// A node that serves.
 pub struct RunningNode {
@@ -58,15 +63,21 @@ pub struct RunningNode {
     node: Arc<Node>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    certificates: Certificates,
 }
 
 impl RunningNode {
+    /// The certificates of its listeners.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
+    }
+
     /// Stops cleanly: open requests are answered, then the stores are synced and closed.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
         for listener in self.listeners {
             // Clients that keep their connection open do not hold up the node for ever.
-            let wait = std::time::Duration::from_secs(5);
+            let wait = Duration::from_secs(5);
             let _ = tokio::time::timeout(wait, listener).await;
         }
         self.node.shutdown().await;
@@ -76,12 +87,20 @@ impl RunningNode {
 /// Starts a node and returns once it answers.
 ///
 /// # Errors
-/// A listener's port is taken, or the data directory is locked, damaged or another cluster's.
+/// A certificate cannot be used, a listener's port is taken, or the data directory is locked,
+/// damaged or another cluster's.
 pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
+    let sections = &config.tls;
+    let client_tls = load("tls.client", sections.client.as_ref())?;
+    let admin_tls = load("tls.admin", sections.admin.as_ref())?;
+    let peer_tls = load("tls.peer", sections.peer.as_ref())?;
+    let all = [&client_tls, &admin_tls, &peer_tls];
+    let certificates = Certificates(all.into_iter().flatten().cloned().collect());
+    let limits = config.listeners.clone();
     // All ports first: a node that cannot be reached leaves its data untouched.
     let client = listen("clients", config.client_listen).await?;
     let admin = listen("operators", config.admin_listen).await?;
-    let peer = Transport::bind(config.peer_listen).await?;
+    let peer = Transport::bind(config.peer_listen).await?.with_tls(peer_tls);
     let exporter = match config.metrics_listen {
         Some(address) => Some(Exporter::bind(address).await?),
         None => None,
@@ -92,9 +111,20 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let node = Node::start(config, peer, (client_addr, admin_addr)).await?;
     let stop = watch::Sender::new(false);
     let mut listeners = vec![
-        spawn(client, client_routes(&node).await?, stop.subscribe()),
-        spawn(admin, admin_routes(&node).await?, stop.subscribe()),
+        spawn(
+            (client, Door::new("clients", limits.door(), client_tls)),
+            &limits,
+            client_routes(&node).await?,
+            stop.subscribe(),
+        ),
+        spawn(
+            (admin, Door::new("operators", limits.door(), admin_tls)),
+            &limits,
+            admin_routes(&node).await?,
+            stop.subscribe(),
+        ),
     ];
+    tokio::spawn(certificates.clone().watch(stop.subscribe()));
     listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
     let node_id = node.id;
     Ok(RunningNode {
@@ -106,7 +136,45 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
         node,
         stop,
         listeners,
+        certificates,
     })
+}
+
+fn load(section: &'static str, files: Option<&TlsFiles>) -> anyhow::Result<Option<Arc<Tls>>> {
+    Ok(files.map(|files| Tls::load(section, files)).transpose()?)
+}
+
+/// The certificates of all listeners that have some.
+#[derive(Clone)]
+pub struct Certificates(Vec<Arc<Tls>>);
+
+impl Certificates {
+    /// Takes in what has changed in their files. What cannot be used is logged, and the
+    /// certificates of before stay.
+    pub async fn reload(&self) {
+        for tls in self.0.iter().cloned() {
+            let section = tls.section();
+            match tokio::task::spawn_blocking(move || tls.reload()).await {
+                Ok(Ok(true)) => tracing::info!(section, "certificates were replaced"),
+                Ok(Ok(false)) => tracing::debug!(section, "certificates are as they were"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the certificates of before stay in use");
+                }
+                Err(error) => tracing::error!(section, %error, "certificates were not read"),
+            }
+        }
+    }
+
+    /// Reloads from time to time until the node stops.
+    async fn watch(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let stopped = async { stop.wait_for(|is_stopped| *is_stopped).await.is_ok() };
+            if tokio::time::timeout(RELOAD_PERIOD, stopped).await.is_ok() {
+                return;
+            }
+            self.reload().await;
+        }
+    }
 }
 
 async fn listen(whom: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -167,15 +235,23 @@ fn with_reflection(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> 
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
 
-fn spawn(listener: TcpListener, routes: Routes, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+fn spawn(
+    (listener, door): (TcpListener, Door),
+    limits: &Listeners,
+    routes: Routes,
+    mut stop: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let bodies = BodyBudget::new(limits.bodies(), refuse_body);
     let served = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .max_concurrent_streams(limits.streams_max)
+        .http2_max_header_list_size(limits.header_bytes_max)
+        .http2_keepalive_interval(Some(Duration::from_millis(limits.keepalive_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(limits.keepalive_timeout_ms)))
         .layer(RequestLayer)
         .layer(MapResponseLayer::new(explain_unread))
+        .layer(MapRequestLayer::new(move |request| bodies.guard(request)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, async move {
+        .serve_with_incoming_shutdown(door.connections(listener), async move {
             let _ = stop.wait_for(|is_stopped| *is_stopped).await;
         });
     tokio::spawn(async move {

@@ -152,6 +152,19 @@ fn a_racing_delete_or_put_wins_over_a_fold() {
     assert!(report.races > seeds / 2, "too little happened: {report:?}");
 }
 
+/// `STATOR_FOLD_SEEDS` sets how many seeds run (40 by default).
+#[test]
+fn folds_lose_and_revive_nothing_among_faults() {
+    let seeds = number("STATOR_FOLD_SEEDS", 40);
+    let run_of = |seed| Options { scenario: Some("folds"), ..Options::of_seed(seed) };
+    let (failed, report) = run_all((0..seeds).map(run_of), 5);
+    println!("{seeds} seeds: {report:?}");
+    if let Some(first) = failed.first() {
+        panic!("{}", run(Options { is_traced: true, ..first.options }));
+    }
+    assert!(report.folds > 20 * seeds, "too little happened: {report:?}");
+}
+
 #[test]
 fn a_fold_with_a_fresh_dot_is_found_within_100_seeds() {
     let rules = broken(Planted::FreshDot, "fold race", 100);

@@ -43,4 +43,4 @@ impl Merge for CartMerge {
     }
 }
 
-stator_guest::export!(CartMerge);
+stator_guest::export!(CartMerge, sampler, invariant);

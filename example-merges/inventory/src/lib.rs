@@ -171,4 +171,4 @@ impl Merge for InventoryMerge {
     }
 }
 
-stator_guest::export!(InventoryMerge);
+stator_guest::export!(InventoryMerge, sampler, invariant);

@@ -97,4 +97,4 @@ fn ancestor(ancestor: &Ancestor) -> Result<Option<Json>, Failure> {
     }
 }
 
-stator_guest::export!(JsonThreeWay);
+stator_guest::export!(JsonThreeWay, sampler, invariant);

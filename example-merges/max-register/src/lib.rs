@@ -61,4 +61,4 @@ impl Merge for MaxRegister {
     }
 }
 
-stator_guest::export!(MaxRegister);
+stator_guest::export!(MaxRegister, sampler, invariant);

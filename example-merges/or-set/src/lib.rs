@@ -88,4 +88,4 @@ impl Merge for OrSet {
     }
 }
 
-stator_guest::export!(OrSet);
+stator_guest::export!(OrSet, sampler, invariant);

@@ -93,4 +93,4 @@ impl Merge for PnCounter {
     }
 }
 
-stator_guest::export!(PnCounter);
+stator_guest::export!(PnCounter, sampler, invariant);

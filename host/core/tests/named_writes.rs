@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use history::{NO_LIMITS, REPLICAS, draft};
 use proptest::prelude::*;
+use stator_core::catalogue::{CatalogueChange, KeyspaceUpdate, Reconcile};
 use stator_core::causality::{Context, Fold, Siblings};
 use stator_core::event::Area;
 use stator_core::id::{Dot, Incarnation, NodeId};
@@ -191,6 +192,38 @@ fn a_retry_of_what_was_replaced_brings_nothing_back_and_gives_no_context() {
     for owner in world.list().primaries().to_vec() {
         assert_eq!(world.values(owner, Area::Data), ["tea"]);
     }
+}
+
+#[test]
+fn a_retry_gets_no_context_for_what_stands_under_its_dot_since_a_fold() {
+    let mut world = World::new(3);
+    let owners = world.list().primaries().to_vec();
+    let update = KeyspaceUpdate {
+        w: Some(1),
+        reconcile: Some(Reconcile::LastWriteWins),
+        ..Default::default()
+    };
+    let name = "carts".to_owned();
+    world.change(NodeId(1), CatalogueChange::UpdateKeyspace { name, etag: None, update });
+    let only = |world: &mut World, up: NodeId| {
+        for owner in &owners {
+            world.host(*owner).link = if *owner == up { Link::Up } else { Link::Refused };
+        }
+    };
+    only(&mut world, owners[0]);
+    let first = world.put(owners[0], named("milk", 1));
+    let dot = world.receipt(first).dot;
+    world.pass_ms(10);
+    only(&mut world, owners[1]);
+    world.put(owners[1], put_of("tea"));
+    owners.iter().for_each(|owner| world.host(*owner).link = Link::Up);
+    world.pass_ms(5_000);
+    for owner in &owners {
+        assert_eq!(world.values(*owner, Area::Data), ["tea"], "the later one won");
+    }
+    let retry = world.put(owners[0], named("milk", 1));
+    assert_eq!(world.receipt(retry).dot, dot);
+    assert_eq!(world.receipt(retry).context, None, "its client has not seen the winner");
 }
 
 #[test]

@@ -40,9 +40,12 @@ fn init_failed(error: &InitError) -> Status {
         InitError::Introduce(_) | InitError::Adopt(_) => {
             errors::status(Code::FailedPrecondition, "PEER_NOT_READY", message, &[])
         }
-        InitError::Persist(_) | InitError::Randomness(_) => {
-            errors::status(Code::Unavailable, "NOT_PERSISTED", message, &[])
-        }
+        InitError::Persist(_) | InitError::Randomness(_) => errors::status(
+            Code::Unavailable,
+            "NOT_PERSISTED",
+            message,
+            &[("effect", "MAYBE".to_owned())],
+        ),
     }
 }
 

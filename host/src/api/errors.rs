@@ -1,6 +1,11 @@
 //! Errors as gRPC statuses: the code, words for people, and ErrorInfo with what programs need.
+//!
+//! By the code there is more: INVALID_ARGUMENT has a BadRequest, FAILED_PRECONDITION a
+//! PreconditionFailure, RESOURCE_EXHAUSTED a QuotaFailure or RetryInfo, and what can simply be
+//! repeated a RetryInfo. `docs/api.md` lists the reasons: keep it complete.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use stator_core::catalogue::ChangeError;
 use stator_core::causality::ContextError;
@@ -11,17 +16,32 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::driver::DriverStopped;
+use crate::merge::laws::MayNotFold;
 
 const DOMAIN: &str = "stator";
 
-/// A status with an ErrorInfo of `reason` and `facts`.
+/// How long a client is asked to wait before it repeats what did nothing.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A status with an ErrorInfo of `reason` and `facts`, and the details that belong to its code.
 pub(super) fn status(
     code: Code,
     reason: &str,
     message: impl Into<String>,
     facts: &[(&str, String)],
 ) -> Status {
-    let details = with_info(reason, facts);
+    let message = message.into();
+    let mut details = with_info(reason, facts);
+    let is_harmless = facts.iter().any(|(name, value)| *name == "effect" && value == "NONE");
+    match code {
+        // No field: the message as a whole.
+        Code::InvalidArgument => drop(details.add_bad_request_violation("", message.clone())),
+        Code::FailedPrecondition => {
+            details.add_precondition_failure_violation(reason, "cluster", message.clone());
+        }
+        Code::Unavailable if is_harmless => drop(details.set_retry_info(Some(RETRY_AFTER))),
+        _ => {}
+    }
     Status::with_error_details(code, message, details)
 }
 
@@ -35,8 +55,19 @@ fn with_info(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
 
 /// A field of the request is not what it must be.
 pub(super) fn bad_field(field: &str, reason: &str, message: impl Into<String>) -> Status {
+    bad_field_with(field, reason, message, &[])
+}
+
+/// As [`bad_field`], with more `facts`.
+pub(super) fn bad_field_with(
+    field: &str,
+    reason: &str,
+    message: impl Into<String>,
+    facts: &[(&str, String)],
+) -> Status {
     let message = message.into();
-    let mut details = with_info(reason, &[("field", field.to_owned())]);
+    let facts = [facts, &[("field", field.to_owned())]].concat();
+    let mut details = with_info(reason, &facts);
     details.add_bad_request_violation(field, message.clone());
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
 }
@@ -62,11 +93,17 @@ pub(super) fn no_cluster() -> Status {
 
 /// The node is busy; the client may try again.
 pub(super) fn overloaded(what: &str, limit: usize) -> Status {
-    let mut details = with_info("OVERLOADED", &[("limit", limit.to_string())]);
-    details.set_retry_info(Some(std::time::Duration::from_millis(100)));
     let message = format!(
         "{limit} {what} are under way on this node, the most it takes; nothing was changed, try again"
     );
+    exhausted(message, limit)
+}
+
+/// A budget of the node is used up; nothing was done, and soon there may be room.
+pub(super) fn exhausted(message: String, limit: usize) -> Status {
+    let facts = [("limit", limit.to_string()), ("effect", "NONE".to_owned())];
+    let mut details = with_info("OVERLOADED", &facts);
+    details.set_retry_info(Some(RETRY_AFTER));
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
@@ -86,6 +123,19 @@ pub(super) fn context(error: &ContextError) -> Status {
     }
 }
 
+pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
+    let message = why.to_string();
+    match why {
+        MayNotFold::Violated { law, .. } | MayNotFold::NotShown { law, .. } => {
+            let facts = [("law", law.name().to_owned())];
+            status(Code::FailedPrecondition, "MODULE_MAY_NOT_FOLD", message, &facts)
+        }
+        MayNotFold::Unchecked { .. } => {
+            status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[("effect", "NONE".to_owned())])
+        }
+    }
+}
+
 pub(super) fn request(error: &RequestError) -> Status {
     let message = error.to_string();
     match error {
@@ -94,7 +144,8 @@ pub(super) fn request(error: &RequestError) -> Status {
             status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
         }
         RequestError::BadQuorum { name, .. } => bad_field(name, "BAD_QUORUM", message),
-        RequestError::TooFewNodes { needed, owners, .. } => precondition(
+        RequestError::TooFewNodes { needed, owners, .. } => status(
+            Code::FailedPrecondition,
             "TOO_FEW_NODES",
             message,
             &[("needed", needed.to_string()), ("owners", owners.to_string())],
@@ -148,12 +199,6 @@ fn effect_name(effect: Effect) -> &'static str {
     }
 }
 
-fn precondition(reason: &str, message: String, facts: &[(&str, String)]) -> Status {
-    let mut details = with_info(reason, facts);
-    details.add_precondition_failure_violation(reason, "cluster", message.clone());
-    Status::with_error_details(Code::FailedPrecondition, message, details)
-}
-
 /// An operator's update was replaced by that of another, made elsewhere at the same time.
 pub(super) fn overruled(name: &str) -> Status {
     let message = format!(
@@ -166,7 +211,8 @@ pub(super) fn overruled(name: &str) -> Status {
 pub(super) fn change(failure: &ChangeFailure) -> Status {
     let message = failure.to_string();
     let ChangeFailure::Refused(error) = failure else {
-        return status(Code::Unavailable, "NOT_PERSISTED", message, &[]);
+        let facts = [("effect", "MAYBE".to_owned())];
+        return status(Code::Unavailable, "NOT_PERSISTED", message, &facts);
     };
     match error {
         ChangeError::NoCluster => no_cluster(),
@@ -180,7 +226,14 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         }
         ChangeError::BadName { .. } => bad_field("keyspace.name", "BAD_NAME", message),
         ChangeError::BadQuorums { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
-        ChangeError::TooManyReplicas { .. } => precondition("TOO_MANY_REPLICAS", message, &[]),
-        ChangeError::NoSuchModule(_) => status(Code::NotFound, "UNKNOWN_MODULE", message, &[]),
+        ChangeError::TooManyReplicas { n, replicas } => status(
+            Code::FailedPrecondition,
+            "TOO_MANY_REPLICAS",
+            message,
+            &[("n", n.to_string()), ("replicas_max", replicas.to_string())],
+        ),
+        ChangeError::NoSuchModule(digest) => {
+            status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])
+        }
     }
 }

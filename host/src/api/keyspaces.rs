@@ -1,6 +1,7 @@
 //! Keyspaces as resources.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
@@ -12,6 +13,9 @@ use tonic::Status;
 
 use super::errors;
 use crate::node::Node;
+
+/// How long a keyspace that is to fold waits for its module.
+const MODULE_WAIT: Duration = Duration::from_secs(2);
 
 /// How many resources a page has at most.
 pub(super) const PAGE_MAX: usize = 1_000;
@@ -60,9 +64,7 @@ pub(super) async fn create(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let asked = request.keyspace.unwrap_or_default();
     let spec = spec(&catalogue, &asked)?;
-    if let Reconcile::Fold(digest) = spec.reconcile {
-        may_fold(node, digest).await?;
-    }
+    may_fold(node, &catalogue, spec.reconcile).await?;
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     found(&catalogue, &asked.name)
@@ -77,9 +79,7 @@ pub(super) async fn update(
     let now = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     let paths = request.update_mask.unwrap_or_default().paths;
     let update = masked(now, &asked, &paths)?;
-    if let Some(Reconcile::Fold(digest)) = update.reconcile {
-        may_fold(node, digest).await?;
-    }
+    may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
     let change =
         CatalogueChange::UpdateKeyspace { name: asked.name.clone(), etag, update: update.clone() };
@@ -175,9 +175,16 @@ pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, S
     catalogue.keyspace(name).map(message).ok_or_else(|| errors::no_keyspace(name))
 }
 
-/// Whether the module may fold.
-async fn may_fold(_node: &Arc<Node>, _digest: ModuleDigest) -> Result<(), Status> {
-    Ok(())
+/// Whether the module may fold: whether its laws hold, as this node finds. Of a module that was
+/// never pushed the change itself says so.
+async fn may_fold(node: &Node, catalogue: &Catalogue, reconcile: Reconcile) -> Result<(), Status> {
+    let Reconcile::Fold(digest) = reconcile else { return Ok(()) };
+    if !catalogue.modules.contains_key(&digest) {
+        return Ok(());
+    }
+    // It may just be on its way here. If it does not come, the check says so.
+    let _ = tokio::time::timeout(MODULE_WAIT, node.modules.wait_for(&digest)).await;
+    node.merges.may_fold(&digest).await.map(drop).map_err(|why| errors::may_not_fold(&why))
 }
 
 /// What is asked for, with the defaults in place of what is not.
@@ -266,6 +273,8 @@ fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
@@ -280,7 +289,7 @@ mod tests {
         assert_eq!(page(names(), 0, "").expect("no token").0.len(), 5);
         for wrong in ["b", "after:", "AFTER:b"] {
             let status = page(names(), 0, wrong).expect_err(wrong);
-            assert_eq!(status.code(), tonic::Code::InvalidArgument, "{wrong}");
+            assert_eq!(status.code(), Code::InvalidArgument, "{wrong}");
         }
     }
 }

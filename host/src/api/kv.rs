@@ -1,11 +1,13 @@
 //! `stator.v1.Kv`: reading and writing keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use stator_core::catalogue::{Durability, Keyspace};
 use stator_core::causality::{Context, ContextSecrets};
+use stator_core::divergence::{DivergentVersion, MergeFailure};
 use stator_core::message::PutReceipt;
 use stator_core::reconcile;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind};
@@ -31,6 +33,7 @@ const LABEL_BYTES_MAX: usize = 256;
 pub struct KvService {
     node: Arc<Node>,
     admission: Admission,
+    failed_validations: AtomicU64,
 }
 
 /// A key that a request names, checked.
@@ -59,7 +62,7 @@ impl Named {
 impl KvService {
     /// The service of `node`.
     pub fn new(node: Arc<Node>) -> Self {
-        KvService { node, admission: Admission::new() }
+        KvService { node, admission: Admission::new(), failed_validations: AtomicU64::new(0) }
     }
 
     fn named(&self, keyspace: &str, key: Bytes) -> Result<Named, Status> {
@@ -98,6 +101,36 @@ impl KvService {
         };
         let answer = self.node.driver.get(request).await.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
+    }
+
+    /// Refuses a value that the keyspace's module does not want stored, in its words. Nothing else
+    /// that may be wrong with a module refuses a write: not its failing, not its absence.
+    async fn validate(&self, named: &Named, value: &Bytes, schema: u32) -> Result<(), Status> {
+        let Some(module) = named.keyspace.reconcile.value.module() else { return Ok(()) };
+        let candidate = DivergentVersion {
+            value: Some(value.clone()),
+            schema,
+            written_at_ms: self.node.clock.now().wall_ms,
+        };
+        let name = &named.keyspace.name;
+        match self.node.merges.validate(&module, name, &named.key, &candidate).await {
+            Ok(()) | Err(MergeFailure::NotLoaded(_)) => Ok(()),
+            Err(MergeFailure::Refused { reason, message, .. }) => {
+                let message = format!(
+                    "module {module} refuses it as {reason}: {message}; nothing was stored"
+                );
+                Err(errors::bad_field("value", "VALUE_REFUSED", message))
+            }
+            Err(failure) => {
+                let count = self.failed_validations.fetch_add(1, Ordering::Relaxed) + 1;
+                // Every put of the keyspace may meet it: the log gets the first of each doubling.
+                if count.is_power_of_two() {
+                    tracing::warn!(keyspace = name, %module, %failure, count,
+                        "a validator failed; what it should have checked was taken");
+                }
+                Ok(())
+            }
+        }
     }
 
     async fn write(&self, named: &Named, write: Write) -> Result<PutReceipt, Status> {
@@ -270,6 +303,7 @@ impl Kv for KvService {
         let request = names::of_put(&put)?;
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;
+        self.validate(&named, &put.value, put.schema).await?;
         let write = Write {
             context: named.opened(&put.contexts)?,
             draft: Draft {

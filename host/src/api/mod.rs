@@ -21,4 +21,4 @@ pub use admin::AdminService;
 pub use kv::KvService;
 pub use observe::RequestLayer;
 pub use routing::RoutingService;
-pub use unread::explain_unread;
+pub use unread::{explain_unread, refuse_body};

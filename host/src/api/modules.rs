@@ -12,10 +12,13 @@ use tonic::{Code, Status, Streaming};
 
 use super::{errors, keyspaces};
 use crate::merge::ModuleRefused;
+use crate::merge::laws::{Law, Verdict};
 use crate::node::Node;
 
 /// The longest name of a module.
 const NAME_CHARS_MAX: usize = 64;
+/// Bytes of a counterexample in an answer.
+const DETAIL_BYTES_MAX: usize = 4096;
 /// The shortest prefix of a digest that is looked up.
 const PREFIX_MIN: usize = 8;
 
@@ -51,14 +54,48 @@ pub(super) async fn push(
         size_bytes: component.len() as u64,
         class,
     };
+    let laws = laws(node, &digest).await;
     if header.validate_only {
-        return Ok(message(&catalogue, &digest, &module));
+        return Ok(v1::Module { laws, ..message(&catalogue, &digest, &module) });
     }
     let kept = node.modules.keep(&digest, component).await;
-    kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &[]))?;
+    let facts = [("effect", "NONE".to_owned())];
+    kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &facts))?;
     let change = CatalogueChange::AddModule { digest, module };
     let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
-    get(&catalogue, &digest.to_string())
+    Ok(v1::Module { laws, ..get(&catalogue, &digest.to_string())? })
+}
+
+/// How the module stands to the merge laws. A view may break any of them, so that they could not be
+/// checked is no reason to refuse the module.
+async fn laws(node: &Node, digest: &ModuleDigest) -> Vec<v1::LawVerdict> {
+    match node.merges.laws(digest).await {
+        Ok(report) => report.verdicts().map(|(law, found)| verdict(law, found)).collect(),
+        Err(error) => {
+            tracing::warn!(module = %digest, %error, "the merge laws were not checked");
+            Vec::new()
+        }
+    }
+}
+
+fn verdict(law: Law, found: &Verdict) -> v1::LawVerdict {
+    use v1::law_verdict::Answer;
+    let (answer, cases, detail) = match found {
+        Verdict::Holds { cases } => (Answer::Holds, *cases, String::new()),
+        Verdict::Violated(found) => (Answer::Violated, 0, brief(found.to_string())),
+        Verdict::NotCheckable { why } => (Answer::NotCheckable, 0, why.clone()),
+    };
+    v1::LawVerdict { law: law.name().to_owned(), answer: answer.into(), cases, detail }
+}
+
+/// A counterexample of large values would not fit into an answer.
+fn brief(mut text: String) -> String {
+    let end = text.floor_char_boundary(DETAIL_BYTES_MAX);
+    if end < text.len() {
+        text.truncate(end);
+        text.push_str("… (`stator module test` shows all of it)");
+    }
+    text
 }
 
 fn class_of(header: &v1::ModuleHeader) -> Result<ModuleClass, Status> {
@@ -128,13 +165,16 @@ fn refused(refusal: &ModuleRefused) -> Status {
     match refusal.stage() {
         Some(stage) => {
             let facts = [("stage", stage.to_string())];
-            errors::status(Code::InvalidArgument, "MODULE_REFUSED", message, &facts)
+            errors::bad_field_with("chunk", "MODULE_REFUSED", message, &facts)
         }
         None if matches!(refusal, ModuleRefused::Busy { .. }) => {
             errors::status(Code::ResourceExhausted, "OVERLOADED", message, &[])
         }
         // Not the module's fault.
-        None => errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[]),
+        None => {
+            let facts = [("effect", "NONE".to_owned())];
+            errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &facts)
+        }
     }
 }
 
@@ -155,7 +195,8 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
         }
         (None, _) => {
             let message = format!("there is no module {digest}");
-            Err(errors::status(Code::NotFound, "UNKNOWN_MODULE", message, &[]))
+            let facts = [("digest", digest.to_owned())];
+            Err(errors::status(Code::NotFound, "UNKNOWN_MODULE", message, &facts))
         }
     }
 }
@@ -183,5 +224,6 @@ fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1:
             ModuleClass::Large => v1::ModuleClass::Large.into(),
         },
         keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
+        laws: Vec::new(),
     }
 }

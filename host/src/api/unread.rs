@@ -1,15 +1,16 @@
 //! Requests that could not be read, answered as what they are: the client's mistake.
 //!
 //! The gRPC library decides about bytes that are no message, or too many, before a service is
-//! called: with INTERNAL, which blames the node, or OUT_OF_RANGE, and without an ErrorInfo. The
-//! services never use these codes themselves, so an answer that consists of one of them alone is
-//! the library's. Errors after the answer has begun are in its trailers and stay as they are.
+//! called: with INTERNAL, which blames the node, or OUT_OF_RANGE, and without an ErrorInfo; of a
+//! method that is none with UNIMPLEMENTED and without a word. The services never use these codes
+//! without details themselves, so an answer that consists of one of them alone is the library's. Errors after the answer has begun are in its trailers and stay as they are.
 
 use tonic::body::Body;
 use tonic::codegen::http::Response;
 use tonic::{Code, Status};
 
 use super::errors;
+use crate::listen::BodyTrouble;
 
 /// Names the trailing details of a status; an answer of a service always has them.
 const DETAILS_HEADER: &str = "grpc-status-details-bin";
@@ -31,10 +32,26 @@ fn explained(status: &Status) -> Option<Status> {
     let (reason, what) = match status.code() {
         Code::Internal => ("MESSAGE_MALFORMED", "the request is not a message of this method"),
         Code::OutOfRange => ("MESSAGE_TOO_LARGE", "the request is larger than this node reads"),
+        Code::Unimplemented => {
+            let message = "this listener has no such method; reflection lists those it has";
+            return Some(errors::status(Code::Unimplemented, "UNKNOWN_METHOD", message, &[]));
+        }
         _ => return None,
     };
     let message = format!("{what}: {}; nothing was changed", status.message());
     Some(errors::status(Code::InvalidArgument, reason, message, &[]))
+}
+
+/// The answer to a request whose body was not read to its end.
+pub fn refuse_body(trouble: BodyTrouble) -> Status {
+    let message = format!("{trouble}; nothing was changed");
+    match trouble {
+        BodyTrouble::TooSlow { .. } => {
+            let facts = [("effect", "NONE".to_owned())];
+            errors::status(Code::DeadlineExceeded, "BODY_TOO_SLOW", message, &facts)
+        }
+        BodyTrouble::Full { bytes_max } => errors::exhausted(message, bytes_max),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why a command did not do what it was asked, for people and for programs.
 
+use std::error::Error;
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
@@ -131,6 +132,12 @@ impl From<Status> for Failure {
                 format!("no answer in time ({message}); a write may have been applied")
             }
             (message, _) => message.to_owned(),
+        };
+        // Of a connection that broke the cause at the bottom says why: what TLS or the node told.
+        let cause = std::iter::successors(status.source(), |&error| error.source()).last();
+        let (kind, message) = match cause.filter(|_| details.error_info().is_none()) {
+            Some(cause) => (Kind::Unavailable, format!("{message} ({cause})")),
+            None => (kind, message),
         };
         let mut failure = Failure::new(kind, message);
         failure.take_details(&details);

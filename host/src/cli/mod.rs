@@ -18,6 +18,7 @@ mod parse;
 mod serve;
 mod session;
 mod signals;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -60,7 +61,7 @@ struct Global {
         long,
         global = true,
         env = "STATOR_ENDPOINT",
-        default_value = "http://127.0.0.1:7101",
+        default_value = "127.0.0.1:7101",
         value_name = "URL",
         help_heading = "Global options"
     )]
@@ -70,7 +71,7 @@ struct Global {
         long,
         global = true,
         env = "STATOR_ADMIN",
-        default_value = "http://127.0.0.1:7102",
+        default_value = "127.0.0.1:7102",
         value_name = "URL",
         help_heading = "Global options"
     )]
@@ -88,6 +89,8 @@ struct Global {
         help_heading = "Global options"
     )]
     timeout: std::time::Duration,
+    #[command(flatten)]
+    tls: tls::TlsOptions,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,11 +2,15 @@
 //!
 //! `new` begins a crate, `build` makes a component of it. `encode` is the second half of that, for
 //! other compilers: it wraps a core module, as made for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes. None of them needs a node. What a component may import and
+//! component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
+//! it is. None of them needs a node. What a component may import and
 //! export is checked by the node at `push`.
 
 mod build;
+mod describe;
 mod new;
+mod test;
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +32,7 @@ use crate::merge::{Limits, encode_component};
 /// What an upload may take beside the compilation at its end.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Begin, build, push and list merge modules
+/// Begin, build, test, push and list merge modules
 #[derive(Debug, Subcommand)]
 pub(super) enum Module {
     /// Begin a merge module: a crate with a small merge, tests, and the commands to go on
@@ -39,6 +43,10 @@ pub(super) enum Module {
     Wit,
     /// Make a component of what a compiler built for wasm32-unknown-unknown
     Encode(Encode),
+    /// Check the merge laws of a component, by the node's own code and without a node
+    Test(test::Test),
+    /// Show what a component is: its options, its size, what it costs
+    Describe(describe::Describe),
     /// Upload a component to the cluster
     Push(Push),
     /// List the modules of the cluster
@@ -84,6 +92,8 @@ impl Module {
             Module::Build(command) => command.run(session.output),
             Module::Wit => new::print_wit(),
             Module::Encode(command) => command.run(session.output),
+            Module::Test(command) => command.run(session.output).await,
+            Module::Describe(command) => command.run(session.output).await,
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
         }
@@ -139,13 +149,17 @@ impl Push {
         }
         match session.output {
             Output::Json => output::json(&json(&module)),
-            Output::Table => output::line(format!(
-                "{} pushed: {} bytes, class {}, digest {}",
-                module.name,
-                module.size_bytes,
-                class_name(&module),
-                module.digest
-            )),
+            Output::Table => {
+                output::line(format!(
+                    "{} pushed: {} bytes, class {}, digest {}",
+                    module.name,
+                    module.size_bytes,
+                    class_name(&module),
+                    module.digest
+                ))?;
+                verdicts::say(&module.laws);
+                Ok(())
+            }
         }
     }
 }
@@ -233,6 +247,7 @@ fn json(module: &v1::Module) -> Value {
         "pushed_at_ms": module.pushed_at_ms,
         "class": class_name(module),
         "keyspaces": module.keyspaces,
+        "laws": verdicts::json(&module.laws),
     })
 }
 

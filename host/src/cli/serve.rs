@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::failure::Failure;
 use super::output::{self, Output};
-use super::signals::Stop;
+use super::signals::{self, Stop};
 use crate::config::{self, Bootstrap, Config, EngineKind};
 use crate::server::{self, RunningNode};
 
@@ -22,10 +22,11 @@ Examples:
   stator serve --bootstrap wait         then: stator cluster init
 
 Settings come from the --config file (TOML), then STATOR_* variables, then flags; later ones win.
-A file has the names of the flags with _ for -, and the sections [limits] and [timings].
+A file has the names of the flags with _ for -, and the sections [limits], [timings], [listeners],
+[tls.client], [tls.admin] and [tls.peer].
 Once it answers it prints its addresses; with --output json as one line:
   {\"ready\":true,\"node\":\"…\",\"client\":\"127.0.0.1:7101\",\"admin\":\"…\",\"peer\":\"…\"}
-SIGTERM or ctrl-c stops it cleanly.";
+SIGTERM or ctrl-c stops it cleanly; SIGHUP reads changed certificates at once.";
 
 /// Run a node
 #[derive(Debug, Args)]
@@ -126,13 +127,16 @@ impl Serve {
         start_log(&config)?;
         // Before the node starts: a signal that comes early must not kill it half-way.
         let mut stop = Stop::new()?;
+        let hangup = signals::hangup()?;
         let bootstrap = config.bootstrap;
         let node = tokio::select! {
             node = server::serve(config) => node?,
             () = stop.requested() => return Ok(()),
         };
         announce(&node, bootstrap, output)?;
+        let renewing = tokio::spawn(signals::renew(hangup, node.certificates()));
         stop.requested().await;
+        renewing.abort();
         output::say("stopping; once more to stop at once");
         tokio::select! {
             () = node.shutdown() => Ok(()),

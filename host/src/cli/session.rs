@@ -8,6 +8,7 @@ use tonic::transport::{Channel, Endpoint, Error};
 use super::Global;
 use super::failure::{Failure, Kind};
 use super::output::Output;
+use crate::tls::{self, ClientTls};
 
 /// Where the nodes are and how long they may take.
 #[derive(Debug, Clone)]
@@ -15,16 +16,19 @@ pub(super) struct Session {
     endpoint: String,
     admin: String,
     timeout: Duration,
+    tls: Option<ClientTls>,
     /// How to print results.
     pub(super) output: Output,
 }
 
 impl Session {
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
+        let tls = global.tls.load()?;
         Ok(Session {
-            endpoint: url(&global.endpoint)?,
-            admin: url(&global.admin)?,
+            endpoint: url(&global.endpoint, tls.is_some())?,
+            admin: url(&global.admin, tls.is_some())?,
             timeout: global.timeout,
+            tls,
             output: global.output,
         })
     }
@@ -41,7 +45,7 @@ impl Session {
 
     /// A client of the node's client listener, which is there.
     pub(super) async fn kv(&self) -> Result<Client, Failure> {
-        let channel = connect(&self.endpoint, "--endpoint", self.timeout).await?;
+        let channel = self.connect(&self.endpoint, "--endpoint").await?;
         Ok(Client::over(vec![channel], self.options())?)
     }
 
@@ -52,8 +56,12 @@ impl Session {
 
     /// A client of the admin listener at `address`, which is there.
     pub(super) async fn admin_of(&self, address: &str) -> Result<Admin, Failure> {
-        let channel = connect(&url(address)?, "--admin", self.timeout).await?;
+        let channel = self.connect(&url(address, self.tls.is_some())?, "--admin").await?;
         Ok(Admin::over(vec![channel], self.options())?)
+    }
+
+    async fn connect(&self, url: &str, option: &str) -> Result<Channel, Failure> {
+        connect(url, option, self.timeout, self.tls.as_ref()).await
     }
 
     fn options(&self) -> Options {
@@ -64,22 +72,30 @@ impl Session {
 }
 
 /// `address` as a URL; `HOST:PORT` will do.
-fn url(address: &str) -> Result<String, Failure> {
+fn url(address: &str, has_tls: bool) -> Result<String, Failure> {
     match address.split_once("://") {
         Some(("http", _)) => Ok(address.to_owned()),
-        Some(("https", _)) => {
-            Err(Failure::usage(format!("{address}: this version has no TLS yet; use http://")))
-        }
-        Some(_) => Err(Failure::usage(format!("{address} is not an http:// address"))),
+        Some(("https", _)) if has_tls => Ok(address.to_owned()),
+        Some(("https", _)) => Err(Failure::usage(format!(
+            "{address}: TLS needs --tls-ca FILE, the authority of the nodes' certificates"
+        ))),
+        Some(_) => Err(Failure::usage(format!("{address} is no http:// or https:// address"))),
+        None if has_tls => Ok(format!("https://{address}")),
         None => Ok(format!("http://{address}")),
     }
 }
 
-async fn connect(url: &str, option: &str, timeout: Duration) -> Result<Channel, Failure> {
+async fn connect(
+    url: &str,
+    option: &str,
+    timeout: Duration,
+    tls: Option<&ClientTls>,
+) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(url.to_owned())
         .map_err(|error| Failure::usage(format!("{url} is not an address: {error}")))?;
     let endpoint = endpoint.connect_timeout(timeout.min(Duration::from_secs(5))).timeout(timeout);
-    endpoint.connect().await.map_err(|error| {
+    let tls = tls.filter(|_| url.starts_with("https://"));
+    tls::connect(&endpoint, tls).await.map_err(|error| {
         let message = format!("no node answers at {url} ({})", root_cause(&error));
         Failure::new(Kind::Unavailable, message)
             .hint(format!("start one with `stator serve`, or say where it is with {option}"))
@@ -101,16 +117,19 @@ mod tests {
 
     #[test]
     fn an_address_may_lack_its_scheme() {
-        assert_eq!(url("127.0.0.1:1").ok().as_deref(), Some("http://127.0.0.1:1"));
-        assert_eq!(url("http://a:1").ok().as_deref(), Some("http://a:1"));
-        assert_eq!(url("https://a:1").expect_err("no TLS").kind, Kind::Usage);
-        assert_eq!(url("ftp://a:1").expect_err("no gRPC").kind, Kind::Usage);
+        assert_eq!(url("127.0.0.1:1", false).ok().as_deref(), Some("http://127.0.0.1:1"));
+        assert_eq!(url("127.0.0.1:1", true).ok().as_deref(), Some("https://127.0.0.1:1"));
+        assert_eq!(url("http://a:1", false).ok().as_deref(), Some("http://a:1"));
+        assert_eq!(url("https://a:1", true).ok().as_deref(), Some("https://a:1"));
+        assert_eq!(url("https://a:1", false).expect_err("no authority").kind, Kind::Usage);
+        assert_eq!(url("ftp://a:1", true).expect_err("no gRPC").kind, Kind::Usage);
     }
 
     #[tokio::test]
     async fn a_missing_node_is_named_with_a_way_out() {
         // Port 1 is reserved and nothing listens on it.
-        let failure = connect("http://127.0.0.1:1", "--endpoint", Duration::from_secs(1)).await;
+        let failure =
+            connect("http://127.0.0.1:1", "--endpoint", Duration::from_secs(1), None).await;
         assert_eq!(failure.expect_err("nobody there").kind, Kind::Unavailable);
     }
 }

@@ -1,8 +1,9 @@
-//! The signals that ask a process to end.
+//! The signals that ask a process to end, or to read its certificates again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
+use crate::server::Certificates;
 
 /// SIGTERM and ctrl-c, watched from its making on.
 #[derive(Debug)]
@@ -13,13 +14,9 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn new() -> Result<Self, Failure> {
-        let of = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::refused(format!("cannot watch for signals: {error}")))
-        };
         Ok(Stop {
-            terminate: of(SignalKind::terminate())?,
-            interrupt: of(SignalKind::interrupt())?,
+            terminate: watched(SignalKind::terminate())?,
+            interrupt: watched(SignalKind::interrupt())?,
         })
     }
 
@@ -30,4 +27,20 @@ impl Stop {
             _ = self.interrupt.recv() => (),
         }
     }
+}
+
+/// SIGHUP, which would end the process were it not watched.
+pub(super) fn hangup() -> Result<Signal, Failure> {
+    watched(SignalKind::hangup())
+}
+
+/// Reads changed certificates at each signal, for ever.
+pub(super) async fn renew(mut hangup: Signal, certificates: Certificates) {
+    while hangup.recv().await.is_some() {
+        certificates.reload().await;
+    }
+}
+
+fn watched(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::refused(format!("cannot watch for signals: {error}")))
 }

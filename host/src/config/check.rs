@@ -7,23 +7,44 @@ use super::Config;
 /// Why a node does not start with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A listener is reachable from elsewhere, and nothing is encrypted yet.
+    /// A listener is reachable from elsewhere, and what it speaks is not encrypted.
     #[error(
-        "{setting} = {address} is reachable from other machines, and this version has no TLS yet: \
-         listen on loopback, or say --insecure if the network itself is trusted"
+        "{setting} = {address} is reachable from other machines, and [tls.{section}] gives it no \
+         certificate: give it one, listen on loopback, or say --insecure if the network itself is \
+         trusted"
     )]
     Unencrypted {
         /// The listener's setting.
         setting: &'static str,
+        /// The section of its certificates.
+        section: &'static str,
         /// Where it would listen.
         address: SocketAddr,
     },
+    /// Nodes verify each other.
+    #[error(
+        "[tls.peer] needs client_ca: nodes verify each other's certificates, and this is the \
+         authority that both must be of"
+    )]
+    PeersUnverified,
+    /// Only nodes dial.
+    #[error("tls.{0}.server_name means nothing: only [tls.peer] dials, so only it may have one")]
+    NameOfNobody(&'static str),
+    /// The page of metrics is reachable from elsewhere, and is never encrypted.
+    #[error(
+        "metrics_listen = {0} is reachable from other machines, and metrics are not encrypted: \
+         listen on loopback, or say --insecure if the network itself is trusted"
+    )]
+    MetricsExposed(SocketAddr),
     /// Peers could not be told from strangers.
     #[error(
         "peer_listen = {0} is reachable from other machines, so peers must prove a secret: give \
          cluster_secret_file (or cluster_secret)"
     )]
     NoSecret(SocketAddr),
+    /// A secret that everyone knows.
+    #[error("cluster_secret and previous_secrets must not be empty: everyone knows that secret")]
+    EmptySecret,
     /// A switch for tests on a node that others can reach.
     #[error(
         "enable_faults lets anyone who reaches the admin listener cut the node off, so it needs \
@@ -66,24 +87,37 @@ impl Config {
     /// The first rule broken, in words.
     pub fn check(&self) -> Result<(), Refusal> {
         let listeners = self.listeners();
-        for (setting, address) in listeners {
+        let sections = [("client", &self.tls.client), ("admin", &self.tls.admin)];
+        for ((setting, address), (section, tls)) in
+            listeners.into_iter().zip(sections.into_iter().chain([("peer", &self.tls.peer)]))
+        {
             let exposed = !address.ip().is_loopback();
             if exposed && self.enable_faults {
                 return Err(Refusal::FaultsExposed { setting, address });
             }
-            if exposed && !self.insecure {
-                return Err(Refusal::Unencrypted { setting, address });
+            if exposed && !self.insecure && tls.is_none() {
+                return Err(Refusal::Unencrypted { setting, section, address });
             }
         }
-        let metrics = self.metrics_listen.map(|address| ("metrics_listen", address));
-        if let Some((setting, address)) = metrics
-            && !address.ip().is_loopback()
+        let metrics = self.metrics_listen.filter(|address| !address.ip().is_loopback());
+        if let Some(address) = metrics
             && !self.insecure
         {
-            return Err(Refusal::Unencrypted { setting, address });
+            return Err(Refusal::MetricsExposed(address));
+        }
+        for (section, tls) in sections {
+            if tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
+                return Err(Refusal::NameOfNobody(section));
+            }
+        }
+        if self.tls.peer.as_ref().is_some_and(|tls| tls.client_ca.is_none()) {
+            return Err(Refusal::PeersUnverified);
         }
         if !self.peer_listen.ip().is_loopback() && self.cluster_secret.is_none() {
             return Err(Refusal::NoSecret(self.peer_listen));
+        }
+        if self.cluster_secret.iter().chain(&self.previous_secrets).any(|s| s.reveal().is_empty()) {
+            return Err(Refusal::EmptySecret);
         }
         for (index, (first, address)) in listeners.into_iter().enumerate() {
             let same = listeners[index + 1..].iter().find(|(_, other)| *other == address);
@@ -117,7 +151,7 @@ impl Config {
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
             ("timings.store_open_timeout_ms", timings.store_open_timeout_ms, 1, 86_400_000),
         ];
-        for (setting, value, least, most) in ranges {
+        for (setting, value, least, most) in ranges.into_iter().chain(self.listeners.ranges()) {
             if !(least..=most).contains(&value) {
                 return Err(Refusal::OutOfRange { setting, value, least, most });
             }
@@ -130,6 +164,7 @@ impl Config {
 mod tests {
     use super::*;
     use crate::config::Secret;
+    use crate::tls::TlsFiles;
 
     const ANYWHERE: &str = "0.0.0.0:7103";
 
@@ -146,6 +181,22 @@ mod tests {
         assert!(matches!(config.check(), Err(Refusal::NoSecret(_))));
         config.cluster_secret = Some(Secret::new("open sesame"));
         assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_listener_with_tls_may_be_reached_and_peers_verify_each_other() {
+        let mut config = exposed();
+        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.tls.client = Some(TlsFiles::default());
+        assert!(matches!(config.check(), Err(Refusal::Unencrypted { section: "peer", .. })));
+        config.tls.peer = Some(TlsFiles::default());
+        assert_eq!(config.check(), Err(Refusal::PeersUnverified));
+        let client_ca = Some("ca.pem".into());
+        config.tls.peer = Some(TlsFiles { client_ca, ..TlsFiles::default() });
+        assert_eq!(config.check(), Ok(()));
+        config.tls.admin =
+            Some(TlsFiles { server_name: Some("a".to_owned()), ..TlsFiles::default() });
+        assert_eq!(config.check(), Err(Refusal::NameOfNobody("admin")));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum ConfigError {
     #[error("{0}")]
     Invalid(String),
     /// The secret's file could not be read or is empty.
-    #[error("cannot take the cluster secret from {}: {reason}", path.display())]
+    #[error("cannot take a cluster secret from {}: {reason}", path.display())]
     Secret {
         /// The file.
         path: PathBuf,
@@ -56,6 +56,9 @@ pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Config, Confi
         figment.extract().map_err(|error| ConfigError::Invalid(describe(error)))?;
     if let Some(path) = config.cluster_secret_file.clone() {
         config.cluster_secret = Some(read_secret(path)?);
+    }
+    if let Some(path) = config.previous_secrets_file.clone() {
+        config.previous_secrets.extend(read_secrets(path)?);
     }
     config.check()?;
     Ok(config)
@@ -90,6 +93,13 @@ fn read_secret(path: PathBuf) -> Result<Secret, ConfigError> {
         Ok(text) => Ok(Secret::new(text.trim_end())),
         Err(error) => Err(ConfigError::Secret { path, reason: error.to_string() }),
     }
+}
+
+fn read_secrets(path: PathBuf) -> Result<Vec<Secret>, ConfigError> {
+    let text = fs::read_to_string(&path)
+        .map_err(|error| ConfigError::Secret { path, reason: error.to_string() })?;
+    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+    Ok(lines.map(Secret::new).collect())
 }
 
 /// Words for what figment found: which setting, from where, and what would be right.

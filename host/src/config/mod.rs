@@ -9,6 +9,7 @@
 //! Settings of keyspaces are not here: they belong to the cluster, not to a node.
 
 mod check;
+mod listeners;
 mod load;
 mod secret;
 
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use check::Refusal;
+pub use listeners::{Listeners, TlsSections};
 pub use load::{ConfigError, load};
 pub use secret::Secret;
 
@@ -48,6 +50,11 @@ pub struct Config {
     pub cluster_secret: Option<Secret>,
     /// A file with the secret; white space at its end does not count.
     pub cluster_secret_file: Option<PathBuf>,
+    /// Secrets that count as well as the present one while secrets are changed: those of before,
+    /// or the next one. `docs/security.md` has the order of steps.
+    pub previous_secrets: Vec<Secret>,
+    /// A file with such secrets, one a line; empty lines do not count.
+    pub previous_secrets_file: Option<PathBuf>,
     /// The zone label, empty for none. Replicas go to distinct zones where there are several.
     pub zone: String,
     /// The region label, empty for none.
@@ -69,6 +76,10 @@ pub struct Config {
     pub limits: Limits,
     /// How long things may take.
     pub timings: Timings,
+    /// What every listener bears.
+    pub listeners: Listeners,
+    /// The listeners' certificates.
+    pub tls: TlsSections,
 }
 
 impl Default for Config {
@@ -86,6 +97,8 @@ impl Default for Config {
             cluster: None,
             cluster_secret: None,
             cluster_secret_file: None,
+            previous_secrets: Vec::new(),
+            previous_secrets_file: None,
             zone: String::new(),
             region: String::new(),
             weight: 1,
@@ -96,6 +109,8 @@ impl Default for Config {
             log: "info,sled=warn".to_owned(),
             limits: Limits::default(),
             timings: Timings::default(),
+            listeners: Listeners::default(),
+            tls: TlsSections::default(),
         }
     }
 }

@@ -3,20 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
+use stator_client::{Admin, Client, Effect, Error, Options, plain};
 use stator_core::id::ModuleDigest;
-use stator_proto::v1::admin_client::AdminClient;
-use stator_proto::v1::kv_client::KvClient;
-use stator_proto::{upload, v1};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
-use tonic_types::StatusExt;
+use stator_proto::v1;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest cart taken from a node.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// What a keyspace does with siblings.
 #[derive(Debug, Clone)]
@@ -30,8 +24,8 @@ pub enum Policy {
 /// A connection to one node. Clones share it.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
-    kv: KvClient<Channel>,
-    admin: AdminClient<Channel>,
+    kv: Client,
+    admin: Admin,
 }
 
 /// A cart as it was read.
@@ -99,14 +93,14 @@ impl NodeClient {
     /// # Errors
     /// An address cannot be understood.
     pub fn new(client_address: &str, admin_address: &str) -> Result<Self> {
-        let channel = |address: &str| -> Result<Channel> {
-            let endpoint = Endpoint::from_shared(format!("http://{address}"))
-                .with_context(|| format!("{address} is no address"))?;
-            Ok(endpoint.timeout(REQUEST_TIMEOUT).connect_lazy())
-        };
+        let mut options = Options::default();
+        options.timeout = REQUEST_TIMEOUT;
+        // The demo counts what single requests come to.
+        options.attempts_max = 1;
+        let channels = |address: &str| Ok::<_, Error>(vec![plain(address)?]);
         Ok(NodeClient {
-            kv: KvClient::new(channel(client_address)?).max_decoding_message_size(ANSWER_BYTES_MAX),
-            admin: AdminClient::new(channel(admin_address)?),
+            kv: Client::over(channels(client_address)?, options.clone())?,
+            admin: Admin::over(channels(admin_address)?, options)?,
         })
     }
 
@@ -122,8 +116,8 @@ impl NodeClient {
             view: v1::View::Merged as i32,
             ..Default::default()
         };
-        let answer = self.kv.clone().get(with_deadline(request)).await;
-        let answer = answer.map_err(|status| ReadError::Unavailable(words(&status)))?.into_inner();
+        let answer = self.kv.send_get(request).await;
+        let answer = answer.map_err(|error| ReadError::Unavailable(error.to_string()))?;
         let merge = answer.merge.unwrap_or_default();
         if answer.versions.len() > 1 {
             let siblings = answer.versions.len();
@@ -156,14 +150,12 @@ impl NodeClient {
             w: Some(1),
             ..Default::default()
         };
-        match self.kv.clone().put(with_deadline(request)).await {
+        match self.kv.send_put(request).await {
             Ok(_) => Ok(()),
-            Err(status) => {
-                let details = status.get_error_details();
-                let effect = details.error_info().and_then(|info| info.metadata.get("effect"));
-                let no_effect = effect.is_some_and(|effect| effect == "NONE");
-                Err(WriteError { no_effect, message: words(&status) })
-            }
+            Err(error) => Err(WriteError {
+                no_effect: error.effect() == Effect::None,
+                message: error.to_string(),
+            }),
         }
     }
 
@@ -177,7 +169,7 @@ impl NodeClient {
             cluster_name: "demo".to_owned(),
             ..Default::default()
         };
-        self.admin.clone().init_cluster(with_deadline(request)).await.map_err(refusal)?;
+        self.admin.init_cluster(request).await?;
         Ok(())
     }
 
@@ -187,11 +179,7 @@ impl NodeClient {
     /// The node's refusal.
     pub async fn push_module(&self, name: &str, component: Bytes) -> Result<String> {
         let digest = ModuleDigest::of(&component).to_string();
-        let messages = upload::messages(name.to_owned(), digest, component, false);
-        // Compiling takes its time: no deadline but the channel's.
-        let mut admin = self.admin.clone();
-        let module = admin.push_module(futures::stream::iter(messages)).await.map_err(refusal)?;
-        Ok(module.into_inner().digest)
+        Ok(self.admin.push_module(name, digest, component, false).await?.digest)
     }
 
     /// Creates a keyspace of three replicas, of which one suffices to read and write.
@@ -212,7 +200,7 @@ impl NodeClient {
             ..Default::default()
         };
         let request = v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: false };
-        self.admin.clone().create_keyspace(with_deadline(request)).await.map_err(refusal)?;
+        self.admin.create_keyspace(request).await?;
         Ok(())
     }
 
@@ -222,7 +210,7 @@ impl NodeClient {
     /// The node's refusal.
     pub async fn set_isolated(&self, isolated: bool) -> Result<()> {
         let request = v1::SetFaultRequest { isolated };
-        self.admin.clone().set_fault(with_deadline(request)).await.map_err(refusal)?;
+        self.admin.set_fault(request).await?;
         Ok(())
     }
 
@@ -231,8 +219,7 @@ impl NodeClient {
     /// # Errors
     /// The node does not answer.
     pub async fn view(&self) -> Result<NodeView> {
-        let request = with_deadline(v1::GetStatusRequest {});
-        let status = self.admin.clone().get_status(request).await.map_err(refusal)?.into_inner();
+        let status = self.admin.get_status(v1::GetStatusRequest {}).await?;
         let alive = |view: &&v1::MemberView| view.reachability() == v1::Reachability::Alive;
         let counters = status.keyspaces.iter().map(|keyspace| {
             let v1::KeyspaceStatus { hints_delivered, merges, .. } = *keyspace;
@@ -245,22 +232,4 @@ impl NodeClient {
             keyspaces: counters.collect(),
         })
     }
-}
-
-fn with_deadline<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(REQUEST_TIMEOUT);
-    request
-}
-
-fn words(status: &Status) -> String {
-    let details = status.get_error_details();
-    match details.error_info() {
-        Some(info) => format!("{} [{}]", status.message(), info.reason),
-        None => format!("{} ({})", status.message(), status.code().description()),
-    }
-}
-
-fn refusal(status: Status) -> anyhow::Error {
-    anyhow::anyhow!(words(&status))
 }

@@ -27,6 +27,12 @@ pub struct ModuleInfo {
     pub component_bytes: usize,
     /// Bytes of machine code, about what it holds in memory.
     pub code_bytes: usize,
+    /// The options of the world that it has: `sampler`, `invariant`, `validator`, `migration`.
+    pub options: Vec<&'static str>,
+    /// The schema number that its option `migration` leads to.
+    pub schema: Option<u32>,
+    /// What the first call, with a tombstone, used of its fuel.
+    pub probe_fuel: u64,
 }
 
 impl MergeHost {
@@ -45,21 +51,29 @@ impl MergeHost {
         let digest = ModuleDigest::of(&component);
         let component_bytes = component.len();
         let prepared = self.prepare(class, digest, component).await?;
-        let probed = judge(self.run(&prepared.module, &probe()).await, class);
-        if let Err(refusal) = probed {
-            // Or refused modules would fill the disk, one push after the other.
-            blocking(move || {
-                prepared.module.class.artefacts.remove(&digest);
-                Ok(())
-            })
-            .await?;
-            return Err(refusal);
-        }
+        let probed = match judge(self.run(&prepared.module, &probe()).await, class) {
+            Ok(fuel) => self.try_options(&prepared.module).await.map(|schema| (fuel, schema)),
+            Err(refusal) => Err(refusal),
+        };
+        let (probe_fuel, schema) = match probed {
+            Ok(probed) => probed,
+            Err(refusal) => {
+                // Or refused modules would fill the disk, one push after the other.
+                blocking(move || {
+                    prepared.module.class.artefacts.remove(&digest);
+                    Ok(())
+                })
+                .await?;
+                return Err(refusal);
+            }
+        };
+        let options = prepared.module.module.options.names();
         // Who tries a loaded module with a smaller class does not take it from its users.
-        if !self.is_loaded(&digest) || !self.is_loaded_as(&digest, ModuleClass::Large) {
+        if !self.is_loaded_as(&digest, ModuleClass::Large) {
             self.0.insert(digest, prepared.module);
         }
-        Ok(ModuleInfo { digest, class, component_bytes, code_bytes: prepared.code_bytes })
+        let code_bytes = prepared.code_bytes;
+        Ok(ModuleInfo { digest, class, component_bytes, code_bytes, options, schema, probe_fuel })
     }
 
     /// [`Self::load_as`] of class `small`.
@@ -209,9 +223,11 @@ fn probe() -> Divergence {
 }
 
 /// Whether a probe speaks against the module. A refusal does not: it is a proper answer.
-fn judge(answer: Answer, class: ModuleClass) -> Result<(), ModuleRefused> {
+/// What it used of its fuel, as far as that is known.
+fn judge(answer: Answer, class: ModuleClass) -> Result<u64, ModuleRefused> {
     match answer {
-        Ok(_) | Err(MergeFailure::Refused { .. }) => Ok(()),
+        Ok(resolution) => Ok(resolution.fuel_used),
+        Err(MergeFailure::Refused { .. }) => Ok(0),
         Err(failure) if failure.is_lasting() => Err(ModuleRefused::Probe { failure, class }),
         Err(failure) => Err(ModuleRefused::NodeFault(failure.to_string())),
     }

@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use super::class::Class;
 use super::config::{MergeHostConfig, MergeHostError};
 use super::figures::{Counters, Figures};
+use super::laws::Reports;
 use super::limits::Limits;
 use super::log::LogValve;
 use super::memo::{Answer, Memo, MemoKey};
@@ -47,6 +48,8 @@ pub(super) struct Inner {
     /// Modules that are received and checked at a time.
     checking: Arc<Semaphore>,
     memo: Memo,
+    /// How modules stand to the merge laws.
+    pub(super) reports: Reports,
     pub(super) log: LogValve,
     pub(super) counters: Counters,
 }
@@ -65,6 +68,7 @@ impl MergeHost {
             checking: Arc::new(Semaphore::new(CHECKS_MAX)),
             admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
+            reports: Reports::default(),
             log: LogValve::new(),
             counters: Counters::default(),
             config,
@@ -101,6 +105,7 @@ impl MergeHost {
     /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
     pub fn unload(&self, digest: &ModuleDigest) {
         self.0.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.0.reports.remove(digest);
     }
 
     /// Merges, or gives the answer that it gave before. Waits for its turn.
@@ -167,7 +172,7 @@ impl MergeHost {
         }
     }
 
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         class: &Class,
     ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
@@ -199,15 +204,22 @@ impl Inner {
         }
     }
 
-    fn module(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {
+    pub(super) fn module(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {
         self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
     pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<Loaded>) {
-        self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
+        let class = module.class.limits.class;
+        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        let old = modules.insert(digest, module);
+        drop(modules);
+        // What could not be checked with the limits of one class may be with those of another.
+        if old.is_some_and(|old| old.class.limits.class != class) {
+            self.reports.remove(&digest);
+        }
     }
 
-    fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {
+    pub(super) fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {
         let (module, limits) = (&loaded.module, &loaded.class.limits);
         stack::suffices(limits.stack_bytes)?;
         self.counters.merges.add(1);

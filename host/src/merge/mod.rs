@@ -13,7 +13,7 @@
 //! 4. **load** (`artefact.rs`): the artefact is kept in a cache and loaded; only what this very
 //!    engine would have produced, with its checksum right, is ever loaded;
 //! 5. **probe**: it is instantiated and called once, which shows wrong signatures and modules
-//!    that only loop or trap.
+//!    that only loop or trap; and its options are looked at, which shows their wrong types.
 //!
 //! # The way of a merge
 //! [`MergeHost::resolve`] looks into the memo (`memo.rs`), waits for a slot, and calls the module
@@ -27,9 +27,12 @@
 //! depend on wasmtime's version and the processor): it decides nothing and is never stored. What
 //! is measured and why the settings are what they are stands in `engine.rs` and `limits.rs`.
 //!
-//! # Left out
-//! Folds, the checks of the merge laws, and the optional interfaces of `wit/merge.wit` other than
-//! `log`: a module that exports one is refused until the host can honour it.
+//! # Options
+//! A module may export optional interfaces (`options.rs`): `sampler` and `invariant` serve the
+//! check of the merge laws ([`laws`]), `validator` checks client writes, `migration` lifts siblings
+//! of older schemas before a merge. Each call of one has a fresh instance and the limits of a merge.
+//! An interface of Stator's that this host does not know is refused: to pass it over in silence
+//! would promise what nobody keeps.
 
 mod admit;
 mod artefact;
@@ -44,9 +47,11 @@ mod encode;
 mod engine;
 mod figures;
 mod host;
+pub mod laws;
 mod limits;
 mod log;
 mod memo;
+mod options;
 mod refused;
 mod run;
 mod stack;
@@ -60,3 +65,4 @@ pub use figures::Figures;
 pub use host::MergeHost;
 pub use limits::Limits;
 pub use refused::{ModuleRefused, Stage};
+pub use world::{Surface, surface};

@@ -111,8 +111,8 @@ pub enum ModuleRefused {
     UnknownExport {
         /// The export's full name.
         name: String,
-        /// The only export it knows.
-        supported: &'static str,
+        /// The exports that it knows.
+        supported: String,
     },
     /// The compiler refused the module.
     #[error("the module does not compile: {0}")]
@@ -146,6 +146,17 @@ pub enum ModuleRefused {
         is_of_limits: bool,
         /// The class of limits.
         class: ModuleClass,
+    },
+    /// It exports an option of the world, but with another type than the world says.
+    #[error(
+        "the module exports the option `{option}`, but not as `wit/merge.wit` says: {why}. Build \
+         it with a guest-sdk of this version"
+    )]
+    WrongOption {
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong with it.
+        why: String,
     },
     /// The first call failed.
     #[error(
@@ -215,7 +226,7 @@ impl ModuleRefused {
                 Some(Stage::Compile)
             }
             R::Load { .. } => Some(Stage::Load),
-            R::Probe { .. } => Some(Stage::Probe),
+            R::WrongOption { .. } | R::Probe { .. } => Some(Stage::Probe),
             R::OtherModule { .. } | R::Busy { .. } | R::NoCompiler { .. } | R::NodeFault(_) => None,
         }
     }

@@ -7,7 +7,7 @@ use stator_core::divergence::{
     Ancestor, Divergence, DivergentVersion, MergeEvent, MergeFailure, Outcome, Resolution,
 };
 use stator_core::id::ModuleDigest;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, Instance, Linker};
 use wasmtime::{Engine, ResourceLimiter, Store, Trap};
 
 use super::bindings::exports::stator::merge::resolver as wit;
@@ -15,12 +15,14 @@ use super::bindings::stator::merge::types;
 use super::bindings::{Module, ModulePre};
 use super::limits::Limits;
 use super::log::{self, CallLog, LogValve};
+use super::options::Options;
 
 /// A module ready to be instantiated.
 pub(super) struct LoadedModule {
     digest: ModuleDigest,
     pre: ModulePre<CallState>,
     log: LogValve,
+    pub(super) options: Options,
 }
 
 /// What the host keeps beside an instance.
@@ -88,25 +90,60 @@ impl LoadedModule {
     ) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
         log::link(&mut linker)?;
-        let pre = ModulePre::new(linker.instantiate_pre(component)?)?;
-        Ok(LoadedModule { digest, pre, log })
+        let pre = linker.instantiate_pre(component)?;
+        let options = Options::of(&pre)?;
+        Ok(LoadedModule { digest, pre: ModulePre::new(pre)?, log, options })
     }
 
-    /// Calls `resolve` in a fresh instance. Blocks for as long as the fuel lasts, and needs a
-    /// stack larger than `limits.stack_bytes`.
+    /// Calls `resolve` in a fresh instance, with siblings of older schemas migrated before, each
+    /// in an instance of its own. Blocks for as long as the fuel lasts, and needs a stack larger
+    /// than `limits.stack_bytes`.
     pub(super) fn resolve(
         &self,
         divergence: &Divergence,
         limits: &Limits,
     ) -> Result<Resolution, CallFailure> {
+        if self.options.migration.is_none() {
+            return self.resolve_as_is(divergence, limits, limits.fuel);
+        }
+        let (migrated, fuel) = self.migrated(divergence, limits)?;
+        self.resolve_as_is(&migrated, limits, fuel)
+    }
+
+    fn resolve_as_is(
+        &self,
+        divergence: &Divergence,
+        limits: &Limits,
+        fuel: u64,
+    ) -> Result<Resolution, CallFailure> {
         let mut store = self.store(limits);
-        let answer = call(&self.pre, &mut store, divergence, limits.fuel);
+        let answer = call(&self.pre, &mut store, divergence, fuel);
         let fuel_used = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
         let answer = match answer {
             Ok(answer) => convert(answer, fuel_used, limits),
             Err(error) => Err(explain(&error, store.data(), limits)),
         };
         answer.map_err(|failure| CallFailure { failure, fuel_used })
+    }
+
+    /// Does `work` in a fresh instance with `fuel`. What it gives, and the fuel that is left.
+    pub(super) fn in_fresh_instance<T>(
+        &self,
+        limits: &Limits,
+        fuel: u64,
+        work: impl FnOnce(&mut Store<CallState>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<(T, u64), CallFailure> {
+        let mut store = self.store(limits);
+        let done = store.set_fuel(fuel).and_then(|()| {
+            let instance = self.pre.instance_pre().instantiate(&mut store)?;
+            work(&mut store, &instance)
+        });
+        let left = store.get_fuel().unwrap_or(0);
+        let failed = |error| CallFailure {
+            failure: explain(&error, store.data(), limits),
+            fuel_used: limits.fuel.saturating_sub(left),
+        };
+        done.map(|done| (done, left)).map_err(failed)
     }
 
     fn store(&self, limits: &Limits) -> Store<CallState> {
@@ -189,8 +226,7 @@ fn event(event: types::Event) -> MergeEvent {
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 fn refusal(failure: types::Failure) -> MergeFailure {
-    let mut message = failure.message;
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    let message = readable(failure.message);
     MergeFailure::Refused {
         reason: match failure.reason {
             types::Reason::UnknownSchema => "unknown-schema",
@@ -202,7 +238,17 @@ fn refusal(failure: types::Failure) -> MergeFailure {
     }
 }
 
-fn within(what: impl fmt::Display, found: usize, max: usize) -> Result<(), MergeFailure> {
+/// A module's words, cut to what is for reading.
+pub(super) fn readable(mut words: String) -> String {
+    words.truncate(words.floor_char_boundary(MESSAGE_BYTES_MAX));
+    words
+}
+
+pub(super) fn within(
+    what: impl fmt::Display,
+    found: usize,
+    max: usize,
+) -> Result<(), MergeFailure> {
     if found <= max {
         return Ok(());
     }

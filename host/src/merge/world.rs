@@ -13,13 +13,20 @@ use super::refused::ModuleRefused;
 
 /// The interface that makes a component a merge module.
 pub(super) const RESOLVER: &str = "stator:merge/resolver@0.1.0";
+/// The options, each by the name of its interface.
+pub(super) const OPTIONS: [&str; 4] = [
+    "stator:merge/sampler@0.1.0",
+    "stator:merge/invariant@0.1.0",
+    "stator:merge/validator@0.1.0",
+    "stator:merge/migration@0.1.0",
+];
 /// The one import that does something.
 pub(super) const LOG: &str = "stator:merge/log@0.1.0";
 const TYPES: &str = "stator:merge/types@0.1.0";
 const PACKAGE: &str = "stator:merge/";
 
 /// Refuses a component that is not valid, imports more than it may, lacks the resolver, or
-/// exports what this host does not know.
+/// exports what this host does not know. An option's type is checked at the first call.
 ///
 /// Validating hostile bytes can take any amount of memory: a node leaves it to its compiling
 /// process and asks for [`check_names`] only.
@@ -63,6 +70,45 @@ fn names(component: &[u8]) -> Result<Vec<String>, ModuleRefused> {
     check_exports(&exports)?;
     imports.iter().try_for_each(|name| functions_of(name).map(drop))?;
     Ok(imports)
+}
+
+/// What a component shows to the outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surface {
+    /// The resolver's interface with its version.
+    pub world: String,
+    /// What it imports, types left out.
+    pub imports: Vec<String>,
+}
+
+/// Reads the names of a component's exports and imports. Checks nothing.
+pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
+    let mut surface = Surface { world: String::new(), imports: Vec::new() };
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(malformed)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let name = import.map_err(malformed)?.name.full_name().into_owned();
+                    if interface(&name) != "types" {
+                        surface.imports.push(name);
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    let name = export.map_err(malformed)?.name.full_name().into_owned();
+                    if interface(&name) == "resolver" {
+                        surface.world = name;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(surface)
 }
 
 /// The functions that the import of this name may have.
@@ -114,11 +160,13 @@ fn holds_only(types: TypesRef<'_>, id: ComponentInstanceTypeId, functions: &[&st
 fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
     let mut resolver = false;
     for name in exports.iter().filter(|name| name.starts_with(PACKAGE)) {
-        if interface(name) != "resolver" {
-            return Err(ModuleRefused::UnknownExport { name: shown(name), supported: RESOLVER });
-        }
-        fits(name, RESOLVER)?;
-        resolver = true;
+        let known = || [RESOLVER].into_iter().chain(OPTIONS);
+        let Some(supported) = known().find(|known| interface(known) == interface(name)) else {
+            let supported = known().collect::<Vec<_>>().join("`, `");
+            return Err(ModuleRefused::UnknownExport { name: shown(name), supported });
+        };
+        fits(name, supported)?;
+        resolver |= supported == RESOLVER;
     }
     if resolver {
         return Ok(());

@@ -18,7 +18,7 @@ use stator_core::ring::{ClaimError, PARTITIONS_DEFAULT, claim};
 use super::Node;
 use crate::config::Config;
 use crate::driver::CATALOGUE_FILE;
-use crate::transport::setup::{self, Adopted, Introduction, SetupDesk, SetupError};
+use crate::transport::setup::{Adopted, Introduction, SetupDesk, SetupError};
 
 /// How many owners a partition has unless an operator says otherwise.
 const REPLICAS_DEFAULT: u16 = 3;
@@ -128,9 +128,9 @@ impl Node {
             None => self.planned(name, &request, &others)?,
         };
         self.adopt(catalogue.clone()).await.map_err(InitError::Persist)?;
-        let secret = self.config.peer_secret();
         for (address, introduction) in &others {
-            setup::adopt(&secret, (address, introduction.node), &catalogue)
+            self.transport
+                .adopt((address, introduction.node), &catalogue)
                 .await
                 .map_err(InitError::Adopt)?;
         }
@@ -144,9 +144,8 @@ impl Node {
     ) -> Result<BTreeMap<String, Introduction>, InitError> {
         let mut others = BTreeMap::new();
         for address in addresses {
-            let introduction = setup::introduce(&self.config.peer_secret(), address)
-                .await
-                .map_err(InitError::Introduce)?;
+            let introduction =
+                self.transport.introduce(address).await.map_err(InitError::Introduce)?;
             if introduction.node != self.id {
                 others.insert(address.clone(), introduction);
             }

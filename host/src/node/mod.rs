@@ -8,12 +8,12 @@
 mod cluster;
 mod modules;
 mod read;
+mod secrets;
 mod start;
 
 use std::sync::Arc;
 
 use stator_core::catalogue::Catalogue;
-use stator_core::causality::ContextSecrets;
 use stator_core::id::{Incarnation, NodeId};
 
 use crate::config::Config;
@@ -52,6 +52,7 @@ pub struct Node {
     /// Its clock.
     pub clock: Clock,
     home: Arc<Home>,
+    derived: secrets::Derived,
     /// One `cluster init` at a time.
     initialising: tokio::sync::Mutex<()>,
     driver_task: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -61,12 +62,6 @@ impl Node {
     /// The catalogue, if the node belongs to a cluster.
     pub fn catalogue(&self) -> Option<Arc<Catalogue>> {
         self.driver.shared().catalogue()
-    }
-
-    /// What authenticates causal contexts.
-    pub fn context_secrets(&self, catalogue: &Catalogue) -> ContextSecrets {
-        let secrets: Vec<_> = catalogue.context_secrets.value.iter().map(|s| s.0).collect();
-        ContextSecrets::new(&secrets, self.config.limits.context_bytes_max)
     }
 
     /// Stops: no more messages, no more requests; then the stores are synced and closed, with

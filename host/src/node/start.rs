@@ -130,6 +130,8 @@ impl Node {
             epochs_reserved: stores.reserved_until(),
         };
         let mut transport = TransportConfig::new(me, config.peer_secret());
+        transport.previous_secrets = config.previous_peer_secrets();
+        transport.door = config.listeners.door();
         transport.enable_faults = config.enable_faults;
         transport.setup_desk = Some(desk.clone());
         let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
@@ -170,6 +172,7 @@ impl Node {
             transport,
             clock,
             home,
+            derived: super::secrets::Derived::default(),
             initialising: tokio::sync::Mutex::new(()),
             driver_task: std::sync::Mutex::new(Some(task)),
         });
@@ -379,14 +382,5 @@ impl PeerSink for Sink {
 
     fn module(&self, digest: &ModuleDigest) -> Option<Bytes> {
         self.files.load(digest)
-    }
-}
-
-impl Config {
-    /// The key with which peers prove that they belong together. Without a configured secret,
-    /// which only loopback allows, all such nodes share one.
-    pub(super) fn peer_secret(&self) -> [u8; 32] {
-        let secret = self.cluster_secret.as_ref().map_or("", |secret| secret.reveal());
-        blake3::derive_key("stator cluster secret v1", secret.as_bytes())
     }
 }

@@ -31,14 +31,17 @@ const ENGINE: &str = "engine";
 /// A store that is read at this rate while it opens is not overdue.
 const OPEN_BYTES_PER_SECOND: u64 = 8 << 20;
 
+/// Makes an engine of what is on disk.
+pub(super) type Make = Arc<dyn Fn() -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>;
+
 /// How to open one store's engine; again, too.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Opener {
     pub(super) kind: EngineKind,
     pub(super) area: Area,
     pub(super) directory: PathBuf,
-    cache_bytes: u64,
-    open_within: Duration,
+    pub(super) make: Make,
+    pub(super) open_within: Duration,
 }
 
 /// Why an engine is not open.
@@ -63,13 +66,10 @@ impl Opener {
             // Hints are written once and read once: a cache would only hold what is leaving.
             Area::Hints => options.cache_bytes.min(8 << 20),
         };
-        Opener {
-            kind: options.engine,
-            area,
-            directory: home.path().join(area.name()),
-            cache_bytes,
-            open_within: options.open_within,
-        }
+        let (kind, directory) = (options.engine, home.path().join(area.name()));
+        let at = directory.clone();
+        let make: Make = Arc::new(move || open(kind, &at, cache_bytes));
+        Opener { kind, area, directory, make, open_within: options.open_within }
     }
 
     /// Opens the engine and has `look` read it, both before the deadline.
@@ -77,9 +77,9 @@ impl Opener {
         &self,
         look: impl FnOnce(&Arc<dyn Engine>) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<(Arc<dyn Engine>, T), Unopened> {
-        let (kind, directory, cache_bytes) = (self.kind, self.directory.clone(), self.cache_bytes);
+        let make = self.make.clone();
         let work = move || {
-            let engine = open(kind, &directory, cache_bytes)?;
+            let engine = make()?;
             let seen = look(&engine)?;
             Ok((engine, seen))
         };

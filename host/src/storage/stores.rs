@@ -112,6 +112,24 @@ impl Stores {
         Self::start(home, options, data, hints, index)
     }
 
+    /// Starts the stores on these engines; that of the data is made anew when it is reopened.
+    #[cfg(test)]
+    pub(super) fn on_reopened(
+        home: Arc<Home>,
+        options: &StoreOptions,
+        make: open::Make,
+        hints: Arc<dyn Engine>,
+    ) -> Result<Stores, OpenError> {
+        let index = Arc::new(HintIndex::new(options.hints_bytes_max));
+        let opener = Opener { make, ..Opener::new(&home, Area::Data, options) };
+        let (engine, kept) =
+            open::open_or_set_aside(&home, &opener, |engine| look(Area::Data, engine, None))?;
+        let data = Opened { area: Area::Data, slot: Slot::new(engine), kept, opener: Some(opener) };
+        let kept = look(Area::Hints, &hints, Some(&index))?;
+        let hints = Opened { area: Area::Hints, slot: Slot::new(hints), kept, opener: None };
+        Self::start(home, options, data, hints, index)
+    }
+
     fn start(
         home: Arc<Home>,
         options: &StoreOptions,

@@ -88,6 +88,10 @@ metrics! {
         "Hints that their target has synced";
     HINTS_LOST = Counter "stator_hints_lost_total" ["keyspace"]
         "Writes that should have become a hint and did not; a read or repair must bring them";
+    FOLDS = Counter "stator_folds_total" ["keyspace"]
+        "Times that this node replaced siblings by what a module made of them";
+    FOLD_FAILURES = Counter "stator_fold_failures_total" ["keyspace"]
+        "Times that a module gave nothing for that; the siblings stay";
     READ_REPAIRS = Counter "stator_read_repairs_total" ["target"]
         "Stale copies that were sent what they lacked after a get";
 

@@ -1,21 +1,21 @@
 //! The accepting side: the listener's loop and the gRPC service behind it.
 //!
-//! The loop is our own, so that a bound on open connections and a deadline for a connection's
-//! first bytes can be set between `accept` and tonic.
+//! Connections come through the door that all listeners have ([`crate::listen`]). What is sent
+//! before the handshake is guarded too: the first calls of a cluster's making may be large.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::Map;
-use futures::{Stream, StreamExt};
 use stator_proto::peer::v1 as proto;
 use stator_proto::peer::v1::peer_server::{Peer, PeerServer};
 use stator_proto::peer::v1::setup_server::SetupServer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tower::util::MapRequestLayer;
 
 use super::config::{
     CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, HANDSHAKE_DEADLINE, KEEPALIVE_DEADLINE,
@@ -25,19 +25,24 @@ use super::handshake::{self, HandshakeError};
 use super::outbox::{Frames, Outbox};
 use super::setup::{CATALOGUE_BYTES_MAX, SetupService};
 use super::{Shared, session};
+use crate::listen::{BodyBudget, BodyTrouble, Door};
 
-/// After an error of `accept`, which mostly means that there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer opens one stream per connection; a few more do no harm.
 const STREAMS_MAX: u32 = 8;
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// Begins the paths of the calls that need no handshake.
+const SETUP_PATH: &str = "/stator.peer.v1.Setup/";
 
 /// Accepts peers until `stop` is dropped or sent to.
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: oneshot::Receiver<()>) {
     let setup = shared.config.setup_desk.clone().map(|desk| {
-        let service = SetupService { secret: shared.config.secret, desk };
+        let secrets = shared.config.accepted_secrets().copied().collect();
+        let service = SetupService { secrets, desk };
         SetupServer::new(service).max_decoding_message_size(CATALOGUE_BYTES_MAX)
     });
+    let config = &shared.config;
+    let door = Door::new("peers", config.door.clone(), config.tls.clone());
+    let bodies = BodyBudget::new(config.bodies.clone(), refuse_body);
     let service = PeerServer::new(PeerService { shared })
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
@@ -48,9 +53,13 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: ones
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
+        .layer(MapRequestLayer::new(move |request: tonic::codegen::http::Request<_>| {
+            let is_setup = request.uri().path().starts_with(SETUP_PATH);
+            if is_setup { bodies.guard(request) } else { request }
+        }))
         .add_service(service)
         .add_optional_service(setup)
-        .serve_with_incoming_shutdown(connections(listener), async {
+        .serve_with_incoming_shutdown(door.connections(listener), async {
             let _ = stop.await;
         })
         .await;
@@ -59,23 +68,12 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: ones
     }
 }
 
-fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
-    async_stream::stream! {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => {
-                    // Without it small frames wait for acknowledgements, up to 40 ms each.
-                    if connection.set_nodelay(true).is_ok() {
-                        yield Ok(connection);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a peer's connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
+fn refuse_body(trouble: BodyTrouble) -> Status {
+    let code = match trouble {
+        BodyTrouble::TooSlow { .. } => Code::DeadlineExceeded,
+        BodyTrouble::Full { .. } => Code::ResourceExhausted,
+    };
+    Status::new(code, trouble.to_string())
 }
 
 struct PeerService {

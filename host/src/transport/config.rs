@@ -7,6 +7,8 @@ use std::time::Duration;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 
 use super::setup::SetupDesk;
+use crate::listen::{BodyLimits, DoorLimits};
+use crate::tls::{ClientTls, Tls};
 
 /// The protocol versions that this program speaks, oldest and newest.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -70,8 +72,16 @@ pub struct PeerIdentity {
 pub struct TransportConfig {
     /// Who this node is.
     pub me: PeerIdentity,
-    /// The secret that all nodes of the cluster share.
+    /// The secret that all nodes of the cluster share: what this node proves.
     pub secret: [u8; 32],
+    /// Other secrets that peers may prove, while the cluster changes from one to the next.
+    pub previous_secrets: Vec<[u8; 32]>,
+    /// The certificates with which nodes meet; without them they speak plain text.
+    pub tls: Option<Arc<Tls>>,
+    /// What the listener's door lets in.
+    pub door: DoorLimits,
+    /// What bodies of requests before the handshake may hold.
+    pub bodies: BodyLimits,
     /// Whether [`Transport::set_isolated`](super::Transport::set_isolated) works.
     pub enable_faults: bool,
     /// Who answers nodes that want to make a cluster; without one nobody does.
@@ -88,11 +98,31 @@ impl TransportConfig {
         TransportConfig {
             me,
             secret,
+            previous_secrets: Vec::new(),
+            tls: None,
+            door: DoorLimits::default(),
+            bodies: BodyLimits { bytes_max: 128 << 20, deadline: HANDSHAKE_DEADLINE },
             enable_faults: false,
             setup_desk: None,
             queue_messages_max: QUEUE_MESSAGES_MAX,
             queue_bytes_max: QUEUE_BYTES_MAX,
         }
+    }
+
+    /// The secrets that a peer may prove, this node's own first.
+    pub(super) fn accepted_secrets(&self) -> impl Iterator<Item = &[u8; 32]> {
+        std::iter::once(&self.secret).chain(&self.previous_secrets)
+    }
+
+    /// Where a peer is dialled.
+    pub(super) fn url(&self, address: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
+    }
+
+    /// The TLS with which peers are dialled now.
+    pub(super) fn dialler(&self) -> Option<ClientTls> {
+        self.tls.as_ref().and_then(|tls| tls.dialler())
     }
 }
 

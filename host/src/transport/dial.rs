@@ -17,6 +17,7 @@ use super::config::{
 use super::handshake::{self, HandshakeError};
 use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
+use crate::tls;
 
 /// A refusal has this long to reach the peer before the connection goes.
 const LINGER: Duration = Duration::from_millis(500);
@@ -55,7 +56,7 @@ fn jittered(backoff: Duration) -> Duration {
 async fn attempt(shared: &Arc<Shared>, peer: NodeId, address: &str) -> Result<(), HandshakeError> {
     let outbox = Arc::new(Outbox::new(&shared.config));
     let frames = Frames { shared: shared.clone(), outbox: outbox.clone() };
-    let (client, mut inbound) = connect(address, frames).await?;
+    let (client, mut inbound) = connect(shared, address, frames).await?;
     let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, peer, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
         Ok(hello) => session::run(shared, &hello, inbound, outbox).await,
@@ -73,10 +74,11 @@ async fn attempt(shared: &Arc<Shared>, peer: NodeId, address: &str) -> Result<()
 type Client = PeerClient<tonic::transport::Channel>;
 
 async fn connect(
+    shared: &Shared,
     address: &str,
     frames: Frames,
 ) -> Result<(Client, Streaming<proto::Frame>), HandshakeError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+    let endpoint = Endpoint::from_shared(shared.config.url(address))
         .map_err(|error| HandshakeError::Unreachable(error.to_string()))?
         .connect_timeout(CONNECT_DEADLINE)
         .tcp_nodelay(true)
@@ -89,7 +91,8 @@ async fn connect(
         let cause = std::iter::successors(Some(error), |error| error.source()).last();
         HandshakeError::Unreachable(cause.unwrap_or(error).to_string())
     };
-    let channel = endpoint.connect().await.map_err(|e| unreachable(&e))?;
+    let tls = shared.config.dialler();
+    let channel = tls::connect(&endpoint, tls.as_ref()).await.map_err(|e| unreachable(&e))?;
     let mut client = PeerClient::new(channel)
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);

@@ -15,14 +15,17 @@
 //! # Becoming a cluster
 //! Nodes that belong to no cluster yet talk through [`setup`], on the same listener.
 //!
+//! # Encryption
+//! With [`TransportConfig::tls`] every stream and call is inside TLS, in which both nodes show
+//! certificates of one authority. Probes are authenticated, not encrypted: they say who is alive.
+//!
 //! # Faults
 //! With [`TransportConfig::enable_faults`], [`Transport::set_isolated`] drops every frame and
 //! probe in both directions, like a cable that is cut: connections stay, sends look successful,
 //! nothing arrives.
 //!
 //! The transport decides nothing about the protocol: it turns core's messages into bytes and
-//! back, and tells a [`PeerSink`] what happened. Left out: TLS, and bounds on connections that
-//! never get as far as a handshake.
+//! back, and tells a [`PeerSink`] what happened.
 
 mod accept;
 mod config;
@@ -60,6 +63,8 @@ pub use config::{
 pub use handshake::Refusal;
 pub use module::FetchError;
 pub use probe::{DATAGRAM_BYTES_MAX, PROBE_BYTES_MAX};
+
+use crate::tls::Tls;
 
 use config::Roster;
 use shared::Shared;
@@ -131,9 +136,15 @@ pub struct BoundTransport {
     listener: TcpListener,
     probes: UdpSocket,
     local_addr: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 impl BoundTransport {
+    /// The same, with certificates: all streams and calls are inside TLS then.
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        BoundTransport { tls, ..self }
+    }
+
     /// Where peers reach this node: TCP for streams, UDP for probes.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
@@ -143,9 +154,10 @@ impl BoundTransport {
     /// Must be called in a tokio runtime, which the transport goes on to use.
     pub fn start(
         self,
-        config: TransportConfig,
+        mut config: TransportConfig,
         sink: Arc<dyn PeerSink>,
     ) -> std::io::Result<Transport> {
+        config.tls = self.tls.or(config.tls);
         let probes = self.probes.into_std()?;
         let shared = Arc::new(Shared::new(config, sink, probes.try_clone()?));
         let probes = UdpSocket::from_std(probes)?;
@@ -280,7 +292,7 @@ async fn bind_both(address: SocketAddr) -> Result<BoundTransport, BindError> {
     let listener = TcpListener::bind(address).await.map_err(failed("TCP"))?;
     let local_addr = listener.local_addr().map_err(failed("TCP"))?;
     let probes = UdpSocket::bind(local_addr).await.map_err(failed("UDP"))?;
-    Ok(BoundTransport { listener, probes, local_addr })
+    Ok(BoundTransport { listener, probes, local_addr, tls: None })
 }
 
 /// Locks a mutex. Nothing here leaves a value half changed, so one that a panic left locked is

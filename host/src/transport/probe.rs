@@ -100,14 +100,29 @@ impl ProbeSeal {
 /// The sending end, and where members are.
 pub(super) struct Prober {
     socket: std::net::UdpSocket,
-    seal: ProbeSeal,
+    /// The first one seals, each opens.
+    seals: Vec<ProbeSeal>,
     addresses: RwLock<BTreeMap<NodeId, SocketAddr>>,
 }
 
 impl Prober {
-    /// `socket` must not block.
-    pub fn new(socket: std::net::UdpSocket, secret: &[u8; 32]) -> Self {
-        Prober { socket, seal: ProbeSeal::new(secret), addresses: RwLock::default() }
+    /// `socket` must not block. The first of `secrets` seals probes, each opens them.
+    pub fn new<'a>(
+        socket: std::net::UdpSocket,
+        secrets: impl Iterator<Item = &'a [u8; 32]>,
+    ) -> Self {
+        let seals = secrets.map(ProbeSeal::new).collect();
+        Prober { socket, seals, addresses: RwLock::default() }
+    }
+
+    fn open<'a>(
+        &self,
+        cluster: ClusterId,
+        to: NodeId,
+        datagram: &'a [u8],
+    ) -> Result<(NodeId, &'a [u8]), BadProbe> {
+        let opened = self.seals.iter().map(|seal| seal.open(cluster, to, datagram));
+        opened.reduce(Result::or).unwrap_or(Err(BadProbe::WrongTag))
     }
 
     /// Sends a probe, if it is known where to; it may get lost.
@@ -120,7 +135,10 @@ impl Prober {
         let Some(address) = read(&self.addresses).get(&to).copied() else {
             return;
         };
-        let datagram = self.seal.seal(cluster, from, to, payload);
+        let Some(seal) = self.seals.first() else {
+            return;
+        };
+        let datagram = seal.seal(cluster, from, to, payload);
         if let Err(error) = self.socket.send_to(&datagram, address) {
             tracing::debug!(%error, peer = %to, "a probe was not sent");
         }
@@ -184,8 +202,7 @@ pub(super) async fn receive(shared: Arc<Shared>, socket: UdpSocket) {
         if shared.is_isolated() {
             continue;
         }
-        let seal = &shared.prober.seal;
-        match seal.open(roster.cluster, shared.me, &buffer[..length]) {
+        match shared.prober.open(roster.cluster, shared.me, &buffer[..length]) {
             Ok((from, payload)) if roster.members.contains_key(&from) => {
                 shared.sink.probed(Bytes::copy_from_slice(payload));
             }

@@ -4,6 +4,7 @@
 //! the peer stream. These two calls come before it. Both sides prove that they know the cluster
 //! secret; a proof is bound to its purpose and to a nonce or a receiver.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use stator_proto::peer::v1::setup_client::SetupClient;
 use stator_proto::peer::v1::setup_server::Setup;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
+
+use super::Transport;
+use crate::tls;
 
 /// The largest catalogue that travels.
 pub(super) const CATALOGUE_BYTES_MAX: usize = 64 << 20;
@@ -78,7 +82,8 @@ pub trait SetupDesk: Send + Sync + 'static {
 
 /// The service behind which a desk sits.
 pub(super) struct SetupService {
-    pub secret: [u8; 32],
+    /// Those that a caller may prove.
+    pub secrets: Vec<[u8; 32]>,
     pub desk: Arc<dyn SetupDesk>,
 }
 
@@ -89,11 +94,12 @@ impl Setup for SetupService {
         request: Request<wire::IntroduceRequest>,
     ) -> Result<Response<wire::IntroduceResponse>, Status> {
         let wire::IntroduceRequest { nonce, proof } = request.into_inner();
-        check(&self.secret, "introduce", &[&nonce], &proof)?;
+        // The caller is answered under the secret that it proved: it may know no other yet.
+        let secret = check(&self.secrets, "introduce", &[&nonce], &proof)?;
         let introduction =
             self.desk.introduce().ok_or_else(|| Status::unavailable("the node is starting"))?;
         let introduction = Bytes::from(to_wire(&introduction).encode_to_vec());
-        let proof = prove(&self.secret, "introduced", &[&nonce, &introduction]);
+        let proof = prove(secret, "introduced", &[&nonce, &introduction]);
         Ok(Response::new(wire::IntroduceResponse { introduction, proof }))
     }
 
@@ -102,7 +108,7 @@ impl Setup for SetupService {
         request: Request<wire::AdoptRequest>,
     ) -> Result<Response<wire::AdoptResponse>, Status> {
         let wire::AdoptRequest { node, catalogue, proof } = request.into_inner();
-        check(&self.secret, "adopt", &[&node.to_be_bytes(), &catalogue], &proof)?;
+        check(&self.secrets, "adopt", &[&node.to_be_bytes(), &catalogue], &proof)?;
         if self.desk.introduce().is_none_or(|me| me.node.0 != node) {
             return Err(Status::failed_precondition("another node is meant"));
         }
@@ -112,45 +118,63 @@ impl Setup for SetupService {
     }
 }
 
-/// Asks the node at `address` (`host:port` of its peer listener) who it is.
-pub async fn introduce(secret: &[u8; 32], address: &str) -> Result<Introduction, SetupError> {
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| unreachable(address, &error.to_string()))?;
-    let proof = prove(secret, "introduce", &[&nonce]);
-    let nonce = Bytes::copy_from_slice(&nonce);
-    let request = wire::IntroduceRequest { nonce: nonce.clone(), proof };
-    let answer = connect(address).await?.introduce(request).await;
-    let wire::IntroduceResponse { introduction, proof } =
-        answer.map_err(|status| refused(address, &status))?.into_inner();
-    check(secret, "introduced", &[&nonce, &introduction], &proof)
-        .map_err(|_| SetupError::WrongSecret { address: address.to_owned() })?;
-    let introduction = wire::Introduction::decode(introduction)
-        .map_err(|error| unreachable(address, &error.to_string()))?;
-    Ok(from_wire(introduction))
-}
+impl Transport {
+    /// Asks the node at `address` (`host:port` of its peer listener) who it is.
+    ///
+    /// # Errors
+    /// It does not answer, or not as a node that knows the secret. Nothing was changed.
+    pub async fn introduce(&self, address: &str) -> Result<Introduction, SetupError> {
+        let secret = &self.shared.config.secret;
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(|error| unreachable(address, &error.to_string()))?;
+        let proof = prove(secret, "introduce", &[&nonce]);
+        let nonce = Bytes::copy_from_slice(&nonce);
+        let request = wire::IntroduceRequest { nonce: nonce.clone(), proof };
+        let answer = self.setup_client(address).await?.introduce(request).await;
+        let wire::IntroduceResponse { introduction, proof } =
+            answer.map_err(|status| refused(address, &status))?.into_inner();
+        check(&[*secret], "introduced", &[&nonce, &introduction], &proof)
+            .map_err(|_| SetupError::WrongSecret { address: address.to_owned() })?;
+        let introduction = wire::Introduction::decode(introduction)
+            .map_err(|error| unreachable(address, &error.to_string()))?;
+        Ok(from_wire(introduction))
+    }
 
-/// Makes the node at `address` take `catalogue` in.
-pub async fn adopt(
-    secret: &[u8; 32],
-    (address, node): (&str, NodeId),
-    catalogue: &Catalogue,
-) -> Result<(), SetupError> {
-    let catalogue = Bytes::from(catalogue.encode());
-    let proof = prove(secret, "adopt", &[&node.0.to_be_bytes(), &catalogue]);
-    let request = wire::AdoptRequest { node: node.0, catalogue, proof };
-    let answer = connect(address).await?.adopt(request).await;
-    answer.map(drop).map_err(|status| refused(address, &status))
-}
+    /// Makes the node at `address` take `catalogue` in.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses; whether it took the catalogue is known only in the latter
+    /// case. To do it again does no harm.
+    pub async fn adopt(
+        &self,
+        (address, node): (&str, NodeId),
+        catalogue: &Catalogue,
+    ) -> Result<(), SetupError> {
+        let catalogue = Bytes::from(catalogue.encode());
+        let parts = [&node.0.to_be_bytes()[..], &catalogue];
+        let proof = prove(&self.shared.config.secret, "adopt", &parts);
+        let request = wire::AdoptRequest { node: node.0, catalogue, proof };
+        let answer = self.setup_client(address).await?.adopt(request).await;
+        answer.map(drop).map_err(|status| refused(address, &status))
+    }
 
-async fn connect(address: &str) -> Result<SetupClient<Channel>, SetupError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| unreachable(address, &error.to_string()))?
-        .tcp_nodelay(true)
-        .connect_timeout(DEADLINE)
-        .timeout(DEADLINE);
-    let channel =
-        endpoint.connect().await.map_err(|error| unreachable(address, &error.to_string()))?;
-    Ok(SetupClient::new(channel).max_encoding_message_size(CATALOGUE_BYTES_MAX))
+    async fn setup_client(&self, address: &str) -> Result<SetupClient<Channel>, SetupError> {
+        let config = &self.shared.config;
+        let endpoint = Endpoint::from_shared(config.url(address))
+            .map_err(|error| unreachable(address, &error.to_string()))?
+            .tcp_nodelay(true)
+            .connect_timeout(DEADLINE)
+            .timeout(DEADLINE);
+        let channel =
+            tls::connect(&endpoint, config.dialler().as_ref()).await.map_err(|error| {
+                let mut cause: &dyn Error = &error;
+                while let Some(source) = cause.source() {
+                    cause = source;
+                }
+                unreachable(address, &cause.to_string())
+            })?;
+        Ok(SetupClient::new(channel).max_encoding_message_size(CATALOGUE_BYTES_MAX))
+    }
 }
 
 fn unreachable(address: &str, why: &str) -> SetupError {
@@ -176,14 +200,20 @@ fn prove(secret: &[u8; 32], purpose: &str, parts: &[&[u8]]) -> Bytes {
     Bytes::copy_from_slice(hasher.finalize().as_bytes())
 }
 
-fn check(secret: &[u8; 32], purpose: &str, parts: &[&[u8]], proof: &[u8]) -> Result<(), Status> {
-    let expected = prove(secret, purpose, parts);
+/// The one of `secrets` that the proof was made with.
+fn check<'a>(
+    secrets: &'a [[u8; 32]],
+    purpose: &str,
+    parts: &[&[u8]],
+    proof: &[u8],
+) -> Result<&'a [u8; 32], Status> {
     let hash = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map(blake3::Hash::from_bytes);
     // Hashes compare in constant time.
-    match (hash(proof), hash(&expected)) {
-        (Ok(found), Ok(expected)) if found == expected => Ok(()),
-        _ => Err(Status::unauthenticated("the cluster secrets differ")),
-    }
+    let found = secrets.iter().find(|secret| {
+        let expected = hash(&prove(secret, purpose, parts));
+        matches!((hash(proof), expected), (Ok(found), Ok(expected)) if found == expected)
+    });
+    found.ok_or_else(|| Status::unauthenticated("the cluster secrets differ"))
 }
 
 fn to_wire(introduction: &Introduction) -> wire::Introduction {
@@ -227,10 +257,10 @@ mod tests {
     #[test]
     fn a_proof_fits_one_purpose_secret_and_content() {
         let proof = prove(&[1; 32], "adopt", &[b"a", b"b"]);
-        assert!(check(&[1; 32], "adopt", &[b"a", b"b"], &proof).is_ok());
-        assert!(check(&[2; 32], "adopt", &[b"a", b"b"], &proof).is_err());
-        assert!(check(&[1; 32], "introduce", &[b"a", b"b"], &proof).is_err());
-        assert!(check(&[1; 32], "adopt", &[b"ab", b""], &proof).is_err());
-        assert!(check(&[1; 32], "adopt", &[b"a", b"b"], &proof[1..]).is_err());
+        assert!(check(&[[1; 32]], "adopt", &[b"a", b"b"], &proof).is_ok());
+        assert!(check(&[[2; 32]], "adopt", &[b"a", b"b"], &proof).is_err());
+        assert!(check(&[[1; 32]], "introduce", &[b"a", b"b"], &proof).is_err());
+        assert!(check(&[[1; 32]], "adopt", &[b"ab", b""], &proof).is_err());
+        assert!(check(&[[1; 32]], "adopt", &[b"a", b"b"], &proof[1..]).is_err());
     }
 }

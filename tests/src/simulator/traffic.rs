@@ -137,7 +137,16 @@ impl World {
             return clients::writes(siblings);
         }
         let key = &self.keys[place];
-        siblings.live().filter_map(|(dot, _)| self.dots.write(key, dot)).collect()
+        let mut writes = BTreeSet::new();
+        for (dot, version) in siblings.live() {
+            match (self.dots.write(key, dot), version.payload.value()) {
+                (Some(id), _) => drop(writes.insert(id)),
+                // Written back: under a dot that no client's write has.
+                (None, Some(value)) => writes.extend(merging::contained(value)),
+                (None, None) => {}
+            }
+        }
+        writes
     }
 
     /// What a reader knows from then on.

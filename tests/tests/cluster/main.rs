@@ -6,11 +6,18 @@
 //! how long something took.
 
 mod cli;
+mod client;
 mod crashes;
+mod folds;
 mod hostile;
+mod hostile_clients;
 mod metrics;
 mod partition;
+mod python;
+mod refills;
 mod refusals;
 mod replication;
+mod secrets;
 mod startup;
 mod support;
+mod tls;

@@ -58,7 +58,7 @@ async fn a_wrong_configuration_names_file_and_setting() {
     let exposed = ["--enable-faults", "--insecure", "--admin-listen=0.0.0.0:0"];
     let says = ["enable_faults", "admin_listen = 0.0.0.0:0", "loopback"];
     refused("exposed faults", &serve(&data, &exposed).await, 2, &says);
-    let says = ["client_listen = 0.0.0.0:0", "no TLS yet", "--insecure"];
+    let says = ["client_listen = 0.0.0.0:0", "[tls.client]", "--insecure"];
     refused("no encryption", &serve(&data, &["--client-listen=0.0.0.0:0"]).await, 2, &says);
     refused("no log filter", &serve(&data, &["--log", "a=b=c"]).await, 2, &["log", "a=b=c"]);
     assert!(!std::path::Path::new(&data).exists(), "nothing was made");

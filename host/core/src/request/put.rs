@@ -15,13 +15,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Effect, PutRequest, QuorumKind, RequestError};
-use crate::causality::{Context, Siblings};
+use crate::causality::{Context, LiveVersion, Siblings};
 use crate::event::Ticket;
 use crate::id::{Dot, NodeId};
 use crate::keys::StoreKey;
 use crate::message::{PutReceipt, RequestId};
 use crate::quorum::{Standing, Tally};
 use crate::ring::PreferenceList;
+use crate::version::Origin;
 
 /// How often a hint that could not be stored here is tried again, a replica's time-out apart.
 pub const HINT_TRIES: u32 = 20;
@@ -338,9 +339,12 @@ impl Put {
     }
 
     fn receipt(&self, dot: Dot, siblings: &Siblings, acked: u32, ring_version: u64) -> PutReceipt {
-        let others = siblings.versions().iter().filter(|v| !v.dots.contains(&dot)).count();
-        // A retry may find that its write was replaced meanwhile.
-        let is_sole = others == 0 && siblings.versions().iter().any(|v| v.dots.contains(&dot));
+        let versions = siblings.versions();
+        let others = versions.iter().filter(|v| !v.dots.contains(&dot)).count();
+        // A retry may find that its write was replaced meanwhile, or that another version stands
+        // under its dot since a fold: its client has seen neither.
+        let is_own = |v: &LiveVersion| v.version.origin == Origin::Client(dot);
+        let is_sole = others == 0 && versions.iter().any(is_own);
         PutReceipt {
             dot,
             context: is_sole.then(|| Context::of(siblings)),

@@ -63,7 +63,7 @@ impl Build {
         };
         let component = encode_file(&built.core, &out)?;
         print_component(&out, &component, output)?;
-        output::say(format!("next: stator module push {}", out.display()));
+        output::say(format!("next: stator module test {}", out.display()));
         Ok(())
     }
 }

@@ -11,6 +11,7 @@
 //! - `fjall` drops what stands behind some damage of its journal, in silence, as `sled` does. That
 //!   is noticed above, by the store's note of its latest commit.
 
+use std::fs::File;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -55,9 +56,10 @@ impl FjallEngine {
                 let memtable_bytes = MEMTABLE_BYTES.min(cache_bytes.max(1 << 20));
                 KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes)
             })?;
-            // The directory's own name is not yet durable.
+            // `fjall` syncs its files and most of its directories, but not all names of those.
+            sync_directories(directory)?;
             if let Some(parent) = directory.parent() {
-                std::fs::File::open(parent)?.sync_all()?;
+                File::open(parent)?.sync_all()?;
             }
             Ok((db, keyspace))
         }));
@@ -168,6 +170,16 @@ fn words(error: &::fjall::Error) -> String {
         }
         error => error.to_string(),
     }
+}
+
+fn sync_directories(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_directories(&entry.path())?;
+        }
+    }
+    File::open(directory)?.sync_all()
 }
 
 fn describe(directory: &Path) -> String {

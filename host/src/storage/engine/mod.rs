@@ -22,6 +22,12 @@ pub use self::fjall::FjallEngine;
 pub use self::memory::MemoryEngine;
 pub use self::sled::SledEngine;
 
+/// Whether `sled` is used without its `fdatasync` from now on, in all of this process.
+#[cfg(test)]
+pub(super) fn forget_to_sync(forgets: bool) {
+    sled::FORGETS_TO_SYNC.store(forgets, std::sync::atomic::Ordering::Relaxed);
+}
+
 /// Ordered bytes on some medium. All calls block.
 pub trait Engine: Send + Sync + 'static {
     /// What this is, for messages: the engine's name and its directory, if it has one.

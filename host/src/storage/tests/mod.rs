@@ -1,12 +1,18 @@
 //! The stores as their callers see them, over engines that tests can hold, break and cut off.
 
 mod bench;
+mod child;
 mod crashes;
 mod damage;
+mod disks;
 mod doubles;
 mod failures;
+mod flips;
+mod full_disk;
 mod held_hints;
 mod homes;
+mod kills;
+mod power_cut;
 mod scans;
 mod set_aside;
 mod writes;

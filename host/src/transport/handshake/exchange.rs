@@ -75,11 +75,11 @@ pub(in super::super) async fn dial(
         return Err(Refusal::OtherNode { expected, found }.into());
     }
     let proof = expect_proof(inbound, shared).await?;
-    if proof != prove(&shared.secret, Role::Acceptor, &ours, &theirs) {
+    if !is_proven(shared, proof, Role::Acceptor, &ours, &theirs) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
     shared.reservations.remember(&hello);
-    let proof = prove(&shared.secret, Role::Dialer, &ours, &theirs);
+    let proof = prove(&shared.config.secret, Role::Dialer, &ours, &theirs);
     outbox.push_control(proof_frame(proof));
     Ok(hello)
 }
@@ -99,14 +99,26 @@ pub(in super::super) async fn accept(
     }
     let ours = own_hello(shared, &roster)?;
     outbox.push_control(Content::Hello(ours.clone()));
-    let proof = prove(&shared.secret, Role::Acceptor, &theirs, &ours);
+    let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
     outbox.push_control(proof_frame(proof));
     let proof = expect_proof(inbound, shared).await?;
-    if proof != prove(&shared.secret, Role::Dialer, &theirs, &ours) {
+    if !is_proven(shared, proof, Role::Dialer, &theirs, &ours) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
     shared.reservations.remember(&hello);
     Ok(hello)
+}
+
+/// Whether `proof` holds under a secret that this node accepts.
+fn is_proven(
+    shared: &Shared,
+    proof: blake3::Hash,
+    role: Role,
+    dialer: &[u8],
+    acceptor: &[u8],
+) -> bool {
+    let mut secrets = shared.config.accepted_secrets();
+    secrets.any(|secret| proof == prove(secret, role, dialer, acceptor))
 }
 
 fn roster_of(shared: &Shared) -> Result<std::sync::Arc<Roster>, Refusal> {

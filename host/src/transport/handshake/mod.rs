@@ -11,8 +11,10 @@
 //! and with an epoch reservation no lower than seen before (else it runs on a copy of a data
 //! directory and would mint dots twice).
 //!
-//! Left out: encryption of what follows (TLS comes later), and a memory of reservations
-//! that survives this process.
+//! While a cluster changes its secret each side proves its own and accepts those of before as
+//! well. Encryption is TLS' matter, below this: the proof is given inside of it.
+//!
+//! Left out: a memory of reservations that survives this process.
 
 mod exchange;
 

@@ -2,7 +2,7 @@
 //! of the siblings, how often one is there, and whether some were merged before.
 
 use new_merge::Lines;
-use stator_guest::{Divergence, Merge, Outcome};
+use stator_guest::{Divergence, Invariant, Merge, Outcome, Sample};
 
 /// Values as clients write them, and some that they should not.
 const VALUES: [&str; 7] = ["", "tea\n", "milk\ntea\n", "milk", "tea\nmilk\n", "\n", "Brötchen\r\n"];
@@ -32,6 +32,12 @@ fn merge_is_commutative_associative_and_idempotent() {
 #[test]
 fn what_anyone_wrote_is_there() {
     assert_eq!(merge(["tea\n", "milk\ntea\n"]), "milk\ntea\n");
+    for sample in Lines::samples(1, 100) {
+        let merged = Lines::merge(&sample).expect("samples can be merged");
+        assert_eq!(Lines::preserves(&sample, &merged.outcome), Ok(()));
+        let nothing = Outcome::Value(Vec::new());
+        assert!(Lines::preserves(&sample, &nothing).is_err(), "a loss is noticed");
+    }
 }
 
 #[test]

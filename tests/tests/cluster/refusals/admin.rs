@@ -60,6 +60,14 @@ async fn bad_keyspaces_are_refused() {
         ("no module", of_module(""), bad_digest),
         ("no digest", of_module("cart"), bad_digest),
         (
+            "a fold without a module",
+            v1::Keyspace {
+                reconcile: Some(v1::Reconcile { fold: true, ..Default::default() }),
+                ..named("bad")
+            },
+            refusal(InvalidArgument, "FOLD_WITHOUT_MODULE", &["only the policy `module` folds"]),
+        ),
+        (
             "an unknown policy",
             v1::Keyspace { reconcile: Some(unknown), ..named("bad") },
             refusal(Unimplemented, "NOT_OFFERED", &["reconcile policy"]),

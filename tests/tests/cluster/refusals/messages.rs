@@ -3,62 +3,24 @@
 use stator_proto::v1;
 use tonic::Code::InvalidArgument;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::{Bytes, tokio_stream};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::node;
-use crate::support::{put, refusal};
+use crate::support::{Raw, put, refusal};
 
-/// Sends and takes bytes as they are.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        bytes::BufMut::put(to, item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = bytes::Buf::remaining(from);
-        Ok(Some(bytes::Buf::copy_to_bytes(from, length)))
-    }
-}
-
-async fn send(
+pub(super) async fn send(
     channel: Channel,
-    path: &'static str,
+    path: &str,
     body: &'static [u8],
 ) -> Result<Response<Bytes>, Status> {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.expect("connected");
     let body = tokio_stream::once(Bytes::from_static(body));
-    grpc.client_streaming(Request::new(body), PathAndQuery::from_static(path), Raw).await
+    let path = path.parse::<PathAndQuery>().expect("a path");
+    grpc.client_streaming(Request::new(body), path, Raw).await
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! One node with narrow limits serves each file's cases.
 
 mod admin;
+mod details;
 mod keys;
 mod messages;
 mod modules;

@@ -20,10 +20,17 @@ impl Cluster {
     /// Starts `count` nodes with faults enabled, makes them a cluster through the admin
     /// interface, and waits until each sees all.
     pub async fn start(count: usize) -> Cluster {
+        Cluster::start_with(count, |_| Vec::new()).await
+    }
+
+    /// The same with further flags for each node, numbered from 1.
+    pub async fn start_with(count: usize, more: impl Fn(usize) -> Vec<String>) -> Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut nodes = Vec::new();
         for number in 1..=count {
-            let flags = ["--bootstrap", "wait", "--enable-faults"];
+            let more = more(number);
+            let mut flags = vec!["--bootstrap", "wait", "--enable-faults"];
+            flags.extend(more.iter().map(String::as_str));
             nodes.push(Node::start(folder.path(), &format!("node-{number}"), &flags).await);
         }
         let cluster = Cluster { nodes, _folder: folder };

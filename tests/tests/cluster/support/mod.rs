@@ -1,13 +1,17 @@
 //! Clusters of real processes, and what the tests ask of them.
 
+mod authority;
 mod cluster;
+mod codec;
 mod guests;
 mod node;
 mod process;
 mod requests;
 mod writer;
 
+pub use authority::{Authority, Identity};
 pub use cluster::Cluster;
+pub use codec::Raw;
 pub use guests::{
     LOOP, ambush, cart, compile_bomb, core_module, foreign_import, module, other_world, pushing,
 };

@@ -93,6 +93,7 @@ impl Process {
         assert_eq!(waited, 0, "{}", std::io::Error::last_os_error());
     }
 
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it was not waited for yet")
     }

@@ -1,0 +1,91 @@
+//! Why connections did not get through, counted and logged.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A reason is logged at most this often: a flood must not fill the log.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+
+/// Why a connection did not get through.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Closed {
+    #[error(
+        "this listener holds as many connections as it may \
+         (listeners.connections_max = {connections_max}); try again later"
+    )]
+    Full { connections_max: usize },
+    #[error(
+        "your address holds as many connections as it may \
+         (listeners.connections_per_address_max = {per_address_max}); close some"
+    )]
+    AddressFull { per_address_max: usize },
+    #[error(
+        "the first bytes of the connection were not there by listeners.opening_ms = {}",
+        .0.as_millis()
+    )]
+    TooSlow(Duration),
+    #[error("this listener speaks TLS: use https://")]
+    NoTls,
+    #[error("this listener does not speak TLS: use http://")]
+    UnexpectedTls,
+    #[error("this listener speaks gRPC, over HTTP/2 with prior knowledge, and nothing else")]
+    OtherProtocol,
+    #[error("no TLS came about: {0}")]
+    TlsFailed(String),
+    #[error("the connection broke before its first bytes")]
+    Broken,
+}
+
+/// What a listener's door has done since the start.
+#[derive(Debug, Default)]
+pub struct Figures {
+    full: AtomicU64,
+    slow: AtomicU64,
+    misspoken: AtomicU64,
+    last_logged: Mutex<Option<Instant>>,
+}
+
+impl Figures {
+    /// Connections refused because there was no place.
+    pub fn refused_full(&self) -> u64 {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed because their first bytes did not come in time.
+    pub fn closed_slow(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed because what they spoke is not served, or their certificate was
+    /// missing or wrong.
+    pub fn closed_misspoken(&self) -> u64 {
+        self.misspoken.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, whom: &'static str, from: SocketAddr, why: &Closed) {
+        let count = match why {
+            Closed::Full { .. } | Closed::AddressFull { .. } => &self.full,
+            Closed::TooSlow(_) => &self.slow,
+            // A scanner, or a load balancer that looks whether the port is open.
+            Closed::Broken => return,
+            _ => &self.misspoken,
+        };
+        let count = count.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.is_news() {
+            tracing::warn!(whom, %from, %why, count, "a connection was closed");
+        } else {
+            tracing::debug!(whom, %from, %why, count, "a connection was closed");
+        }
+    }
+
+    fn is_news(&self) -> bool {
+        let mut last = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = last.is_none_or(|last| last.elapsed() > LOG_PERIOD);
+        if is_news {
+            *last = Some(Instant::now());
+        }
+        is_news
+    }
+}

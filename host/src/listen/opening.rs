@@ -1,0 +1,202 @@
+//! The first bytes of a connection: whether it speaks what the listener speaks, by a deadline.
+//!
+//! Who speaks something else is told so in its own language before the end, because "connection
+//! reset" is all that a user sees otherwise: a GOAWAY frame with words for HTTP/2, a status for
+//! HTTP/1, an alert for TLS.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::connection::{Connection, Io, Replayed};
+use super::figures::Closed;
+use super::places::Place;
+use crate::tls::TlsAcceptor;
+
+/// What a client of HTTP/2 sends first (RFC 9113, 3.4).
+pub(super) const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The first byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 22;
+/// A fatal alert: handshake failure.
+const TLS_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+/// HTTP/2 error codes (RFC 9113, 7).
+const PROTOCOL_ERROR: u8 = 1;
+const ENHANCE_YOUR_CALM: u8 = 11;
+const INADEQUATE_SECURITY: u8 = 12;
+/// The last words have this long to reach the other side.
+const LINGER: Duration = Duration::from_millis(500);
+/// What the other side still sends meanwhile is read, up to here: unread bytes would make the
+/// system reset the connection, and the last words with it.
+const LINGER_BYTES_MAX: u64 = 64 << 10;
+
+/// Opens a connection that has a place.
+pub(super) async fn open(
+    stream: TcpStream,
+    from: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    deadline: Duration,
+    place: Place,
+) -> Result<Connection, Closed> {
+    let local = stream.local_addr().map_err(|_| Closed::Broken)?;
+    let io = match tls {
+        None => timeout(deadline, plain(stream)).await,
+        Some(tls) => timeout(deadline, encrypted(stream, tls)).await,
+    };
+    let io = io.unwrap_or(Err(Closed::TooSlow(deadline)))?;
+    Ok(Connection::new(io, local, from, place))
+}
+
+async fn plain(stream: TcpStream) -> Result<Io, Closed> {
+    let mut stream = Replayed::new(stream);
+    match first_bytes(&mut stream).await? {
+        Spoken::Http2 => Ok(Io::Plain(stream)),
+        spoken => {
+            let why = match spoken {
+                Spoken::Tls => Closed::UnexpectedTls,
+                _ => Closed::OtherProtocol,
+            };
+            say_farewell(stream, spoken, &why).await;
+            Err(why)
+        }
+    }
+}
+
+async fn encrypted(stream: TcpStream, tls: TlsAcceptor) -> Result<Io, Closed> {
+    let mut stream = Replayed::new(stream);
+    match first_bytes(&mut stream).await? {
+        Spoken::Tls => {}
+        spoken => {
+            say_farewell(stream, spoken, &Closed::NoTls).await;
+            return Err(Closed::NoTls);
+        }
+    }
+    let stream = tls.accept(stream).await.map_err(|error| Closed::TlsFailed(error.to_string()))?;
+    let mut stream = Replayed::new(stream);
+    match first_bytes(&mut stream).await? {
+        Spoken::Http2 => Ok(Io::Tls(Box::new(stream))),
+        _ => Err(Closed::OtherProtocol),
+    }
+}
+
+/// What a connection begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    Http2,
+    Http1,
+    Tls,
+    Other,
+}
+
+impl Spoken {
+    /// `None` as long as `bytes` may become HTTP/2 yet.
+    fn of(bytes: &[u8]) -> Option<Spoken> {
+        match bytes.first() {
+            None => None,
+            Some(&TLS_HANDSHAKE) => Some(Spoken::Tls),
+            Some(_) if bytes == PREFACE => Some(Spoken::Http2),
+            Some(_) if PREFACE.starts_with(bytes) => None,
+            Some(first) if first.is_ascii_uppercase() => Some(Spoken::Http1),
+            Some(_) => Some(Spoken::Other),
+        }
+    }
+}
+
+/// Reads until it is clear what is spoken; the bytes are given again to who reads next.
+async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut Replayed<S>) -> Result<Spoken, Closed> {
+    let mut bytes = [0; PREFACE.len()];
+    let mut length = 0;
+    let spoken = loop {
+        let read = stream.read(&mut bytes[length..]).await.map_err(|_| Closed::Broken)?;
+        length += read;
+        match Spoken::of(&bytes[..length]) {
+            Some(spoken) => break spoken,
+            None if read == 0 => return Err(Closed::Broken),
+            None => {}
+        }
+    };
+    stream.replay(bytes, length);
+    Ok(spoken)
+}
+
+/// Tells a client of HTTP/2 why there is no place for it, and ends the connection.
+pub(super) async fn refuse(stream: TcpStream, why: &Closed) {
+    say_farewell(stream, Spoken::Http2, why).await;
+}
+
+async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    spoken: Spoken,
+    why: &Closed,
+) {
+    let words = match spoken {
+        Spoken::Http2 => go_away(why),
+        Spoken::Http1 => {
+            let text = why.to_string();
+            let length = text.len();
+            format!(
+                "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+                 content-length: {length}\r\nconnection: close\r\n\r\n{text}"
+            )
+            .into_bytes()
+        }
+        Spoken::Tls => TLS_ALERT.to_vec(),
+        Spoken::Other => return,
+    };
+    let farewell = async {
+        stream.write_all(&words).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER, farewell).await;
+}
+
+/// An empty SETTINGS frame, with which each side begins, and a GOAWAY frame with words.
+fn go_away(why: &Closed) -> Vec<u8> {
+    let code = match why {
+        Closed::Full { .. } | Closed::AddressFull { .. } => ENHANCE_YOUR_CALM,
+        Closed::NoTls => INADEQUATE_SECURITY,
+        _ => PROTOCOL_ERROR,
+    };
+    let words = why.to_string();
+    let length = (8 + words.len()) as u32;
+    let mut frames = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+    frames.extend_from_slice(&length.to_be_bytes()[1..]);
+    // Type 7, no flags, on the connection itself; no stream was taken.
+    frames.extend_from_slice(&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, code]);
+    frames.extend_from_slice(words.as_bytes());
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spoken_shows_as_early_as_it_can() {
+        let table: [(&[u8], _); 7] = [
+            (b"", None),
+            (&PREFACE[..1], None),
+            (&PREFACE[..23], None),
+            (&PREFACE, Some(Spoken::Http2)),
+            (b"GET / HTTP/1.1", Some(Spoken::Http1)),
+            (b"\x16\x03", Some(Spoken::Tls)),
+            (b"\0\0", Some(Spoken::Other)),
+        ];
+        for (bytes, expected) in table {
+            assert_eq!(Spoken::of(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_farewell_is_two_whole_frames() {
+        let frames = go_away(&Closed::Full { connections_max: 7 });
+        let length = u32::from_be_bytes([0, frames[9], frames[10], frames[11]]) as usize;
+        assert_eq!(frames.len(), 9 + 9 + length);
+        assert_eq!(frames[12], 7);
+        assert_eq!(frames[25], ENHANCE_YOUR_CALM);
+        assert!(frames.ends_with(b"(listeners.connections_max = 7); try again later"));
+    }
+}

@@ -1,0 +1,130 @@
+//! SIGKILL at random moments under load, again and again, on the same data.
+//!
+//! `STATOR_KILLS=500` kills each engine so often instead of 50 times.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::super::EngineKind;
+use super::child::{Ack, Ended, Orders, Running};
+use super::disks::print_table;
+use super::*;
+
+/// How far back each life checks what was acknowledged; the last checks all.
+const LIVES_CHECKED: usize = 2;
+
+fn kills() -> usize {
+    std::env::var("STATOR_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+}
+
+#[derive(Default)]
+struct Seen {
+    acks: Vec<Vec<Ack>>,
+    dots: BTreeSet<(String, String)>,
+    minted_twice: Vec<String>,
+    lives: BTreeSet<String>,
+    lost: Vec<String>,
+    set_aside: usize,
+    killed_early: usize,
+}
+
+impl Seen {
+    fn take(&mut self, child: &Running, line: &str) {
+        if let Some(ack) = child.ack(line) {
+            if !self.dots.insert((ack.key.clone(), ack.dot.clone())) {
+                self.minted_twice.push(ack.dot.clone());
+            }
+            self.acks.last_mut().unwrap().push(ack);
+            return;
+        }
+        match line.split_once(' ') {
+            Some(("life", incarnation)) => {
+                assert!(self.lives.insert(incarnation.to_owned()), "a life was lived twice");
+            }
+            Some(("aside", _)) => self.set_aside += 1,
+            Some(("missing" | "damaged" | "wrong" | "unread" | "full", _)) => {
+                self.lost.push(line.to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Lives once: checks what was acknowledged before, writes, and is killed.
+fn live(orders: &Orders, random: &mut u64, seen: &mut Seen) {
+    seen.acks.push(Vec::new());
+    let mut child = Running::start(orders);
+    *random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    let moment = Duration::from_micros((*random >> 33) % 40_000);
+    // One in four dies at some moment of its start, the others under load.
+    let is_early = (*random >> 20).is_multiple_of(4);
+    seen.killed_early += usize::from(is_early);
+    let mut lines = Vec::new();
+    if !is_early {
+        let ended = child.read(None, |line| {
+            lines.push(line.to_owned());
+            line != "ready"
+        });
+        assert_eq!(ended, None, "the child ended by itself: {lines:?}");
+    }
+    child.read(Some(Instant::now() + moment), |line| {
+        lines.push(line.to_owned());
+        true
+    });
+    child.kill(|line| {
+        lines.push(line.to_owned());
+        true
+    });
+    lines.iter().for_each(|line| seen.take(&child, line));
+}
+
+#[test]
+fn kill_loop_loses_nothing_acknowledged_and_mints_no_dot_twice() {
+    let mut rows = Vec::new();
+    for engine in [EngineKind::Sled, EngineKind::Fjall] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut seen, mut random) = (Seen::default(), getrandom::u64().unwrap());
+        let start = Instant::now();
+        for n in 0..kills() {
+            let recent = seen.acks.iter().rev().take(LIVES_CHECKED).flatten().cloned();
+            let orders = Orders {
+                writers: 6,
+                prefix: format!("life{n}"),
+                to_check: recent.collect(),
+                ..Orders::new(engine, directory.path(), 1 << 10)
+            };
+            live(&orders, &mut random, &mut seen);
+        }
+        let orders = Orders {
+            to_check: seen.acks.iter().flatten().cloned().collect(),
+            ..Orders::new(engine, directory.path(), 1 << 10)
+        };
+        seen.acks.push(Vec::new());
+        let mut child = Running::start(&orders);
+        let mut lines = Vec::new();
+        let ended = child.read(None, |line| {
+            lines.push(line.to_owned());
+            true
+        });
+        assert_eq!(ended, Some(Ended::Well), "{lines:?}");
+        lines.iter().for_each(|line| seen.take(&child, line));
+        let counts = [
+            kills(),
+            seen.killed_early,
+            seen.dots.len(),
+            seen.lost.len(),
+            seen.minted_twice.len(),
+            seen.set_aside,
+        ];
+        let words = counts.map(|count| count.to_string());
+        let seconds = format!("{:.1} s", start.elapsed().as_secs_f64());
+        rows.push([engine.name().to_owned()].into_iter().chain(words).chain([seconds]).collect());
+        assert!(seen.lost.is_empty(), "{engine:?}: {:?}", seen.lost);
+        assert!(seen.minted_twice.is_empty(), "{engine:?}: {:?}", seen.minted_twice);
+        assert_eq!(seen.set_aside, 0);
+        assert!(!seen.dots.is_empty(), "nothing was written: this tested nothing");
+    }
+    let head =
+        ["engine", "kills", "at start", "acknowledged", "lost", "dots twice", "set aside", "in"];
+    print_table("SIGKILL at random moments", &head, &rows);
+}
