@@ -70,7 +70,7 @@ impl MergeHost {
         let options = prepared.module.module.options.names();
         let code_bytes = prepared.code_bytes;
         // Who tries a loaded module with a smaller class does not take it from its users.
-        if !self.is_loaded(&digest) || !self.is_loaded_as(&digest, ModuleClass::Large) {
+        if !self.is_loaded_as(&digest, ModuleClass::Large) {
             self.0.insert(digest, prepared.module);
         }
         Ok(ModuleInfo { digest, class, component_bytes, code_bytes, options, schema, probe_fuel })

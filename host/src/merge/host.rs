@@ -209,9 +209,14 @@ impl Inner {
     }
 
     pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<Loaded>) {
-        self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(digest, module);
-        // Of a larger class it may do what it could not before.
-        self.reports.remove(&digest);
+        let class = module.class.limits.class;
+        let mut modules = self.modules.write().unwrap_or_else(PoisonError::into_inner);
+        let old = modules.insert(digest, module);
+        drop(modules);
+        // What could not be checked with the limits of one class may be with those of another.
+        if old.is_some_and(|old| old.class.limits.class != class) {
+            self.reports.remove(&digest);
+        }
     }
 
     pub(super) fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {

@@ -5,7 +5,8 @@
 //! it by name ([`ModuleRefused`]):
 //! 1. **bounds** (`bounds.rs`): bytes, functions and locals are counted before anything compiles
 //!    them, because compile time and memory can explode with them;
-//! 2. **world** (`world.rs`): the imports are at most `stator:merge/types` (types only) and
+//! 2. **world** (`world.rs`): by their names first, and by their types in the process of stage 3,
+//!    because validating can take any amount of memory: the imports are at most `stator:merge/types` (types only) and
 //!    `stator:merge/log`, the exports have `stator:merge/resolver` of a version that fits;
 //! 3. **compile** (`compile.rs`): in a child process of the same binary under limits of memory,
 //!    processor and wall time, because a compiler fed with hostile input may take the process
@@ -26,6 +27,10 @@
 //! successful answer is the same bytes on every replica. A failure need not be (fuel and stack
 //! depend on wasmtime's version and the processor): it decides nothing and is never stored. What
 //! is measured and why the settings are what they are stands in `engine.rs` and `limits.rs`.
+//!
+//! # Classes
+//! A module is of a class of limits (`limits.rs`), named at its push and kept in the catalogue:
+//! `small`, or `large` for an interpreter that comes along. Each has an engine (`class.rs`).
 //!
 //! # Options
 //! A module may export optional interfaces (`options.rs`): `sampler` and `invariant` serve the

@@ -158,7 +158,7 @@ pub fn many_locals(locals: usize, bytes: usize, loops: usize) -> String {
 /// A module within all bounds that keeps the compiler busy for longer than anyone waits. Each
 /// `variant` has other bytes.
 pub fn compile_bomb(variant: u32) -> Bytes {
-    let body = many_locals(1_900, 200_000, 600);
+    let body = many_locals(1_900, 200_000, 3_000);
     let function = format!("(func (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) {body})");
     let mark = format!("(func (drop (i32.const {variant})))");
     module_with(&format!("{}{mark}", function.repeat(9)), EMPTY_ANSWER)

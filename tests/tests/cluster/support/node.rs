@@ -59,11 +59,6 @@ impl Node {
         AdminClient::new(endpoint.expect("an address").connect_lazy())
     }
 
-    /// The number of its process.
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().expect("it runs").pid()
-    }
-
     /// The connection to its client listener.
     pub fn client_channel(&self) -> Channel {
         self.client.clone()
