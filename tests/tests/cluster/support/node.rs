@@ -69,6 +69,11 @@ impl Node {
         self.admin.clone()
     }
 
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").pid()
+    }
+
     /// Sends its process a signal.
     pub fn signal(&self, signal: i32) {
         self.process.as_ref().expect("it runs").signal(signal);
