@@ -97,8 +97,8 @@ fn shapes() -> Vec<Case> {
         case("a name of 90 KB", Refused(Bounds), &["bytes in one name", "1024"], || {
             with_resolver(&format!(r#"(import "{}" (instance))"#, "x".repeat(90_000)))
         }),
-        case("900 foreign imports", Refused(World), &["imports `import-0`"], || {
-            with_resolver(&repeat(900, |n| format!(r#"(import "import-{n}" (instance))"#)))
+        case("400 foreign imports", Refused(World), &["imports `import-0`"], || {
+            with_resolver(&repeat(400, |n| format!(r#"(import "import-{n}" (instance))"#)))
         }),
         case("6,000 imports", Refused(Bounds), &["declarations, and 1000"], || {
             with_resolver(&repeat(6000, |n| format!(r#"(import "import-{n}" (instance))"#)))
@@ -133,8 +133,8 @@ fn shapes() -> Vec<Case> {
             &["not a valid component"],
             deep_type,
         ),
-        case("instances of many resources", Refused(Bounds), &["990 instances", "16"], || {
-            resources(990, 1500)
+        case("instances of many resources", Refused(Bounds), &["501 instances", "16"], || {
+            resources(500, 400)
         }),
         case("the most instances and resources", Refused(Load), &["resolve"], || {
             resources(15, 950)

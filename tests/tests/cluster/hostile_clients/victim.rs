@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stator::tls::{self, ClientTls};
 use stator_proto::v1;
+use stator_proto::v1::admin_client::AdminClient;
 use stator_proto::v1::kv_client::KvClient;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -27,6 +28,9 @@ body_ms = 500
 [limits]
 siblings_max = 20
 ";
+
+/// The keyspace of the client that is to be served.
+const STEADY: &str = "steady";
 
 /// Descriptors that come and go in a node that nobody attacks.
 const FILES_SLACK: usize = 12;
@@ -52,6 +56,12 @@ impl Victim {
         let url = format!("https://{}", node.addresses.admin);
         let endpoint = Endpoint::from_shared(url).expect("an address");
         let admin = tls::connect(&endpoint, Some(&trust)).await.expect("connected");
+        // Not `default`: who reaches the admin listener may change that or delete it.
+        let created = v1::CreateKeyspaceRequest {
+            keyspace: Some(v1::Keyspace { name: STEADY.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        AdminClient::new(admin.clone()).create_keyspace(created).await.expect("created");
         let steady = Steady::start(node.kv());
         eventually("it serves", async || must(steady.served() > 50, || "little".to_owned())).await;
         let files_before = files(node.pid());
@@ -81,7 +91,10 @@ impl Victim {
         .await;
         let goal = self.served() + 10;
         eventually("others are served", async || {
-            must(self.served() >= goal, || format!("{attack}: {} of {goal}", self.served()))
+            must(self.served() >= goal, || {
+                let failures = self.steady.failures.lock().expect("no panic");
+                format!("{attack}: {} of {goal}; {failures:?}", self.served())
+            })
         })
         .await;
         let failures = self.steady.failures.lock().expect("no panic").clone();
@@ -139,11 +152,11 @@ async fn go_on(
         let value = format!("value {number}");
         let mut replacing = Request::new(v1::PutRequest {
             contexts: std::mem::take(&mut contexts),
-            ..put("default", "steady", &value)
+            ..put(STEADY, "key", &value)
         });
         replacing.set_timeout(Duration::from_secs(10));
         let written = kv.put(replacing).await.map_err(|status| format!("put: {status}"));
-        let read = kv.get(get("default", "steady")).await;
+        let read = kv.get(get(STEADY, "key")).await;
         let outcome = written.and(read.map_err(|status| format!("get: {status}")));
         match outcome {
             Ok(read) if values(read.get_ref()) == [value].into() => {
