@@ -26,7 +26,7 @@ impl Random {
     /// A number below `bound`; 0 if `bound` is 0.
     pub fn below(&mut self, bound: u32) -> u32 {
         // The upper half of the product is uniform up to one part in 2^32 a bucket.
-        ((self.next_u64() >> 32) * u64::from(bound) >> 32) as u32
+        (((self.next_u64() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
     /// One of `choices`.

@@ -152,7 +152,8 @@ impl Certificates {
     /// Takes in what has changed in their files. What cannot be used is logged, and the
     /// certificates of before stay.
     pub async fn reload(&self) {
-        for tls in self.0.iter().cloned() {
+        for tls in &self.0 {
+            let tls = tls.clone();
             let section = tls.section();
             match tokio::task::spawn_blocking(move || tls.reload()).await {
                 Ok(Ok(true)) => tracing::info!(section, "certificates were replaced"),

@@ -50,7 +50,7 @@ fn merge_path(
         (several, []) => {
             conflicts.add();
             debug_assert!(several.len() > 1);
-            present.into_iter().max_by_key(|json| strict_json::text(json)).cloned()
+            present.into_iter().max_by_key(strict_json::text).cloned()
         }
         (several, objects) => {
             if objects.len() < several.len() {

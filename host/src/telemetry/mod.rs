@@ -1,7 +1,7 @@
 //! What a node measures of itself, by name.
 //!
 //! Code everywhere counts through the `metrics` facade, as it logs through `tracing`; this module
-//! owns the [names](names) and the recorder behind the facade. Two kinds of figures meet in the
+//! owns the [names] and the recorder behind the facade. Two kinds of figures meet in the
 //! page that Prometheus reads:
 //! - what happens (requests, merges, syncs) is recorded where it happens, histograms as
 //!   summaries with p50, p99 and p99.9 over the last minutes;

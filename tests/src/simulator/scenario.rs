@@ -62,7 +62,7 @@ pub struct Scenario {
     pub is_handoff_complete: bool,
     /// Whether every owner keeps what it acknowledged, so that strict quorums intersect.
     pub is_acked_kept: bool,
-    /// Whether clients do nothing but what the [race](super::race) tells them.
+    /// Whether clients do nothing but what the script of the race tells them.
     pub is_scripted: bool,
 }
 

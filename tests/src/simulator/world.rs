@@ -44,6 +44,7 @@ pub const EARLY: &str = "early";
 pub const LATE: &str = "late";
 
 /// What reaches a machine.
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(super) enum Arrival {
     /// From a peer.
     Message(NodeId, Message),

@@ -140,7 +140,7 @@ fn cargo(folder: &Path) -> Result<Built, Failure> {
 fn core_module(messages: &[u8], folder: &Path) -> Result<Built, Failure> {
     let messages = messages.split(|byte| *byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    messages.filter_map(|message| built(&message)).last().ok_or_else(|| {
+    messages.filter_map(|message| built(&message)).next_back().ok_or_else(|| {
         let message = format!("{} was built, but makes no module", folder.display());
         Failure::refused(message)
             .hint("Cargo.toml needs: [lib] crate-type = [\"cdylib\", \"rlib\"]")
