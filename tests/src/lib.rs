@@ -1,5 +1,4 @@
-//! Stator's tests from the outside, and what they need.
+//! Tests of Stator from the outside: real processes, documents, layering rules, benchmarks.
 //!
-//! [`simulator`] runs the protocol of `stator-core` in a world of its own.
-
-pub mod simulator;
+//! The simulator is the crate beside this one, in `simulator/`: it needs the core only, and builds
+//! in seconds.

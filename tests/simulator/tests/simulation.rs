@@ -7,8 +7,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stator_tests::simulator::checkers;
-use stator_tests::simulator::{Options, Outcome, Planted, Report, run};
+use stator_simulator::checkers;
+use stator_simulator::{Options, Outcome, Planted, Report, run};
 
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
