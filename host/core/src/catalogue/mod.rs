@@ -9,7 +9,8 @@
 //!   is remembered for ever as the highest generation deleted;
 //! - a module is its digest, immutable but for the day it was first pushed and the class of its
 //!   limits, which only rises;
-//! - the ring by (version, digest).
+//! - the ring by its version; rings of one version differ only in the moves they know to be made,
+//!   and join to all of them.
 //!
 //! The encoding is JSON: catalogues are small, change seldom, and an operator can read them.
 
@@ -28,6 +29,7 @@ pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
 };
 pub use versioned::Versioned;
+pub(crate) use versioned::digest as digest_of;
 
 use crate::causality::SECRET_BYTES;
 use crate::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
@@ -167,10 +169,7 @@ impl Catalogue {
             let ours = self.modules.entry(*digest).or_insert_with(|| theirs.clone());
             ours.join(theirs);
         }
-        let rank = |ring: &Ring| (ring.version(), versioned::digest(ring));
-        if rank(&other.ring) > rank(&self.ring) {
-            self.ring = other.ring.clone();
-        }
+        self.ring.join(&other.ring);
         Ok(())
     }
 

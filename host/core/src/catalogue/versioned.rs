@@ -43,7 +43,7 @@ impl<T: Clone + Serialize> Versioned<T> {
 }
 
 /// BLAKE3 over the value's JSON, whose order is fixed: maps are ordered, fields as declared.
-pub(super) fn digest<T: Serialize>(value: &T) -> [u8; 32] {
+pub(crate) fn digest<T: Serialize>(value: &T) -> [u8; 32] {
     let bytes = serde_json::to_vec(value).unwrap_or_default();
     *blake3::hash(&bytes).as_bytes()
 }

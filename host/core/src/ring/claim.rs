@@ -74,7 +74,7 @@ pub fn claim(
     }
     let owners: Vec<Vec<NodeId>> =
         owners.iter().map(|list| list.iter().map(|&i| seats[i].node).collect()).collect();
-    Ok(Ring::from_owners(version, replicas_max, &owners))
+    Ok(Ring::new(version, replicas_max, &owners, Vec::new()))
 }
 
 fn check(partitions: u32, seats: &[Seat]) -> Result<(), ClaimError> {

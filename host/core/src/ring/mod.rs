@@ -5,13 +5,19 @@
 //! list of owners. How many partitions a node owns follows its weight. A ring is a value with a
 //! version: it is computed once per change of membership ([`claim`]) and then only read.
 //!
-//! Left out: changing the ring (staging, agreement on one ring per version, transfers), which
-//! needs this type to stay as it is and adds to it.
+//! A change of the ring takes effect move by move. Ring n+1 is what was planned, and the list of
+//! [`Move`]s that lead there from the owners that served in ring n. A move is made
+//! ([`Ring::hand_over`]) when its new owner holds all that the old one held; from then on it is
+//! never unmade. [`Ring::owners`] are always those that serve: what was planned, with the moves
+//! undone that were not made yet. So two rings of one version differ only in how many of the same
+//! moves they know to be made, and their join knows all of them.
 
 mod claim;
+mod moves;
 mod preference;
 
 pub use claim::{ClaimError, Seat, claim};
+pub use moves::Move;
 pub use preference::{PreferenceList, Replica, Role};
 
 use serde::{Deserialize, Serialize};
@@ -30,27 +36,38 @@ pub struct Ring {
     version: u64,
     /// The most owners that a partition is to have; small clusters have fewer.
     replicas_max: u16,
-    /// The nodes that own something, in ascending order.
+    /// The nodes that own something, or will once all moves are made, in ascending order.
     nodes: Vec<NodeId>,
-    /// Per partition its owners in order, as places in `nodes`: a ring of 4,096 partitions
-    /// stays small enough to travel.
+    /// Per partition its planned owners in order, as places in `nodes`: a ring of 4,096
+    /// partitions stays small enough to travel.
     owners: Vec<Vec<u16>>,
+    /// What is still to be handed over, in order. Catalogues from before rings could
+    /// change have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    moves: Vec<Move>,
 }
 
 impl Ring {
     /// The ring of a cluster that was not made yet.
     pub fn empty() -> Self {
-        Ring { version: 0, replicas_max: 0, nodes: Vec::new(), owners: Vec::new() }
+        Ring {
+            version: 0,
+            replicas_max: 0,
+            nodes: Vec::new(),
+            owners: Vec::new(),
+            moves: Vec::new(),
+        }
     }
 
-    /// A ring with these owners per partition.
-    fn from_owners(version: u64, replicas_max: u16, owners: &[Vec<NodeId>]) -> Self {
-        let mut nodes: Vec<NodeId> = owners.iter().flatten().copied().collect();
+    /// A ring that is planned with these owners per partition, with `moves` still to be made.
+    fn new(version: u64, replicas_max: u16, planned: &[Vec<NodeId>], moves: Vec<Move>) -> Self {
+        let mut nodes: Vec<NodeId> = planned.iter().flatten().copied().collect();
+        nodes.extend(moves.iter().filter_map(|pending| pending.from));
         nodes.sort_unstable();
         nodes.dedup();
         let place = |node: &NodeId| nodes.partition_point(|known| known < node) as u16;
-        let owners = owners.iter().map(|list| list.iter().map(place).collect()).collect();
-        Ring { version, replicas_max, nodes, owners }
+        let owners = planned.iter().map(|list| list.iter().map(place).collect()).collect();
+        Ring { version, replicas_max, nodes, owners, moves }
     }
 
     /// Counts the changes of the ring, from 1.
@@ -63,7 +80,7 @@ impl Ring {
         self.owners.len() as u32
     }
 
-    /// The nodes that own something, in ascending order.
+    /// The nodes that own something, or will once all moves are made, in ascending order.
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes
     }
@@ -73,7 +90,8 @@ impl Ring {
         usize::from(self.replicas_max)
     }
 
-    /// How many owners each partition has: `replicas_max`, or all nodes if they are fewer.
+    /// How many owners each partition has once all moves are made: `replicas_max`, or all nodes
+    /// if they are fewer.
     pub fn replicas(&self) -> usize {
         self.owners.first().map_or(0, Vec::len)
     }
@@ -88,10 +106,28 @@ impl Ring {
         }
     }
 
-    /// The owners of `partition`, in order; none if the ring has no such partition.
+    /// The serving owners of `partition`, in order; none if the ring has no such partition.
     pub fn owners(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
+        let pending = self.moves_of(partition);
+        let serving = self.planned_owners(partition).filter_map(|owner| {
+            match pending.iter().find(|pending| pending.to == Some(owner)) {
+                Some(pending) => pending.from,
+                None => Some(owner),
+            }
+        });
+        let leaving = pending.iter().filter(|pending| pending.to.is_none());
+        serving.chain(leaving.filter_map(|pending| pending.from))
+    }
+
+    /// The owners of `partition` once all moves are made, in order.
+    pub fn planned_owners(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
         let places = self.owners.get(usize::from(partition.0)).map_or(&[][..], Vec::as_slice);
         places.iter().filter_map(|&place| self.nodes.get(usize::from(place)).copied())
+    }
+
+    /// All partitions.
+    pub fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.partitions()).map(|partition| PartitionId(partition as u16))
     }
 
     /// Whether the parts fit each other, for a ring that came from outside.
@@ -105,5 +141,6 @@ impl Ring {
             && sorted
             && same_length
             && self.owners.iter().all(|list| list.iter().all(known) && distinct(list))
+            && self.has_sound_moves()
     }
 }

@@ -7,6 +7,9 @@
 use super::Ring;
 use crate::id::{NodeId, PartitionId};
 
+/// How many partitions are looked at for fallbacks: requests make these lists.
+const WALK_MAX: u32 = 64;
+
 /// What a node is to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -63,7 +66,7 @@ impl Ring {
     pub fn preference_list(&self, partition: PartitionId, n: usize) -> PreferenceList {
         let mut nodes: Vec<NodeId> = self.owners(partition).take(n).collect();
         let primaries = nodes.len();
-        let following = (0..self.partitions()).map(|step| {
+        let following = (0..self.partitions().min(WALK_MAX)).map(|step| {
             PartitionId(((u32::from(partition.0) + step) % self.partitions().max(1)) as u16)
         });
         for owner in following.flat_map(|p| self.owners(p)) {
@@ -74,6 +77,10 @@ impl Ring {
                 nodes.push(owner);
             }
         }
+        // Of a large ring, or nodes that do not serve anything yet.
+        let rest: Vec<NodeId> =
+            self.nodes.iter().filter(|node| !nodes.contains(node)).copied().collect();
+        nodes.extend(rest);
         PreferenceList { primaries, nodes }
     }
 }
