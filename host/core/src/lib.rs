@@ -26,5 +26,6 @@ pub mod record;
 pub mod request;
 pub mod request_notes;
 pub mod ring;
+pub mod tree;
 pub mod version;
 pub mod write;
