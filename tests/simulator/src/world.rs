@@ -17,7 +17,7 @@ use stator_core::catalogue::{
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
-use stator_core::id::{ClusterId, KeyspaceId, NodeId};
+use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
 use stator_core::ring::claim;
 
@@ -30,6 +30,7 @@ use super::machine::Machine;
 use super::network::{Fate, Network};
 use super::queue::{Micros, Queue};
 use super::scenario::{FaultKind, Scenario};
+use super::store::CLUSTER;
 use super::trace::Trace;
 use super::traffic::Request;
 use super::{Options, Planted, Report};
@@ -68,6 +69,8 @@ pub(super) enum Inner {
     FillPersisted(String),
     /// A module has answered.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
+    /// The next page for hash trees that are being rebuilt is read.
+    Rebuild,
     /// A request should have been answered by now.
     Overdue(Ticket),
 }
@@ -173,11 +176,16 @@ impl World {
 
     /// Starts a machine that lies still.
     pub(super) fn start(&mut self, machine: usize) {
+        self.machines[machine].exchange_cover_ms = match self.planted {
+            Planted::NoExchange => 0,
+            _ => self.scenario.exchange_cover_ms(),
+        };
         self.machines[machine].start(self.now_us, &mut self.rng);
         let incarnation = self.machines[machine].store.incarnation();
         let life = self.machines[machine].life;
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} starts life {life} as {incarnation}"));
+        self.rebuild_trees(machine);
         self.wake(machine);
     }
 
@@ -244,6 +252,7 @@ impl World {
             }
             Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
+            Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
         }
     }
@@ -303,6 +312,8 @@ impl World {
             }
             Action::Load { .. }
             | Action::Scan { .. }
+            | Action::ReadTree { .. }
+            | Action::RebuildTree(_)
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -315,6 +326,10 @@ impl World {
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
             Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
+            Notice::Exchanged(_, _, outcome) => {
+                self.report.exchanges += 1;
+                self.report.exchanged_keys += outcome.figures.keys_repaired;
+            }
             Notice::Folded(_) => self.report.folds += 1,
             _ => {}
         }
@@ -378,7 +393,7 @@ pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
 }
 
 fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Catalogue {
-    let mut catalogue = Catalogue::new(ClusterId(1), "simulated", Secret([7; 32]));
+    let mut catalogue = Catalogue::new(CLUSTER, "simulated", Secret([7; 32]));
     for number in 1..=machines as u64 {
         let member = Member {
             peer_address: format!("n{number}"),

@@ -170,3 +170,16 @@ fn a_fold_with_a_fresh_dot_is_found_within_100_seeds() {
     let rules = broken(Planted::FreshDot, "fold race", 100);
     assert!(rules.contains(&checkers::REVIVED), "{rules:?}");
 }
+
+#[test]
+fn a_write_without_its_mark_in_the_hash_tree_is_found_within_20_seeds() {
+    let rules = broken(Planted::SkipTree, "crashes", 20);
+    assert!(rules.contains(&checkers::TREES), "{rules:?}");
+}
+
+/// Without anti-entropy, a coordinator that crashed leaves owners that nobody tells.
+#[test]
+fn owners_that_nobody_compares_are_found_within_40_seeds() {
+    let rules = broken(Planted::NoExchange, "crashes", 40);
+    assert!(rules.contains(&checkers::RESTS), "{rules:?}");
+}

@@ -7,15 +7,17 @@
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
+//! - `exchange`: comparing hash trees with other owners, and repairing what differs;
 //! - `gossip`: the catalogue;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: Merkle trees and exchanges, ring changes and transfers, collection of tombstones.
+//! Left out: ring changes and transfers, collection of tombstones.
 
 mod client;
+mod exchange;
 mod fill;
 mod fold;
 mod get;
@@ -39,8 +41,10 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
 
+use exchange::{ExchangeId, Exchanges};
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
@@ -60,6 +64,9 @@ pub struct Settings {
     /// How long a fill waits for owners that do not answer before those that did may suffice,
     /// in milliseconds. Longer than any put takes.
     pub fill_patience_ms: u64,
+    /// In what time all partitions of this node are compared with all their other owners, in
+    /// milliseconds; 0 for never.
+    pub exchange_cover_ms: u64,
 }
 
 impl Default for Settings {
@@ -70,6 +77,7 @@ impl Default for Settings {
             handoff_period_ms: 1_000,
             handoff_window: 64,
             fill_patience_ms: 10_000,
+            exchange_cover_ms: 600_000,
         }
     }
 }
@@ -135,6 +143,13 @@ enum Purpose {
     Scan(NodeId, RequestId, PartitionId),
     /// An object that this node is filled with, from this source in this page.
     Fill(NodeId, RequestId),
+    // Anti-entropy.
+    /// A part of the own hash trees, for an exchange.
+    OwnTree(ExchangeId),
+    /// A part of the own hash trees, for a peer.
+    PeerTree(NodeId, RequestId),
+    /// The own object of a key that an exchange repairs.
+    ExchangeObject(ExchangeId, RequestId),
     /// An operator's change.
     Change(Ticket),
     /// A catalogue that gossip brought.
@@ -158,6 +173,7 @@ pub struct Node {
     handoffs: BTreeMap<NodeId, Handoff>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
+    exchanges: Exchanges,
     folds: Folds,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
@@ -193,6 +209,7 @@ impl Node {
             effects: BTreeMap::new(),
             handoffs: BTreeMap::new(),
             fill: None,
+            exchanges: Exchanges::default(),
             folds: Folds::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
@@ -230,6 +247,7 @@ impl Node {
             }
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Merged(token, result) => self.merged(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
@@ -330,6 +348,10 @@ impl Node {
                 self.peer_fills(from, request, partition, ring_version, after, bytes_max);
             }
             Message::FillReply { request, result } => self.fill_page(from, request, result),
+            Message::TreeRead { request, ring_version, read } => {
+                self.peer_reads_tree(from, request, ring_version, read);
+            }
+            Message::TreeReply { request, result } => self.tree_replied(from, request, result),
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
@@ -343,6 +365,7 @@ impl Node {
                 Timer::Request(request) => self.request_due(request),
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
+                Timer::Exchange => self.exchange_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
                 Timer::Detector(number) => {

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Roster,
     /// A partition fill is to be looked at.
     Fill,
+    /// Exchanges are to be looked at.
+    Exchange,
     /// The failure detector's timer of this number.
     Detector(u64),
 }

@@ -237,6 +237,8 @@ impl Node {
         let figures = fill.figures();
         if fill.left.is_empty() {
             self.act(Action::PersistFill(Backlog::nothing(fill.loss)));
+            // What other owners lack of each other, and what changed behind a page.
+            self.owe_all_exchanges();
             return self.notice(Notice::FillEnded(figures));
         }
         let now_ms = self.now.monotonic_ms;
