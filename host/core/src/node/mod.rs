@@ -33,6 +33,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::admission::Admission;
 use crate::catalogue::{Catalogue, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
@@ -158,6 +159,14 @@ enum Purpose {
     Fold(Box<FoldJob>),
 }
 
+impl Purpose {
+    /// Whether a client, or another coordinator, waits for the store.
+    fn is_foreground(&self) -> bool {
+        use Purpose::{Mint, OwnRead, PeerRead, PeerWrite};
+        matches!(self, OwnRead(_) | Mint(_) | PeerRead(..) | PeerWrite(..))
+    }
+}
+
 /// One node's protocol state.
 pub struct Node {
     id: NodeId,
@@ -170,6 +179,7 @@ pub struct Node {
     detector: Detector,
     requests: BTreeMap<RequestId, InFlight>,
     effects: BTreeMap<Token, Purpose>,
+    admission: Admission,
     handoffs: BTreeMap<NodeId, Handoff>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
@@ -207,6 +217,7 @@ impl Node {
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
             effects: BTreeMap::new(),
+            admission: Admission::default(),
             handoffs: BTreeMap::new(),
             fill: None,
             exchanges: Exchanges::default(),
@@ -239,8 +250,14 @@ impl Node {
                 let wishes = self.detector.probed(&bytes);
                 self.grant(wishes);
             }
-            Event::Loaded(token, result) => self.loaded(token, result),
-            Event::Written(token, result) => self.written(token, result),
+            Event::Loaded(token, result) => {
+                self.admission.ended(token, now.monotonic_ms);
+                self.loaded(token, result);
+            }
+            Event::Written(token, result) => {
+                self.admission.ended(token, now.monotonic_ms);
+                self.written(token, result);
+            }
             Event::HintsListed(target, hints) => self.hints_listed(target, hints),
             Event::HintSettled(target, keyspace, is_settled) => {
                 self.hint_settled(target, keyspace, is_settled);
@@ -276,6 +293,11 @@ impl Node {
         self.requests.values().any(|request| matches!(request, InFlight::Put(_)))
     }
 
+    /// How much of the machine background work may take, for metrics.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// How many requests are in flight, for metrics.
     pub fn requests_in_flight(&self) -> usize {
         self.requests.len()
@@ -288,6 +310,9 @@ impl Node {
 
     fn effect(&mut self, purpose: Purpose) -> Token {
         let token = self.number();
+        if purpose.is_foreground() {
+            self.admission.started(token, self.now.monotonic_ms);
+        }
         self.effects.insert(token, purpose);
         token
     }
