@@ -153,6 +153,9 @@ impl Node {
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
         }
+        if stores.is_after_unclean_stop() {
+            protocol.recover();
+        }
         let (driver, task) = driver::start(mailbox, protocol, clock, effects);
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);

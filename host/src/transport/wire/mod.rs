@@ -8,6 +8,8 @@
 mod fill;
 mod message;
 mod request;
+mod tree;
+
 #[cfg(test)]
 mod tests;
 
