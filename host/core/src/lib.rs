@@ -8,6 +8,7 @@
 //! kills), [`mod@write`] (the one write path of a key), [`request`] (get and put) and [`node`]
 //! (what ties them together).
 
+pub mod agreement;
 pub mod catalogue;
 pub mod causality;
 pub mod codec;

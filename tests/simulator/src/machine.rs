@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use stator_core::catalogue::Catalogue;
+use stator_core::agreement::Acceptor;
+use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::event::{Area, Now};
 use stator_core::id::{Incarnation, NodeId};
 use stator_core::node::{Backlog, Node, Settings};
@@ -35,6 +36,8 @@ pub struct Machine {
     pub tick_at_us: Option<Micros>,
     /// The catalogue that it has persisted, as bytes.
     pub catalogue: Vec<u8>,
+    /// What it has promised and accepted, as persisted.
+    pub ballot: Acceptor<Arc<Decision>>,
     /// The last loss of its disk.
     pub loss: Option<u64>,
     /// What is left of the fill after it, as persisted.
@@ -64,6 +67,7 @@ impl Machine {
             disk_factor: 1,
             tick_at_us: None,
             catalogue: catalogue.encode(),
+            ballot: Acceptor::default(),
             loss: None,
             backlog: None,
             busy_until_us: [0; 2],
@@ -86,6 +90,7 @@ impl Machine {
         let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
         let now = self.now(now_us);
         let mut node = Node::new(self.id, Settings::default(), catalogue, rng.random(), now);
+        node.remember_ballot(self.ballot.clone());
         if let Some(backlog) = self.left_to_fill() {
             node.fill(backlog);
         }

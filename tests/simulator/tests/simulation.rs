@@ -170,3 +170,19 @@ fn a_fold_with_a_fresh_dot_is_found_within_100_seeds() {
     let rules = broken(Planted::FreshDot, "fold race", 100);
     assert!(rules.contains(&checkers::REVIVED), "{rules:?}");
 }
+
+#[test]
+fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {
+    let options =
+        (0..30).map(|seed| Options { scenario: Some("ring changes"), ..Options::of_seed(seed) });
+    let (failed, report) = run_all(options, 1);
+    println!("{report:?}");
+    assert!(failed.is_empty(), "{}", failed[0]);
+    assert!(report.rings > 100, "too few rings were committed: {report:?}");
+}
+
+#[test]
+fn a_forgotten_promise_is_found_within_40_seeds() {
+    let rules = broken(Planted::ForgetPromise, "ring changes", 40);
+    assert!(rules.contains(&checkers::ONE_RING), "{rules:?}");
+}

@@ -8,13 +8,15 @@
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `gossip`: the catalogue;
+//! - `agreement`: committing the next ring, and what becomes of removed nodes;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: Merkle trees and exchanges, ring changes and transfers, collection of tombstones.
+//! Left out: Merkle trees and exchanges, transfers, collection of tombstones.
 
+mod agreement;
 mod client;
 mod fill;
 mod fold;
@@ -31,7 +33,8 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::catalogue::{Catalogue, Keyspace};
+use crate::agreement::Answer;
+use crate::catalogue::{Catalogue, Decision, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
@@ -39,8 +42,10 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+pub use agreement::{CommitError, CommitRequest};
 pub use fill::{Backlog, FillFigures};
 
+use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
@@ -141,6 +146,11 @@ enum Purpose {
     Gossip,
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
+    // Ring changes.
+    /// What is to be answered once it is persisted.
+    Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
+    /// A committed ring.
+    Commit(Ticket),
 }
 
 /// One node's protocol state.
@@ -159,6 +169,7 @@ pub struct Node {
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
     folds: Folds,
+    agreement: Agreement,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -194,6 +205,7 @@ impl Node {
             handoffs: BTreeMap::new(),
             fill: None,
             folds: Folds::default(),
+            agreement: Agreement::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -231,6 +243,8 @@ impl Node {
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::Merged(token, result) => self.merged(token, result),
+            Event::CommitRing(ticket, request) => self.commit(ticket, request),
+            Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
@@ -292,6 +306,9 @@ impl Node {
 
     fn keyspace(&self, id: KeyspaceId) -> Result<(&Catalogue, &Keyspace), RequestError> {
         let catalogue = self.catalogue.as_ref().ok_or(RequestError::NoCluster)?;
+        if let Some(removed) = catalogue.removed.get(&self.id) {
+            return Err(RequestError::Removed { ring_version: removed.ring_version });
+        }
         match self.keyspaces.get(&id) {
             Some(keyspace) => Ok((catalogue, keyspace)),
             None => Err(RequestError::UnknownKeyspace(id)),
@@ -309,6 +326,9 @@ impl Node {
     }
 
     fn received(&mut self, from: NodeId, message: Message) {
+        if self.is_removed(from) {
+            return self.tell_removed(from, &message);
+        }
         match message {
             Message::Read { request, keyspace, key, ring_version, is_fallback } => {
                 self.peer_reads(from, request, (keyspace, key), ring_version, is_fallback);
@@ -334,6 +354,10 @@ impl Node {
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
             }
+            Message::RingAsk { ring_version, ask } => self.ring_asked(from, ring_version, *ask),
+            Message::RingAnswer { ring_version, answer } => {
+                self.ring_answered(from, ring_version, *answer);
+            }
         }
     }
 
@@ -345,6 +369,7 @@ impl Node {
                 Timer::Fill => self.fill_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
+                Timer::Commit => self.commit_due(),
                 Timer::Detector(number) => {
                     if let Some(timer) = self.detector_timers.remove(&number) {
                         let wishes = self.detector.fired(timer);
