@@ -10,10 +10,12 @@
 //! bring it back. Its data directory cannot be a member again; an emptied one is another node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Catalogue, digest_of};
+use crate::agreement::Acceptor;
 use crate::id::NodeId;
 use crate::ring::Ring;
 
@@ -198,5 +200,39 @@ impl Catalogue {
         self.members.contains_key(&node)
             && !self.ring.has_seat(node)
             && matches!(has_left, Some(RingChange::Leave { .. }))
+    }
+}
+
+impl Decision {
+    /// The bytes to send.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// A text for people: where the bytes are not a decision.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let decision: Decision =
+            serde_json::from_slice(bytes).map_err(|error| format!("not a decision: {error}"))?;
+        match decision.is_sound() {
+            true => Ok(decision),
+            false => Err("not a decision: its ring contradicts itself".to_owned()),
+        }
+    }
+}
+
+impl Acceptor<Arc<Decision>> {
+    /// The bytes to store.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` if it is anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let acceptor: Self = serde_json::from_slice(bytes).ok()?;
+        let is_sound = acceptor.accepted().is_none_or(|(_, decision)| decision.is_sound());
+        is_sound.then_some(acceptor)
     }
 }
