@@ -15,7 +15,8 @@
 //! that a node's partitions, and their other owners, are spread over the ring.
 //!
 //! No list has two nodes of one zone where there are zones enough. Zones order the choice, they
-//! never exclude: with fewer zones than owners, as few as possible share one ([`zone_max`]).
+//! never exclude: with fewer zones than owners every list uses all zones, and as few nodes as
+//! possible share one ([`zone_max`]).
 //!
 //! Left out: the order of owners after the first, and which nodes stand together how often.
 
@@ -112,7 +113,10 @@ pub(super) fn zone_max(replicas: usize, sizes: &BTreeMap<usize, usize>) -> usize
 struct Table {
     nodes: Vec<NodeId>,
     zones: Vec<usize>,
+    /// How many of one list may be of one zone.
     zone_max: usize,
+    /// How many of one list may be of a zone that is in it already.
+    repeats_max: usize,
     /// What was there.
     before: Vec<Vec<usize>>,
     /// What is there; `None` is a hole.
@@ -148,11 +152,12 @@ impl Table {
             nodes,
             zones,
             zone_max,
+            repeats_max: replicas - replicas.min(sizes.len()),
         };
         table.note();
         let weights: Vec<u32> = seats.iter().map(|seat| seat.weight).collect();
         table.shares = shares(
-            (before.len(), replicas, zone_max),
+            (before.len(), replicas, zone_max, table.repeats_max),
             (&weights, &table.zones),
             (&table.held(), &table.first),
         );
@@ -173,10 +178,10 @@ impl Table {
     /// Makes holes of what cannot stay, and notes who owns what.
     fn note(&mut self) {
         for partition in 0..self.lists.len() {
-            for place in 0..self.lists[partition].len() {
-                if let Some(node) = self.lists[partition][place].take()
-                    && self.fits(partition, node, None)
-                {
+            let holes = vec![None; self.lists[partition].len()];
+            let list = std::mem::replace(&mut self.lists[partition], holes);
+            for (place, node) in list.into_iter().enumerate() {
+                if let Some(node) = node.filter(|&node| self.fits(partition, node, None)) {
                     self.put(partition, place, node);
                 }
             }
@@ -199,9 +204,16 @@ impl Table {
 
     /// Whether `node` can be an owner of `partition`, in the place of `gone`.
     fn fits(&self, partition: usize, node: usize, gone: Option<usize>) -> bool {
-        let others = || self.lists[partition].iter().flatten().filter(|&&n| Some(n) != gone);
-        let of_zone = others().filter(|&&other| self.zones[other] == self.zones[node]).count();
-        of_zone < self.zone_max && others().all(|&other| other != node)
+        let list = &self.lists[partition];
+        let others = || list.iter().flatten().copied().filter(|&other| Some(other) != gone);
+        let of_zone = others().filter(|&other| self.zones[other] == self.zones[node]).count();
+        // Of every node whether its zone stands before it: the list is short.
+        let repeats = others().enumerate().filter(|&(place, other)| {
+            others().take(place).any(|before| self.zones[before] == self.zones[other])
+        });
+        of_zone < self.zone_max
+            && others().all(|other| other != node)
+            && (of_zone == 0 || repeats.count() < self.repeats_max)
     }
 
     /// Puts a node into a place, whoever was there.
@@ -233,12 +245,15 @@ impl Table {
                     Some(node) => (0, self.surplus(node), place),
                 };
                 let Some(place) = (0..list.len()).max_by_key(worth) else { break };
-                if let Some(gone) = self.lists[partition].remove(place) {
+                let gone = self.lists[partition].remove(place);
+                if let Some(gone) = gone {
                     self.owned[gone].remove(&partition);
-                    self.first[gone] -= usize::from(place == 0);
+                }
+                if place == 0 {
                     // Who was second is first now.
                     let next = self.lists[partition].first().copied().flatten();
-                    next.filter(|_| place == 0).into_iter().for_each(|n| self.first[n] += 1);
+                    gone.into_iter().for_each(|node| self.first[node] -= 1);
+                    next.into_iter().for_each(|node| self.first[node] += 1);
                 }
             }
             self.lists[partition].resize(replicas, None);
@@ -251,7 +266,7 @@ impl Table {
         for place in 0..length {
             let mut partitions: Vec<usize> =
                 (0..self.lists.len()).filter(|&p| self.lists[p][place].is_none()).collect();
-            partitions.sort_by_key(|&partition| tie(partition, NodeId(place as u64)));
+            partitions.sort_by_cached_key(|&partition| tie(partition, NodeId(place as u64)));
             for partition in partitions {
                 if let Some(node) = self.least(partition, place) {
                     self.put(partition, place, node);
@@ -311,7 +326,7 @@ impl Table {
                 Some((partition, place))
             })
             .collect();
-        offers.sort_by_key(|&(partition, _)| {
+        offers.sort_by_cached_key(|&(partition, _)| {
             let is_moved = !self.before[partition].contains(&from);
             let is_return = self.before[partition].contains(&to);
             (!is_return, !is_moved, tie(partition, self.nodes[to]))
