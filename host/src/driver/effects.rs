@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, Weak};
 
-use stator_core::catalogue::Catalogue;
+use stator_core::agreement::Acceptor;
+use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::divergence::Divergence;
 use stator_core::event::{
     Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
@@ -26,6 +27,8 @@ use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
 pub const CATALOGUE_FILE: &str = "catalogue";
+/// The file in the data directory that holds what the node promised for the next ring.
+pub const BALLOT_FILE: &str = "ballot";
 /// The file in the data directory that holds what is left of a partition fill.
 pub const FILL_FILE: &str = "fill";
 /// The most bytes of hints in one list, beside the hint that goes beyond it.
@@ -77,6 +80,15 @@ impl Effects {
                 if let Some(Answer::Change(sender)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
+            }
+            // Ring changes.
+            Action::CommitDone(ticket, result) => {
+                if let Some(Answer::Commit(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
+            Action::PersistBallot(token, ballot) => {
+                let _ = self.persist.send(Persist::Ballot(token, Box::new(ballot)));
             }
             Action::Send(to, message) => self.send(to, message),
             Action::Probe(to, bytes) => self.transport.send_probe(to, bytes),
@@ -252,6 +264,12 @@ impl Effects {
             Notice::Exchanged(partition, peer, outcome) => {
                 self.take_exchange(partition, peer, outcome);
             }
+            Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
+            Notice::Removed(ring_version) => tracing::error!(
+                ring_version,
+                "this node was removed from the cluster, for ever: it serves nothing any more; \
+                 stop it, and give its machine an empty data directory to join as a new node"
+            ),
             Notice::FillStarted(_)
             | Notice::FillProgress(_)
             | Notice::FillEnded(_)
@@ -331,6 +349,7 @@ fn failure(error: StoreError) -> StoreFailure {
 /// What is kept in small files, one after the other.
 enum Persist {
     Catalogue(Token, Arc<Catalogue>),
+    Ballot(Token, Box<Acceptor<Arc<Decision>>>),
     Fill(Backlog),
 }
 
@@ -347,6 +366,14 @@ async fn persist_all(
                     tracing::error!(%error, "the catalogue could not be persisted");
                 }
                 inbox.deliver(Event::Persisted(token, result));
+            }
+            Persist::Ballot(token, ballot) => {
+                let result = save(&home, BALLOT_FILE, move || ballot.encode()).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "a promise for the next ring could not be persisted, \
+                                             and is not given");
+                }
+                inbox.deliver(Event::BallotPersisted(token, result));
             }
             Persist::Fill(backlog) => {
                 let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);

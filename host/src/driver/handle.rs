@@ -7,7 +7,7 @@ use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{ChangeFailure, Event, Ticket};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::PutReceipt;
-use stator_core::node::FillFigures;
+use stator_core::node::{CommitError, CommitRequest, FillFigures};
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
@@ -30,6 +30,7 @@ pub(super) enum Request {
     Get(GetRequest),
     Put(Box<PutRequest>),
     Change(CatalogueChange),
+    Commit(CommitRequest),
 }
 
 impl Request {
@@ -38,6 +39,7 @@ impl Request {
             Request::Get(get) => Event::Get(ticket, get),
             Request::Put(put) => Event::Put(ticket, *put),
             Request::Change(change) => Event::Change(ticket, change),
+            Request::Commit(request) => Event::CommitRing(ticket, request),
         }
     }
 }
@@ -47,6 +49,7 @@ pub(super) enum Answer {
     Get(oneshot::Sender<Result<GetReceipt, RequestError>>),
     Put(oneshot::Sender<Result<PutReceipt, RequestError>>),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
+    Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
 }
 
 /// What the loop publishes. Readers hold the locks for a copy at most.
@@ -153,6 +156,14 @@ impl DriverHandle {
         change: CatalogueChange,
     ) -> Result<Result<Arc<Catalogue>, ChangeFailure>, DriverStopped> {
         self.ask(Request::Change(change), Answer::Change).await
+    }
+
+    /// Commits what is staged for the ring.
+    pub async fn commit(
+        &self,
+        request: CommitRequest,
+    ) -> Result<Result<Arc<Catalogue>, CommitError>, DriverStopped> {
+        self.ask(Request::Commit(request), Answer::Commit).await
     }
 
     /// Makes the node part of a cluster whose catalogue it has persisted.

@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use stator_core::catalogue::{Catalogue, Member};
+use stator_core::agreement::Acceptor;
+use stator_core::catalogue::{Catalogue, Decision, Member};
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Backlog, Node as Protocol, Settings};
@@ -18,7 +19,9 @@ use stator_core::node::{Backlog, Node as Protocol, Settings};
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};
 use crate::config::{Bootstrap, Config, EngineKind};
-use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared};
+use crate::driver::{
+    self, BALLOT_FILE, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared,
+};
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
@@ -100,7 +103,11 @@ struct Opened {
     catalogue: Option<Catalogue>,
     /// What is left to be copied from other owners, if the data store was lost.
     backlog: Option<Backlog>,
+    /// What the node has promised for the next ring, or why that is not known.
+    ballot: Result<Ballot, String>,
 }
+
+type Ballot = Acceptor<Arc<Decision>>;
 
 impl Node {
     /// Starts a node on a bound transport. `client` and `admin` are where its other listeners
@@ -113,7 +120,7 @@ impl Node {
         let addresses = advertised(&config, bound.local_addr(), client, admin);
         let to_open = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
-        let Opened { home, stores, files, catalogue, backlog } = opened;
+        let Opened { home, stores, files, catalogue, backlog, ballot } = opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
@@ -150,6 +157,17 @@ impl Node {
         };
         let seed = getrandom::u64().map_err(StartError::Randomness)?;
         let mut protocol = Protocol::new(home.node(), settings, catalogue, seed, now);
+        match ballot {
+            Ok(ballot) => protocol.remember_ballot(ballot),
+            Err(why) => {
+                tracing::error!(
+                    %why,
+                    "what this node promised for the next ring is lost: it takes no part in \
+                     committing it"
+                );
+                protocol.forget_ballot();
+            }
+        }
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
         }
@@ -218,7 +236,18 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let files =
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
     let backlog = backlog(&home, &stores, catalogue.as_ref())?;
-    Ok(Opened { home, stores, files, catalogue, backlog })
+    let ballot = ballot(&home)?;
+    Ok(Opened { home, stores, files, catalogue, backlog, ballot })
+}
+
+fn ballot(home: &Home) -> Result<Result<Ballot, String>, HomeError> {
+    match home.load(BALLOT_FILE) {
+        Ok(None) => Ok(Ok(Ballot::default())),
+        Ok(Some(bytes)) => Ok(Ballot::decode(&bytes)
+            .ok_or_else(|| format!("the file `{BALLOT_FILE}` holds something else"))),
+        Err(error @ HomeError::Damaged { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the other owners are to fill, if the data store was ever lost and is not filled yet.
@@ -284,11 +313,23 @@ async fn own_catalogue(
     let mut is_changed = false;
     let catalogue = match stored {
         Some(mut catalogue) => {
-            if let Some(known) = catalogue.members.get_mut(&home.node())
-                && known.value != *member
-            {
-                known.change(member.clone());
-                is_changed = true;
+            if let Some(known) = catalogue.members.get_mut(&home.node()) {
+                // The ring was made for these: they are changed as the ring is.
+                let labels = known.value.clone();
+                let (region, zone, weight) = (labels.region, labels.zone, labels.weight);
+                if (&region, &zone, weight) != (&member.region, &member.zone, member.weight) {
+                    tracing::warn!(
+                        region,
+                        zone,
+                        weight,
+                        "the configuration names another region, zone or weight than the cluster \
+                         knows for this node, and the cluster's stand: `stator cluster weight` \
+                         changes them"
+                    );
+                }
+                let present = Member { region, zone, weight, ..member.clone() };
+                is_changed = known.value != present;
+                known.set(present);
             }
             Some(catalogue)
         }

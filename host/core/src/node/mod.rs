@@ -9,13 +9,15 @@
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `exchange`: comparing hash trees with other owners, and repairing what differs;
 //! - `gossip`: the catalogue;
+//! - `agreement`: committing the next ring, and what becomes of removed nodes;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: ring changes and transfers, collection of tombstones.
+//! Left out: transfers, collection of tombstones.
 
+mod agreement;
 mod client;
 mod exchange;
 mod fill;
@@ -34,7 +36,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::Admission;
-use crate::catalogue::{Catalogue, Keyspace};
+use crate::agreement::Answer;
+use crate::catalogue::{Catalogue, Decision, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
@@ -42,10 +45,13 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+pub use agreement::{CommitError, CommitRequest};
 pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
 
 use exchange::{ExchangeId, Exchanges};
+
+use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
@@ -157,6 +163,11 @@ enum Purpose {
     Gossip,
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
+    // Ring changes.
+    /// What is to be answered once it is persisted.
+    Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
+    /// A committed ring.
+    Commit(Ticket),
 }
 
 impl Purpose {
@@ -185,6 +196,7 @@ pub struct Node {
     fill: Option<Box<Fill>>,
     exchanges: Exchanges,
     folds: Folds,
+    agreement: Agreement,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -222,6 +234,7 @@ impl Node {
             fill: None,
             exchanges: Exchanges::default(),
             folds: Folds::default(),
+            agreement: Agreement::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -266,6 +279,8 @@ impl Node {
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Merged(token, result) => self.merged(token, result),
+            Event::CommitRing(ticket, request) => self.commit(ticket, request),
+            Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
@@ -335,6 +350,9 @@ impl Node {
 
     fn keyspace(&self, id: KeyspaceId) -> Result<(&Catalogue, &Keyspace), RequestError> {
         let catalogue = self.catalogue.as_ref().ok_or(RequestError::NoCluster)?;
+        if let Some(removed) = catalogue.removed.get(&self.id) {
+            return Err(RequestError::Removed { ring_version: removed.ring_version });
+        }
         match self.keyspaces.get(&id) {
             Some(keyspace) => Ok((catalogue, keyspace)),
             None => Err(RequestError::UnknownKeyspace(id)),
@@ -352,6 +370,9 @@ impl Node {
     }
 
     fn received(&mut self, from: NodeId, message: Message) {
+        if self.is_removed(from) {
+            return self.tell_removed(from, &message);
+        }
         match message {
             Message::Read { request, keyspace, key, ring_version, is_fallback } => {
                 self.peer_reads(from, request, (keyspace, key), ring_version, is_fallback);
@@ -381,6 +402,10 @@ impl Node {
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
             }
+            Message::RingAsk { ring_version, ask } => self.ring_asked(from, ring_version, *ask),
+            Message::RingAnswer { ring_version, answer } => {
+                self.ring_answered(from, ring_version, *answer);
+            }
         }
     }
 
@@ -393,6 +418,7 @@ impl Node {
                 Timer::Exchange => self.exchange_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
+                Timer::Commit => self.commit_due(),
                 Timer::Detector(number) => {
                     if let Some(timer) = self.detector_timers.remove(&number) {
                         let wishes = self.detector.fired(timer);

@@ -10,7 +10,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, fill, fixed, required, tree};
+use super::{WireError, fill, fixed, required, ring, tree};
 use proto::message::Body;
 use proto::{fill_reply, forward_reply, read_reply, replica_error};
 
@@ -39,7 +39,10 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
         Message::TreeRead { read, .. } => tree::read_bytes(read),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
-        Message::Catalogue { .. } => CATALOGUE_BYTES,
+        // A decision holds a ring, most of a catalogue.
+        Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. } => {
+            CATALOGUE_BYTES
+        }
         Message::WriteReply { .. }
         | Message::ForwardReply { .. }
         | Message::CatalogueDigest { .. } => 0,
@@ -111,6 +114,12 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
             catalogue: catalogue.encode().into(),
             is_reply_wanted,
         }),
+        Message::RingAsk { ring_version, ask } => {
+            Body::RingAsk(ring::ask_to_wire(ring_version, *ask))
+        }
+        Message::RingAnswer { ring_version, answer } => {
+            Body::RingAnswer(ring::answer_to_wire(ring_version, *answer))
+        }
     };
     proto::Message { body: Some(body) }
 }
@@ -173,6 +182,8 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         Body::CatalogueDigest(digest) => {
             Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
         }
+        Body::RingAsk(ask) => ring::ask_from_wire(ask)?,
+        Body::RingAnswer(answer) => ring::answer_from_wire(answer)?,
         Body::Catalogue(state) => {
             let catalogue = Catalogue::decode(&state.catalogue).map_err(WireError::Catalogue)?;
             Message::Catalogue {

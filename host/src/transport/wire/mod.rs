@@ -8,6 +8,7 @@
 mod fill;
 mod message;
 mod request;
+mod ring;
 mod tree;
 
 #[cfg(test)]

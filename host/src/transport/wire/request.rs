@@ -153,6 +153,7 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
         RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
             Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
         }
+        RequestError::Removed { ring_version } => Kind::Removed(ring_version),
         RequestError::RequestReused(dot)
         | RequestError::Refused(WriteRefused::RequestReused(dot)) => {
             Kind::RequestReused(dot_to_wire(dot))
@@ -208,6 +209,7 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
                 inputs: size(inputs, "a count of writes")?,
             })
         }
+        Kind::Removed(ring_version) => RequestError::Removed { ring_version },
         Kind::RequestReused(dot) => RequestError::RequestReused(dot_from_wire(dot)?),
         Kind::Store(error) => {
             RequestError::Store { reason: error.reason, effect: effect_from_wire(error.effect)? }
