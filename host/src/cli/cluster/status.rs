@@ -153,6 +153,7 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Serving => "serving",
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
+        v1::NodeState::Removed => "removed",
     };
     let state = match &status.fill {
         Some(fill) => format!(
