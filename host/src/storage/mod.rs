@@ -8,6 +8,7 @@
 //!     records     the core's record format, with damage found by its checksum
 //!     chunks      values of any size over an engine that wants small ones
 //!     open, slot  opening an engine with a deadline; setting a damaged one aside; its place
+//!     trial       opening it in another process first, if the last start may have died of it
 //!     Engine      the port: sled or fjall on disk, or memory
 //! ```
 //!
@@ -44,6 +45,7 @@ mod reopen;
 mod scan;
 mod slot;
 mod stores;
+mod trial;
 
 #[cfg(test)]
 mod tests;
@@ -60,3 +62,4 @@ pub use job::{
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;
+pub use trial::{OPEN_STORE, open_store_main};

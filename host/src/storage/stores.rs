@@ -29,6 +29,7 @@ use super::readers::{Read, Reader};
 use super::records::{Health, Kept, Records};
 use super::reopen::Reopening;
 use super::slot::Slot;
+use super::trial;
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
 /// without [`Self::close`] is an unclean stop: what waits is done, but not synced.
@@ -88,6 +89,7 @@ impl Stores {
             let index = (area == Area::Hints).then(|| index.clone());
             let look = move |engine: &Arc<dyn Engine>| look(area, engine, index.as_deref());
             let (engine, kept) = open::open_or_set_aside(&home, &opener, look)?;
+            trial::end(&home, area);
             Ok::<_, OpenError>(Opened { area, slot: Slot::new(engine), kept, opener: Some(opener) })
         };
         let (data, hints) = (open_area(Area::Data)?, open_area(Area::Hints)?);
@@ -438,7 +440,7 @@ fn spawn<T: Send + 'static>(
 }
 
 /// What the engine says of the store; hints are put into `index`.
-fn look(
+pub(super) fn look(
     area: Area,
     engine: &Arc<dyn Engine>,
     index: Option<&HintIndex>,

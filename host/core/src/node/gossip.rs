@@ -25,6 +25,7 @@ impl Node {
         self.timers.set(now_ms, Timer::Roster);
         self.timers.set(now_ms, Timer::Gossip);
         self.timers.set(now_ms, Timer::Handoff);
+        self.timers.set(now_ms, Timer::Exchange);
     }
 
     pub(super) fn take_over(&mut self, catalogue: Arc<Catalogue>) {
