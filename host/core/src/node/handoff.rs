@@ -39,9 +39,12 @@ impl Handoff {
 }
 
 impl Node {
-    /// After a start any member may be a target; the first empty list tells that it is not.
+    /// After a start anyone may be a target who is or was a member; the first empty list tells who
+    /// is not.
     pub(super) fn expect_hints(&mut self) {
-        for member in self.peers() {
+        let removed = self.catalogue.iter().flat_map(|catalogue| catalogue.removed.keys());
+        let removed: Vec<NodeId> = removed.copied().collect();
+        for member in self.peers().into_iter().chain(removed) {
             self.handoffs.entry(member).or_default();
         }
     }
