@@ -12,6 +12,7 @@ use crate::agreement::{Answer, Ask};
 use crate::catalogue::{Catalogue, Decision};
 use crate::causality::{Context, Siblings};
 use crate::id::{Dot, KeyspaceId, PartitionId};
+use crate::node::ExchangeFigures;
 use crate::request::{PutRequest, RequestError};
 use crate::tree::{TreeAnswer, TreeRead};
 
@@ -104,6 +105,24 @@ pub enum Message {
         /// What they say.
         result: Result<TreeAnswer, ReplicaError>,
     },
+    /// An operator wants all owners of this partition to hold the same: you own it, see to it.
+    Lead {
+        /// To be repeated in the replies.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// Only this keyspace.
+        keyspace: Option<KeyspaceId>,
+    },
+    /// The answers to [`Message::Lead`]: how far it is, then that it is done.
+    LeadReply {
+        /// The lead's number.
+        request: RequestId,
+        /// How far it is.
+        result: Result<LeadReport, ReplicaError>,
+    },
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -152,6 +171,17 @@ pub struct ReplicaWrite {
     pub is_sync: bool,
 }
 
+/// How far the repair of one partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeadReport {
+    /// What was found so far, of every pair of owners.
+    pub found: ExchangeFigures,
+    /// Whether it is over.
+    pub is_done: bool,
+    /// Why an owner could not be compared, if one could not.
+    pub failure: Option<String>,
+}
+
 /// A page of what an owner holds of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FillPage {
@@ -195,6 +225,7 @@ impl Message {
             Message::Read { request, .. }
             | Message::Forward { request, .. }
             | Message::TreeRead { request, .. }
+            | Message::Lead { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
@@ -202,6 +233,7 @@ impl Message {
             | Message::ForwardReply { .. }
             | Message::FillReply { .. }
             | Message::TreeReply { .. }
+            | Message::LeadReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. }
             | Message::RingAsk { .. }

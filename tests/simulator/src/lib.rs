@@ -279,6 +279,10 @@ fn brief(message: &Message) -> String {
             };
             format!("tree {request} {}", result.as_ref().map_or_else(error, answer))
         }
+        Message::Lead { request, partition, .. } => {
+            format!("lead {request} of partition {partition}")
+        }
+        Message::LeadReply { request, .. } => format!("lead {request}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")

@@ -26,12 +26,13 @@
 //! after, it has the tree rebuilt. The peer does so when it is the initiator.
 //!
 //! # When
-//! `schedule` decides. Whoever else needs two nodes to be equal calls
+//! `schedule` decides, or an operator (`operator`). Whoever else needs two nodes to be equal calls
 //! [`Node::start_exchange`], and is told by `exchange_ended`.
 //!
 //! Left out: damage that no tree shows, because the record was not written since. A read finds it.
 
 mod compare;
+mod operator;
 mod repair;
 mod schedule;
 mod source;
@@ -45,6 +46,8 @@ use crate::event::{Action, Notice, StoreFailure, Token};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::tree::{Buckets, KeyHash, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead};
+use operator::Repairs;
+pub use operator::{REPAIRS_RUNNING_MAX, RepairError, RepairFigures, RepairId, RepairRequest};
 use repair::Repair;
 use schedule::Schedule;
 
@@ -63,6 +66,8 @@ pub enum ExchangeReason {
     Schedule,
     /// The initiator may have lost what it held.
     Recovery,
+    /// An operator wants it, by this lead.
+    Operator(u64),
 }
 
 /// How an exchange ended.
@@ -108,6 +113,7 @@ pub(super) struct Exchanges {
     /// Whose question or repair a request is.
     asked: BTreeMap<RequestId, ExchangeId>,
     schedule: Schedule,
+    repairs: Repairs,
 }
 
 /// One exchange under way.
@@ -227,6 +233,7 @@ impl Node {
             ExchangeReason::Schedule | ExchangeReason::Recovery => {
                 self.scheduled_exchange_ended((partition, peer), reason, outcome);
             }
+            ExchangeReason::Operator(lead) => self.led_exchange_ended(lead, peer, outcome),
         }
     }
 
@@ -308,6 +315,7 @@ impl Node {
             return self.end_exchange(id, ExchangeEnd::Failed);
         }
         self.repair_refused(peer, request, is_damaged);
+        self.lead_refused(peer, request);
     }
 
     /// Ends what got no answer.
