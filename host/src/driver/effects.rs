@@ -221,7 +221,8 @@ impl Effects {
         self.stores.keep_trees(catalogue.cluster);
         let members = catalogue.members.iter();
         let roster = members.map(|(node, m)| (*node, m.value.peer_address.clone())).collect();
-        self.transport.set_roster(catalogue.cluster, roster);
+        let removed = catalogue.removed.iter().map(|(node, r)| (*node, r.ring_version)).collect();
+        self.transport.set_roster_without(catalogue.cluster, roster, removed);
         self.shared.catalogue.send_replace(Some(catalogue.clone()));
     }
 

@@ -56,8 +56,19 @@ fn print(
 ) -> Result<(), Failure> {
     match &asked.cluster {
         Some(cluster) => output::line(format!(
-            "cluster {} ({}), {} partitions, ring version {}",
-            cluster.name, cluster.id, cluster.partitions, cluster.ring_version
+            "cluster {} ({}), {} partitions, ring version {}{}{}",
+            cluster.name,
+            cluster.id,
+            cluster.partitions,
+            cluster.ring_version,
+            match cluster.slots_pending {
+                0 => String::new(),
+                slots => format!(", {slots} ownerships to be handed over"),
+            },
+            match cluster.changes_staged {
+                0 => String::new(),
+                changes => format!(", {changes} changes staged"),
+            },
         ))?,
         None => output::line("the node waits for a cluster: `stator cluster init` makes one")?,
     }
@@ -105,7 +116,11 @@ fn row(
         member.peer_address.clone(),
         member.client_address.clone(),
         if member.zone.is_empty() { "-".to_owned() } else { member.zone.clone() },
-        state_words(status),
+        match member.seat() {
+            v1::Seat::None => format!("{}, no seat", state_words(status)),
+            v1::Seat::Leaving => format!("{}, leaving", state_words(status)),
+            v1::Seat::Seated | v1::Seat::Unspecified => state_words(status),
+        },
         seen_words(&member.node_id, statuses),
         ring.map_or("-".to_owned(), |version| version.to_string()),
         of(|totals| totals.objects),
@@ -153,6 +168,7 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Serving => "serving",
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
+        v1::NodeState::Removed => "removed",
     };
     let state = match &status.fill {
         Some(fill) => format!(
@@ -220,6 +236,8 @@ fn cluster_json(cluster: &v1::ClusterInfo) -> Value {
         "name": cluster.name,
         "partitions": cluster.partitions,
         "ring_version": cluster.ring_version,
+        "slots_pending": cluster.slots_pending,
+        "changes_staged": cluster.changes_staged,
         "catalogue_digest": cluster.catalogue_digest,
     })
 }
@@ -244,6 +262,7 @@ fn node_json(
         "zone": member.zone,
         "region": member.region,
         "weight": member.weight,
+        "seat": member.seat().as_str_name().trim_start_matches("SEAT_").to_lowercase(),
         "answered": status.is_some(),
         "state": status.map(|status| status.state().as_str_name().trim_start_matches("NODE_STATE_").to_lowercase()),
         "fill": status.and_then(|status| status.fill.as_ref()).map(|fill| json!({
