@@ -18,7 +18,10 @@ use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
-use crate::node::{Backlog, CommitError, CommitRequest, ExchangeOutcome, FillFigures};
+use crate::node::{
+    Backlog, CommitError, CommitRequest, ExchangeOutcome, FillFigures, RepairError, RepairFigures,
+    RepairId, RepairRequest,
+};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
@@ -69,6 +72,8 @@ pub enum Event {
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
     // Hash trees.
+    /// An operator wants owners to be compared and repaired.
+    Repair(Ticket, RepairRequest),
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
     // Transfers.
@@ -162,6 +167,8 @@ pub enum Action {
     /// it: after a restart what is kept too much is copied again.
     PersistFill(Backlog),
     // Hash trees.
+    /// A repair began, or did not. [`Notice::Repair`] tells how far it is.
+    RepairStarted(Ticket, Result<RepairId, RepairError>),
     /// Read a part of the data store's hash trees.
     ReadTree {
         /// To be repeated.
@@ -305,6 +312,8 @@ pub enum Notice {
     // Anti-entropy.
     /// A partition was compared with another owner of it.
     Exchanged(PartitionId, NodeId, ExchangeOutcome),
+    /// How far a repair is that an operator asked this node for.
+    Repair(RepairId, RepairFigures),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
     // Transfers.

@@ -12,6 +12,7 @@ use crate::agreement::{Answer, Ask};
 use crate::catalogue::{Catalogue, Decision};
 use crate::causality::{Context, Siblings};
 use crate::id::{Dot, KeyspaceId, PartitionId};
+use crate::node::ExchangeFigures;
 use crate::request::{PutRequest, RequestError};
 use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
@@ -105,6 +106,24 @@ pub enum Message {
         /// What they say.
         result: Result<TreeAnswer, ReplicaError>,
     },
+    /// An operator wants all owners of this partition to hold the same: you own it, see to it.
+    Lead {
+        /// To be repeated in the replies.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// Only this keyspace.
+        keyspace: Option<KeyspaceId>,
+    },
+    /// The answers to [`Message::Lead`]: how far it is, then that it is done.
+    LeadReply {
+        /// The lead's number.
+        request: RequestId,
+        /// How far it is.
+        result: Result<LeadReport, ReplicaError>,
+    },
     // Transfers.
     /// What the next owner of a partition wants of the one that serves.
     TransferAsk {
@@ -191,6 +210,17 @@ pub struct ReplicaWrite {
     pub is_sync: bool,
 }
 
+/// How far the repair of one partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeadReport {
+    /// What was found so far, of every pair of owners.
+    pub found: ExchangeFigures,
+    /// Whether it is over.
+    pub is_done: bool,
+    /// Why an owner could not be compared, if one could not.
+    pub failure: Option<String>,
+}
+
 /// A page of what an owner holds of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FillPage {
@@ -235,6 +265,7 @@ impl Message {
             | Message::Forward { request, .. }
             | Message::TreeRead { request, .. }
             | Message::TransferAsk { request, .. }
+            | Message::Lead { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
@@ -244,6 +275,7 @@ impl Message {
             | Message::TreeReply { .. }
             | Message::TransferAnswer { .. }
             | Message::Moved { .. }
+            | Message::LeadReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. }
             | Message::RingAsk { .. }

@@ -12,7 +12,7 @@ use stator_core::event::{
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{Backlog, ExchangeOutcome, FillFigures};
+use stator_core::node::{Backlog, ExchangeEnd, ExchangeOutcome, FillFigures};
 use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -23,6 +23,7 @@ use crate::storage::{
     Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
     TreeJob, WriteDone, WriteJob,
 };
+use crate::telemetry::names::{EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES};
 use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
@@ -78,6 +79,12 @@ impl Effects {
             }
             Action::ChangeDone(ticket, result) => {
                 if let Some(Answer::Change(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
+            // Anti-entropy.
+            Action::RepairStarted(ticket, result) => {
+                if let Some(Answer::Repair(sender)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
@@ -265,6 +272,7 @@ impl Effects {
             Notice::Exchanged(partition, peer, outcome) => {
                 self.take_exchange(partition, peer, outcome);
             }
+            Notice::Repair(id, figures) => self.shared.show_repair(id, figures),
             Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
             Notice::Removed(ring_version) => tracing::error!(
                 ring_version,
@@ -283,13 +291,29 @@ impl Effects {
 
     fn take_exchange(&self, partition: PartitionId, peer: NodeId, outcome: ExchangeOutcome) {
         let ExchangeOutcome { end, figures } = outcome;
+        let word = match end {
+            ExchangeEnd::Equal => "equal",
+            ExchangeEnd::Different => "different",
+            ExchangeEnd::Skipped => "skipped",
+            ExchangeEnd::Failed => "failed",
+        };
+        metrics::counter!(EXCHANGES.name, "outcome" => word).increment(1);
+        metrics::counter!(EXCHANGE_KEYS_COMPARED.name).increment(figures.keys_compared);
+        metrics::counter!(EXCHANGE_KEYS_REPAIRED.name).increment(figures.keys_repaired);
+        {
+            let mut totals = self.shared.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.exchanges +=
+                u64::from(matches!(end, ExchangeEnd::Equal | ExchangeEnd::Different));
+            totals.keys_differed += figures.keys_differed;
+            totals.keys_repaired += figures.keys_repaired;
+        }
         if figures.keys_differed > 0 {
             tracing::info!(
                 %partition, %peer, keys = figures.keys_differed, repaired = figures.keys_repaired,
                 "a partition differed from another owner's and was repaired"
             );
         } else {
-            tracing::debug!(%partition, %peer, ?end, "a partition was compared");
+            tracing::debug!(%partition, %peer, word, "a partition was compared");
         }
     }
 

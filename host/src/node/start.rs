@@ -153,6 +153,7 @@ impl Node {
         );
         let settings = Settings {
             replica_timeout_ms: config.timings.replica_timeout_ms,
+            exchange_cover_ms: config.timings.exchange_cover_ms,
             ..Settings::default()
         };
         let seed = getrandom::u64().map_err(StartError::Randomness)?;

@@ -95,6 +95,17 @@ metrics! {
     READ_REPAIRS = Counter "stator_read_repairs_total" ["target"]
         "Stale copies that were sent what they lacked after a get";
 
+    EXCHANGES = Counter "stator_exchanges_total" ["outcome"]
+        "Comparisons of a partition with another owner, by outcome: equal, different, skipped, failed";
+    EXCHANGE_KEYS_COMPARED = Counter "stator_exchange_keys_compared_total" []
+        "Keys whose hashes such a comparison compared; none where the hash trees are equal";
+    EXCHANGE_KEYS_REPAIRED = Counter "stator_exchange_keys_repaired_total" []
+        "Keys that differed between two owners and do not any more";
+    TREES_READY = Gauge "stator_hash_trees_ready" []
+        "1 if all hash trees say what the store holds, 0 while they are being rebuilt";
+    TREE_BUCKETS = Gauge "stator_hash_tree_buckets" []
+        "Buckets of hash trees in memory, about 40 bytes each";
+
     BACKGROUND_SLICES = Gauge "stator_background_slices" []
         "Slices of 64 that background work has; fewer while the store is slow for clients";
 

@@ -290,6 +290,10 @@ fn brief(message: &Message) -> String {
         }
         Message::TransferAnswer { request, result } => format!("transfer {request} {result:?}"),
         Message::Moved { ring_version, made } => format!("ring {ring_version} {made:?}"),
+        Message::Lead { request, partition, .. } => {
+            format!("lead {request} of partition {partition}")
+        }
+        Message::LeadReply { request, .. } => format!("lead {request}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")

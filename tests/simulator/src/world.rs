@@ -334,6 +334,7 @@ impl World {
                 self.plan_in(machine, at_us, Inner::BallotPersisted(token, acceptor));
             }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
+            Action::RepairStarted(..) => {}
             Action::CatalogueChanged(catalogue) => self.saw_catalogue(machine, &catalogue),
             Action::Notice(notice) => {
                 self.count(&notice);

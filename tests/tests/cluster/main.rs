@@ -16,6 +16,7 @@ mod partition;
 mod python;
 mod refills;
 mod refusals;
+mod repair;
 mod replication;
 mod secrets;
 mod startup;

@@ -49,7 +49,10 @@ use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
 use crate::ring::Move;
 pub use agreement::{CommitError, CommitRequest};
-pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
+pub use exchange::{
+    ExchangeEnd, ExchangeFigures, ExchangeOutcome, REPAIRS_RUNNING_MAX, RepairError, RepairFigures,
+    RepairId, RepairRequest,
+};
 pub use fill::{Backlog, FillFigures};
 
 use exchange::{ExchangeId, Exchanges};
@@ -300,6 +303,7 @@ impl Node {
             }
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::Repair(ticket, request) => self.start_repair(ticket, request),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Dropped(token, result) => {
                 if let Some(Purpose::DropPartition(partition)) = self.effects.remove(&token) {
@@ -440,6 +444,10 @@ impl Node {
                 self.peer_reads_tree(from, request, ring_version, read);
             }
             Message::TreeReply { request, result } => self.tree_replied(from, request, result),
+            Message::Lead { request, partition, keyspace, .. } => {
+                self.lead(from, request, partition, keyspace);
+            }
+            Message::LeadReply { request, result } => self.lead_reported(from, request, result),
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);

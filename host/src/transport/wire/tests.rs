@@ -14,7 +14,8 @@ use stator_core::catalogue::{
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
-use stator_core::message::{FillPage, Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::message::{FillPage, LeadReport, Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::node::ExchangeFigures;
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::claim;
 use stator_core::tree::{
@@ -269,6 +270,15 @@ fn any_tree_answer() -> impl Strategy<Value = TreeAnswer> {
     ]
 }
 
+fn any_report() -> impl Strategy<Value = LeadReport> {
+    let figures = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    (figures, any::<bool>(), option::of(".{0,9}")).prop_map(|(figures, is_done, failure)| {
+        let (questions, keys_compared, keys_differed, keys_repaired) = figures;
+        let found = ExchangeFigures { questions, keys_compared, keys_differed, keys_repaired };
+        LeadReport { found, is_done, failure }
+    })
+}
+
 fn result_of<T: std::fmt::Debug, E: std::fmt::Debug>(
     good: impl Strategy<Value = T>,
     bad: impl Strategy<Value = E>,
@@ -310,6 +320,14 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::TreeRead { request, ring_version, read }
         }),
         (any::<u64>(), tree).prop_map(|(request, result)| Message::TreeReply { request, result }),
+        (any::<u64>(), any::<u64>(), any::<u16>(), any::<Option<u64>>()).prop_map(
+            |(request, ring_version, partition, keyspace)| {
+                let (partition, keyspace) = (PartitionId(partition), keyspace.map(KeyspaceId));
+                Message::Lead { request, ring_version, partition, keyspace }
+            }
+        ),
+        (any::<u64>(), result_of(any_report(), any_replica_error()))
+            .prop_map(|(request, result)| Message::LeadReply { request, result }),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
         (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
             Message::Catalogue { catalogue, is_reply_wanted }

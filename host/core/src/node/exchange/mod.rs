@@ -26,12 +26,13 @@
 //! after, it has the tree rebuilt. The peer does so when it is the initiator.
 //!
 //! # When
-//! `schedule` decides. Whoever else needs two nodes to be equal calls
+//! `schedule` decides, or an operator (`operator`). Whoever else needs two nodes to be equal calls
 //! [`Node::start_exchange`], and is told by `exchange_ended`.
 //!
 //! Left out: damage that no tree shows, because the record was not written since. A read finds it.
 
 mod compare;
+mod operator;
 mod repair;
 mod schedule;
 mod source;
@@ -45,6 +46,8 @@ use crate::event::{Action, Notice, StoreFailure, Token};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::tree::{Buckets, KeyHash, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead};
+use operator::Repairs;
+pub use operator::{REPAIRS_RUNNING_MAX, RepairError, RepairFigures, RepairId, RepairRequest};
 use repair::Repair;
 use schedule::Schedule;
 
@@ -67,6 +70,8 @@ pub enum ExchangeReason {
     Transfer,
     /// The initiator is no owner any more and holds a copy.
     Leave,
+    /// An operator wants it, by this lead.
+    Operator(u64),
 }
 
 /// How an exchange ended.
@@ -124,6 +129,7 @@ pub(super) struct Exchanges {
     /// Whose question or repair a request is.
     asked: BTreeMap<RequestId, ExchangeId>,
     schedule: Schedule,
+    repairs: Repairs,
 }
 
 /// One exchange under way.
@@ -246,6 +252,7 @@ impl Node {
             ExchangeReason::Transfer | ExchangeReason::Leave => {
                 self.transfer_exchange_ended(partition, peer, outcome);
             }
+            ExchangeReason::Operator(lead) => self.led_exchange_ended(lead, peer, outcome),
         }
     }
 
@@ -327,6 +334,7 @@ impl Node {
             return self.end_exchange(id, ExchangeEnd::Failed);
         }
         self.repair_refused(peer, request, is_damaged);
+        self.lead_refused(peer, request);
     }
 
     /// Ends what got no answer.

@@ -91,6 +91,7 @@ impl Node {
     /// Looks at what no event tells.
     pub(in crate::node) fn exchange_due(&mut self) {
         self.overdue_exchanges();
+        self.repairs_due();
         self.go_on_exchanging();
         let at_ms = self.in_ms(PERIOD_MS);
         self.timers.set(at_ms, Timer::Exchange);
