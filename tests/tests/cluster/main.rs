@@ -17,6 +17,7 @@ mod python;
 mod refills;
 mod refusals;
 mod replication;
+mod ring;
 mod secrets;
 mod startup;
 mod support;
