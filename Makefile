@@ -45,6 +45,7 @@ PROFILE := dev
 BENCH := merge store cluster
 
 bench: guests ## what things cost: see tests/benches
+	cargo build --workspace --profile $(PROFILE)
 	cargo bench --workspace --profile $(PROFILE) $(BENCH:%=--bench %)
 
 wasm-target:

@@ -18,8 +18,9 @@ use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
-use crate::node::{Backlog, CommitError, CommitRequest, FillFigures};
+use crate::node::{Backlog, CommitError, CommitRequest, ExchangeOutcome, FillFigures};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
 
 /// What time it is.
@@ -66,6 +67,9 @@ pub enum Event {
     Scanned(Token, Result<ScanPage, StoreFailure>),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
+    // Hash trees.
+    /// An [`Action::ReadTree`] ended.
+    TreeRead(Token, Result<TreeAnswer, StoreFailure>),
     /// An [`Action::Merge`] ended.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     // Ring changes.
@@ -153,6 +157,16 @@ pub enum Action {
     /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
     /// it: after a restart what is kept too much is copied again.
     PersistFill(Backlog),
+    // Hash trees.
+    /// Read a part of the data store's hash trees.
+    ReadTree {
+        /// To be repeated.
+        token: Token,
+        /// Which part.
+        read: TreeRead,
+    },
+    /// Count the hash trees of a partition anew from its records: they are wrong.
+    RebuildTree(PartitionId),
     /// Ask a module what a divergence means, for a fold.
     Merge {
         /// To be repeated.
@@ -276,11 +290,16 @@ pub enum Notice {
     FillProgress(FillFigures),
     /// Every partition counts for quorums again.
     FillEnded(FillFigures),
+    // Anti-entropy.
+    /// A partition was compared with another owner of it.
+    Exchanged(PartitionId, NodeId, ExchangeOutcome),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
     // Ring changes.
     /// There is a next ring, of this version.
     RingCommitted(u64),
+    /// Another operator staged changes at the same time elsewhere, and those stand.
+    StagingOverruled,
     /// This node was removed from the cluster with the ring of this version.
     Removed(u64),
 }

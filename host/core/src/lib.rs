@@ -8,6 +8,7 @@
 //! kills), [`mod@write`] (the one write path of a key), [`request`] (get and put) and [`node`]
 //! (what ties them together).
 
+pub mod admission;
 pub mod agreement;
 pub mod catalogue;
 pub mod causality;
@@ -27,5 +28,6 @@ pub mod record;
 pub mod request;
 pub mod request_notes;
 pub mod ring;
+pub mod tree;
 pub mod version;
 pub mod write;

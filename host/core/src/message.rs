@@ -13,6 +13,7 @@ use crate::catalogue::{Catalogue, Decision};
 use crate::causality::{Context, Siblings};
 use crate::id::{Dot, KeyspaceId, PartitionId};
 use crate::request::{PutRequest, RequestError};
+use crate::tree::{TreeAnswer, TreeRead};
 
 /// The number of a request, unique in its sender's life.
 pub type RequestId = u64;
@@ -85,6 +86,23 @@ pub enum Message {
         request: RequestId,
         /// A page.
         result: Result<FillPage, ReplicaError>,
+    },
+    // Anti-entropy.
+    /// What do your hash trees of this partition say?
+    TreeRead {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// Which part of them.
+        read: TreeRead,
+    },
+    /// The answer to [`Message::TreeRead`].
+    TreeReply {
+        /// The read's number.
+        request: RequestId,
+        /// What they say.
+        result: Result<TreeAnswer, ReplicaError>,
     },
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
@@ -176,12 +194,14 @@ impl Message {
         match self {
             Message::Read { request, .. }
             | Message::Forward { request, .. }
+            | Message::TreeRead { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
             | Message::WriteReply { .. }
             | Message::ForwardReply { .. }
             | Message::FillReply { .. }
+            | Message::TreeReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. }
             | Message::RingAsk { .. }

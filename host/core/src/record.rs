@@ -11,7 +11,9 @@ use bytes::Bytes;
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_field, put_number};
 use crate::id::{Actor, Dot, NodeId};
+use crate::keys::StoreKey;
 use crate::request_notes::RequestNote;
+use crate::tree::{ObjectHash, object_hash};
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
@@ -39,6 +41,9 @@ pub struct Record {
     pub sequence: u64,
     /// Named writes that were replaced, the oldest first.
     pub request_notes: Vec<RequestNote>,
+    /// What the record adds to the hash trees. The store sets it whenever it stores an object that
+    /// changed; records from before hash trees have none.
+    pub object_hash: Option<ObjectHash>,
 }
 
 mod tag {
@@ -47,6 +52,7 @@ mod tag {
     pub const TARGETS: u64 = 3;
     pub const SEQUENCE: u64 = 4;
     pub const REQUEST_NOTE: u64 = 5;
+    pub const OBJECT_HASH: u64 = 6;
 }
 
 const WHAT: &str = "record";
@@ -55,6 +61,11 @@ impl Record {
     /// The object, to be changed; copied if a reader holds it.
     pub fn siblings_mut(&mut self) -> &mut Siblings {
         Arc::make_mut(&mut self.siblings)
+    }
+
+    /// What it adds to the hash trees under `key`.
+    pub fn object_hash(&self, key: &StoreKey) -> ObjectHash {
+        self.object_hash.unwrap_or_else(|| object_hash(key, &self.siblings))
     }
 
     /// The record's bytes.
@@ -79,6 +90,9 @@ impl Record {
             field.clear();
             note.encode(&mut field);
             put_field(&mut out, tag::REQUEST_NOTE, &field);
+        }
+        if let Some(hash) = self.object_hash {
+            put_field(&mut out, tag::OBJECT_HASH, &hash.0.to_be_bytes());
         }
         let sum = checksum(&out[1 + CHECKSUM_BYTES..]);
         out[1..=CHECKSUM_BYTES].copy_from_slice(&sum);
@@ -120,6 +134,11 @@ impl Record {
                 tag::REQUEST_NOTE => {
                     let note = RequestNote::decode(&mut Reader::new(bytes, WHAT))?;
                     record.request_notes.push(note);
+                }
+                tag::OBJECT_HASH => {
+                    let mut field = Reader::new(bytes, WHAT);
+                    let (high, low) = (field.fixed64()?, field.fixed64()?);
+                    record.object_hash = Some(ObjectHash(u128::from(high) << 64 | u128::from(low)));
                 }
                 // Local notes of a newer version: safe to drop, they are never replicated.
                 _ => {}

@@ -14,6 +14,7 @@ use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::record::{FORMAT, Mark, Record};
 use stator_core::request_notes::RequestNote;
+use stator_core::tree::ObjectHash;
 use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 
 fn dots(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Dot>> {
@@ -83,12 +84,15 @@ fn record() -> impl Strategy<Value = Record> {
     let targets = prop::collection::btree_set(any::<u64>().prop_map(NodeId), 0..4);
     let mark = prop::option::of(dots(1..2));
     let notes = prop::collection::vec(request_note(), 0..3);
-    let local = (mark, targets, any::<u64>(), notes);
-    (steps(false), local).prop_map(|(steps, (mark, targets, sequence, request_notes))| {
-        let siblings = Arc::new(History::run(Fold::LastWriteWins, &steps).siblings(0));
-        let mark = mark.map(|dots| Mark { actor: dots[0].actor, counter: dots[0].counter });
-        Record { siblings, mark, targets, sequence, request_notes }
-    })
+    let hash = prop::option::of(any::<u128>().prop_map(ObjectHash));
+    let local = (mark, targets, any::<u64>(), notes, hash);
+    (steps(false), local).prop_map(
+        |(steps, (mark, targets, sequence, request_notes, object_hash))| {
+            let siblings = Arc::new(History::run(Fold::LastWriteWins, &steps).siblings(0));
+            let mark = mark.map(|dots| Mark { actor: dots[0].actor, counter: dots[0].counter });
+            Record { siblings, mark, targets, sequence, request_notes, object_hash }
+        },
+    )
 }
 
 proptest! {

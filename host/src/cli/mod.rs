@@ -28,6 +28,7 @@ use failure::Failure;
 use output::Output;
 
 use crate::merge::{COMPILE_MODULE, compile_module_main};
+use crate::storage::{OPEN_STORE, open_store_main};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -116,11 +117,14 @@ enum Command {
 }
 
 /// Runs the command that the process was called with. A node calls its own program with one that
-/// is not listed, to compile modules in a process with hard limits: neither the command line's
-/// parser nor a runtime's threads come before it.
+/// is not listed, to compile modules in a process with hard limits, or to open a store that may
+/// end the process: neither the command line's parser nor a runtime's threads come before it.
 pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == COMPILE_MODULE) {
         return compile_module_main(std::env::args_os().skip(2));
+    }
+    if std::env::args_os().nth(1).is_some_and(|command| command == OPEN_STORE) {
+        return open_store_main();
     }
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,

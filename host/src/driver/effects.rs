@@ -9,10 +9,11 @@ use stator_core::divergence::Divergence;
 use stator_core::event::{
     Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
 };
-use stator_core::id::{ModuleDigest, NodeId};
+use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{Backlog, FillFigures};
+use stator_core::node::{Backlog, ExchangeOutcome, FillFigures};
+use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::handle::{Answer, Shared};
@@ -20,7 +21,7 @@ use super::inbox::Inbox;
 use crate::merge::MergeHost;
 use crate::storage::{
     Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
-    WriteDone, WriteJob,
+    TreeJob, WriteDone, WriteJob,
 };
 use crate::transport::Transport;
 
@@ -138,6 +139,8 @@ impl Effects {
                     }),
                 });
             }
+            Action::ReadTree { token, read } => self.read_tree(token, read),
+            Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),
             Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
@@ -191,6 +194,16 @@ impl Effects {
         });
     }
 
+    fn read_tree(&self, token: Token, read: TreeRead) {
+        let inbox = self.inbox.clone();
+        self.stores.read_tree(TreeJob {
+            read,
+            done: Box::new(move |result| {
+                inbox.deliver(Event::TreeRead(token, result.map_err(failure)));
+            }),
+        });
+    }
+
     fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64) {
         let inbox = self.inbox.clone();
         let keyspace = key.keyspace;
@@ -205,6 +218,7 @@ impl Effects {
     }
 
     fn publish(&self, catalogue: &Arc<Catalogue>) {
+        self.stores.keep_trees(catalogue.cluster);
         let members = catalogue.members.iter();
         let roster = members.map(|(node, m)| (*node, m.value.peer_address.clone())).collect();
         let removed = catalogue.removed.iter().map(|(node, r)| (*node, r.ring_version)).collect();
@@ -248,6 +262,13 @@ impl Effects {
             Notice::ForeignCatalogue(node) => {
                 tracing::error!(%node, "sent the catalogue of another cluster; it was dropped");
             }
+            Notice::Exchanged(partition, peer, outcome) => {
+                self.take_exchange(partition, peer, outcome);
+            }
+            Notice::StagingOverruled => tracing::warn!(
+                "another operator staged changes of the ring at the same time through another \
+                 node, and those stand: look at `stator cluster plan`"
+            ),
             Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
             Notice::Removed(ring_version) => tracing::error!(
                 ring_version,
@@ -261,6 +282,18 @@ impl Effects {
             Notice::UnknownKeyspace(keyspace) => {
                 tracing::debug!(%keyspace, "a message names a keyspace that is not known here yet");
             }
+        }
+    }
+
+    fn take_exchange(&self, partition: PartitionId, peer: NodeId, outcome: ExchangeOutcome) {
+        let ExchangeOutcome { end, figures } = outcome;
+        if figures.keys_differed > 0 {
+            tracing::info!(
+                %partition, %peer, keys = figures.keys_differed, repaired = figures.keys_repaired,
+                "a partition differed from another owner's and was repaired"
+            );
+        } else {
+            tracing::debug!(%partition, %peer, ?end, "a partition was compared");
         }
     }
 

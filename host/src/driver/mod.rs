@@ -29,7 +29,7 @@ pub use figures::{KeyspaceFigures, PeerFigures};
 pub use handle::{DriverHandle, DriverStopped, Shared};
 pub use inbox::Inbox;
 
-use crate::telemetry::names::EVENTS_WAITING;
+use crate::telemetry::names::{BACKGROUND_SLICES, EVENTS_WAITING};
 use handle::{Answer, Input};
 
 /// The clock of the machine, as the core wants it.
@@ -117,6 +117,7 @@ impl Loop {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut stop_at = None;
         let waiting = metrics::gauge!(EVENTS_WAITING.name);
+        let slices = metrics::gauge!(BACKGROUND_SLICES.name);
         loop {
             if stop_at.is_some_and(|at| Instant::now() >= at || !self.node.is_in_debt()) {
                 return;
@@ -130,6 +131,7 @@ impl Loop {
                 () = tokio::time::sleep(timer) => {}
             }
             waiting.set(inputs.len() as f64);
+            slices.set(self.node.admission().slices() as f64);
             for input in batch.drain(..) {
                 match input {
                     Input::Event(event) => self.handle(event),

@@ -23,7 +23,7 @@ use crate::driver::{
     self, BALLOT_FILE, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared,
 };
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
-use crate::storage::{self, Area, Home, HomeError, OpenError, StoreOptions, Stores};
+use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
 
 /// How often peers are told of reserved epochs.
@@ -171,6 +171,9 @@ impl Node {
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
         }
+        if stores.is_after_unclean_stop() {
+            protocol.recover();
+        }
         let (driver, task) = driver::start(mailbox, protocol, clock, effects);
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
@@ -225,6 +228,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         },
         hints_bytes_max: usize::try_from(config.limits.hints_bytes_max).unwrap_or(usize::MAX),
         open_within: Duration::from_millis(config.timings.store_open_timeout_ms),
+        trial: std::env::current_exe().ok().map(|program| vec![program.into(), OPEN_STORE.into()]),
         ..StoreOptions::default()
     };
     let stores = Arc::new(Stores::open(home.clone(), &options)?);

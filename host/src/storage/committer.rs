@@ -38,6 +38,7 @@ use super::meta::{self, Meta};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
 use super::reopen::Reopening;
+use super::trees::{Replaced, SharedTrees};
 use super::{Effect, StoreError};
 use crate::telemetry::names::{STORE_GROUP_JOBS, STORE_SYNC_SECONDS};
 
@@ -50,7 +51,14 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A change that waits for the committer.
 pub(super) enum Job {
     Write(WriteJob),
-    Settle { target: NodeId, key: StoreKey, sequence: u64, done: Done<bool> },
+    Settle {
+        target: NodeId,
+        key: StoreKey,
+        sequence: u64,
+        done: Done<bool>,
+    },
+    /// Hash trees are to be rebuilt: nobody waits for it.
+    Rebuild,
 }
 
 impl Job {
@@ -59,6 +67,7 @@ impl Job {
         match self {
             Job::Write(job) => answer(job.done, Err(error)),
             Job::Settle { done, .. } => answer(done, Err(error)),
+            Job::Rebuild => {}
         }
     }
 }
@@ -78,6 +87,11 @@ pub(super) struct Committer {
     pub(super) unsynced_since: Option<Instant>,
     /// The latest commit that is synced.
     pub(super) synced_sequence: u64,
+    /// The hash trees, if this is the data store.
+    pub(super) trees: Option<Arc<SharedTrees>>,
+    /// How many records are read for them at a time, and from when on again after a failure.
+    pub(super) rebuild_step: usize,
+    pub(super) trees_rest_until: Option<Instant>,
     /// How the store comes back, if its engine can be opened again.
     pub(super) reopening: Option<Reopening>,
 }
@@ -88,7 +102,8 @@ impl Committer {
         loop {
             let sync_at = self.unsynced_since.map(|since| since + self.sync_within);
             let reopen_at = self.reopen_at();
-            let wake_at = sync_at.into_iter().chain(reopen_at).min();
+            let rebuild_at = self.rebuild_at();
+            let wake_at = sync_at.into_iter().chain(reopen_at).chain(rebuild_at).min();
             match self.queue.take(GROUP_JOBS_MAX, wake_at) {
                 Taken::Items(jobs) => self.commit_all(jobs),
                 Taken::TimedOut => {}
@@ -96,6 +111,9 @@ impl Committer {
             }
             if reopen_at.is_some_and(|at| at <= Instant::now()) {
                 self.reopen();
+            }
+            if rebuild_at.is_some_and(|at| at <= Instant::now()) {
+                self.rebuild_trees();
             }
             // Under a steady stream of buffered writes the wait above never times out.
             if sync_at.is_some_and(|at| at <= Instant::now()) {
@@ -126,6 +144,7 @@ impl Committer {
                 Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }
+                Job::Rebuild => {}
             }
             if self.group.bytes > GROUP_BYTES_MAX {
                 self.commit();
@@ -143,13 +162,16 @@ impl Committer {
         let store = self.records.area.name();
         let unread = |error| StoreError::Engine { store, why: Arc::new(error) };
         let found = self.records.find(key).map_err(unread)?;
-        let (record, stored) = match found {
-            Found::Missing => (None, InEngine::Nothing),
-            Found::Whole(record, chunks) => (Some(record), InEngine::Value(chunks)),
+        let (record, stored, replaced) = match found {
+            Found::Missing => (None, InEngine::Nothing, Replaced::Known(None)),
+            Found::Whole(record, chunks) => {
+                let hash = self.trees.is_some().then(|| record.object_hash(key));
+                (Some(record), InEngine::Value(chunks), Replaced::Known(hash))
+            }
             // Without its mark: the core draws a fresh epoch for the key.
-            Found::Damaged(_, chunks) => (None, InEngine::Value(chunks)),
+            Found::Damaged(_, chunks) => (None, InEngine::Value(chunks), Replaced::Unknown),
         };
-        let staged = Staged { record, stored, is_changed: false };
+        let staged = Staged { record, stored, replaced, is_changed: false };
         self.group.staged.insert(key.clone(), staged);
         Ok(())
     }
@@ -227,6 +249,9 @@ impl Committer {
 
     fn fail(&mut self, error: EngineError, effect: Effect) -> StoreError {
         self.give_up_if_damaged_again(&error);
+        if let Some(trees) = &self.trees {
+            trees.forget();
+        }
         self.records.health.fail(self.records.area, error, effect)
     }
 
@@ -256,6 +281,7 @@ impl Committer {
     /// Applies the group, syncs if one of its jobs needs it, and answers all of them.
     fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
+        self.hash_objects(&mut group);
         if let Err(error) = self.apply(&group) {
             return group.answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
         }
@@ -288,6 +314,7 @@ impl Committer {
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
         self.records.engine.apply(batch).map_err(|error| self.fail(error, Effect::Maybe))?;
         self.unsynced_since.get_or_insert_with(Instant::now);
+        self.change_trees(group);
         if let Some(index) = &self.hints {
             group.changes().for_each(|(key, record)| index.set(key, record));
         }

@@ -7,8 +7,9 @@
 //!
 //! An engine that is overdue may still be at work in its directory by name, so it is not replaced
 //! under its feet: the node notes that the store is to be set aside and does not start; the next
-//! start does the rest.
+//! start does the rest. Nor can damage be caught that ends the whole process: [`super::trial`].
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use super::error::OpenError;
 use super::home::Home;
 use super::job::Area;
 use super::options::{EngineKind, StoreOptions};
+use super::trial;
 
 /// The name of the note in the data directory that tells the engine.
 const ENGINE: &str = "engine";
@@ -42,6 +44,8 @@ pub(super) struct Opener {
     pub(super) directory: PathBuf,
     pub(super) make: Make,
     pub(super) open_within: Duration,
+    /// See [`StoreOptions::trial`].
+    pub(super) trial: Option<Vec<OsString>>,
 }
 
 /// Why an engine is not open.
@@ -69,7 +73,8 @@ impl Opener {
         let (kind, directory) = (options.engine, home.path().join(area.name()));
         let at = directory.clone();
         let make: Make = Arc::new(move || open(kind, &at, cache_bytes));
-        Opener { kind, area, directory, make, open_within: options.open_within }
+        let trial = options.trial.clone();
+        Opener { kind, area, directory, make, open_within: options.open_within, trial }
     }
 
     /// Opens the engine and has `look` read it, both before the deadline.
@@ -102,12 +107,12 @@ impl Opener {
         Err(Unopened::Failed(self.failure(fault, why)))
     }
 
-    fn deadline(&self) -> Duration {
+    pub(super) fn deadline(&self) -> Duration {
         let size = size_bytes(&self.directory);
         self.open_within + Duration::from_secs(size / OPEN_BYTES_PER_SECOND)
     }
 
-    fn failure(&self, fault: Fault, why: String) -> EngineError {
+    pub(super) fn failure(&self, fault: Fault, why: String) -> EngineError {
         let engine = format!("{} in {}", self.kind.name(), self.directory.display());
         EngineError { engine, doing: "open", fault, why }
     }
@@ -119,13 +124,16 @@ pub(super) fn open_or_set_aside<T: Send + 'static>(
     opener: &Opener,
     look: impl Fn(&Arc<dyn Engine>) -> Result<T, EngineError> + Clone + Send + 'static,
 ) -> Result<(Arc<dyn Engine>, T), OpenError> {
-    let error = match opener.open(look.clone()) {
-        Ok(opened) => return Ok(opened),
-        Err(Unopened::Overdue(error)) => {
-            let to = aside::intend(home, opener.area, &error.to_string())?;
-            return Err(OpenError::Overdue { why: error, to });
-        }
-        Err(Unopened::Failed(error)) => error,
+    let error = match trial::begin(home, opener)? {
+        Some(error) => error,
+        None => match opener.open(look.clone()) {
+            Ok(opened) => return Ok(opened),
+            Err(Unopened::Overdue(error)) => {
+                let to = aside::intend(home, opener.area, &error.to_string())?;
+                return Err(OpenError::Overdue { why: error, to });
+            }
+            Err(Unopened::Failed(error)) => error,
+        },
     };
     if matches!(error.fault, Fault::Full | Fault::Refused) || !opener.kind.is_kept() {
         return Err(OpenError::Engine(error));
@@ -156,7 +164,7 @@ pub(super) fn claim(home: &Home, kind: EngineKind) -> Result<(), OpenError> {
     Ok(home.save(ENGINE, format!("{found}\n").as_bytes())?)
 }
 
-fn open(
+pub(super) fn open(
     kind: EngineKind,
     directory: &Path,
     cache_bytes: u64,

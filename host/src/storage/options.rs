@@ -1,5 +1,6 @@
 //! How the stores are run: what a node's configuration sets.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,10 @@ pub struct StoreOptions {
     /// How long a store may take to open, beside the time that its size explains, before it is
     /// taken as damaged.
     pub open_within: Duration,
+    /// The program, and its arguments, that answers [`OPEN_STORE`](super::OPEN_STORE): opens a
+    /// store in the place of a node that may have died of it. Without it damage that ends the
+    /// process does so at every start.
+    pub trial: Option<Vec<OsString>>,
     /// How long a store that failed at a write waits before it is first tried again.
     pub reopen_after: Duration,
 }
@@ -65,6 +70,7 @@ impl Default for StoreOptions {
             readers: 4,
             sync_within: Duration::from_millis(100),
             open_within: Duration::from_secs(60),
+            trial: None,
             reopen_after: Duration::from_secs(1),
         }
     }

@@ -95,6 +95,9 @@ metrics! {
     READ_REPAIRS = Counter "stator_read_repairs_total" ["target"]
         "Stale copies that were sent what they lacked after a get";
 
+    BACKGROUND_SLICES = Gauge "stator_background_slices" []
+        "Slices of 64 that background work has; fewer while the store is slow for clients";
+
     MEMBERS = Gauge "stator_members" ["reachability"]
         "Members of the cluster as this node sees them: reachable or unreachable";
 

@@ -40,6 +40,12 @@ pub const DOT: &str = "no dot is minted twice";
 pub const CONVERGED: &str = "all owners hold the same after healing";
 /// Replication and hints alone bring every write to every owner.
 pub const HANDED_OFF: &str = "replication and hints bring every write to every owner";
+/// No node panics.
+pub const PANICKED: &str = "no node panics";
+/// Anti-entropy brings every write to every owner, though nobody reads.
+pub const EXCHANGED: &str = "anti-entropy brings every write to every owner without a read";
+/// Hash trees say what the store holds.
+pub const TREES: &str = "hash trees say what the store holds";
 /// What was replaced or deleted does not come back.
 pub const REVIVED: &str = "what was replaced or deleted stays so";
 /// There are no siblings without concurrency.

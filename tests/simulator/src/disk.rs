@@ -43,6 +43,15 @@ impl World {
                 let page = store.scan(partition, after.as_ref(), count_max);
                 self.tell(machine, Event::Scanned(token, Ok(page)));
             }
+            Action::ReadTree { token, read } => {
+                let count_max = self.rng.random_range(1..6);
+                let answer = self.machines[machine].store.read_tree(&read, count_max);
+                self.tell(machine, Event::TreeRead(token, Ok(answer)));
+            }
+            Action::RebuildTree(partition) => {
+                self.machines[machine].store.trees.distrust(partition);
+                self.rebuild_trees(machine);
+            }
             Action::Write { .. } => self.write(machine, action),
             Action::ListHints { target, after, count_max } => {
                 let hints =
@@ -76,12 +85,17 @@ impl World {
             _ => match self.is_dropped(area, &change) {
                 Some(stored) => Ok(stored),
                 None => {
+                    let is_skipped = self.planted == Planted::SkipTree && self.rng.random_bool(0.1);
                     let store = &mut self.machines[machine].store;
-                    store.write(area, &key, &change, &targets, fold)
+                    let trees = is_skipped.then(|| store.trees.clone());
+                    let result = store.write(area, &key, &change, &targets, fold);
+                    trees.into_iter().for_each(|trees| store.trees = trees);
+                    result
                 }
             },
         };
         self.watch(machine, area, &key, &result);
+        self.rebuild_trees(machine);
         if self.planted == Planted::EarlyCollection {
             self.machines[machine].store.collect(&key);
         }
@@ -92,6 +106,24 @@ impl World {
         let is_eager = self.planted == Planted::EagerAck && area == Area::Data;
         let is_sync = (is_sync || area == Area::Hints) && !is_eager;
         self.written(machine, area, is_sync, Event::Written(token, result));
+    }
+
+    /// Plans the next page of hash trees that are being rebuilt.
+    pub(super) fn rebuild_trees(&mut self, machine: usize) {
+        let store = &self.machines[machine].store;
+        if !store.trees.is_complete() && !self.machines[machine].is_rebuild_planned {
+            self.machines[machine].is_rebuild_planned = true;
+            let at_us = self.now_us + self.rng.random_range(100..20_000);
+            self.plan_in(machine, at_us, Inner::Rebuild);
+        }
+    }
+
+    /// Reads a page for hash trees that are being rebuilt.
+    pub(super) fn rebuild_page(&mut self, machine: usize) {
+        let count_max = self.rng.random_range(1..4);
+        self.machines[machine].is_rebuild_planned = false;
+        self.machines[machine].store.rebuild_trees(count_max);
+        self.rebuild_trees(machine);
     }
 
     /// Tells the node about a write, once it is synced if it is to be.

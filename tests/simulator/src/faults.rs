@@ -101,6 +101,7 @@ impl World {
         let unsynced = [Area::Data, Area::Hints].map(|area| store.shelf(area).unsynced());
         let kept = unsynced.map(|steps| self.rng.random_range(0..=steps));
         store.restart_unclean(kept.into(), incarnation);
+        self.machines[machine].is_unclean = true;
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} crashes, keeps {kept:?} of {unsynced:?}"));
         self.lie_still(machine);

@@ -4,7 +4,7 @@ use stator_core::catalogue::Catalogue;
 use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::id::NodeId;
 
-use super::checkers::{self, CONVERGED, HANDED_OFF, RESTS, Violation};
+use super::checkers::{self, CONVERGED, EXCHANGED, HANDED_OFF, RESTS, TREES, Violation};
 use super::merging;
 use super::queue::Micros;
 use super::world::{N, TROUBLE_US, World, index};
@@ -27,10 +27,14 @@ impl World {
 
     /// Heals everything, waits for rest and judges.
     pub(super) fn end(&mut self) {
+        self.check_trees();
         self.heal();
         self.come_to_rest();
+        self.check_trees();
         if self.scenario.is_handoff_complete {
             self.compare(HANDED_OFF);
+        } else if !self.scenario.is_rotting() {
+            self.compare(EXCHANGED);
         }
         for round in 1..=ROUNDS {
             if !self.violations.is_empty() {
@@ -81,6 +85,9 @@ impl World {
             if node.requests_in_flight() + node.folds_in_flight() > 0 {
                 return Some(format!("n{place} has requests or folds in flight"));
             }
+            if node.exchanges_owed() > 0 || !machine.store.trees.is_complete() {
+                return Some(format!("n{place} owes exchanges or rebuilds its hash trees"));
+            }
             if digest(place) != digest(0) {
                 return Some(format!("n{place} has another catalogue than n0"));
             }
@@ -89,7 +96,36 @@ impl World {
                 return Some(format!("n{place} takes n{} as down", index(lost.id)));
             }
         }
+        match self.scenario.is_handoff_complete {
+            true => None,
+            false => self.unequal_roots(),
+        }
+    }
+
+    /// Owners of a partition whose hash trees differ, if there are some.
+    fn unequal_roots(&self) -> Option<String> {
+        let catalogue = self.catalogue(0)?;
+        for partition in catalogue.ring.partition_ids() {
+            let owners = catalogue.ring.owners(partition).map(index);
+            let roots = |owner: usize| (owner, self.machines[owner].store.trees.roots(partition));
+            let roots: Vec<_> = owners.map(roots).collect();
+            if roots.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+                return Some(format!("the owners of partition {partition} differ: {roots:?}"));
+            }
+        }
         None
+    }
+
+    /// Whether complete hash trees are what the records add up to. Damage is in no record.
+    fn check_trees(&mut self) {
+        for (place, machine) in self.machines.iter().enumerate() {
+            let is_damaged = place == 0 && self.scenario.is_rotting();
+            let store = &machine.store;
+            if !is_damaged && store.trees.is_complete() && store.trees != store.counted_trees() {
+                let found = format!("n{place}: {:?}", store.trees);
+                self.violations.push(Violation { rule: TREES, key: None, found });
+            }
+        }
     }
 
     fn catalogue(&self, machine: usize) -> Option<&Catalogue> {

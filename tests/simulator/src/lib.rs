@@ -32,9 +32,11 @@ mod traffic;
 mod world;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stator_core::agreement::{Answer, Ask};
 use stator_core::message::Message;
+use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
 
 use checkers::Violation;
 use scenario::Scenario;
@@ -58,6 +60,10 @@ pub enum Planted {
     DropContext,
     /// A machine that lost its disk counts at once, before it is filled.
     CountBeforeFill,
+    /// A store writes some records without changing its hash trees.
+    SkipTree,
+    /// Nobody compares hash trees.
+    NoExchange,
     /// A node forgets what it has promised or accepted for a ring once it has said so.
     ForgetPromise,
     /// What a module makes of siblings is written back under a dot of its own.
@@ -116,6 +122,10 @@ pub struct Report {
     pub losses: u64,
     /// Lost disks that were filled.
     pub fills: u64,
+    /// Partitions that were compared with another owner.
+    pub exchanges: u64,
+    /// Keys that such a comparison repaired.
+    pub exchanged_keys: u64,
     /// Siblings that were folded into one version.
     pub folds: u64,
     /// Puts and deletes that the state of their key did not allow.
@@ -140,6 +150,8 @@ impl Report {
         self.crashes += other.crashes;
         self.losses += other.losses;
         self.fills += other.fills;
+        self.exchanges += other.exchanges;
+        self.exchanged_keys += other.exchanged_keys;
         self.folds += other.folds;
         self.puts_refused += other.puts_refused;
         self.races += other.races;
@@ -165,9 +177,16 @@ pub struct Outcome {
 /// Runs a seed.
 pub fn run(options: Options) -> Outcome {
     let mut world = World::new(&options);
-    match options.scenario().is_scripted {
+    let mut course = || match options.scenario().is_scripted {
         true => world.race(),
         false => world.live(),
+    };
+    if options.planted == Planted::Nothing {
+        course();
+    } else if catch_unwind(AssertUnwindSafe(course)).is_err() {
+        // The core may meet the bug before the checkers do.
+        let found = "the node panicked".to_owned();
+        world.violations.push(Violation { rule: checkers::PANICKED, key: None, found });
     }
     let World { report, violations, trace, .. } = world;
     let trace_hash = trace.hash();
@@ -244,6 +263,22 @@ fn brief(message: &Message) -> String {
             }
             Err(error) => format!("fill {request} failed: {error}"),
         },
+        Message::TreeRead { request, read, .. } => {
+            let TreeRead { partition, query } = read;
+            let what = match query {
+                TreeQuery::Roots => "roots".to_owned(),
+                TreeQuery::Sums(_, nodes) => format!("{} sums", nodes.len()),
+                TreeQuery::Keys(part) => format!("keys of {} buckets", part.buckets.len()),
+            };
+            format!("tree {request} of partition {partition}: {what}")
+        }
+        Message::TreeReply { request, result } => {
+            let answer = |answer: &TreeAnswer| match answer {
+                TreeAnswer::Sums(sums) => format!("{} sums", sums.len()),
+                answer => format!("{answer:?}"),
+            };
+            format!("tree {request} {}", result.as_ref().map_or_else(error, answer))
+        }
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")

@@ -34,6 +34,12 @@ pub struct Machine {
     pub disk_factor: u64,
     /// The tick that is planned, if one is.
     pub tick_at_us: Option<Micros>,
+    /// Whether it lost its power since it ran last.
+    pub is_unclean: bool,
+    /// How often it compares its partitions with others.
+    pub exchange_cover_ms: u64,
+    /// Whether the next page for its hash trees is planned.
+    pub is_rebuild_planned: bool,
     /// The catalogue that it has persisted, as bytes.
     pub catalogue: Vec<u8>,
     /// What it has promised and accepted, as persisted.
@@ -66,6 +72,9 @@ impl Machine {
             disk_failure: 0.0,
             disk_factor: 1,
             tick_at_us: None,
+            is_unclean: false,
+            exchange_cover_ms: 0,
+            is_rebuild_planned: false,
             catalogue: catalogue.encode(),
             ballot: Acceptor::default(),
             loss: None,
@@ -87,10 +96,16 @@ impl Machine {
         self.synced_at_us = [now_us; 2];
         self.frozen_until_us = 0;
         self.tick_at_us = None;
+        self.is_rebuild_planned = false;
         let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
         let now = self.now(now_us);
-        let mut node = Node::new(self.id, Settings::default(), catalogue, rng.random(), now);
+        let settings =
+            Settings { exchange_cover_ms: self.exchange_cover_ms, ..Settings::default() };
+        let mut node = Node::new(self.id, settings, catalogue, rng.random(), now);
         node.remember_ballot(self.ballot.clone());
+        if std::mem::take(&mut self.is_unclean) {
+            node.recover();
+        }
         if let Some(backlog) = self.left_to_fill() {
             node.fill(backlog);
         }

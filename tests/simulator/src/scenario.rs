@@ -71,6 +71,17 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// In what time all partitions are compared with their other owners; 0 for never, so that
+    /// anti-entropy does not bring what hints should.
+    pub fn exchange_cover_ms(&self) -> u64 {
+        if self.is_handoff_complete { 0 } else { 10_000 }
+    }
+
+    /// Whether records get damaged without anyone noticing.
+    pub fn is_rotting(&self) -> bool {
+        self.faults.iter().any(|(kind, _)| *kind == Rot)
+    }
+
     /// Whether what a module makes of siblings is stored in their place.
     pub fn is_folding(&self) -> bool {
         matches!(self.reconcile, Reconcile::Fold(_))

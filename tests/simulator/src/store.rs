@@ -2,7 +2,8 @@
 //!
 //! Two shelves, data and hints, each with what is applied (readers see it at once), what is
 //! durable, and the steps between the two in their order. A crash keeps a prefix of those steps,
-//! as a log does. Records pass through their bytes in both directions.
+//! as a log does. Records pass through their bytes in both directions. The hash trees of the data
+//! are kept in memory only: a clean stop keeps them, after any other they are counted anew.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,9 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stator_core::causality::{Fold, Siblings};
 use stator_core::event::{Area, HeldHint, ScanPage, StoreFailure, Stored};
-use stator_core::id::{Incarnation, NodeId, PartitionId};
+use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
+use stator_core::tree::{
+    KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees,
+    bucket_of, object_hash,
+};
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
 /// One step of a shelf: what a key holds from then on, and how far epochs are reserved.
@@ -117,14 +122,20 @@ pub struct Store {
     pub data: Shelf,
     /// What it keeps for others.
     pub hints: Shelf,
+    /// The hash trees of the data.
+    pub trees: Trees,
     minter: Minter,
 }
+
+/// The cluster that all machines are of.
+pub const CLUSTER: ClusterId = ClusterId(1);
 
 impl Store {
     /// An empty store.
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
         let minter = Minter::new(node, incarnation, 0);
-        Store { data: Shelf::default(), hints: Shelf::default(), minter }
+        let trees = Trees::new(CLUSTER);
+        Store { data: Shelf::default(), hints: Shelf::default(), trees, minter }
     }
 
     /// One of the two shelves.
@@ -156,12 +167,14 @@ impl Store {
     pub fn restart_unclean(&mut self, (data, hints): (usize, usize), incarnation: Incarnation) {
         self.data.crash(data);
         self.hints.crash(hints);
+        self.trees = Trees::unknown(CLUSTER);
         self.start(incarnation);
     }
 
     /// Loses a disk, synced or not, and starts again in this incarnation.
     pub fn restart_empty(&mut self, with_hints: bool, incarnation: Incarnation) {
         self.data = Shelf::default();
+        self.trees = Trees::new(CLUSTER);
         match with_hints {
             true => self.hints = Shelf::default(),
             false => self.hints.crash(0),
@@ -210,10 +223,20 @@ impl Store {
         fold: Fold,
     ) -> Result<Stored, StoreFailure> {
         // What is damaged counts as missing.
-        let stored = self.shelf(area).read(key).unwrap_or(None);
+        let read = self.shelf(area).read(key);
+        let (is_damaged, stored) = (read.is_err(), read.unwrap_or(None));
+        let old_hash = stored.as_ref().map(|record| record.object_hash(key));
         let Written { mut record, dot, is_changed } =
             write(stored, change, targets, fold, &mut self.minter)?;
         let epochs_until = self.minter.reserved_until();
+        if is_changed && area == Area::Data {
+            record.object_hash = Some(object_hash(key, &record.siblings));
+            match is_damaged {
+                // What it added to the tree is not known any more.
+                true => self.trees.distrust(key.partition),
+                false => self.trees.changed(key, old_hash, record.object_hash),
+            }
+        }
         let shelf = self.shelf_mut(area);
         if is_changed {
             shelf.sequence += 1;
@@ -232,6 +255,7 @@ impl Store {
         if let Ok(Some(record)) = self.data.read(key)
             && is_tombstone(&record)
         {
+            self.trees.changed(key, Some(record.object_hash(key)), None);
             self.data.step(key.clone(), None, self.minter.reserved_until());
         }
     }
@@ -291,6 +315,71 @@ impl Store {
         };
         self.hints.step(key.clone(), record, self.minter.reserved_until());
         true
+    }
+
+    /// Counts a few more records for trees that are being rebuilt.
+    pub fn rebuild_trees(&mut self, count_max: usize) {
+        let Some(Rebuild { first, last, behind }) = self.trees.rebuild().cloned() else { return };
+        let is_asked = |key: &StoreKey| {
+            (first..=last).contains(&key.partition) && behind.as_ref().is_none_or(|b| key > b)
+        };
+        let page: Vec<_> = self
+            .data
+            .applied
+            .iter()
+            .filter(|(key, _)| is_asked(key))
+            .take(count_max)
+            .map(|(key, bytes)| (key.clone(), Record::decode(bytes.clone())))
+            .collect();
+        let next = page.last().filter(|_| page.len() == count_max).map(|(key, _)| key.clone());
+        let whole = page.into_iter().filter_map(|(key, record)| {
+            let hash = record.ok()?.object_hash(&key);
+            Some((key, hash))
+        });
+        self.trees.met(whole, next);
+    }
+
+    /// The trees that the records give.
+    pub fn counted_trees(&self) -> Trees {
+        let mut trees = Trees::new(CLUSTER);
+        for (key, record) in self.data.records() {
+            trees.changed(key, None, Some(object_hash(key, &record.siblings)));
+        }
+        trees
+    }
+
+    /// Reads the trees, at most `count_max` records for keys.
+    pub fn read_tree(&self, read: &TreeRead, count_max: usize) -> TreeAnswer {
+        match (self.trees.answer(read.partition, &read.query), &read.query) {
+            (Some(answer), _) => answer,
+            (None, TreeQuery::Keys(part)) => {
+                TreeAnswer::Keys(self.tree_page(read.partition, part, count_max))
+            }
+            (None, _) => TreeAnswer::NotReady,
+        }
+    }
+
+    fn tree_page(&self, partition: PartitionId, part: &Part, count_max: usize) -> TreePage {
+        let mut page = TreePage::default();
+        let is_asked = |key: &StoreKey| {
+            key.partition == partition
+                && key.keyspace == part.keyspace
+                && part.after.as_ref().is_none_or(|after| key.key > *after)
+                && part.until.as_ref().is_none_or(|until| key.key <= *until)
+        };
+        let records = self.data.applied.iter().filter(|(key, _)| is_asked(key));
+        for (count, (key, bytes)) in records.enumerate() {
+            if part.buckets.contains(&bucket_of(key)) {
+                let record = Record::decode(bytes.clone()).ok();
+                let hash: Option<ObjectHash> = record.map(|record| record.object_hash(key));
+                page.keys.push(KeyHash { key: key.key.clone(), hash });
+            }
+            if count + 1 == count_max {
+                page.next = Some(key.key.clone());
+                break;
+            }
+        }
+        page
     }
 
     /// Damages one of the machine's own records, chosen by these numbers.

@@ -18,7 +18,7 @@ use stator_core::catalogue::{
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
-use stator_core::id::{ClusterId, KeyspaceId, NodeId};
+use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
 use stator_core::ring::claim;
 
@@ -32,6 +32,7 @@ use super::network::{Fate, Network};
 use super::operators::RingWatch;
 use super::queue::{Micros, Queue};
 use super::scenario::{FaultKind, Scenario};
+use super::store::CLUSTER;
 use super::trace::Trace;
 use super::traffic::{LATE_TICKET, Request};
 use super::{Options, Planted, Report};
@@ -72,6 +73,8 @@ pub(super) enum Inner {
     BallotPersisted(Token, Acceptor<Arc<Decision>>),
     /// A module has answered.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
+    /// The next page for hash trees that are being rebuilt is read.
+    Rebuild,
     /// A request should have been answered by now.
     Overdue(Ticket),
 }
@@ -184,11 +187,16 @@ impl World {
 
     /// Starts a machine that lies still.
     pub(super) fn start(&mut self, machine: usize) {
+        self.machines[machine].exchange_cover_ms = match self.planted {
+            Planted::NoExchange => 0,
+            _ => self.scenario.exchange_cover_ms(),
+        };
         self.machines[machine].start(self.now_us, &mut self.rng);
         let incarnation = self.machines[machine].store.incarnation();
         let life = self.machines[machine].life;
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} starts life {life} as {incarnation}"));
+        self.rebuild_trees(machine);
         self.wake(machine);
     }
 
@@ -265,6 +273,7 @@ impl World {
                 }
             }
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
+            Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
         }
     }
@@ -332,6 +341,8 @@ impl World {
             }
             Action::Load { .. }
             | Action::Scan { .. }
+            | Action::ReadTree { .. }
+            | Action::RebuildTree(_)
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -344,6 +355,10 @@ impl World {
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
             Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
+            Notice::Exchanged(_, _, outcome) => {
+                self.report.exchanges += 1;
+                self.report.exchanged_keys += outcome.figures.keys_repaired;
+            }
             Notice::Folded(_) => self.report.folds += 1,
             _ => {}
         }
@@ -407,7 +422,7 @@ pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
 }
 
 fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Catalogue {
-    let mut catalogue = Catalogue::new(ClusterId(1), "simulated", Secret([7; 32]));
+    let mut catalogue = Catalogue::new(CLUSTER, "simulated", Secret([7; 32]));
     for number in 1..=machines as u64 {
         let member = Member {
             peer_address: format!("n{number}"),

@@ -172,6 +172,19 @@ fn a_fold_with_a_fresh_dot_is_found_within_100_seeds() {
 }
 
 #[test]
+fn a_write_without_its_mark_in_the_hash_tree_is_found_within_20_seeds() {
+    let rules = broken(Planted::SkipTree, "crashes", 20);
+    assert!(rules.contains(&checkers::TREES), "{rules:?}");
+}
+
+/// Without anti-entropy, a coordinator that crashed leaves owners that nobody tells.
+#[test]
+fn owners_that_nobody_compares_are_found_within_40_seeds() {
+    let rules = broken(Planted::NoExchange, "crashes", 40);
+    assert!(rules.contains(&checkers::RESTS), "{rules:?}");
+}
+
+#[test]
 fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {
     let options =
         (0..30).map(|seed| Options { scenario: Some("ring changes"), ..Options::of_seed(seed) });

@@ -152,20 +152,21 @@ impl Catalogue {
         }
         self.ring = decision.ring.clone();
         self.history.insert(version, decision.committed.clone());
-        for change in &decision.committed.changes {
-            self.set_labels(change);
-        }
         self.take_removed(&decision.removed);
+        self.label();
     }
 
-    fn set_labels(&mut self, change: &RingChange) {
-        let RingChange::Set { node, weight, zone, region } = change else { return };
-        let Some(known) = self.members.get_mut(node) else { return };
-        let mut member = known.value.clone();
-        weight.iter().for_each(|weight| member.weight = (*weight).max(1));
-        zone.iter().for_each(|zone| member.zone.clone_from(zone));
-        region.iter().for_each(|region| member.region.clone_from(region));
-        known.set(member);
+    /// Gives members the weight and labels that were committed last. They are not a change of the
+    /// member's version: a node that tells of new addresses without having heard of the commit
+    /// would undo it, or the other way round.
+    pub(super) fn label(&mut self) {
+        for change in self.history.values().flat_map(|made| &made.changes) {
+            let RingChange::Set { node, weight, zone, region } = change else { continue };
+            let Some(known) = self.members.get_mut(node) else { continue };
+            weight.iter().for_each(|weight| known.value.weight = (*weight).max(1));
+            zone.iter().for_each(|zone| known.value.zone.clone_from(zone));
+            region.iter().for_each(|region| known.value.region.clone_from(region));
+        }
     }
 
     /// Takes in who was removed: of two records of a node the lower one stands.

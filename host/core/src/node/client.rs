@@ -53,7 +53,10 @@ impl Node {
                 put.acknowledged(node);
                 self.advance(request);
             }
-            _ => self.hint_received(node, request),
+            _ => {
+                self.repair_written(node, request);
+                self.hint_received(node, request);
+            }
         }
     }
 
@@ -85,6 +88,7 @@ impl Node {
             Some(InFlight::Forward(_)) => return,
             None => {
                 self.fill_refused(node, request);
+                self.exchange_refused(node, request, failure == Failure::Damaged);
                 return self.hint_refused(node, request);
             }
         }
@@ -169,6 +173,9 @@ impl Node {
         match self.effects.remove(&token) {
             Some(Purpose::OwnRead(request)) => self.own_read(request, result),
             Some(Purpose::PeerRead(node, request)) => self.peer_read_ended(node, request, result),
+            Some(Purpose::ExchangeObject(exchange, request)) => {
+                self.repair_loaded(exchange, request, result);
+            }
             _ => {}
         }
     }
@@ -184,6 +191,9 @@ impl Node {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
             Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
+            Some(Purpose::ExchangeObject(exchange, request)) => {
+                self.repair_joined(exchange, request, result);
+            }
             _ => {}
         }
     }

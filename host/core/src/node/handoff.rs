@@ -5,7 +5,7 @@
 //! list is empty the target is done, until the next hint for it is stored. What fails or gets no
 //! answer is passed over, and tried again when the list starts over; a member that comes back is tried at once.
 //!
-//! Left out: giving way to foreground load, which comes with the admission controller.
+//! How many hints are on their way at a time gives way to the foreground: [`crate::admission`].
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ impl Node {
     }
 
     pub(super) fn start_handoff(&mut self, target: NodeId) {
-        let count_max = self.settings.handoff_window;
+        let count_max = self.admission.window(self.settings.handoff_window);
         let is_reachable = self.is_reachable(target);
         let Some(handoff) = self.handoffs.get_mut(&target) else {
             return;

@@ -7,6 +7,7 @@
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
+//! - `exchange`: comparing hash trees with other owners, and repairing what differs;
 //! - `gossip`: the catalogue;
 //! - `agreement`: committing the next ring, and what becomes of removed nodes;
 //! - `timers`: what is due when.
@@ -14,10 +15,11 @@
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: Merkle trees and exchanges, transfers, collection of tombstones.
+//! Left out: transfers, collection of tombstones.
 
 mod agreement;
 mod client;
+mod exchange;
 mod fill;
 mod fold;
 mod get;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::admission::Admission;
 use crate::agreement::Answer;
 use crate::catalogue::{Catalogue, Decision, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
@@ -43,7 +46,10 @@ use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
 pub use agreement::{CommitError, CommitRequest};
+pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
+
+use exchange::{ExchangeId, Exchanges};
 
 use agreement::Agreement;
 use fill::Fill;
@@ -65,6 +71,9 @@ pub struct Settings {
     /// How long a fill waits for owners that do not answer before those that did may suffice,
     /// in milliseconds. Longer than any put takes.
     pub fill_patience_ms: u64,
+    /// In what time all partitions of this node are compared with all their other owners, in
+    /// milliseconds; 0 for never.
+    pub exchange_cover_ms: u64,
 }
 
 impl Default for Settings {
@@ -75,6 +84,7 @@ impl Default for Settings {
             handoff_period_ms: 1_000,
             handoff_window: 64,
             fill_patience_ms: 10_000,
+            exchange_cover_ms: 600_000,
         }
     }
 }
@@ -140,6 +150,13 @@ enum Purpose {
     Scan(NodeId, RequestId, PartitionId),
     /// An object that this node is filled with, from this source in this page.
     Fill(NodeId, RequestId),
+    // Anti-entropy.
+    /// A part of the own hash trees, for an exchange.
+    OwnTree(ExchangeId),
+    /// A part of the own hash trees, for a peer.
+    PeerTree(NodeId, RequestId),
+    /// The own object of a key that an exchange repairs.
+    ExchangeObject(ExchangeId, RequestId),
     /// An operator's change.
     Change(Ticket),
     /// A catalogue that gossip brought.
@@ -151,6 +168,14 @@ enum Purpose {
     Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
     /// A committed ring.
     Commit(Ticket),
+}
+
+impl Purpose {
+    /// Whether a client, or another coordinator, waits for the store.
+    fn is_foreground(&self) -> bool {
+        use Purpose::{Mint, OwnRead, PeerRead, PeerWrite};
+        matches!(self, OwnRead(_) | Mint(_) | PeerRead(..) | PeerWrite(..))
+    }
 }
 
 /// One node's protocol state.
@@ -165,9 +190,11 @@ pub struct Node {
     detector: Detector,
     requests: BTreeMap<RequestId, InFlight>,
     effects: BTreeMap<Token, Purpose>,
+    admission: Admission,
     handoffs: BTreeMap<NodeId, Handoff>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
+    exchanges: Exchanges,
     folds: Folds,
     agreement: Agreement,
     timers: Timers,
@@ -202,8 +229,10 @@ impl Node {
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
             effects: BTreeMap::new(),
+            admission: Admission::default(),
             handoffs: BTreeMap::new(),
             fill: None,
+            exchanges: Exchanges::default(),
             folds: Folds::default(),
             agreement: Agreement::default(),
             timers: Timers::default(),
@@ -234,14 +263,21 @@ impl Node {
                 let wishes = self.detector.probed(&bytes);
                 self.grant(wishes);
             }
-            Event::Loaded(token, result) => self.loaded(token, result),
-            Event::Written(token, result) => self.written(token, result),
+            Event::Loaded(token, result) => {
+                self.admission.ended(token, now.monotonic_ms);
+                self.loaded(token, result);
+            }
+            Event::Written(token, result) => {
+                self.admission.ended(token, now.monotonic_ms);
+                self.written(token, result);
+            }
             Event::HintsListed(target, hints) => self.hints_listed(target, hints),
             Event::HintSettled(target, keyspace, is_settled) => {
                 self.hint_settled(target, keyspace, is_settled);
             }
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Merged(token, result) => self.merged(token, result),
             Event::CommitRing(ticket, request) => self.commit(ticket, request),
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
@@ -272,6 +308,11 @@ impl Node {
         self.requests.values().any(|request| matches!(request, InFlight::Put(_)))
     }
 
+    /// How much of the machine background work may take, for metrics.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     /// How many requests are in flight, for metrics.
     pub fn requests_in_flight(&self) -> usize {
         self.requests.len()
@@ -284,6 +325,9 @@ impl Node {
 
     fn effect(&mut self, purpose: Purpose) -> Token {
         let token = self.number();
+        if purpose.is_foreground() {
+            self.admission.started(token, self.now.monotonic_ms);
+        }
         self.effects.insert(token, purpose);
         token
     }
@@ -350,6 +394,10 @@ impl Node {
                 self.peer_fills(from, request, partition, ring_version, after, bytes_max);
             }
             Message::FillReply { request, result } => self.fill_page(from, request, result),
+            Message::TreeRead { request, ring_version, read } => {
+                self.peer_reads_tree(from, request, ring_version, read);
+            }
+            Message::TreeReply { request, result } => self.tree_replied(from, request, result),
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
@@ -367,6 +415,7 @@ impl Node {
                 Timer::Request(request) => self.request_due(request),
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
+                Timer::Exchange => self.exchange_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
                 Timer::Commit => self.commit_due(),

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Roster,
     /// A partition fill is to be looked at.
     Fill,
+    /// Exchanges are to be looked at.
+    Exchange,
     /// An attempt to commit a ring is to be looked at.
     Commit,
     /// The failure detector's timer of this number.

@@ -4,6 +4,8 @@
 //! dropped until [`World::with_probes`], so that by default every node is taken as reachable.
 #![allow(dead_code)] // Not every field is looked at by a test.
 
+mod trees;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -18,13 +20,14 @@ use stator_core::event::{
     Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, ScanPage, StoreFailure, Stored,
     Ticket,
 };
-use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId};
+use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, PutReceipt};
 use stator_core::node::{Backlog, Node, Settings};
 use stator_core::record::Record;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{PreferenceList, claim};
+use stator_core::tree::{Trees, object_hash};
 use stator_core::version::Payload;
 use stator_core::write::{Draft, Minter, Settled, SiblingLimits, settle, write};
 
@@ -57,6 +60,10 @@ pub struct Host {
     pub page_max: usize,
     /// What is left of a fill, as persisted.
     pub backlog: Option<Backlog>,
+    /// What [`Self::store`] adds up to; `None` after a test has changed it.
+    pub trees: Option<Trees>,
+    /// The partitions whose trees were to be rebuilt.
+    pub rebuilt: Vec<PartitionId>,
     stuck: Vec<stator_core::event::Token>,
     minter: Minter,
     sequence: u64,
@@ -149,10 +156,12 @@ impl World {
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
         let known = Arc::new(known);
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
+        // A test that wants exchanges asks for them.
+        let settings = Settings { exchange_cover_ms: 0, ..Settings::default() };
         let host = |id: u64| {
             let node = NodeId(id);
             let host = Host {
-                node: Node::new(node, Settings::default(), Some(known.clone()), id, now),
+                node: Node::new(node, settings, Some(known.clone()), id, now),
                 link: Link::Up,
                 store: BTreeMap::new(),
                 is_store_stuck: false,
@@ -160,6 +169,8 @@ impl World {
                 damaged: BTreeSet::new(),
                 page_max: 2,
                 backlog: None,
+                trees: None,
+                rebuilt: Vec::new(),
                 stuck: Vec::new(),
                 minter: Minter::new(node, Incarnation(id), 0),
                 sequence: 0,
@@ -351,6 +362,9 @@ impl World {
 impl Host {
     fn stores(&mut self, action: Action) -> Option<Event> {
         Some(match action {
+            Action::Load { token, key, .. } if self.damaged.contains(&key.key) => {
+                Event::Loaded(token, Err(StoreFailure::Damaged))
+            }
             Action::Load { token, key, with_hints } => {
                 let mut areas = vec![Area::Data];
                 areas.extend(with_hints.then_some(Area::Hints));
@@ -364,9 +378,17 @@ impl Host {
                 self.stuck.push(token);
                 return None;
             }
+            Action::ReadTree { token, read } => Event::TreeRead(token, Ok(self.read_tree(&read))),
+            Action::RebuildTree(partition) => {
+                self.rebuilt.push(partition);
+                self.trees = None;
+                return None;
+            }
             Action::Write { token, area, key, change, targets, fold, .. } => {
                 let place = (area, key);
-                let stored = self.store.get(&place).cloned();
+                let is_damaged = self.damaged.remove(&place.1.key);
+                let stored = self.store.get(&place).filter(|_| !is_damaged).cloned();
+                let old = stored.as_ref().map(|record| object_hash(&place.1, &record.siblings));
                 Event::Written(
                     token,
                     write(stored, &change, &targets, fold, &mut self.minter)
@@ -374,6 +396,10 @@ impl Host {
                             self.sequence += 1;
                             let record = Record { sequence: self.sequence, ..written.record };
                             let siblings = record.siblings.clone();
+                            if let (Area::Data, Some(trees)) = (area, &mut self.trees) {
+                                let new = object_hash(&place.1, &siblings);
+                                trees.changed(&place.1, old, Some(new));
+                            }
                             self.store.insert(place, record);
                             Stored { siblings, dot: written.dot }
                         })

@@ -220,7 +220,10 @@ fn runs_as_a_child() {
     super::super::engine::forget_to_sync(variable("FORGETS_TO_SYNC") == "1");
     let mut to_check = String::new();
     std::io::stdin().read_to_string(&mut to_check).unwrap();
-    let options = StoreOptions { engine, cache_bytes: 8 << 20, ..StoreOptions::default() };
+    let apart = ["--exact", "storage::tests::child::opens_a_store_apart"].map(Into::into);
+    let program = std::env::current_exe().unwrap().into();
+    let trial = Some([program].into_iter().chain(apart).collect());
+    let options = StoreOptions { engine, cache_bytes: 8 << 20, trial, ..StoreOptions::default() };
     let home = Arc::new(Home::open(Path::new(&home)).unwrap());
     let stores = match Stores::open(home, &options) {
         Ok(stores) => stores,
@@ -254,6 +257,14 @@ fn runs_as_a_child() {
     }
     if let Err(error) = stores.close() {
         say(format!("unclean {error}"));
+    }
+}
+
+/// What `stator open-store` is for a node; not a test by itself.
+#[test]
+fn opens_a_store_apart() {
+    if std::env::var_os("STATOR_OPEN_DIRECTORY").is_some() {
+        super::super::open_store_main();
     }
 }
 

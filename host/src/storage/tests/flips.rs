@@ -1,9 +1,10 @@
 //! A flipped byte anywhere in the real files of a store that was closed: never a wrong value,
 //! never a crash, never a hang.
 //!
-//! Each flip is met by a process of its own that opens the stores, reads all and writes once.
-//! `STATOR_FLIPS=2000` flips so many bytes for each engine instead of 24. The places are random;
-//! a failure names its place.
+//! Each flip is met by a process of its own that opens the stores, reads all and writes once. Its
+//! engine may end that process while it opens, once: the next start must know better.
+//! `STATOR_FLIPS=2000` flips so many bytes for each engine instead of 24, `STATOR_FLIPS_IN=v3`
+//! only those of files of this name. The places are random; a failure names its place.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -59,6 +60,9 @@ fn places(home: &Path) -> Vec<(PathBuf, usize)> {
     }
     let mut out = Vec::new();
     visit(&home.join("data"), &mut out);
+    if let Some(name) = std::env::var_os("STATOR_FLIPS_IN") {
+        out.retain(|(path, _)| path.file_name() == Some(&name));
+    }
     out
 }
 
@@ -85,6 +89,9 @@ fn a_flipped_byte_is_never_a_wrong_value_a_crash_or_a_hang() {
         let original = tempfile::tempdir().unwrap();
         let acks = fill(engine, original.path());
         let places = places(original.path());
+        if places.is_empty() {
+            continue;
+        }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for n in 0..flips() {
             let random = getrandom::u64().unwrap();
@@ -115,6 +122,16 @@ fn a_flipped_byte_is_never_a_wrong_value_a_crash_or_a_hang() {
 const OUTCOMES: [&str; 5] =
     ["all whole", "keys damaged", "set aside", "loss noticed", "refused to start"];
 
+/// What a process met.
+#[derive(Default)]
+struct Met {
+    missing: usize,
+    damaged: usize,
+    asides: Vec<String>,
+    refused: Option<String>,
+    last: String,
+}
+
 /// What the flip at `place` came to; what must never be fails the test.
 fn meet(engine: EngineKind, home: &Path, acks: &[Ack], place: &str) -> &'static str {
     let orders = Orders {
@@ -122,24 +139,14 @@ fn meet(engine: EngineKind, home: &Path, acks: &[Ack], place: &str) -> &'static 
         environment: vec![("STATOR_CHILD_WRITES_ONE".to_owned(), "1".to_owned())],
         ..Orders::new(engine, home, 1 << 10)
     };
-    let mut child = Running::start(&orders);
-    let (mut missing, mut damaged, mut asides, mut lines) = (0, 0, Vec::new(), Vec::new());
-    let mut refused = None;
-    let ended = child.read(None, |line| {
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match word {
-            "missing" => missing += 1,
-            "damaged" => damaged += 1,
-            "aside" => asides.push(rest.to_owned()),
-            "refused" => refused = Some(rest.to_owned()),
-            "wrong" | "unread" => panic!("{engine:?}, {place}: {line}"),
-            _ => {}
-        }
-        lines.push(line.to_owned());
-        true
-    });
-    assert_ne!(ended, Some(Ended::Hung), "{engine:?}, {place}: hung after {:?}", lines.last());
-    assert_eq!(ended, Some(Ended::Well), "{engine:?}, {place}: {:?}", lines.last());
+    let (mut met, mut ended) = meet_once(&orders, place);
+    if matches!(ended, Some(Ended::Otherwise(_))) && home.join("opening-data").exists() {
+        (met, ended) = meet_once(&orders, place);
+        assert!(!met.asides.is_empty(), "{engine:?}, {place}: the second start learnt nothing");
+    }
+    let Met { missing, damaged, asides, refused, last } = met;
+    assert_ne!(ended, Some(Ended::Hung), "{engine:?}, {place}: hung after {last:?}");
+    assert_eq!(ended, Some(Ended::Well), "{engine:?}, {place}: {last:?}");
     match (refused, asides.first()) {
         (Some(why), _) => {
             assert!(why.contains("start the node again"), "{engine:?}, {place}: {why}");
@@ -152,4 +159,22 @@ fn meet(engine: EngineKind, home: &Path, acks: &[Ack], place: &str) -> &'static 
             if damaged > 0 { "keys damaged" } else { "all whole" }
         }
     }
+}
+
+fn meet_once(orders: &Orders, place: &str) -> (Met, Option<Ended>) {
+    let mut met = Met::default();
+    let ended = Running::start(orders).read(None, |line| {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "missing" => met.missing += 1,
+            "damaged" => met.damaged += 1,
+            "aside" => met.asides.push(rest.to_owned()),
+            "refused" => met.refused = Some(rest.to_owned()),
+            "wrong" | "unread" => panic!("{:?}, {place}: {line}", orders.engine),
+            _ => {}
+        }
+        met.last = line.to_owned();
+        true
+    });
+    (met, ended)
 }

@@ -140,3 +140,43 @@ fn a_store_that_lost_everything_in_silence_is_reported() {
         assert!(aside.why.contains("empty"), "{}", aside.why);
     }
 }
+
+/// Options with a program in place of `stator open-store`.
+fn with_trial(script: &str) -> StoreOptions {
+    let trial = ["sh", "-c", script].map(Into::into).to_vec();
+    StoreOptions { trial: Some(trial), ..options(EngineKind::Sled) }
+}
+
+#[test]
+fn a_store_that_ended_a_start_is_tried_apart_and_set_aside_if_it_ends_that_process_too() {
+    let (directory, _) = filled(EngineKind::Sled);
+    let set_aside = |script: &str, last_start: &str| {
+        if !last_start.is_empty() {
+            Home::open(directory.path()).unwrap().save(last_start, b"").unwrap();
+        }
+        let stores = open(directory.path(), &with_trial(script)).unwrap();
+        assert!(!directory.path().join("opening-hints").exists());
+        let out = stores.set_aside().to_vec();
+        stores.close().unwrap();
+        out
+    };
+    assert_eq!(set_aside("kill -ABRT $$", ""), [], "the last start got further");
+    assert_eq!(set_aside("kill -ABRT $$", "opening-hints")[0].area, Area::Hints);
+    let stores = open(directory.path(), &options(EngineKind::Sled)).unwrap();
+    stores.refilled(Area::Hints).unwrap();
+    stores.close().unwrap();
+    drop(stores);
+    assert_eq!(
+        set_aside("kill -KILL $$", "opening-data"),
+        [],
+        "killed from outside: that says nothing"
+    );
+    assert_eq!(
+        set_aside("exit 1", "opening-data"),
+        [],
+        "what is only refused is met by the start itself"
+    );
+    let [aside] = &set_aside("kill -SEGV $$", "opening-data")[..] else { panic!() };
+    assert_eq!(aside.area, Area::Data);
+    assert!(aside.why.contains("signal 11"), "{}", aside.why);
+}

@@ -10,7 +10,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, fill, fixed, required, ring};
+use super::{WireError, fill, fixed, required, ring, tree};
 use proto::message::Body;
 use proto::{fill_reply, forward_reply, read_reply, replica_error};
 
@@ -37,6 +37,8 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         }
         Message::FillRead { after, .. } => after.as_ref().map_or(0, |(_, key)| key.len()),
         Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
+        Message::TreeRead { read, .. } => tree::read_bytes(read),
+        Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
         // A decision holds a ring, most of a catalogue.
         Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. } => {
             CATALOGUE_BYTES
@@ -99,6 +101,12 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
                 Err(error) => fill_reply::Result::Error(replica_error_to_wire(error)),
             }),
         }),
+        Message::TreeRead { request, ring_version, read } => {
+            Body::TreeRead(tree::read_to_wire(request, ring_version, read))
+        }
+        Message::TreeReply { request, result } => {
+            Body::TreeReply(tree::reply_to_wire(request, result))
+        }
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
         }
@@ -169,6 +177,8 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
                 fill_reply::Result::Error(error) => Err(replica_error_from_wire(error)?),
             },
         },
+        Body::TreeRead(read) => tree::read_from_wire(read)?,
+        Body::TreeReply(reply) => tree::reply_from_wire(reply)?,
         Body::CatalogueDigest(digest) => {
             Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
         }
@@ -218,7 +228,7 @@ fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
     })
 }
 
-fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
+pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
     use replica_error::Kind;
     let kind = match error {
         ReplicaError::UnknownKeyspace => Kind::UnknownKeyspace(proto::Nothing {}),
@@ -230,7 +240,9 @@ fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
     proto::ReplicaError { kind: Some(kind) }
 }
 
-fn replica_error_from_wire(error: proto::ReplicaError) -> Result<ReplicaError, WireError> {
+pub(super) fn replica_error_from_wire(
+    error: proto::ReplicaError,
+) -> Result<ReplicaError, WireError> {
     use replica_error::Kind;
     Ok(match required(error.kind, "a replica's error")? {
         Kind::UnknownKeyspace(_) => ReplicaError::UnknownKeyspace,

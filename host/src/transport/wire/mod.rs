@@ -9,6 +9,8 @@ mod fill;
 mod message;
 mod request;
 mod ring;
+mod tree;
+
 #[cfg(test)]
 mod tests;
 

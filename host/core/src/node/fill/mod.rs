@@ -32,13 +32,14 @@
 //! # Limits
 //! One page is in flight per source and [`STREAMS_MAX`] in all, each of [`PAGE_BYTES_MAX`] or
 //! [`PAGE_OBJECTS_MAX`] and at most one object beyond; the next is asked for when the last is
-//! synced. So at most that much of the store's queue and of the links is taken from clients.
+//! synced. So at most that much of the store's queue and of the links is taken from clients, and
+//! less of it while the foreground is slow ([`crate::admission`]).
 //!
 //! What is left is kept on disk ([`Backlog`]), about once a second: a restart goes on there. A
 //! partition that was half copied starts over, and a further loss starts all over.
 //!
 //! Left out: filling after an unclean stop, which keyspaces of durability `one` and `buffered`
-//! need; hints that were lost with their store; pace by foreground latency (admission control).
+//! need; hints that were lost with their store.
 //!
 //! [`Settings::fill_patience_ms`]: super::Settings::fill_patience_ms
 
@@ -237,6 +238,8 @@ impl Node {
         let figures = fill.figures();
         if fill.left.is_empty() {
             self.act(Action::PersistFill(Backlog::nothing(fill.loss)));
+            // What other owners lack of each other, and what changed behind a page.
+            self.owe_all_exchanges();
             return self.notice(Notice::FillEnded(figures));
         }
         let now_ms = self.now.monotonic_ms;
@@ -255,8 +258,9 @@ impl Node {
 
     fn ask_sources(&mut self, fill: &mut Fill) {
         let now_ms = self.now.monotonic_ms;
+        let streams = self.admission.window(STREAMS_MAX);
         let mut free =
-            STREAMS_MAX.saturating_sub(fill.sources.values().filter(|s| s.is_busy()).count());
+            streams.saturating_sub(fill.sources.values().filter(|s| s.is_busy()).count());
         let mut order: Vec<NodeId> = fill.sources.keys().copied().collect();
         // What was begun first, then who is behind, so that partitions are done one by one.
         order.sort_by_key(|node| {
@@ -310,7 +314,7 @@ impl Node {
         let Some(stream) = &mut source.stream else { return };
         stream.step = Step::Asked { request, due_ms };
         let (partition, after) = (stream.partition, stream.after.clone());
-        let bytes_max = PAGE_BYTES_MAX as u64;
+        let bytes_max = self.admission.window(PAGE_BYTES_MAX) as u64;
         self.send(node, Message::FillRead { request, partition, ring_version, after, bytes_max });
     }
 

@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// Whether this node is one of the owners of `partition`, for some keyspace at least.
-    fn owns(&self, partition: PartitionId) -> bool {
+    pub(in crate::node) fn owns(&self, partition: PartitionId) -> bool {
         let ring = self.catalogue.as_ref().map(|catalogue| &catalogue.ring);
         ring.is_some_and(|ring| ring.owners(partition).any(|owner| owner == self.id))
     }

@@ -1,0 +1,258 @@
+//! The steps of an exchange: what two answers mean, and what is asked next.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{Exchange, ExchangeEnd, ExchangeId, Step, Walk};
+use crate::event::Action;
+use crate::id::{KeyspaceId, NodeId, PartitionId};
+use crate::keys::StoreKey;
+use crate::node::Node;
+use crate::tree::{
+    KeyHash, LEAF_LEVEL, Part, Sum, TreeAnswer, TreeKey, TreeNode, TreePage, TreeQuery, bucket_of,
+};
+
+impl Node {
+    /// Goes on if the present question is answered.
+    pub(super) fn compare(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let is_both = exchange.ours.is_some() && exchange.theirs.is_some();
+        let is_answered = match &exchange.step {
+            Step::Roots | Step::LastRoots | Step::Sums(_) => is_both,
+            Step::TheirKeys => exchange.theirs.is_some(),
+            Step::OurKeys { .. } | Step::Doubt => exchange.ours.is_some(),
+            Step::Repairs { .. } => false,
+        };
+        if !is_answered {
+            return;
+        }
+        let (ours, theirs) = (exchange.ours.take(), exchange.theirs.take());
+        let step = std::mem::replace(&mut exchange.step, Step::Roots);
+        use TreeAnswer::{Keys, Roots, Sums};
+        match (step, ours, theirs) {
+            (Step::Roots, Some(Roots(ours)), Some(Roots(theirs))) => {
+                let differing = self.differing_keyspaces(id, &ours, &theirs);
+                self.compare_keyspaces(id, differing);
+            }
+            (Step::LastRoots, Some(Roots(ours)), Some(Roots(theirs))) => {
+                let is_equal = self.differing_keyspaces(id, &ours, &theirs).is_empty();
+                let end = if is_equal { ExchangeEnd::Equal } else { ExchangeEnd::Different };
+                self.end_exchange(id, end);
+            }
+            (Step::Sums(nodes), Some(Sums(ours)), Some(Sums(theirs)))
+                if ours.len() == nodes.len() && theirs.len() == nodes.len() =>
+            {
+                self.compare_sums(id, &nodes, (&ours, &theirs));
+            }
+            (Step::TheirKeys, _, Some(Keys(theirs))) => self.read_our_keys(id, theirs),
+            (Step::OurKeys { theirs, ours }, Some(Keys(page)), _) => {
+                self.our_keys_read(id, theirs, ours, page);
+            }
+            (Step::Doubt, Some(Sums(now)), _) => self.judge_own_tree(id, &now),
+            // An answer to something else: the peer is not what it says it is.
+            _ => self.end_exchange(id, ExchangeEnd::Failed),
+        }
+    }
+
+    /// The keyspaces that both are to hold of the partition and whose roots differ.
+    fn differing_keyspaces(
+        &self,
+        id: ExchangeId,
+        ours: &[(KeyspaceId, Sum)],
+        theirs: &[(KeyspaceId, Sum)],
+    ) -> Vec<KeyspaceId> {
+        let Some(exchange) = self.exchanges.running.get(&id) else { return Vec::new() };
+        let ours: BTreeMap<KeyspaceId, Sum> = ours.iter().copied().collect();
+        let theirs: BTreeMap<KeyspaceId, Sum> = theirs.iter().copied().collect();
+        let is_differing = |keyspace: &KeyspaceId| {
+            exchange.only.is_none_or(|only| only == *keyspace)
+                && ours.get(keyspace) != theirs.get(keyspace)
+                && self.both_hold(*keyspace, exchange.partition, exchange.peer)
+        };
+        self.keyspaces.keys().copied().filter(is_differing).collect()
+    }
+
+    /// Whether a keyspace's keys in `partition` are for both nodes to hold: one that owns the
+    /// partition beyond the keyspace's n does not.
+    fn both_hold(&self, keyspace: KeyspaceId, partition: PartitionId, peer: NodeId) -> bool {
+        let Ok((catalogue, keyspace)) = self.keyspace(keyspace) else { return false };
+        let n = keyspace.quorums.value.n as usize;
+        let mut beyond = catalogue.ring.owners(partition).skip(n);
+        beyond.all(|owner| owner != self.id && owner != peer)
+    }
+
+    fn compare_keyspaces(&mut self, id: ExchangeId, differing: Vec<KeyspaceId>) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        if differing.is_empty() {
+            return self.end_exchange(id, ExchangeEnd::Equal);
+        }
+        exchange.keyspaces = differing.into();
+        self.next_keyspace(id);
+    }
+
+    /// Walks the tree of the first keyspace that is left, or asks how the roots are now.
+    fn next_keyspace(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        exchange.walk = Walk::default();
+        match exchange.keyspaces.is_empty() {
+            true => {
+                exchange.step = Step::LastRoots;
+                self.ask_both(id, TreeQuery::Roots);
+            }
+            false => self.ask_below(id, &[TreeNode::ROOT]),
+        }
+    }
+
+    fn ask_below(&mut self, id: ExchangeId, differing: &[TreeNode]) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let Some(keyspace) = exchange.keyspaces.front().copied() else { return };
+        let nodes: Vec<TreeNode> = differing.iter().flat_map(TreeNode::children).collect();
+        exchange.step = Step::Sums(nodes.clone());
+        self.ask_both(id, TreeQuery::Sums(keyspace, nodes));
+    }
+
+    fn compare_sums(&mut self, id: ExchangeId, nodes: &[TreeNode], sums: (&[Sum], &[Sum])) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let both = nodes.iter().zip(sums.0.iter().zip(sums.1));
+        let differing: Vec<(TreeNode, Sum)> = both
+            .filter(|(_, (ours, theirs))| ours != theirs)
+            .map(|(node, (ours, _))| (*node, *ours))
+            .collect();
+        let is_bottom = nodes.first().is_none_or(|node| node.level() == LEAF_LEVEL);
+        if differing.is_empty() {
+            // What was on its way has arrived.
+            exchange.keyspaces.pop_front();
+            self.next_keyspace(id);
+        } else if is_bottom {
+            exchange.walk.buckets = differing.iter().map(|(node, _)| node.index()).collect();
+            exchange.walk.seen = differing.iter().map(|(node, s)| (node.index(), *s)).collect();
+            self.ask_for_keys(id);
+        } else {
+            let nodes: Vec<TreeNode> = differing.into_iter().map(|(node, _)| node).collect();
+            self.ask_below(id, &nodes);
+        }
+    }
+
+    fn ask_for_keys(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        exchange.step = Step::TheirKeys;
+        if let Some(part) = exchange.part(exchange.walk.after.clone(), None) {
+            self.ask_peer(id, TreeQuery::Keys(part));
+        }
+    }
+
+    /// The peer's page is here: the own keys of the same range are read.
+    fn read_our_keys(&mut self, id: ExchangeId, theirs: TreePage) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let after = exchange.walk.after.clone();
+        // A page that does not get on would be asked for for ever.
+        if theirs.next.is_some() && theirs.next <= after {
+            return self.end_exchange(id, ExchangeEnd::Failed);
+        }
+        let part = exchange.part(after, theirs.next.clone());
+        exchange.step = Step::OurKeys { theirs, ours: Vec::new() };
+        if let Some(part) = part {
+            self.ask_store(id, TreeQuery::Keys(part));
+        }
+    }
+
+    fn our_keys_read(
+        &mut self,
+        id: ExchangeId,
+        theirs: TreePage,
+        mut ours: Vec<KeyHash>,
+        page: TreePage,
+    ) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        ours.extend(page.keys);
+        let is_end = page.next.is_none() || (theirs.next.is_some() && page.next >= theirs.next);
+        if !is_end {
+            let part = exchange.part(page.next, theirs.next.clone());
+            exchange.step = Step::OurKeys { theirs, ours };
+            if let Some(part) = part {
+                self.ask_store(id, TreeQuery::Keys(part));
+            }
+            return;
+        }
+        self.compare_keys(id, theirs, &ours);
+    }
+
+    fn compare_keys(&mut self, id: ExchangeId, theirs: TreePage, ours: &[KeyHash]) {
+        let sums = self.catalogue.as_ref().map(|catalogue| TreeKey::of(catalogue.cluster));
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        exchange.add_up(ours, sums);
+        let mut both: BTreeMap<&Bytes, [Option<&KeyHash>; 2]> = BTreeMap::new();
+        for (side, keys) in [ours, &theirs.keys].into_iter().enumerate() {
+            keys.iter().for_each(|known| both.entry(&known.key).or_default()[side] = Some(known));
+        }
+        let hash = |side: Option<&KeyHash>| side.and_then(|known| known.hash);
+        let is_differing = |[ours, theirs]: &[Option<&KeyHash>; 2]| {
+            // A damaged record has no hash, and equals nothing.
+            hash(*ours).is_none() || hash(*ours) != hash(*theirs)
+        };
+        exchange.figures.keys_compared += both.len() as u64;
+        let differing = both.into_iter().filter(|(_, pair)| is_differing(pair));
+        exchange.differing = differing.map(|(key, _)| key.clone()).collect();
+        exchange.figures.keys_differed += exchange.differing.len() as u64;
+        exchange.walk.is_explained |= !exchange.differing.is_empty();
+        exchange.step = Step::Repairs { next: theirs.next };
+        self.go_on_repairing(id);
+    }
+
+    /// A page is repaired: the next one, or the next keyspace.
+    pub(super) fn page_ended(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let Step::Repairs { next } = &mut exchange.step else { return };
+        if let Some(next) = next.take() {
+            exchange.walk.after = Some(next);
+            return self.ask_for_keys(id);
+        }
+        if exchange.walk.is_explained {
+            exchange.keyspaces.pop_front();
+            return self.next_keyspace(id);
+        }
+        exchange.step = Step::Doubt;
+        let buckets = exchange.walk.buckets.iter();
+        let nodes = buckets.filter_map(|bucket| TreeNode::new(LEAF_LEVEL, *bucket)).collect();
+        if let Some(keyspace) = exchange.keyspaces.front() {
+            let query = TreeQuery::Sums(*keyspace, nodes);
+            self.ask_store(id, query);
+        }
+    }
+
+    /// No key differed: either what was on its way has arrived, or a tree is wrong.
+    fn judge_own_tree(&mut self, id: ExchangeId, now: &[Sum]) {
+        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let Walk { buckets, seen, listed, .. } = &exchange.walk;
+        let is_wrong = buckets.iter().zip(now).any(|(bucket, now)| {
+            let listed = listed.get(bucket).copied().unwrap_or_default();
+            seen.get(bucket) == Some(now) && listed != *now
+        });
+        let partition = exchange.partition;
+        exchange.keyspaces.pop_front();
+        if is_wrong {
+            self.act(Action::RebuildTree(partition));
+            return self.end_exchange(id, ExchangeEnd::Skipped);
+        }
+        self.next_keyspace(id);
+    }
+}
+
+impl Exchange {
+    fn part(&self, after: Option<Bytes>, until: Option<Bytes>) -> Option<Part> {
+        let keyspace = *self.keyspaces.front()?;
+        Some(Part { keyspace, buckets: self.walk.buckets.clone(), after, until })
+    }
+
+    /// Adds the own keys up, per bucket, as the own tree should have.
+    fn add_up(&mut self, ours: &[KeyHash], sums: Option<TreeKey>) {
+        let (Some(keyspace), Some(sums)) = (self.keyspaces.front().copied(), sums) else { return };
+        for KeyHash { key, hash } in ours {
+            let key = StoreKey { partition: self.partition, keyspace, key: key.clone() };
+            let sum = self.walk.listed.entry(bucket_of(&key)).or_default();
+            *sum = sum.plus(hash.map_or(Sum::default(), |hash| sums.sum(hash)));
+            self.walk.is_explained |= hash.is_none();
+        }
+    }
+}

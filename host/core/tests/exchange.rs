@@ -1,0 +1,265 @@
+//! Anti-entropy: what two owners compare, what they find, and what they do about it.
+//!
+//! `STATOR_EXCHANGE_KEYS` sets how many keys the search for a single one takes (20,000 by
+//! default; 1,000,000 take about a minute).
+
+mod world;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stator_core::catalogue::{Durability, KeyspaceSpec, Quorums};
+use stator_core::event::{Area, Notice};
+use stator_core::id::{KeyspaceId, NodeId, PartitionId};
+use stator_core::keys::StoreKey;
+use stator_core::message::Message;
+use stator_core::node::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
+use stator_core::record::Record;
+use stator_core::request::PutRequest;
+use stator_core::tree::{TreeQuery, bucket_of};
+use world::{Link, World, carts, put_of};
+
+const X: NodeId = NodeId(1);
+const Y: NodeId = NodeId(2);
+const Z: NodeId = NodeId(3);
+
+fn world() -> World {
+    World::with(3, KeyspaceSpec { durability: Durability::One, ..carts() })
+}
+
+fn put(world: &mut World, key: &str, value: &str) {
+    world.put(X, PutRequest { key: Bytes::copy_from_slice(key.as_bytes()), ..put_of(value) });
+}
+
+fn keyspace() -> KeyspaceId {
+    KeyspaceId::of("carts", 1)
+}
+
+fn place(world: &World, key: &str) -> (Area, StoreKey) {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let ring = &world.hosts[&X].node.catalogue().unwrap().ring;
+    let partition = ring.partition(keyspace(), &key);
+    (Area::Data, StoreKey { partition, keyspace: keyspace(), key })
+}
+
+/// `node` forgets `key`, with its part of the hash tree.
+fn forget(world: &mut World, node: NodeId, key: &str) {
+    let place = place(world, key);
+    assert!(world.host(node).store.remove(&place).is_some());
+    world.host(node).trees = None;
+}
+
+/// Compares all of what `node` owns with all others.
+fn exchange(world: &mut World, node: NodeId) -> Vec<(PartitionId, NodeId, ExchangeOutcome)> {
+    let before = world.notices.len();
+    world.host(node).node.recover();
+    world.pass_ms(10_000);
+    let found = world.notices[before..].iter();
+    let mine = found.filter(|(at, _)| *at == node).filter_map(|(_, notice)| match notice {
+        Notice::Exchanged(partition, peer, outcome) => Some((*partition, *peer, *outcome)),
+        _ => None,
+    });
+    mine.collect()
+}
+
+fn total(outcomes: &[(PartitionId, NodeId, ExchangeOutcome)]) -> ExchangeFigures {
+    let mut total = ExchangeFigures::default();
+    for (_, _, ExchangeOutcome { figures, .. }) in outcomes {
+        total.questions += figures.questions;
+        total.keys_compared += figures.keys_compared;
+        total.keys_differed += figures.keys_differed;
+        total.keys_repaired += figures.keys_repaired;
+    }
+    total
+}
+
+fn siblings(world: &World, node: NodeId, key: &str) -> Option<Vec<u8>> {
+    let record = world.hosts[&node].store.get(&place(world, key))?;
+    let mut bytes = Vec::new();
+    record.siblings.encode(&mut bytes);
+    Some(bytes)
+}
+
+#[test]
+fn equal_replicas_cost_one_question_each() {
+    let mut world = world();
+    (0..50).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    let outcomes = exchange(&mut world, X);
+    // Eight partitions, two other owners.
+    assert_eq!(outcomes.len(), 16);
+    assert!(outcomes.iter().all(|(_, _, outcome)| outcome.end == ExchangeEnd::Equal));
+    assert_eq!(total(&outcomes), ExchangeFigures { questions: 16, ..ExchangeFigures::default() });
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 0);
+}
+
+#[test]
+fn what_either_side_lacks_is_sent() {
+    let mut world = world();
+    (0..50).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    forget(&mut world, X, "key 3");
+    forget(&mut world, Y, "key 4");
+    forget(&mut world, Z, "key 5");
+    let outcomes = exchange(&mut world, X);
+    assert!(outcomes.iter().all(|(_, _, outcome)| outcome.end == ExchangeEnd::Equal));
+    for key in ["key 3", "key 4", "key 5"] {
+        assert!(siblings(&world, X, key).is_some());
+        for other in [Y, Z] {
+            assert_eq!(siblings(&world, other, key), siblings(&world, X, key), "{key}");
+        }
+    }
+    // X gets "key 3" from both at the same time.
+    assert_eq!(total(&outcomes).keys_repaired, 4);
+}
+
+#[test]
+fn concurrent_writes_become_siblings_on_both_sides() {
+    let mut world = world();
+    world.host(Y).link = Link::Silent;
+    put(&mut world, "key", "one");
+    world.host(Y).link = Link::Up;
+    world.host(X).link = Link::Silent;
+    world.put(Y, PutRequest { key: Bytes::from_static(b"key"), ..put_of("two") });
+    // The coordinators forget what they owe.
+    world.host(X).link = Link::Up;
+    let held = exchange(&mut world, X);
+    assert!(total(&held).keys_differed > 0);
+    let record = &world.hosts[&X].store[&place(&world, "key")];
+    assert_eq!(record.siblings.live_count(), 2);
+    assert_eq!(siblings(&world, X, "key"), siblings(&world, Y, "key"));
+}
+
+#[test]
+fn a_damaged_copy_is_replaced_on_either_side() {
+    for damaged in [X, Y] {
+        let mut world = world();
+        (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+        // Damage alone shows in no tree; here another key of the bucket's page differs.
+        world.host(damaged).damaged.insert(Bytes::from_static(b"key 7"));
+        forget(&mut world, damaged, "key 7");
+        let place = place(&world, "key 7");
+        world.host(damaged).store.insert(place, Record::default());
+        let outcomes = exchange(&mut world, X);
+        assert!(total(&outcomes).keys_repaired >= 1);
+        assert!(world.hosts[&damaged].damaged.is_empty());
+        assert_eq!(siblings(&world, X, "key 7"), siblings(&world, Y, "key 7"));
+    }
+}
+
+#[test]
+fn a_tree_that_says_what_the_store_does_not_hold_is_rebuilt() {
+    let mut world = world();
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    exchange(&mut world, X);
+    let (_, key) = place(&world, "key 3");
+    world.host(X).trees.as_mut().unwrap().changed(
+        &key,
+        None,
+        Some(stator_core::tree::ObjectHash(1)),
+    );
+    let outcomes = exchange(&mut world, X);
+    // Both of its exchanges may have met it.
+    let rebuilt: BTreeSet<_> = world.hosts[&X].rebuilt.iter().copied().collect();
+    assert_eq!(rebuilt, BTreeSet::from([key.partition]));
+    assert!(world.hosts[&Y].rebuilt.is_empty());
+    // It is owed until the two have been compared.
+    let (_, _, last) =
+        outcomes.iter().rfind(|(partition, ..)| *partition == key.partition).unwrap();
+    assert_eq!(last.end, ExchangeEnd::Equal);
+    assert_eq!(total(&outcomes).keys_differed, 0);
+}
+
+#[test]
+fn who_does_not_answer_is_asked_again() {
+    let mut world = world();
+    put(&mut world, "key", "v");
+    forget(&mut world, X, "key");
+    world.host(Y).link = Link::Silent;
+    world.host(Z).link = Link::Refused;
+    let outcomes = exchange(&mut world, X);
+    assert!(outcomes.iter().all(|(_, _, outcome)| outcome.end == ExchangeEnd::Failed));
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 16);
+    world.host(Y).link = Link::Up;
+    world.host(Z).link = Link::Up;
+    world.pass_ms(10_000);
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 0);
+    assert!(siblings(&world, X, "key").is_some());
+}
+
+#[test]
+fn owners_beyond_n_are_not_sent_what_they_need_not_hold() {
+    let quorums = Quorums { n: 2, r: 1, w: 1 };
+    let mut world =
+        World::with(3, KeyspaceSpec { durability: Durability::One, quorums, ..carts() });
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    let held = |world: &World| [X, Y, Z].map(|node| world.hosts[&node].store.len());
+    let before = held(&world);
+    let outcomes = exchange(&mut world, X);
+    assert_eq!(total(&outcomes).keys_differed, 0);
+    assert_eq!(held(&world), before);
+}
+
+#[test]
+fn nothing_is_owed_where_a_stop_can_lose_nothing() {
+    let mut world = World::new(3);
+    assert!(exchange(&mut world, X).is_empty());
+}
+
+/// The search for one key that differs looks at its bucket alone, however many keys there are.
+#[test]
+fn one_divergent_key_among_many_is_found_and_repaired() {
+    let count: u64 = match std::env::var("STATOR_EXCHANGE_KEYS") {
+        Ok(text) => text.parse().expect("STATOR_EXCHANGE_KEYS is a number"),
+        Err(_) => 20_000,
+    };
+    let mut world = world();
+    put(&mut world, "template", "v");
+    let object = world.hosts[&X].store[&place(&world, "template")].siblings.clone();
+    let mut of_partition = std::collections::BTreeMap::<PartitionId, u64>::new();
+    for number in 0..count {
+        let place = place(&world, &format!("key {number}"));
+        *of_partition.entry(place.1.partition).or_default() += 1;
+        for node in [X, Y, Z] {
+            let record = Record { siblings: Arc::clone(&object), ..Record::default() };
+            world.host(node).store.insert(place.clone(), record);
+        }
+    }
+    for node in [X, Y, Z] {
+        world.host(node).trees = None;
+        world.host(node).page_max = 4_096;
+    }
+    let lost = format!("key {}", count / 2);
+    let (_, lost_place) = place(&world, &lost);
+    forget(&mut world, Y, &lost);
+    world.sent.clear();
+    let outcomes = exchange(&mut world, X);
+
+    assert!(siblings(&world, Y, &lost).is_some(), "it was not repaired");
+    let covering: Vec<_> =
+        outcomes.iter().filter(|(p, peer, _)| (*p, *peer) == (lost_place.partition, Y)).collect();
+    let [(_, _, outcome)] = covering[..] else { panic!("one exchange: {covering:?}") };
+    let ExchangeOutcome { end, figures } = outcome;
+    assert_eq!(*end, ExchangeEnd::Equal);
+    assert_eq!((figures.keys_differed, figures.keys_repaired), (1, 1));
+    let same_bucket = world.hosts[&X].store.keys().filter(|(_, key)| {
+        key.partition == lost_place.partition && bucket_of(key) == bucket_of(&lost_place)
+    });
+    assert_eq!(figures.keys_compared, same_bucket.count() as u64);
+    // Roots twice, three levels, the key itself, and a page for each 4,096 keys that are read.
+    let pages = of_partition[&lost_place.partition] / 4_096 + 1;
+    assert!(figures.questions <= 6 + pages, "{figures:?}, {pages} pages");
+    let asked: BTreeSet<u16> = world
+        .sent
+        .iter()
+        .filter_map(|(_, _, message)| match message {
+            Message::TreeRead { read, .. } => match &read.query {
+                TreeQuery::Keys(part) => Some(part.buckets.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(asked, BTreeSet::from([bucket_of(&lost_place)]));
+    println!("{count} keys: {figures:?}");
+}
