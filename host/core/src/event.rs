@@ -20,6 +20,7 @@ use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
 use crate::node::{Backlog, CommitError, CommitRequest, ExchangeOutcome, FillFigures};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
 
@@ -70,6 +71,9 @@ pub enum Event {
     // Hash trees.
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
+    // Transfers.
+    /// An [`Action::DropPartition`] ended.
+    Dropped(Token, Result<(), StoreFailure>),
     /// An [`Action::Merge`] ended.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     // Ring changes.
@@ -167,6 +171,14 @@ pub enum Action {
     },
     /// Count the hash trees of a partition anew from its records: they are wrong.
     RebuildTree(PartitionId),
+    // Transfers.
+    /// Remove everything that the data store holds of a partition, synced: every owner has it.
+    DropPartition {
+        /// To be repeated.
+        token: Token,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Ask a module what a divergence means, for a fold.
     Merge {
         /// To be repeated.
@@ -295,6 +307,11 @@ pub enum Notice {
     Exchanged(PartitionId, NodeId, ExchangeOutcome),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
+    // Transfers.
+    /// This node has made a move: its new owner serves.
+    Moved(Move),
+    /// What this node held of a partition of others is with its owners, and dropped here.
+    PartitionDropped(PartitionId),
     // Ring changes.
     /// There is a next ring, of this version.
     RingCommitted(u64),

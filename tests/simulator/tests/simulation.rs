@@ -69,8 +69,10 @@ fn seeds_hold() {
 
 #[test]
 fn replay() {
-    let outcome =
-        run(Options { is_traced: true, ..Options::of_seed(number("STATOR_SIM_SEED", 0)) });
+    let name = std::env::var("STATOR_SIM_SCENARIO").ok();
+    let scenario = name.map(|name| &*name.leak());
+    let seed = number("STATOR_SIM_SEED", 0);
+    let outcome = run(Options { is_traced: true, scenario, ..Options::of_seed(seed) });
     outcome.trace.iter().for_each(|line| println!("{line}"));
     assert!(outcome.violations.is_empty(), "{outcome}");
 }
