@@ -324,6 +324,8 @@ pub enum Notice {
     // Ring changes.
     /// There is a next ring, of this version.
     RingCommitted(u64),
+    /// Another operator staged changes at the same time elsewhere, and those stand.
+    StagingOverruled,
     /// This node was removed from the cluster with the ring of this version.
     Removed(u64),
 }

@@ -112,6 +112,12 @@ impl Node {
             overruled(ours, &joined).for_each(|name| {
                 self.out.push(Action::Notice(Notice::Overruled(name.to_owned())));
             });
+            let is_staging_lost = ours.staged.version == joined.staged.version
+                && ours.staged != joined.staged
+                && !ours.staged_changes().is_empty();
+            if is_staging_lost {
+                self.out.push(Action::Notice(Notice::StagingOverruled));
+            }
             let joined = Arc::new(joined);
             self.take_over(joined.clone());
             let token = self.effect(Purpose::Gossip);
