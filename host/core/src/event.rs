@@ -23,6 +23,7 @@ use crate::node::{
     RepairId, RepairRequest,
 };
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
 
@@ -75,6 +76,9 @@ pub enum Event {
     Repair(Ticket, RepairRequest),
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
+    // Transfers.
+    /// An [`Action::DropPartition`] ended.
+    Dropped(Token, Result<(), StoreFailure>),
     /// An [`Action::Merge`] ended.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     // Ring changes.
@@ -174,6 +178,14 @@ pub enum Action {
     },
     /// Count the hash trees of a partition anew from its records: they are wrong.
     RebuildTree(PartitionId),
+    // Transfers.
+    /// Remove everything that the data store holds of a partition, synced: every owner has it.
+    DropPartition {
+        /// To be repeated.
+        token: Token,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Ask a module what a divergence means, for a fold.
     Merge {
         /// To be repeated.
@@ -304,9 +316,16 @@ pub enum Notice {
     Repair(RepairId, RepairFigures),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
+    // Transfers.
+    /// This node has made a move: its new owner serves.
+    Moved(Move),
+    /// What this node held of a partition of others is with its owners, and dropped here.
+    PartitionDropped(PartitionId),
     // Ring changes.
     /// There is a next ring, of this version.
     RingCommitted(u64),
+    /// Another operator staged changes at the same time elsewhere, and those stand.
+    StagingOverruled,
     /// This node was removed from the cluster with the ring of this version.
     Removed(u64),
 }

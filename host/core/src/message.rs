@@ -14,6 +14,7 @@ use crate::causality::{Context, Siblings};
 use crate::id::{Dot, KeyspaceId, PartitionId};
 use crate::node::ExchangeFigures;
 use crate::request::{PutRequest, RequestError};
+use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 
 /// The number of a request, unique in its sender's life.
@@ -123,6 +124,32 @@ pub enum Message {
         /// How far it is.
         result: Result<LeadReport, ReplicaError>,
     },
+    // Transfers.
+    /// What the next owner of a partition wants of the one that serves.
+    TransferAsk {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// What it wants.
+        step: TransferStep,
+    },
+    /// The answer to [`Message::TransferAsk`].
+    TransferAnswer {
+        /// The request's number.
+        request: RequestId,
+        /// The number of the freeze, or of nothing.
+        result: Result<u64, ReplicaError>,
+    },
+    /// The sender has made a move, durably.
+    Moved {
+        /// The ring that it is a move of.
+        ring_version: u64,
+        /// The move.
+        made: Move,
+    },
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -149,6 +176,18 @@ pub enum Message {
         ring_version: u64,
         /// What is answered; it is persisted.
         answer: Box<Answer<Arc<Decision>>>,
+    },
+}
+
+/// A step of a transfer that the target asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferStep {
+    /// Take no more writes of the partition, and say when those that run have ended.
+    Freeze,
+    /// I hold all that you hold under this freeze: make the move.
+    HandOver {
+        /// The freeze's number.
+        freeze: u64,
     },
 }
 
@@ -225,6 +264,7 @@ impl Message {
             Message::Read { request, .. }
             | Message::Forward { request, .. }
             | Message::TreeRead { request, .. }
+            | Message::TransferAsk { request, .. }
             | Message::Lead { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
@@ -233,6 +273,8 @@ impl Message {
             | Message::ForwardReply { .. }
             | Message::FillReply { .. }
             | Message::TreeReply { .. }
+            | Message::TransferAnswer { .. }
+            | Message::Moved { .. }
             | Message::LeadReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. }

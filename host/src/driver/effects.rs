@@ -273,6 +273,10 @@ impl Effects {
                 self.take_exchange(partition, peer, outcome);
             }
             Notice::Repair(id, figures) => self.shared.show_repair(id, figures),
+            Notice::StagingOverruled => tracing::warn!(
+                "another operator staged changes of the ring at the same time through another \
+                 node, and those stand: look at `stator cluster plan`"
+            ),
             Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
             Notice::Removed(ring_version) => tracing::error!(
                 ring_version,

@@ -134,6 +134,10 @@ pub struct Report {
     pub races: u64,
     /// Rings that were committed, as their operators were told.
     pub rings: u64,
+    /// Partitions that were handed to another owner.
+    pub moves: u64,
+    /// Copies of partitions that were left behind, and dropped.
+    pub partitions_dropped: u64,
 }
 
 impl Report {
@@ -156,6 +160,8 @@ impl Report {
         self.puts_refused += other.puts_refused;
         self.races += other.races;
         self.rings += other.rings;
+        self.moves += other.moves;
+        self.partitions_dropped += other.partitions_dropped;
     }
 }
 
@@ -279,6 +285,11 @@ fn brief(message: &Message) -> String {
             };
             format!("tree {request} {}", result.as_ref().map_or_else(error, answer))
         }
+        Message::TransferAsk { request, partition, step, .. } => {
+            format!("transfer {request} of partition {partition}: {step:?}")
+        }
+        Message::TransferAnswer { request, result } => format!("transfer {request} {result:?}"),
+        Message::Moved { ring_version, made } => format!("ring {ring_version} {made:?}"),
         Message::Lead { request, partition, .. } => {
             format!("lead {request} of partition {partition}")
         }

@@ -344,6 +344,7 @@ impl World {
             | Action::Scan { .. }
             | Action::ReadTree { .. }
             | Action::RebuildTree(_)
+            | Action::DropPartition { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -360,6 +361,8 @@ impl World {
                 self.report.exchanges += 1;
                 self.report.exchanged_keys += outcome.figures.keys_repaired;
             }
+            Notice::Moved(_) => self.report.moves += 1,
+            Notice::PartitionDropped(_) => self.report.partitions_dropped += 1,
             Notice::Folded(_) => self.report.folds += 1,
             _ => {}
         }

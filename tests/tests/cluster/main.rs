@@ -18,6 +18,7 @@ mod refills;
 mod refusals;
 mod repair;
 mod replication;
+mod ring;
 mod secrets;
 mod startup;
 mod support;

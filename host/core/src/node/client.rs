@@ -89,6 +89,7 @@ impl Node {
             None => {
                 self.fill_refused(node, request);
                 self.exchange_refused(node, request, failure == Failure::Damaged);
+                self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);
             }
         }
@@ -190,6 +191,10 @@ impl Node {
             Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
+            Some(Purpose::MovedHint(target, request)) => match result {
+                Ok(_) => self.hint_received(self.id, request),
+                Err(_) => self.hint_refused(target, request),
+            },
             Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             Some(Purpose::ExchangeObject(exchange, request)) => {
                 self.repair_joined(exchange, request, result);

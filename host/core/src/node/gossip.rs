@@ -26,6 +26,7 @@ impl Node {
         self.timers.set(now_ms, Timer::Gossip);
         self.timers.set(now_ms, Timer::Handoff);
         self.timers.set(now_ms, Timer::Exchange);
+        self.timers.set(now_ms, Timer::Transfer);
     }
 
     pub(super) fn take_over(&mut self, catalogue: Arc<Catalogue>) {
@@ -34,6 +35,7 @@ impl Node {
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
         self.ring_taken_over(before.as_deref());
+        self.moves_taken_over(before.as_deref());
     }
 
     pub(super) fn change(&mut self, ticket: Ticket, change: &CatalogueChange) {
@@ -57,6 +59,9 @@ impl Node {
 
     pub(super) fn persisted(&mut self, token: Token, result: Result<(), String>) {
         let purpose = self.effects.remove(&token);
+        if let Some(Purpose::HandOver(made)) = purpose {
+            return self.move_persisted(made, result.is_ok());
+        }
         let Some(catalogue) = self.catalogue.clone() else { return };
         let result = result.map(|()| catalogue);
         match purpose {
@@ -107,6 +112,12 @@ impl Node {
             overruled(ours, &joined).for_each(|name| {
                 self.out.push(Action::Notice(Notice::Overruled(name.to_owned())));
             });
+            let is_staging_lost = ours.staged.version == joined.staged.version
+                && ours.staged != joined.staged
+                && !ours.staged_changes().is_empty();
+            if is_staging_lost {
+                self.out.push(Action::Notice(Notice::StagingOverruled));
+            }
             let joined = Arc::new(joined);
             self.take_over(joined.clone());
             let token = self.effect(Purpose::Gossip);

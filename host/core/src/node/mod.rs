@@ -8,6 +8,7 @@
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `exchange`: comparing hash trees with other owners, and repairing what differs;
+//! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
 //! - `agreement`: committing the next ring, and what becomes of removed nodes;
 //! - `timers`: what is due when.
@@ -15,7 +16,7 @@
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: transfers, collection of tombstones.
+//! Left out: collection of tombstones.
 
 mod agreement;
 mod client;
@@ -28,6 +29,7 @@ mod handoff;
 mod put;
 mod replica;
 mod timers;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,13 +40,14 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::admission::Admission;
 use crate::agreement::Answer;
 use crate::catalogue::{Catalogue, Decision, Keyspace};
-use crate::event::{Action, Event, Notice, Now, Ticket, Token};
+use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+use crate::ring::Move;
 pub use agreement::{CommitError, CommitRequest};
 pub use exchange::{
     ExchangeEnd, ExchangeFigures, ExchangeOutcome, REPAIRS_RUNNING_MAX, RepairError, RepairFigures,
@@ -59,6 +62,8 @@ use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use timers::{Timer, Timers};
+pub use transfer::TransferFigures;
+use transfer::Transfers;
 
 /// What an operator may tune; the defaults suit a local network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +171,15 @@ enum Purpose {
     Gossip,
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
+    // Transfers.
+    /// A catalogue with a move that this node made.
+    HandOver(Move),
+    /// The roots of a partition that is not this node's any more.
+    LeftTree(PartitionId),
+    /// What is left of such a partition.
+    DropPartition(PartitionId),
+    /// A hint of an owner that is none any more, for this node itself.
+    MovedHint(NodeId, RequestId),
     // Ring changes.
     /// What is to be answered once it is persisted.
     Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
@@ -195,9 +209,14 @@ pub struct Node {
     effects: BTreeMap<Token, Purpose>,
     admission: Admission,
     handoffs: BTreeMap<NodeId, Handoff>,
+    /// Hints on their way to other nodes than their target.
+    moved_hints: BTreeMap<RequestId, NodeId>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
+    /// The last loss of the data store; 0 without one.
+    last_loss: u64,
     exchanges: Exchanges,
+    transfers: Transfers,
     folds: Folds,
     agreement: Agreement,
     timers: Timers,
@@ -234,8 +253,11 @@ impl Node {
             effects: BTreeMap::new(),
             admission: Admission::default(),
             handoffs: BTreeMap::new(),
+            moved_hints: BTreeMap::new(),
             fill: None,
+            last_loss: 0,
             exchanges: Exchanges::default(),
+            transfers: Transfers::default(),
             folds: Folds::default(),
             agreement: Agreement::default(),
             timers: Timers::default(),
@@ -273,6 +295,7 @@ impl Node {
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
                 self.written(token, result);
+                self.write_ended(token);
             }
             Event::HintsListed(target, hints) => self.hints_listed(target, hints),
             Event::HintSettled(target, keyspace, is_settled) => {
@@ -282,6 +305,11 @@ impl Node {
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::Repair(ticket, request) => self.start_repair(ticket, request),
             Event::TreeRead(token, result) => self.tree_read(token, result),
+            Event::Dropped(token, result) => {
+                if let Some(Purpose::DropPartition(partition)) = self.effects.remove(&token) {
+                    self.partition_dropped(partition, result);
+                }
+            }
             Event::Merged(token, result) => self.merged(token, result),
             Event::CommitRing(ticket, request) => self.commit(ticket, request),
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
@@ -337,6 +365,9 @@ impl Node {
     }
 
     fn act(&mut self, action: Action) {
+        if let Action::Write { token, area: Area::Data, key, .. } = &action {
+            self.transfers.writing.insert(*token, key.partition);
+        }
         self.out.push(action);
     }
 
@@ -345,6 +376,10 @@ impl Node {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
+        // Gossip brings it once it may be told.
+        if matches!(message, Message::Catalogue { .. }) && self.is_making_moves() {
+            return;
+        }
         self.act(Action::Send(to, message));
     }
 
@@ -383,13 +418,13 @@ impl Node {
             }
             Message::Write(write) => self.peer_writes(from, write),
             Message::Forward { request, put } => self.start_put(Asker::Peer(from, request), put),
-            Message::ReadReply { request, result } => match result {
+            Message::ReadReply { request, result } => match self.noting(from, result) {
                 Ok(held) => self.replica_read(from, request, held),
                 Err(error) => {
                     self.replica_failed(from, request, Failure::of(&error));
                 }
             },
-            Message::WriteReply { request, result } => match result {
+            Message::WriteReply { request, result } => match self.noting(from, result) {
                 Ok(()) => self.replica_wrote(from, request),
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
@@ -397,6 +432,13 @@ impl Node {
             Message::FillRead { request, partition, ring_version, after, bytes_max } => {
                 self.peer_fills(from, request, partition, ring_version, after, bytes_max);
             }
+            Message::TransferAsk { request, ring_version, partition, step } => {
+                self.transfer_asked_by(from, request, ring_version, (partition, step));
+            }
+            Message::TransferAnswer { request, result } => {
+                self.transfer_answered(from, request, result);
+            }
+            Message::Moved { ring_version, made } => self.moved(from, ring_version, &made),
             Message::FillReply { request, result } => self.fill_page(from, request, result),
             Message::TreeRead { request, ring_version, read } => {
                 self.peer_reads_tree(from, request, ring_version, read);
@@ -417,6 +459,19 @@ impl Node {
         }
     }
 
+    /// Notes what an answer tells of the ring: who is no owner by its own knows another one.
+    fn noting<T>(
+        &mut self,
+        from: NodeId,
+        result: Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        if let Err(ReplicaError::NotOwner { .. }) = &result {
+            let digest = self.digest;
+            self.send(from, Message::CatalogueDigest { digest });
+        }
+        result
+    }
+
     fn tick(&mut self) {
         while let Some(timer) = self.timers.pop_due(self.now.monotonic_ms) {
             match timer {
@@ -424,6 +479,7 @@ impl Node {
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
                 Timer::Exchange => self.exchange_due(),
+                Timer::Transfer => self.transfer_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
                 Timer::Commit => self.commit_due(),

@@ -93,6 +93,11 @@ impl Node {
         let targets: Vec<NodeId> = hint_for.into_iter().filter(|node| *node != self.id).collect();
         let is_hint = !targets.is_empty();
         match self.own(from, (keyspace, &key), ring_version, is_hint) {
+            Ok(partition) if !is_hint && self.is_frozen(partition, from) => {
+                let ring_version = self.ring_version();
+                let result = Err(ReplicaError::NotOwner { ring_version });
+                self.send(from, Message::WriteReply { request, result });
+            }
             Ok(partition) => {
                 let purpose = Purpose::PeerWrite(from, request, keyspace, targets.clone());
                 let token = self.effect(purpose);

@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Fill,
     /// Exchanges are to be looked at.
     Exchange,
+    /// Transfers are to be looked at.
+    Transfer,
     /// An attempt to commit a ring is to be looked at.
     Commit,
     /// The failure detector's timer of this number.

@@ -66,6 +66,10 @@ pub enum ExchangeReason {
     Schedule,
     /// The initiator may have lost what it held.
     Recovery,
+    /// The initiator is to become an owner, or the partition is to have an owner less.
+    Transfer,
+    /// The initiator is no owner any more and holds a copy.
+    Leave,
     /// An operator wants it, by this lead.
     Operator(u64),
 }
@@ -104,6 +108,18 @@ pub struct ExchangeOutcome {
     pub end: ExchangeEnd,
     /// What it found.
     pub figures: ExchangeFigures,
+}
+
+impl ExchangeOutcome {
+    /// Whether both held all that either had held when it began.
+    pub fn is_compared(&self) -> bool {
+        match self.end {
+            ExchangeEnd::Equal => true,
+            // What differs now was written meanwhile.
+            ExchangeEnd::Different => self.figures.keys_repaired == self.figures.keys_differed,
+            ExchangeEnd::Skipped | ExchangeEnd::Failed => false,
+        }
+    }
 }
 
 /// All exchanges that this node is the initiator of, and those that are to be made.
@@ -233,6 +249,9 @@ impl Node {
             ExchangeReason::Schedule | ExchangeReason::Recovery => {
                 self.scheduled_exchange_ended((partition, peer), reason, outcome);
             }
+            ExchangeReason::Transfer | ExchangeReason::Leave => {
+                self.transfer_exchange_ended(partition, peer, outcome);
+            }
             ExchangeReason::Operator(lead) => self.led_exchange_ended(lead, peer, outcome),
         }
     }
@@ -343,6 +362,7 @@ impl Node {
     pub(super) fn tree_read(&mut self, token: Token, result: Result<TreeAnswer, StoreFailure>) {
         match self.effects.remove(&token) {
             Some(Purpose::OwnTree(id)) => self.own_tree_read(id, result),
+            Some(Purpose::LeftTree(partition)) => self.left_tree_read(partition, result),
             Some(Purpose::PeerTree(to, request)) => self.peer_tree_read(to, request, result),
             _ => {}
         }
