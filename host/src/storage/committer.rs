@@ -30,6 +30,7 @@ use stator_core::record::Record;
 use stator_core::write::{Minter, Settled, Written, settle, write};
 
 use super::chunks;
+use super::drops::DropJob;
 use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
@@ -57,6 +58,8 @@ pub(super) enum Job {
         sequence: u64,
         done: Done<bool>,
     },
+    /// A partition is to be dropped, from this physical key on.
+    Drop(DropJob),
     /// Hash trees are to be rebuilt: nobody waits for it.
     Rebuild,
 }
@@ -67,6 +70,7 @@ impl Job {
         match self {
             Job::Write(job) => answer(job.done, Err(error)),
             Job::Settle { done, .. } => answer(done, Err(error)),
+            Job::Drop(job) => answer(job.done, Err(error)),
             Job::Rebuild => {}
         }
     }
@@ -144,6 +148,7 @@ impl Committer {
                 Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }
+                Job::Drop(job) => self.stage_drop(job),
                 Job::Rebuild => {}
             }
             if self.group.bytes > GROUP_BYTES_MAX {
@@ -154,7 +159,7 @@ impl Committer {
     }
 
     /// Loads `key` into the group.
-    fn load(&mut self, key: &StoreKey) -> Result<(), StoreError> {
+    pub(super) fn load(&mut self, key: &StoreKey) -> Result<(), StoreError> {
         if self.group.staged.contains_key(key) {
             return Ok(());
         }
@@ -264,7 +269,7 @@ impl Committer {
     }
 
     /// Leaves `record` under a key that was loaded.
-    fn stage(&mut self, key: &StoreKey, record: Option<Record>) {
+    pub(super) fn stage(&mut self, key: &StoreKey, record: Option<Record>) {
         let Some(staged) = self.group.staged.get_mut(key) else {
             return;
         };

@@ -29,6 +29,7 @@
 mod aside;
 mod chunks;
 mod committer;
+mod drops;
 mod engine;
 mod error;
 mod group;

@@ -15,6 +15,7 @@ use stator_core::write::Minter;
 
 use super::aside::{self, SetAside};
 use super::committer::{Committer, Job};
+use super::drops::DropJob;
 use super::engine::{Engine, EngineError};
 use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
@@ -265,6 +266,12 @@ impl Stores {
     /// answer is whether it was taken off: a hint that changed since it was sent stays.
     pub fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64, done: Done<bool>) {
         self.hints.queue_job(Job::Settle { target, key, sequence, done });
+    }
+
+    /// Removes, synced, everything that the data store holds of `partition`. What is written to it
+    /// meanwhile may stay.
+    pub fn drop_partition(&self, partition: PartitionId, done: Done<()>) {
+        self.data.queue_job(Job::Drop(DropJob::new(partition, done)));
     }
 
     /// Queues a read of one key.
