@@ -62,7 +62,7 @@ fn seeds_hold() {
         // A simulation in which nothing happens proves nothing.
         let Report { siblings_seen, hints_delivered, repairs, crashes, .. } = report;
         let counts = [siblings_seen, hints_delivered, repairs, crashes, report.puts_acked];
-        assert!(report.fills > 20, "too few lost disks were filled: {report:?}");
+        assert!(report.fills > 10, "too few lost disks were filled: {report:?}");
         assert!(counts.iter().all(|count| *count > 100), "too little happened: {report:?}");
     }
 }
