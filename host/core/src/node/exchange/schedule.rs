@@ -142,11 +142,11 @@ impl Node {
         if self.exchanges.schedule.walk.is_empty() {
             self.draw_walk();
         }
+        let mut walk = std::mem::take(&mut self.exchanges.schedule.walk);
         let is_running =
             |(partition, peer): Pair| self.is_exchanging(partition, peer, ExchangeReason::Schedule);
         let is_skipped =
             |pair: Pair| !self.is_pair(pair) || !self.is_possible(pair) || is_running(pair);
-        let mut walk = std::mem::take(&mut self.exchanges.schedule.walk);
         let mut next = walk.pop();
         while next.is_some_and(is_skipped) {
             next = walk.pop();
