@@ -160,6 +160,8 @@ fn trees(node: &Node) {
 
 fn members(node: &Node) {
     let Some(catalogue) = node.catalogue() else { return };
+    set(TRANSFERS, [], node.driver.shared().transfers().len() as f64);
+    set(SLOTS_PENDING, [], catalogue.ring.moves().len() as f64);
     let down = node.driver.shared().unreachable();
     let unreachable = catalogue.members.keys().filter(|member| down.contains(member)).count();
     let reachable = catalogue.members.len() - unreachable;

@@ -162,7 +162,8 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListTransfersRequest>,
     ) -> Answer<v1::ListTransfersResponse> {
-        ring::transfers(&*self.catalogue()?, request.get_ref()).map(Response::new)
+        let driven = self.node.driver.shared().transfers();
+        ring::transfers(&*self.catalogue()?, &driven, request.get_ref()).map(Response::new)
     }
 
     async fn start_repair(&self, request: Request<v1::StartRepairRequest>) -> Answer<v1::Repair> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use stator_core::catalogue::{Catalogue, CatalogueChange, RingChange, StageError};
 use stator_core::id::NodeId;
-use stator_core::node::{CommitError, CommitRequest};
+use stator_core::node::{CommitError, CommitRequest, TransferFigures};
 use stator_core::request::Effect;
 use stator_core::ring::{Plan, PlanError, plan};
 use stator_proto::v1;
@@ -102,14 +102,18 @@ pub(super) async fn cancel(node: &Arc<Node>) -> Result<v1::CancelRingPlanRespons
 
 pub(super) fn transfers(
     catalogue: &Catalogue,
+    driven: &[TransferFigures],
     request: &v1::ListTransfersRequest,
 ) -> Result<v1::ListTransfersResponse, Status> {
     let text = |node: Option<NodeId>| node.map(|node| node.to_string()).unwrap_or_default();
     let pending = catalogue.ring.moves().iter().map(|pending| {
+        let driven = driven.iter().find(|figures| figures.made == *pending);
         let transfer = v1::Transfer {
             partition: pending.partition.0.into(),
             source_node_id: text(pending.from),
             target_node_id: text(pending.to),
+            keys_copied: driven.map_or(0, |figures| figures.keys_copied),
+            step: driven.map_or("", |figures| figures.step).to_owned(),
             ..v1::Transfer::default()
         };
         // Moves are in this order already.

@@ -2,6 +2,7 @@
 
 use stator_core::catalogue::{Catalogue, Member};
 use stator_core::id::NodeId;
+use stator_core::node::TransferFigures;
 use stator_proto::v1;
 
 use crate::node::Node;
@@ -33,6 +34,18 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
             objects_copied: figures.objects_copied,
         }),
         anti_entropy: Some(anti_entropy(node)),
+        transfers: node.driver.shared().transfers().iter().map(transfer).collect(),
+    }
+}
+
+fn transfer(figures: &TransferFigures) -> v1::TransferStatus {
+    let name = |node: Option<NodeId>| node.map_or_else(String::new, |node| node.to_string());
+    v1::TransferStatus {
+        partition: figures.made.partition.0.into(),
+        source_node_id: name(figures.made.from),
+        target_node_id: name(figures.made.to),
+        keys_copied: figures.keys_copied,
+        step: figures.step.to_owned(),
     }
 }
 

@@ -110,6 +110,11 @@ metrics! {
         "Moves of partitions that this node made: it handed one over, or took one from nobody";
     PARTITIONS_DROPPED = Counter "stator_partitions_dropped_total" []
         "Partitions of other owners that were dropped here once every owner had them";
+    TRANSFERS = Gauge "stator_transfers" []
+        "Partitions that this node is taking over, or giving away, at present";
+    SLOTS_PENDING = Gauge "stator_slots_pending" []
+        "Ownerships in the whole ring that are still to be handed over";
+
     BACKGROUND_SLICES = Gauge "stator_background_slices" []
         "Slices of 64 that background work has; fewer while the store is slow for clients";
 

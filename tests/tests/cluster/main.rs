@@ -23,3 +23,4 @@ mod secrets;
 mod startup;
 mod support;
 mod tls;
+mod transfers;

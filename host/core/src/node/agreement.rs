@@ -181,7 +181,7 @@ impl Node {
         if request.expected_plan.is_some_and(|expected| expected != catalogue.plan_id()) {
             return Err(CommitError::OtherPlan);
         }
-        if self.agreement.proposal.is_some() {
+        if self.agreement.proposal.is_some() || self.is_making_moves() {
             return Err(CommitError::UnderWay);
         }
         let planned = plan(&catalogue)?;
@@ -350,6 +350,10 @@ impl Node {
         let (Some(catalogue), Some(proposal)) = (&self.catalogue, &self.agreement.proposal) else {
             return Err(CommitError::NoCluster);
         };
+        // A move that this node could still forget must be in no ring.
+        if self.is_making_moves() {
+            return Err(CommitError::UnderWay);
+        }
         let planned = plan_of(catalogue, &proposal.changes)?;
         let nonce = proposal.nonce;
         Ok(Arc::new(planned.decision(catalogue, self.now.wall_ms, self.id, nonce)))

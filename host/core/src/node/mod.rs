@@ -366,7 +366,8 @@ impl Node {
 
     fn act(&mut self, action: Action) {
         if let Action::Write { token, area: Area::Data, key, .. } = &action {
-            self.transfers.writing.insert(*token, key.partition);
+            let (token, partition) = (*token, key.partition);
+            self.write_begins(token, partition);
         }
         self.out.push(action);
     }

@@ -42,7 +42,8 @@ impl Node {
         let partition = catalogue.ring.partition(keyspace.id, key);
         let n = keyspace.quorums.value.n as usize;
         let is_owner = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
-        if is_owner || is_fallback {
+        let is_overtaken = self.is_overtaken(partition, their_ring);
+        if (is_owner && !is_overtaken) || is_fallback {
             Ok(partition)
         } else {
             Err(ReplicaError::NotOwner { ring_version })

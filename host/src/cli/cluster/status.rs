@@ -170,12 +170,19 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Stopping => "stopping",
         v1::NodeState::Removed => "removed",
     };
+    let state = match status.transfers.as_slice() {
+        [] => state.to_owned(),
+        all => {
+            let keys: u64 = all.iter().map(|transfer| transfer.keys_copied).sum();
+            format!("{state}, {} partitions on their way: {keys} keys copied", all.len())
+        }
+    };
     let state = match &status.fill {
         Some(fill) => format!(
             "{state}: {} of {} partitions left, {} objects copied",
             fill.partitions_left, fill.partitions, fill.objects_copied
         ),
-        None => state.to_owned(),
+        None => state,
     };
     if status.isolated { format!("{state}, cut off") } else { state }
 }
@@ -276,6 +283,7 @@ fn node_json(
             "keys_differed": figures.keys_differed,
             "keys_repaired": figures.keys_repaired,
         })),
+        "transfers": status.map(|status| status.transfers.iter().map(transfer_json).collect::<Vec<_>>()),
         "isolated": status.map(|status| status.isolated),
         "faults_enabled": status.map(|status| status.faults_enabled),
         "program_version": status.map(|status| &status.program_version),
@@ -286,6 +294,16 @@ fn node_json(
         "hints": status.map(hints_json),
         "keyspaces": status.map(|status| status.keyspaces.iter().map(keyspace_json).collect::<Vec<_>>()),
         "stores": status.map(|status| status.stores.iter().map(store_json).collect::<Vec<_>>()),
+    })
+}
+
+fn transfer_json(transfer: &v1::TransferStatus) -> Value {
+    json!({
+        "partition": transfer.partition,
+        "source": transfer.source_node_id,
+        "target": transfer.target_node_id,
+        "keys_copied": transfer.keys_copied,
+        "step": transfer.step,
     })
 }
 

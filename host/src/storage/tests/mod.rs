@@ -6,6 +6,7 @@ mod crashes;
 mod damage;
 mod disks;
 mod doubles;
+mod drops;
 mod failures;
 mod flips;
 mod full_disk;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Exchange, ExchangeEnd, ExchangeId, Step, Walk};
+use super::{Exchange, ExchangeEnd, ExchangeId, ExchangeReason, Step, Walk};
 use crate::event::Action;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
@@ -32,6 +32,9 @@ impl Node {
         use TreeAnswer::{Keys, Roots, Sums};
         match (step, ours, theirs) {
             (Step::Roots, Some(Roots(ours)), Some(Roots(theirs))) => {
+                if self.is_behind(id, &theirs) {
+                    return self.end_exchange(id, ExchangeEnd::Skipped);
+                }
                 let differing = self.differing_keyspaces(id, &ours, &theirs);
                 self.compare_keyspaces(id, differing);
             }
@@ -84,6 +87,13 @@ impl Node {
         let is_next_beyond = ring.is_next_owner(partition, id)
             && ring.planned_owners(partition).skip(n).any(|owner| owner == id);
         !is_next_beyond && beyond.all(|owner| owner != id && owner != peer)
+    }
+
+    /// Whether the peer holds a keyspace that this node is to take over and does not know yet.
+    fn is_behind(&self, id: ExchangeId, theirs: &[(KeyspaceId, Sum)]) -> bool {
+        let Some(exchange) = self.exchanges.running.get(&id) else { return false };
+        let is_new = |id: KeyspaceId| !self.keyspaces.contains_key(&id) && !self.is_deleted(id);
+        exchange.reason == ExchangeReason::Transfer && theirs.iter().any(|(id, _)| is_new(*id))
     }
 
     fn compare_keyspaces(&mut self, id: ExchangeId, differing: Vec<KeyspaceId>) {
@@ -202,10 +212,13 @@ impl Node {
             hash(*ours).is_none() || hash(*ours) != hash(*theirs)
         };
         exchange.figures.keys_compared += both.len() as u64;
-        let differing = both.into_iter().filter(|(_, pair)| is_differing(pair));
-        exchange.differing = differing.map(|(key, _)| key.clone()).collect();
+        let differing: Vec<_> = both.into_iter().filter(|(_, pair)| is_differing(pair)).collect();
+        exchange.walk.is_explained |= !differing.is_empty();
+        // Who is about to drop its copy wants nothing for it.
+        let is_giving = exchange.reason == ExchangeReason::Leave;
+        let wanted = differing.into_iter().filter(|(_, [ours, _])| ours.is_some() || !is_giving);
+        exchange.differing = wanted.map(|(key, _)| key.clone()).collect();
         exchange.figures.keys_differed += exchange.differing.len() as u64;
-        exchange.walk.is_explained |= !exchange.differing.is_empty();
         exchange.step = Step::Repairs { next: theirs.next };
         self.go_on_repairing(id);
     }

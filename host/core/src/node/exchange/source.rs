@@ -5,7 +5,7 @@ use crate::event::{Action, StoreFailure};
 use crate::id::NodeId;
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::node::Purpose;
-use crate::tree::{TreeAnswer, TreeRead};
+use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 
 impl Node {
     /// A peer asks. Who cannot tell what it held says so: its tree would call for its loss to be
@@ -29,6 +29,9 @@ impl Node {
         };
         if let Some(error) = error {
             return self.send(from, Message::TreeReply { request, result: Err(error) });
+        }
+        if read.query == TreeQuery::Roots {
+            self.roots_asked(from, read.partition);
         }
         let token = self.effect(Purpose::PeerTree(from, request));
         self.act(Action::ReadTree { token, read });

@@ -24,7 +24,8 @@ impl Node {
             let digest = self.digest;
             self.send(from, Message::CatalogueDigest { digest });
         }
-        if !self.owns(partition) {
+        // Who asks must not miss what is acknowledged here for coordinators of the older ring.
+        if !self.owns(partition) || their_ring > ring_version {
             let result = Err(ReplicaError::NotOwner { ring_version });
             return self.send(from, Message::FillReply { request, result });
         }

@@ -39,7 +39,10 @@
 //! # A ring that overtakes moves
 //! Ring n+2 starts from the owners that its proposer knew to serve. Who is an owner there and was
 //! none a moment ago (it had handed over, and the proposer did not know) fills the partition anew
-//! and counts for no read until it has.
+//! and counts for no read until it has. So does who is told that it owns a partition without having
+//! asked for it in this life: it may have lost its disk since. Coordinators with an older ring are
+//! refused for partitions that were moving in it, or they might be acknowledged what a node that
+//! was filled by then lacks.
 //!
 //! Left out: the source does not forward writes while it is copied; what is written meanwhile is
 //! found by the next exchange.
@@ -85,6 +88,8 @@ pub(super) struct Transfers {
     /// Of those, what could not be persisted and is to be tried again.
     unpersisted: BTreeSet<Move>,
     leavings: Leavings,
+    /// Partitions that were moving, or whose owners were others, in the ring before.
+    overtaken: BTreeSet<PartitionId>,
     /// What was told last.
     told: Vec<TransferFigures>,
     /// Changes of the data store that are under way.
@@ -444,19 +449,36 @@ impl Node {
         }
     }
 
+    /// Whether a coordinator's ring is too old for `partition`: it was moving, and who serves it in
+    /// this ring may have been filled before what that coordinator has acknowledged.
+    pub(super) fn is_overtaken(&self, partition: PartitionId, their_ring: u64) -> bool {
+        their_ring < self.ring_version() && self.transfers.overtaken.contains(&partition)
+    }
+
     /// Another catalogue stands: see "A ring that overtakes moves".
     pub(super) fn moves_taken_over(&mut self, before: Option<&Catalogue>) {
         self.check_leavings();
         let (Some(before), Some(catalogue)) = (before, self.catalogue.clone()) else { return };
-        if before.ring.version() == catalogue.ring.version() {
+        let (old, new, id) = (&before.ring, &catalogue.ring, self.id);
+        if old == new || old.version() == 0 {
             return;
         }
-        let id = self.id;
-        let is_regained = |partition: &PartitionId| {
-            catalogue.ring.is_owner(*partition, id) && !before.ring.is_owner(*partition, id)
+        if old.version() != new.version() {
+            let differs = |p: &PartitionId| {
+                !old.moves_of(*p).is_empty() || !old.owners(*p).eq(new.owners(*p))
+            };
+            self.transfers.overtaken = new.partition_ids().filter(differs).collect();
+        }
+        // Who has asked for it in this life holds all of it; before, it may have lost it since.
+        let is_ready = |partition: &PartitionId| {
+            let incoming = self.transfers.incoming.get(partition);
+            let is_asked = |i: &Incoming| matches!(i.step, Step::HandOver { .. } | Step::Making);
+            old.version() == new.version() && incoming.is_some_and(is_asked)
         };
-        let regained: BTreeSet<PartitionId> =
-            catalogue.ring.partition_ids().filter(is_regained).collect();
+        let is_regained = |partition: &PartitionId| {
+            new.is_owner(*partition, id) && !old.is_owner(*partition, id) && !is_ready(partition)
+        };
+        let regained: BTreeSet<PartitionId> = new.partition_ids().filter(is_regained).collect();
         if !regained.is_empty() {
             self.fill_again(&regained);
         }

@@ -15,6 +15,8 @@ pub(super) struct Frozen {
     /// one may lack what was written in between.
     number: u64,
     until_ms: u64,
+    /// Whether anything was written since the target asked for the roots last: it may lack that.
+    is_written: bool,
     /// Who is to be told once running writes have ended.
     asker: Option<RequestId>,
 }
@@ -29,7 +31,9 @@ impl Node {
     /// Whether this node takes no writes of the partition from `from`, though it owns it.
     pub(in crate::node) fn is_frozen(&self, partition: PartitionId, from: NodeId) -> bool {
         let frozen = self.transfers.frozen.get(&partition);
-        frozen.is_some_and(|f| f.to != from && self.now.monotonic_ms < f.until_ms)
+        // What is dropped must not be added to, whoever sends it.
+        self.is_dropping(partition)
+            || frozen.is_some_and(|f| f.to != from && self.now.monotonic_ms < f.until_ms)
     }
 
     /// The next owner of a partition asks.
@@ -49,7 +53,7 @@ impl Node {
                 let now_ms = self.now.monotonic_ms;
                 let frozen = self.transfers.frozen.get(&partition);
                 let holds = |f: &Frozen| {
-                    (f.to, f.number) == (from, freeze) && f.asker.is_none() && now_ms < f.until_ms
+                    (f.to, f.number) == (from, freeze) && !f.is_written && now_ms < f.until_ms
                 };
                 if frozen.is_some_and(holds) {
                     self.transfers.frozen.remove(&partition);
@@ -77,7 +81,7 @@ impl Node {
 
     fn freeze(&mut self, to: NodeId, request: RequestId, partition: PartitionId) {
         let (number, until_ms) = (self.number(), self.in_ms(FREEZE_MS));
-        let frozen = Frozen { to, number, until_ms, asker: Some(request) };
+        let frozen = Frozen { to, number, until_ms, is_written: true, asker: Some(request) };
         self.transfers.frozen.insert(partition, frozen);
         self.tell_drained(partition);
     }
@@ -91,6 +95,25 @@ impl Node {
         let (to, number) = (frozen.to, frozen.number);
         if let Some(request) = frozen.asker.take() {
             self.send(to, Message::TransferAnswer { request, result: Ok(number) });
+        }
+    }
+
+    /// A change of the data store begins.
+    pub(in crate::node) fn write_begins(&mut self, token: crate::event::Token, p: PartitionId) {
+        self.transfers.writing.insert(token, p);
+        if let Some(frozen) = self.transfers.frozen.get_mut(&p) {
+            frozen.is_written = true;
+        }
+    }
+
+    /// A peer asks for the roots of a partition. What is written from now on they do not show;
+    /// what is being written they may not show.
+    pub(in crate::node) fn roots_asked(&mut self, from: NodeId, partition: PartitionId) {
+        let is_writing = self.transfers.is_writing(partition);
+        if let Some(frozen) = self.transfers.frozen.get_mut(&partition)
+            && frozen.to == from
+        {
+            frozen.is_written = is_writing;
         }
     }
 
