@@ -217,25 +217,14 @@ fn who_leaves_is_a_member_until_it_has_nothing_left() {
 }
 
 #[test]
-fn a_seat_that_is_committed_while_its_node_retires_stands() {
+fn who_leaves_takes_no_seat_until_it_is_gone() {
     let mut catalogue = catalogue();
     stage(&mut catalogue, join(4)).unwrap();
     stage(&mut catalogue, leave(1)).unwrap();
-    let mut left = committed(&catalogue, 1);
-    for made in left.ring.moves().to_vec() {
-        assert!(left.ring.hand_over(&made));
-    }
-    let mut again = left.clone();
-    stage(&mut again, join(1)).unwrap();
-    let mut again = committed(&again, 2);
-    let mut retired = left;
-    CatalogueChange::Retire { node: NodeId(1), at_ms: 5 }.apply(&mut retired).unwrap();
-    let old = retired.clone();
-    retired.join(&again).unwrap();
-    again.join(&old).unwrap();
-    assert_eq!(retired, again);
-    assert!(again.ring.has_seat(NodeId(1)) && again.members.contains_key(&NodeId(1)));
-    assert!(again.removed.is_empty());
+    let mut next = committed(&catalogue, 1);
+    assert_eq!(stage(&mut next, join(1)), Err(StageError::IsLeaving(NodeId(1))));
+    let replace = RingChange::Replace { node: NodeId(2), by: NodeId(1) };
+    assert_eq!(stage(&mut next, replace), Err(StageError::IsLeaving(NodeId(1))));
 }
 
 #[test]

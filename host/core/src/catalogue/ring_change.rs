@@ -77,16 +77,6 @@ impl RingChange {
             RingChange::Replicas { .. } => None,
         }
     }
-
-    /// Whether it gives `node` a seat.
-    fn seats(&self, node: NodeId) -> bool {
-        match self {
-            RingChange::Join { node: comes } | RingChange::Replace { by: comes, .. } => {
-                *comes == node
-            }
-            _ => false,
-        }
-    }
 }
 
 /// Changes that an operator wants and has not committed.
@@ -187,12 +177,7 @@ impl Catalogue {
                 ours.clone_from(theirs);
             }
         }
-        let Catalogue { members, removed, history, .. } = self;
-        // A node may retire while a commit gives it a seat again: then the seat stands.
-        removed.retain(|node, removed| {
-            let later = history.range(removed.ring_version.saturating_add(1)..);
-            !later.flat_map(|(_, made)| &made.changes).any(|change| change.seats(*node))
-        });
+        let Catalogue { members, removed, .. } = self;
         members.retain(|node, _| !removed.contains_key(node));
     }
 
