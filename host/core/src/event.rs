@@ -17,7 +17,7 @@ use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
-use crate::node::{Backlog, ExchangeOutcome, FillFigures};
+use crate::node::{Backlog, Epochs, ExchangeOutcome, FillFigures};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
@@ -69,6 +69,9 @@ pub enum Event {
     // Hash trees.
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
+    // Collection.
+    /// An [`Action::FindAny`] ended: whether there is anything.
+    FoundAny(Token, Result<bool, StoreFailure>),
     /// An [`Action::Merge`] ended.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
@@ -161,6 +164,19 @@ pub enum Action {
     },
     /// Count the hash trees of a partition anew from its records: they are wrong.
     RebuildTree(PartitionId),
+    // Collection.
+    /// Look whether a store holds anything of a partition, whole or damaged, after all that was
+    /// asked of it before, and make that durable before the answer.
+    FindAny {
+        /// To be repeated.
+        token: Token,
+        /// In which store.
+        area: Area,
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Keep the send epochs durably; [`Event::Persisted`] answers.
+    PersistEpochs(Token, Epochs),
     /// Ask a module what a divergence means, for a fold.
     Merge {
         /// To be repeated.
@@ -281,6 +297,11 @@ pub enum Notice {
     // Anti-entropy.
     /// A partition was compared with another owner of it.
     Exchanged(PartitionId, NodeId, ExchangeOutcome),
+    // Collection.
+    /// So many objects were dropped here with their tombstones, and so many lost dead actors.
+    Collected(PartitionId, u64),
+    /// A round that this node led did not come to its end.
+    NotCollected(PartitionId, String),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
 }

@@ -12,6 +12,7 @@ pub mod admission;
 pub mod catalogue;
 pub mod causality;
 pub mod codec;
+pub mod collect;
 pub mod divergence;
 pub mod event;
 pub mod failure;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::catalogue::Catalogue;
 use crate::causality::{Context, Siblings};
+use crate::collect::{CollectAnswer, CollectAsk};
 use crate::id::{Dot, KeyspaceId, PartitionId};
 use crate::request::{PutRequest, RequestError};
 use crate::tree::{TreeAnswer, TreeRead};
@@ -103,6 +104,25 @@ pub enum Message {
         /// What they say.
         result: Result<TreeAnswer, ReplicaError>,
     },
+    // Collection.
+    /// A step of a round of collection.
+    Collect {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The partition.
+        partition: PartitionId,
+        /// The digest of the sender's catalogue: a round holds for one catalogue only.
+        digest: [u8; 32],
+        /// The step.
+        ask: CollectAsk,
+    },
+    /// The answer to [`Message::Collect`].
+    CollectReply {
+        /// The question's number.
+        request: RequestId,
+        /// The answer, or why the round cannot go on.
+        result: Result<CollectAnswer, String>,
+    },
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -134,6 +154,8 @@ pub struct ReplicaWrite {
     pub hint_for: Vec<crate::id::NodeId>,
     /// Whether it must be synced before the reply.
     pub is_sync: bool,
+    /// The sender's send epoch, see [`crate::node`]'s collection.
+    pub epoch: u64,
 }
 
 /// A page of what an owner holds of a partition.
@@ -160,6 +182,15 @@ pub enum ReplicaError {
         /// Its ring's version.
         ring_version: u64,
     },
+    /// The sender is not a member of the cluster, as far as the replica knows.
+    #[error("it knows no such member")]
+    NotMember,
+    /// It was sent under an epoch that collection has closed. Send it again.
+    #[error("it was sent under a closed epoch; the oldest open one is {floor}")]
+    StaleEpoch {
+        /// The sender's oldest epoch that is taken.
+        floor: u64,
+    },
     /// What it holds of the key is damaged; it counts as missing and waits for repair.
     #[error("its copy is damaged")]
     Damaged,
@@ -179,6 +210,7 @@ impl Message {
             Message::Read { request, .. }
             | Message::Forward { request, .. }
             | Message::TreeRead { request, .. }
+            | Message::Collect { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
@@ -186,6 +218,7 @@ impl Message {
             | Message::ForwardReply { .. }
             | Message::FillReply { .. }
             | Message::TreeReply { .. }
+            | Message::CollectReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. } => None,
         }

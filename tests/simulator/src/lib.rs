@@ -33,6 +33,7 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use stator_core::collect::{Candidate, CollectAsk};
 use stator_core::message::Message;
 use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
 
@@ -126,6 +127,10 @@ pub struct Report {
     pub folds: u64,
     /// Puts and deletes that the state of their key did not allow.
     pub puts_refused: u64,
+    /// Objects that a store forgot, wholly or in part.
+    pub collected: u64,
+    /// Rounds of collection that came to no end.
+    pub rounds_failed: u64,
     /// Races of a fold and a write that has seen all there was.
     pub races: u64,
 }
@@ -149,6 +154,8 @@ impl Report {
         self.folds += other.folds;
         self.puts_refused += other.puts_refused;
         self.races += other.races;
+        self.collected += other.collected;
+        self.rounds_failed += other.rounds_failed;
     }
 }
 
@@ -218,6 +225,20 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// A step of collection on one line.
+fn collect_brief(ask: &CollectAsk) -> String {
+    let keys = |candidates: &[Candidate]| {
+        candidates.iter().map(|candidate| candidate.key.clone()).collect::<Vec<_>>()
+    };
+    match ask {
+        CollectAsk::Mark(candidates) => format!("mark {:?}", keys(candidates)),
+        CollectAsk::Clean => "clean".to_owned(),
+        CollectAsk::Fence => "fence".to_owned(),
+        CollectAsk::Seal { candidates, .. } => format!("seal {:?}", keys(candidates)),
+        CollectAsk::Drop { candidates, .. } => format!("drop {:?}", keys(candidates)),
+    }
+}
+
 /// A message on one line.
 fn brief(message: &Message) -> String {
     let error = |error: &stator_core::message::ReplicaError| format!("failed: {error}");
@@ -272,6 +293,10 @@ fn brief(message: &Message) -> String {
             };
             format!("tree {request} {}", result.as_ref().map_or_else(error, answer))
         }
+        Message::Collect { request, partition, ask, .. } => {
+            format!("collect {request} in partition {partition}: {}", collect_brief(ask))
+        }
+        Message::CollectReply { request, result } => format!("collect {request} {result:?}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")

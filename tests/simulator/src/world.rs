@@ -67,6 +67,8 @@ pub(super) enum Inner {
     Persisted(Token, Arc<Catalogue>),
     /// What is left of a fill is persisted.
     FillPersisted(String),
+    /// Send epochs are persisted.
+    EpochsPersisted(Token, String),
     /// A module has answered.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The next page for hash trees that are being rebuilt is read.
@@ -250,6 +252,10 @@ impl World {
                 self.machines[machine].catalogue = catalogue.encode();
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
+            Inner::EpochsPersisted(token, epochs) => {
+                self.machines[machine].epochs = Some(epochs);
+                self.tell(machine, Event::Persisted(token, Ok(())));
+            }
             Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Rebuild => self.rebuild_page(machine),
@@ -304,6 +310,11 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
             }
+            Action::PersistEpochs(token, epochs) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::EpochsPersisted(token, epochs.encode()));
+            }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
             Action::CatalogueChanged(_) => {}
             Action::Notice(notice) => {
@@ -312,6 +323,7 @@ impl World {
             }
             Action::Load { .. }
             | Action::Scan { .. }
+            | Action::FindAny { .. }
             | Action::ReadTree { .. }
             | Action::RebuildTree(_)
             | Action::Write { .. }
@@ -330,6 +342,8 @@ impl World {
                 self.report.exchanges += 1;
                 self.report.exchanged_keys += outcome.figures.keys_repaired;
             }
+            Notice::Collected(_, count) => self.report.collected += count,
+            Notice::NotCollected(..) => self.report.rounds_failed += 1,
             Notice::Folded(_) => self.report.folds += 1,
             _ => {}
         }

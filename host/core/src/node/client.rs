@@ -88,6 +88,7 @@ impl Node {
             Some(InFlight::Forward(_)) => return,
             None => {
                 self.fill_refused(node, request);
+                self.collect_refused(node, request);
                 self.exchange_refused(node, request, failure == Failure::Damaged);
                 return self.hint_refused(node, request);
             }
@@ -190,6 +191,7 @@ impl Node {
             Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
+            Some(Purpose::Collect(effect)) => self.collect_written(effect, result.is_ok()),
             Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             Some(Purpose::ExchangeObject(exchange, request)) => {
                 self.repair_joined(exchange, request, result);

@@ -25,6 +25,7 @@ impl Node {
         self.timers.set(now_ms, Timer::Roster);
         self.timers.set(now_ms, Timer::Gossip);
         self.timers.set(now_ms, Timer::Handoff);
+        self.timers.set(now_ms, Timer::Collect);
         self.timers.set(now_ms, Timer::Exchange);
     }
 
@@ -55,11 +56,13 @@ impl Node {
     }
 
     pub(super) fn persisted(&mut self, token: Token, result: Result<(), String>) {
-        if let (Some(Purpose::Change(ticket)), Some(catalogue)) =
-            (self.effects.remove(&token), self.catalogue.clone())
-        {
-            let result = result.map(|()| catalogue).map_err(ChangeFailure::NotPersisted);
-            self.act(Action::ChangeDone(ticket, result));
+        match (self.effects.remove(&token), self.catalogue.clone()) {
+            (Some(Purpose::Change(ticket)), Some(catalogue)) => {
+                let result = result.map(|()| catalogue).map_err(ChangeFailure::NotPersisted);
+                self.act(Action::ChangeDone(ticket, result));
+            }
+            (Some(Purpose::Collect(effect)), _) => self.epochs_persisted(effect, result),
+            _ => {}
         }
     }
 

@@ -8,15 +8,17 @@
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `exchange`: comparing hash trees with other owners, and repairing what differs;
+//! - `collect`: forgetting what was deleted;
 //! - `gossip`: the catalogue;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: ring changes and transfers, collection of tombstones.
+//! Left out: ring changes and transfers.
 
 mod client;
+mod collect;
 mod exchange;
 mod fill;
 mod fold;
@@ -42,9 +44,11 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+pub use collect::{CollectFigures, Epochs};
 pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
 
+use collect::{CollectEffect, Collection};
 use exchange::{ExchangeId, Exchanges};
 use fill::Fill;
 use fold::{FoldJob, Folds};
@@ -68,6 +72,11 @@ pub struct Settings {
     /// In what time all partitions of this node are compared with all their other owners, in
     /// milliseconds; 0 for never.
     pub exchange_cover_ms: u64,
+    /// How often a few pages of keys are looked through for what may be forgotten, in
+    /// milliseconds; 0 for never.
+    pub collect_period_ms: u64,
+    /// How many actors of an object must be dead before they are forgotten.
+    pub dead_actors_min: usize,
 }
 
 impl Default for Settings {
@@ -79,6 +88,8 @@ impl Default for Settings {
             handoff_window: 64,
             fill_patience_ms: 10_000,
             exchange_cover_ms: 600_000,
+            collect_period_ms: 1_000,
+            dead_actors_min: 8,
         }
     }
 }
@@ -151,6 +162,8 @@ enum Purpose {
     PeerTree(NodeId, RequestId),
     /// The own object of a key that an exchange repairs.
     ExchangeObject(ExchangeId, RequestId),
+    /// A step of collection.
+    Collect(CollectEffect),
     /// An operator's change.
     Change(Ticket),
     /// A catalogue that gossip brought.
@@ -184,6 +197,7 @@ pub struct Node {
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
     exchanges: Exchanges,
+    collection: Collection,
     folds: Folds,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
@@ -208,6 +222,7 @@ impl Node {
         // Replies to an earlier life must not meet a request of this one.
         let last_number = rand_chacha::rand_core::Rng::next_u64(&mut rng) >> 16;
         let detector_rng = ChaCha8Rng::from_rng(&mut rng);
+        let life = rand_chacha::rand_core::Rng::next_u64(&mut rng);
         let mut node = Node {
             id,
             settings,
@@ -221,6 +236,7 @@ impl Node {
             handoffs: BTreeMap::new(),
             fill: None,
             exchanges: Exchanges::default(),
+            collection: Collection::new(life),
             folds: Folds::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
@@ -256,6 +272,7 @@ impl Node {
             }
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
+                self.collection.hint_writes.remove(&token);
                 self.written(token, result);
             }
             Event::HintsListed(target, hints) => self.hints_listed(target, hints),
@@ -264,6 +281,7 @@ impl Node {
             }
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::FoundAny(token, result) => self.found_any(token, result),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Merged(token, result) => self.merged(token, result),
             Event::Stopping => self.stop(),
@@ -318,6 +336,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action) {
+        self.collection.watch(&action);
         self.out.push(action);
     }
 
@@ -366,6 +385,7 @@ impl Node {
             },
             Message::WriteReply { request, result } => match result {
                 Ok(()) => self.replica_wrote(from, request),
+                Err(error) if self.epoch_refused(from, request, &error) => {}
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
             Message::ForwardReply { request, result } => self.forward_ended(request, result),
@@ -377,6 +397,12 @@ impl Node {
                 self.peer_reads_tree(from, request, ring_version, read);
             }
             Message::TreeReply { request, result } => self.tree_replied(from, request, result),
+            Message::Collect { request, partition, digest, ask } => {
+                self.collect_asked(from, request, (partition, digest), ask);
+            }
+            Message::CollectReply { request, result } => {
+                self.collect_answered(from, request, result);
+            }
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
@@ -391,6 +417,8 @@ impl Node {
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
                 Timer::Exchange => self.exchange_due(),
+                Timer::Collect => self.collect_due(),
+                Timer::Fence => self.fence_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
                 Timer::Detector(number) => {
