@@ -62,6 +62,16 @@ calls! {
     Repeatable get_module(GetModuleRequest) -> Module;
     /// One page of the modules.
     Repeatable list_modules(ListModulesRequest) -> ListModulesResponse;
+    /// Stages a change of the ring, and answers with the plan.
+    Once stage_ring_change(StageRingChangeRequest) -> RingPlan;
+    /// What is staged, and what committing it would do.
+    Repeatable get_ring_plan(GetRingPlanRequest) -> RingPlan;
+    /// Makes what is staged the next ring.
+    Once commit_ring_plan(CommitRingPlanRequest) -> CommitRingPlanResponse;
+    /// Drops what is staged.
+    Once cancel_ring_plan(CancelRingPlanRequest) -> CancelRingPlanResponse;
+    /// One page of what is still to be handed over.
+    Repeatable list_transfers(ListTransfersRequest) -> ListTransfersResponse;
     /// Cuts the node off from its peers, or heals the cut.
     Repeatable set_fault(SetFaultRequest) -> SetFaultResponse;
 }

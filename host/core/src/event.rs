@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
+use crate::agreement::Acceptor;
+use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
 use crate::causality::{Fold, Siblings};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
-use crate::node::{Backlog, Epochs, ExchangeOutcome, FillFigures};
+use crate::node::{Backlog, CommitError, CommitRequest, Epochs, ExchangeOutcome, FillFigures};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
@@ -74,6 +75,11 @@ pub enum Event {
     FoundAny(Token, Result<bool, StoreFailure>),
     /// An [`Action::Merge`] ended.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
+    // Ring changes.
+    /// An operator wants what is staged committed.
+    CommitRing(Ticket, CommitRequest),
+    /// An [`Action::PersistBallot`] ended.
+    BallotPersisted(Token, Result<(), String>),
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
     /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
     Stopping,
@@ -186,6 +192,12 @@ pub enum Action {
         /// What it is handed.
         divergence: Box<Divergence>,
     },
+    // Ring changes.
+    /// A commit ended, and what it made is persisted here.
+    CommitDone(Ticket, Result<Arc<Catalogue>, CommitError>),
+    /// Persist durably what this node has promised and accepted, in place of what it had before:
+    /// nothing of it leaves the node until that is done.
+    PersistBallot(Token, Acceptor<Arc<Decision>>),
     /// Persist the catalogue durably.
     Persist(Token, Arc<Catalogue>),
     /// The catalogue is another now: look for modules to fetch and peers to connect.
@@ -304,4 +316,9 @@ pub enum Notice {
     NotCollected(PartitionId, String),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
+    // Ring changes.
+    /// There is a next ring, of this version.
+    RingCommitted(u64),
+    /// This node was removed from the cluster with the ring of this version.
+    Removed(u64),
 }

@@ -9,6 +9,7 @@
 //! (what ties them together).
 
 pub mod admission;
+pub mod agreement;
 pub mod catalogue;
 pub mod causality;
 pub mod codec;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::catalogue::Catalogue;
+use crate::agreement::{Answer, Ask};
+use crate::catalogue::{Catalogue, Decision};
 use crate::causality::{Context, Siblings};
 use crate::collect::{CollectAnswer, CollectAsk};
 use crate::id::{Dot, KeyspaceId, PartitionId};
@@ -135,6 +136,21 @@ pub enum Message {
         /// Whether the sender wants the joined one back.
         is_reply_wanted: bool,
     },
+    // Ring changes.
+    /// Promise, or accept, for the ring of this version.
+    RingAsk {
+        /// The ring that is to be agreed on.
+        ring_version: u64,
+        /// What is asked.
+        ask: Box<Ask<Arc<Decision>>>,
+    },
+    /// The answer to [`Message::RingAsk`].
+    RingAnswer {
+        /// The ring that is to be agreed on.
+        ring_version: u64,
+        /// What is answered; it is persisted.
+        answer: Box<Answer<Arc<Decision>>>,
+    },
 }
 
 /// An object for a replica.
@@ -220,7 +236,9 @@ impl Message {
             | Message::TreeReply { .. }
             | Message::CollectReply { .. }
             | Message::CatalogueDigest { .. }
-            | Message::Catalogue { .. } => None,
+            | Message::Catalogue { .. }
+            | Message::RingAsk { .. }
+            | Message::RingAnswer { .. } => None,
         }
     }
 }

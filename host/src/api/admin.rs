@@ -6,7 +6,7 @@ use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{errors, keyspaces, modules, status};
+use super::{errors, keyspaces, modules, ring, status};
 use crate::node::{InitError, InitRequest, Node};
 
 /// The longest name of a cluster.
@@ -73,7 +73,9 @@ impl Admin for AdminService {
         let members = catalogue.members.iter();
         Ok(Response::new(v1::InitClusterResponse {
             cluster: Some(status::cluster(&catalogue)),
-            members: members.map(|(id, member)| status::member(*id, &member.value)).collect(),
+            members: members
+                .map(|(id, member)| status::member(&catalogue, *id, &member.value))
+                .collect(),
         }))
     }
 
@@ -133,34 +135,34 @@ impl Admin for AdminService {
 
     async fn stage_ring_change(
         &self,
-        _: Request<v1::StageRingChangeRequest>,
+        request: Request<v1::StageRingChangeRequest>,
     ) -> Answer<v1::RingPlan> {
-        Err(errors::unimplemented("StageRingChange"))
+        ring::stage(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_ring_plan(&self, _: Request<v1::GetRingPlanRequest>) -> Answer<v1::RingPlan> {
-        Err(errors::unimplemented("GetRingPlan"))
+        ring::get_plan(&self.node).await.map(Response::new)
     }
 
     async fn commit_ring_plan(
         &self,
-        _: Request<v1::CommitRingPlanRequest>,
+        request: Request<v1::CommitRingPlanRequest>,
     ) -> Answer<v1::CommitRingPlanResponse> {
-        Err(errors::unimplemented("CommitRingPlan"))
+        ring::commit(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel_ring_plan(
         &self,
         _: Request<v1::CancelRingPlanRequest>,
     ) -> Answer<v1::CancelRingPlanResponse> {
-        Err(errors::unimplemented("CancelRingPlan"))
+        ring::cancel(&self.node).await.map(Response::new)
     }
 
     async fn list_transfers(
         &self,
-        _: Request<v1::ListTransfersRequest>,
+        request: Request<v1::ListTransfersRequest>,
     ) -> Answer<v1::ListTransfersResponse> {
-        Err(errors::unimplemented("ListTransfers"))
+        ring::transfers(&*self.catalogue()?, request.get_ref()).map(Response::new)
     }
 
     async fn set_fault(

@@ -155,6 +155,12 @@ pub(super) fn request(error: &RequestError) -> Status {
     let message = error.to_string();
     match error {
         RequestError::NoCluster => no_cluster(),
+        RequestError::Removed { ring_version } => status(
+            Code::FailedPrecondition,
+            "NODE_REMOVED",
+            message,
+            &[("ring_version", ring_version.to_string()), ("effect", "NONE".to_owned())],
+        ),
         RequestError::UnknownKeyspace(id) => {
             status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
         }
@@ -256,6 +262,7 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
             message,
             &[("n", n.to_string()), ("replicas_max", replicas.to_string())],
         ),
+        ChangeError::Ring(error) => super::ring::stage_refused(error),
         ChangeError::NoSuchModule(digest) => {
             status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])
         }

@@ -10,13 +10,15 @@ use crate::storage::Area;
 pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let catalogue = node.catalogue();
     let fill = node.driver.shared().fill_figures();
+    let collect = node.driver.shared().collect_figures();
     let state = match &catalogue {
+        Some(catalogue) if catalogue.removed.contains_key(&node.id) => v1::NodeState::Removed,
         Some(_) if fill.is_some() => v1::NodeState::Refilling,
         Some(_) => v1::NodeState::Serving,
         None => v1::NodeState::Waiting,
     };
     v1::NodeStatus {
-        node: Some(own(node)),
+        node: Some(own(node, catalogue.as_deref())),
         state: state.into(),
         cluster: catalogue.as_ref().map(|catalogue| cluster(catalogue)),
         members: catalogue.as_ref().map_or_else(Vec::new, |catalogue| members(node, catalogue)),
@@ -31,6 +33,12 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
             partitions_left: figures.partitions_left as u32,
             objects_copied: figures.objects_copied,
         }),
+        collect: Some(v1::CollectStatus {
+            collected: collect.collected,
+            rounds: collect.rounds,
+            rounds_given_up: collect.rounds_failed,
+            held_up: collect.held_up.unwrap_or_default(),
+        }),
     }
 }
 
@@ -40,11 +48,13 @@ pub(super) fn cluster(catalogue: &Catalogue) -> v1::ClusterInfo {
         name: catalogue.cluster_name.clone(),
         partitions: catalogue.ring.partitions(),
         ring_version: catalogue.ring.version(),
+        changes_staged: catalogue.staged_changes().len() as u32,
+        slots_pending: catalogue.ring.moves().len() as u32,
         catalogue_digest: blake3::Hash::from_bytes(catalogue.digest()).to_hex().to_string(),
     }
 }
 
-pub(super) fn member(id: NodeId, member: &Member) -> v1::Member {
+pub(super) fn member(catalogue: &Catalogue, id: NodeId, member: &Member) -> v1::Member {
     v1::Member {
         node_id: id.to_string(),
         incarnation: String::new(),
@@ -54,19 +64,37 @@ pub(super) fn member(id: NodeId, member: &Member) -> v1::Member {
         zone: member.zone.clone(),
         region: member.region.clone(),
         weight: member.weight,
+        seat: seat(catalogue, id).into(),
     }
 }
 
-fn own(node: &Node) -> v1::Member {
+fn seat(catalogue: &Catalogue, id: NodeId) -> v1::Seat {
+    if catalogue.ring.has_seat(id) {
+        v1::Seat::Seated
+    } else if catalogue.is_leaving(id) {
+        v1::Seat::Leaving
+    } else {
+        v1::Seat::None
+    }
+}
+
+/// The node itself. The labels that the cluster knows for it stand above its configuration.
+fn own(node: &Node, catalogue: Option<&Catalogue>) -> v1::Member {
+    let known = catalogue.and_then(|catalogue| catalogue.members.get(&node.id));
+    let (zone, region, weight) = match known {
+        Some(known) => (&known.value.zone, &known.value.region, known.value.weight),
+        None => (&node.config.zone, &node.config.region, node.config.weight),
+    };
     v1::Member {
         node_id: node.id.to_string(),
         incarnation: node.incarnation.to_string(),
         peer_address: node.addresses.peer.clone(),
         client_address: node.addresses.client.clone(),
         admin_address: node.addresses.admin.clone(),
-        zone: node.config.zone.clone(),
-        region: node.config.region.clone(),
-        weight: node.config.weight,
+        zone: zone.clone(),
+        region: region.clone(),
+        weight,
+        seat: catalogue.map_or(v1::Seat::Unspecified, |c| seat(c, node.id)).into(),
     }
 }
 
@@ -86,7 +114,11 @@ fn members(node: &Node, catalogue: &Catalogue) -> Vec<v1::MemberView> {
             v1::Reachability::Suspect
         };
         v1::MemberView {
-            member: Some(if *id == node.id { own(node) } else { member(*id, &known.value) }),
+            member: Some(if *id == node.id {
+                own(node, Some(catalogue))
+            } else {
+                member(catalogue, *id, &known.value)
+            }),
             reachability: reachability.into(),
             hints_held: hints.waiting.get(id).copied().unwrap_or_default() as u64,
             hints_delivered: shared.peer_figures(*id).hints_delivered,

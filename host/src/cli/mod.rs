@@ -98,7 +98,7 @@ struct Global {
 enum Command {
     /// Run a node
     Serve(serve::Serve),
-    /// Make a cluster of nodes, look at it
+    /// Make a cluster of nodes, look at it, change its ring
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     /// Create, list, describe, update and delete keyspaces

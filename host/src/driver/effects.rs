@@ -3,30 +3,37 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, Weak};
 
-use stator_core::catalogue::Catalogue;
+use stator_core::agreement::Acceptor;
+use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::divergence::Divergence;
 use stator_core::event::{
     Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
 };
-use stator_core::id::{ModuleDigest, NodeId};
+use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{Backlog, FillFigures};
+use stator_core::node::{Backlog, Epochs, ExchangeOutcome, FillFigures};
+use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use crate::merge::MergeHost;
 use crate::storage::{
-    Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
-    WriteDone, WriteJob,
+    Area as StoreArea, Effect, FindAnyJob, Home, HomeError, ListHintsJob, LoadJob, ScanJob,
+    StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
+use crate::telemetry::names::{COLLECT_GIVEN_UP, COLLECTED};
 use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
 pub const CATALOGUE_FILE: &str = "catalogue";
+/// The file in the data directory that holds what the node promised for the next ring.
+pub const BALLOT_FILE: &str = "ballot";
 /// The file in the data directory that holds what is left of a partition fill.
 pub const FILL_FILE: &str = "fill";
+/// The file in the data directory that holds the send epochs.
+pub const EPOCHS_FILE: &str = "epochs";
 /// The most bytes of hints in one list, beside the hint that goes beyond it.
 const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 
@@ -77,6 +84,15 @@ impl Effects {
                     let _ = sender.send(result);
                 }
             }
+            // Ring changes.
+            Action::CommitDone(ticket, result) => {
+                if let Some(Answer::Commit(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
+            Action::PersistBallot(token, ballot) => {
+                let _ = self.persist.send(Persist::Ballot(token, Box::new(ballot)));
+            }
             Action::Send(to, message) => self.send(to, message),
             Action::Probe(to, bytes) => self.transport.send_probe(to, bytes),
             Action::Load { token, key, with_hints } => self.load(token, key, with_hints),
@@ -88,10 +104,7 @@ impl Effects {
                         .map_err(failure);
                     inbox.deliver(Event::Written(token, result));
                 });
-                let area = match area {
-                    Area::Data => StoreArea::Data,
-                    Area::Hints => StoreArea::Hints,
-                };
+                let area = store_area(area);
                 self.stores.write(WriteJob {
                     area,
                     key,
@@ -126,6 +139,20 @@ impl Effects {
                     }),
                 });
             }
+            // Collection.
+            Action::FindAny { token, area, partition } => {
+                let inbox = self.inbox.clone();
+                let area = store_area(area);
+                let done = Box::new(move |result: Result<bool, StoreError>| {
+                    inbox.deliver(Event::FoundAny(token, result.map_err(failure)));
+                });
+                self.stores.find_any(FindAnyJob { area, partition, done });
+            }
+            Action::PersistEpochs(token, epochs) => {
+                let _ = self.persist.send(Persist::Epochs(token, epochs));
+            }
+            Action::ReadTree { token, read } => self.read_tree(token, read),
+            Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),
             Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
@@ -179,6 +206,16 @@ impl Effects {
         });
     }
 
+    fn read_tree(&self, token: Token, read: TreeRead) {
+        let inbox = self.inbox.clone();
+        self.stores.read_tree(TreeJob {
+            read,
+            done: Box::new(move |result| {
+                inbox.deliver(Event::TreeRead(token, result.map_err(failure)));
+            }),
+        });
+    }
+
     fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64) {
         let inbox = self.inbox.clone();
         let keyspace = key.keyspace;
@@ -193,9 +230,11 @@ impl Effects {
     }
 
     fn publish(&self, catalogue: &Arc<Catalogue>) {
+        self.stores.keep_trees(catalogue.cluster);
         let members = catalogue.members.iter();
         let roster = members.map(|(node, m)| (*node, m.value.peer_address.clone())).collect();
-        self.transport.set_roster(catalogue.cluster, roster);
+        let removed = catalogue.removed.iter().map(|(node, r)| (*node, r.ring_version)).collect();
+        self.transport.set_roster_without(catalogue.cluster, roster, removed);
         self.shared.catalogue.send_replace(Some(catalogue.clone()));
     }
 
@@ -235,6 +274,23 @@ impl Effects {
             Notice::ForeignCatalogue(node) => {
                 tracing::error!(%node, "sent the catalogue of another cluster; it was dropped");
             }
+            Notice::Exchanged(partition, peer, outcome) => {
+                self.take_exchange(partition, peer, outcome);
+            }
+            Notice::Collected(partition, count) => {
+                metrics::counter!(COLLECTED.name).increment(count);
+                tracing::debug!(%partition, count, "what was deleted is forgotten");
+            }
+            Notice::NotCollected(partition, why) => {
+                metrics::counter!(COLLECT_GIVEN_UP.name).increment(1);
+                tracing::debug!(%partition, %why, "a round of collection was given up");
+            }
+            Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
+            Notice::Removed(ring_version) => tracing::error!(
+                ring_version,
+                "this node was removed from the cluster, for ever: it serves nothing any more; \
+                 stop it, and give its machine an empty data directory to join as a new node"
+            ),
             Notice::FillStarted(_)
             | Notice::FillProgress(_)
             | Notice::FillEnded(_)
@@ -242,6 +298,18 @@ impl Effects {
             Notice::UnknownKeyspace(keyspace) => {
                 tracing::debug!(%keyspace, "a message names a keyspace that is not known here yet");
             }
+        }
+    }
+
+    fn take_exchange(&self, partition: PartitionId, peer: NodeId, outcome: ExchangeOutcome) {
+        let ExchangeOutcome { end, figures } = outcome;
+        if figures.keys_differed > 0 {
+            tracing::info!(
+                %partition, %peer, keys = figures.keys_differed, repaired = figures.keys_repaired,
+                "a partition differed from another owner's and was repaired"
+            );
+        } else {
+            tracing::debug!(%partition, %peer, ?end, "a partition was compared");
         }
     }
 
@@ -283,6 +351,13 @@ impl Effects {
     }
 }
 
+fn store_area(area: Area) -> StoreArea {
+    match area {
+        Area::Data => StoreArea::Data,
+        Area::Hints => StoreArea::Hints,
+    }
+}
+
 /// What a store's error means to the protocol.
 fn failure(error: StoreError) -> StoreFailure {
     match error {
@@ -302,7 +377,9 @@ fn failure(error: StoreError) -> StoreFailure {
 /// What is kept in small files, one after the other.
 enum Persist {
     Catalogue(Token, Arc<Catalogue>),
+    Ballot(Token, Box<Acceptor<Arc<Decision>>>),
     Fill(Backlog),
+    Epochs(Token, Epochs),
 }
 
 async fn persist_all(
@@ -316,6 +393,22 @@ async fn persist_all(
                 let result = save(&home, CATALOGUE_FILE, move || catalogue.encode()).await;
                 if let Err(error) = &result {
                     tracing::error!(%error, "the catalogue could not be persisted");
+                }
+                inbox.deliver(Event::Persisted(token, result));
+            }
+            Persist::Ballot(token, ballot) => {
+                let result = save(&home, BALLOT_FILE, move || ballot.encode()).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "a promise for the next ring could not be persisted, \
+                                             and is not given");
+                }
+                inbox.deliver(Event::BallotPersisted(token, result));
+            }
+            Persist::Epochs(token, epochs) => {
+                let result = save(&home, EPOCHS_FILE, move || epochs.encode().into_bytes()).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "send epochs could not be persisted: a round of \
+                                             collection waits");
                 }
                 inbox.deliver(Event::Persisted(token, result));
             }

@@ -7,7 +7,7 @@ use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{ChangeFailure, Event, Ticket};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::PutReceipt;
-use stator_core::node::FillFigures;
+use stator_core::node::{CollectFigures, CommitError, CommitRequest, FillFigures};
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
@@ -30,6 +30,7 @@ pub(super) enum Request {
     Get(GetRequest),
     Put(Box<PutRequest>),
     Change(CatalogueChange),
+    Commit(CommitRequest),
 }
 
 impl Request {
@@ -38,6 +39,7 @@ impl Request {
             Request::Get(get) => Event::Get(ticket, get),
             Request::Put(put) => Event::Put(ticket, *put),
             Request::Change(change) => Event::Change(ticket, change),
+            Request::Commit(request) => Event::CommitRing(ticket, request),
         }
     }
 }
@@ -47,6 +49,7 @@ pub(super) enum Answer {
     Get(oneshot::Sender<Result<GetReceipt, RequestError>>),
     Put(oneshot::Sender<Result<PutReceipt, RequestError>>),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
+    Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
 }
 
 /// What the loop publishes. Readers hold the locks for a copy at most.
@@ -54,6 +57,7 @@ pub struct Shared {
     pub(super) catalogue: watch::Sender<Option<Arc<Catalogue>>>,
     pub(super) down: RwLock<Vec<NodeId>>,
     pub(super) fill: RwLock<Option<FillFigures>>,
+    pub(super) collect: RwLock<CollectFigures>,
     pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
     pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
 }
@@ -65,6 +69,7 @@ impl Shared {
             catalogue: watch::Sender::new(catalogue),
             down: RwLock::default(),
             fill: RwLock::default(),
+            collect: RwLock::default(),
             keyspaces: Mutex::default(),
             peers: Mutex::default(),
         })
@@ -88,6 +93,18 @@ impl Shared {
     /// How far the refilling of a lost data store is, while it goes on.
     pub fn fill_figures(&self) -> Option<FillFigures> {
         *self.fill.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How collection goes.
+    pub fn collect_figures(&self) -> CollectFigures {
+        self.collect.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn show_collect(&self, figures: &CollectFigures) {
+        let mut shown = self.collect.write().unwrap_or_else(PoisonError::into_inner);
+        if *shown != *figures {
+            shown.clone_from(figures);
+        }
     }
 
     /// Counters of a keyspace since the start.
@@ -153,6 +170,14 @@ impl DriverHandle {
         change: CatalogueChange,
     ) -> Result<Result<Arc<Catalogue>, ChangeFailure>, DriverStopped> {
         self.ask(Request::Change(change), Answer::Change).await
+    }
+
+    /// Commits what is staged for the ring.
+    pub async fn commit(
+        &self,
+        request: CommitRequest,
+    ) -> Result<Result<Arc<Catalogue>, CommitError>, DriverStopped> {
+        self.ask(Request::Commit(request), Answer::Commit).await
     }
 
     /// Makes the node part of a cluster whose catalogue it has persisted.

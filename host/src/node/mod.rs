@@ -8,6 +8,7 @@
 mod cluster;
 mod modules;
 mod read;
+mod ring;
 mod secrets;
 mod start;
 
@@ -25,6 +26,7 @@ use crate::transport::Transport;
 pub use cluster::{InitError, InitRequest};
 pub use modules::{ModuleFiles, ModuleKeeper};
 pub use read::Reading;
+pub use ring::JoinError;
 pub use start::{Addresses, StartError};
 
 /// A running node.

@@ -10,15 +10,19 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use stator_core::catalogue::{Catalogue, Member};
+use stator_core::agreement::Acceptor;
+use stator_core::catalogue::{Catalogue, Decision, Member};
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
-use stator_core::node::{Backlog, Node as Protocol, Settings};
+use stator_core::node::{Backlog, Epochs, Node as Protocol, Settings};
 
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};
 use crate::config::{Bootstrap, Config, EngineKind};
-use crate::driver::{self, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared};
+use crate::driver::{
+    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, Mailbox,
+    Shared,
+};
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
@@ -100,7 +104,13 @@ struct Opened {
     catalogue: Option<Catalogue>,
     /// What is left to be copied from other owners, if the data store was lost.
     backlog: Option<Backlog>,
+    /// What the node has promised for the next ring, or why that is not known.
+    ballot: Result<Ballot, String>,
+    /// Under which the node sends, and what it refuses.
+    epochs: Epochs,
 }
+
+type Ballot = Acceptor<Arc<Decision>>;
 
 impl Node {
     /// Starts a node on a bound transport. `client` and `admin` are where its other listeners
@@ -113,7 +123,7 @@ impl Node {
         let addresses = advertised(&config, bound.local_addr(), client, admin);
         let to_open = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
-        let Opened { home, stores, files, catalogue, backlog } = opened;
+        let Opened { home, stores, files, catalogue, backlog, ballot, epochs } = opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
@@ -146,12 +156,28 @@ impl Node {
         );
         let settings = Settings {
             replica_timeout_ms: config.timings.replica_timeout_ms,
+            collect_period_ms: config.timings.collect_period_ms,
             ..Settings::default()
         };
         let seed = getrandom::u64().map_err(StartError::Randomness)?;
         let mut protocol = Protocol::new(home.node(), settings, catalogue, seed, now);
+        match ballot {
+            Ok(ballot) => protocol.remember_ballot(ballot),
+            Err(why) => {
+                tracing::error!(
+                    %why,
+                    "what this node promised for the next ring is lost: it takes no part in \
+                     committing it"
+                );
+                protocol.forget_ballot();
+            }
+        }
+        protocol.keep_epochs(epochs);
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
+        }
+        if stores.is_after_unclean_stop() {
+            protocol.recover();
         }
         let (driver, task) = driver::start(mailbox, protocol, clock, effects);
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
@@ -215,7 +241,31 @@ fn open(config: &Config) -> Result<Opened, StartError> {
     let files =
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
     let backlog = backlog(&home, &stores, catalogue.as_ref())?;
-    Ok(Opened { home, stores, files, catalogue, backlog })
+    let ballot = ballot(&home)?;
+    let epochs = epochs(&home)?;
+    Ok(Opened { home, stores, files, catalogue, backlog, ballot, epochs })
+}
+
+fn ballot(home: &Home) -> Result<Result<Ballot, String>, HomeError> {
+    match home.load(BALLOT_FILE) {
+        Ok(None) => Ok(Ok(Ballot::default())),
+        Ok(Some(bytes)) => Ok(Ballot::decode(&bytes)
+            .ok_or_else(|| format!("the file `{BALLOT_FILE}` holds something else"))),
+        Err(error @ HomeError::Damaged { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+fn epochs(home: &Home) -> Result<Epochs, HomeError> {
+    let kept = match home.load(EPOCHS_FILE) {
+        Ok(content) => content,
+        // Peers tell this node its own. What they had sent under closed epochs is of connections
+        // that have ended.
+        Err(HomeError::Damaged { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let kept = kept.and_then(|content| Epochs::decode(std::str::from_utf8(&content).ok()?));
+    Ok(kept.unwrap_or_default())
 }
 
 /// What the other owners are to fill, if the data store was ever lost and is not filled yet.
@@ -281,11 +331,23 @@ async fn own_catalogue(
     let mut is_changed = false;
     let catalogue = match stored {
         Some(mut catalogue) => {
-            if let Some(known) = catalogue.members.get_mut(&home.node())
-                && known.value != *member
-            {
-                known.change(member.clone());
-                is_changed = true;
+            if let Some(known) = catalogue.members.get_mut(&home.node()) {
+                // The ring was made for these: they are changed as the ring is.
+                let labels = known.value.clone();
+                let (region, zone, weight) = (labels.region, labels.zone, labels.weight);
+                if (&region, &zone, weight) != (&member.region, &member.zone, member.weight) {
+                    tracing::warn!(
+                        region,
+                        zone,
+                        weight,
+                        "the configuration names another region, zone or weight than the cluster \
+                         knows for this node, and the cluster's stand: `stator cluster weight` \
+                         changes them"
+                    );
+                }
+                let present = Member { region, zone, weight, ..member.clone() };
+                is_changed = known.value != present;
+                known.set(present);
             }
             Some(catalogue)
         }

@@ -33,11 +33,12 @@ use super::chunks;
 use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
-use super::job::{Area, Done, WriteDone, WriteJob};
+use super::job::{Area, Done, FindAnyJob, WriteDone, WriteJob};
 use super::meta::{self, Meta};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
 use super::reopen::Reopening;
+use super::trees::{Replaced, SharedTrees};
 use super::{Effect, StoreError};
 use crate::telemetry::names::{STORE_GROUP_JOBS, STORE_SYNC_SECONDS};
 
@@ -50,7 +51,16 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// A change that waits for the committer.
 pub(super) enum Job {
     Write(WriteJob),
-    Settle { target: NodeId, key: StoreKey, sequence: u64, done: Done<bool> },
+    Settle {
+        target: NodeId,
+        key: StoreKey,
+        sequence: u64,
+        done: Done<bool>,
+    },
+    /// Hash trees are to be rebuilt: nobody waits for it.
+    Rebuild,
+    /// Whether the store holds anything of a partition: see `collect.rs`.
+    FindAny(FindAnyJob),
 }
 
 impl Job {
@@ -59,6 +69,8 @@ impl Job {
         match self {
             Job::Write(job) => answer(job.done, Err(error)),
             Job::Settle { done, .. } => answer(done, Err(error)),
+            Job::Rebuild => {}
+            Job::FindAny(job) => answer(job.done, Err(error)),
         }
     }
 }
@@ -78,6 +90,11 @@ pub(super) struct Committer {
     pub(super) unsynced_since: Option<Instant>,
     /// The latest commit that is synced.
     pub(super) synced_sequence: u64,
+    /// The hash trees, if this is the data store.
+    pub(super) trees: Option<Arc<SharedTrees>>,
+    /// How many records are read for them at a time, and from when on again after a failure.
+    pub(super) rebuild_step: usize,
+    pub(super) trees_rest_until: Option<Instant>,
     /// How the store comes back, if its engine can be opened again.
     pub(super) reopening: Option<Reopening>,
 }
@@ -88,7 +105,8 @@ impl Committer {
         loop {
             let sync_at = self.unsynced_since.map(|since| since + self.sync_within);
             let reopen_at = self.reopen_at();
-            let wake_at = sync_at.into_iter().chain(reopen_at).min();
+            let rebuild_at = self.rebuild_at();
+            let wake_at = sync_at.into_iter().chain(reopen_at).chain(rebuild_at).min();
             match self.queue.take(GROUP_JOBS_MAX, wake_at) {
                 Taken::Items(jobs) => self.commit_all(jobs),
                 Taken::TimedOut => {}
@@ -96,6 +114,9 @@ impl Committer {
             }
             if reopen_at.is_some_and(|at| at <= Instant::now()) {
                 self.reopen();
+            }
+            if rebuild_at.is_some_and(|at| at <= Instant::now()) {
+                self.rebuild_trees();
             }
             // Under a steady stream of buffered writes the wait above never times out.
             if sync_at.is_some_and(|at| at <= Instant::now()) {
@@ -126,6 +147,8 @@ impl Committer {
                 Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }
+                Job::Rebuild => {}
+                Job::FindAny(job) => self.find_any(job),
             }
             if self.group.bytes > GROUP_BYTES_MAX {
                 self.commit();
@@ -143,13 +166,16 @@ impl Committer {
         let store = self.records.area.name();
         let unread = |error| StoreError::Engine { store, why: Arc::new(error) };
         let found = self.records.find(key).map_err(unread)?;
-        let (record, stored) = match found {
-            Found::Missing => (None, InEngine::Nothing),
-            Found::Whole(record, chunks) => (Some(record), InEngine::Value(chunks)),
+        let (record, stored, replaced) = match found {
+            Found::Missing => (None, InEngine::Nothing, Replaced::Known(None)),
+            Found::Whole(record, chunks) => {
+                let hash = self.trees.is_some().then(|| record.object_hash(key));
+                (Some(record), InEngine::Value(chunks), Replaced::Known(hash))
+            }
             // Without its mark: the core draws a fresh epoch for the key.
-            Found::Damaged(_, chunks) => (None, InEngine::Value(chunks)),
+            Found::Damaged(_, chunks) => (None, InEngine::Value(chunks), Replaced::Unknown),
         };
-        let staged = Staged { record, stored, is_changed: false };
+        let staged = Staged { record, stored, replaced, is_changed: false };
         self.group.staged.insert(key.clone(), staged);
         Ok(())
     }
@@ -170,13 +196,14 @@ impl Committer {
             return Err(StoreError::HintWithoutTarget);
         }
         self.load(&job.key)?;
+        self.refuse_damaged(&job.key, &job.change)?;
         let before = self.staged(&job.key).and_then(|staged| staged.record.clone());
         let written = {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
             write(before.clone(), &job.change, &job.targets, job.fold, &mut minter)?
         };
-        let Written { mut record, dot, is_changed } = written;
-        if is_changed {
+        let Written { mut record, dot, is_changed, is_removed } = written;
+        if is_changed && !is_removed {
             self.check_budget(&job.key, before.as_ref(), &record)?;
             self.meta.sequence += 1;
             record.sequence = self.meta.sequence;
@@ -184,7 +211,7 @@ impl Committer {
         let outcome =
             WriteDone { siblings: record.siblings.clone(), dot, sequence: record.sequence };
         if is_changed {
-            self.stage(&job.key, Some(record));
+            self.stage(&job.key, (!is_removed).then_some(record));
         }
         Ok(outcome)
     }
@@ -227,14 +254,17 @@ impl Committer {
 
     fn fail(&mut self, error: EngineError, effect: Effect) -> StoreError {
         self.give_up_if_damaged_again(&error);
+        if let Some(trees) = &self.trees {
+            trees.forget();
+        }
         self.records.health.fail(self.records.area, error, effect)
     }
 
-    fn out_of_service(&self) -> Option<StoreError> {
+    pub(super) fn out_of_service(&self) -> Option<StoreError> {
         self.records.health.out_of_service(self.records.area)
     }
 
-    fn staged(&self, key: &StoreKey) -> Option<&Staged> {
+    pub(super) fn staged(&self, key: &StoreKey) -> Option<&Staged> {
         self.group.staged.get(key)
     }
 
@@ -254,8 +284,9 @@ impl Committer {
     }
 
     /// Applies the group, syncs if one of its jobs needs it, and answers all of them.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
+        self.hash_objects(&mut group);
         if let Err(error) = self.apply(&group) {
             return group.answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
         }
@@ -288,6 +319,7 @@ impl Committer {
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
         self.records.engine.apply(batch).map_err(|error| self.fail(error, Effect::Maybe))?;
         self.unsynced_since.get_or_insert_with(Instant::now);
+        self.change_trees(group);
         if let Some(index) = &self.hints {
             group.changes().for_each(|(key, record)| index.set(key, record));
         }
@@ -297,7 +329,7 @@ impl Committer {
     }
 
     /// Makes everything applied so far durable.
-    fn sync(&mut self) -> Result<(), StoreError> {
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         // Taken even if it fails: there is no second try at a failed sync.
         if self.unsynced_since.take().is_none() {
             return Ok(());

@@ -13,6 +13,7 @@ use super::StoreError;
 use super::chunks;
 use super::engine::Batch;
 use super::job::{Done, WriteDone};
+use super::trees::Replaced;
 
 /// Writes that are applied together.
 #[derive(Default)]
@@ -30,6 +31,8 @@ pub(super) struct Staged {
     pub(super) record: Option<Record>,
     /// What the engine holds under the key.
     pub(super) stored: InEngine,
+    /// What that added to the hash trees.
+    pub(super) replaced: Replaced,
     pub(super) is_changed: bool,
 }
 

@@ -6,6 +6,7 @@
 //!   incarnation   the node's present life
 //!   lost          there once a data store was lost: names the last loss
 //!   clean         there only after a clean stop: what the stores held at it
+//!   trees         there only after a clean stop: the hash trees of the data store
 //!   engine        the engine that made the stores
 //!   set-aside     stores that could not be used, until they are refilled
 //!   data/ hints/  the stores' engines
@@ -157,6 +158,18 @@ impl Home {
     /// The file is damaged or cannot be read.
     pub fn load(&self, name: &str) -> Result<Option<Bytes>, HomeError> {
         load(&self.path, name)
+    }
+
+    /// What was saved last under `name`. It is gone, durably, when this returns, even if it cannot
+    /// be read. Blocks.
+    pub(super) fn take(&self, name: &str) -> Result<Option<Bytes>, HomeError> {
+        let content = self.load(name);
+        if !matches!(content, Ok(None) | Err(HomeError::BadName { .. })) {
+            let path = self.path.join(name);
+            fs::remove_file(&path).map_err(failed("remove", &path))?;
+            sync_directory(&self.path)?;
+        }
+        content
     }
 
     /// The incarnation that was drawn last, if it can be read.

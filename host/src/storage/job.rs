@@ -11,6 +11,7 @@ use stator_core::causality::{Fold, Siblings};
 use stator_core::event::ScanPage;
 use stator_core::id::{Dot, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
+use stator_core::tree::{TreeAnswer, TreeRead};
 use stator_core::write::Change;
 
 use super::StoreError;
@@ -108,6 +109,25 @@ pub struct ScanJob {
     pub bytes_max: usize,
     /// Gets the page.
     pub done: Done<ScanPage>,
+}
+
+/// A question about the hash trees of the data store.
+pub struct TreeJob {
+    /// The question.
+    pub read: TreeRead,
+    /// Gets the answer.
+    pub done: Done<TreeAnswer>,
+}
+
+/// Whether a store holds anything of a partition, damaged or not, once all that was asked of it
+/// before is durable.
+pub struct FindAnyJob {
+    /// In which store.
+    pub area: Area,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Gets the answer.
+    pub done: Done<bool>,
 }
 
 /// A hint that waits for its target.

@@ -6,6 +6,7 @@
 //!     committer   one thread a store: runs the core's write path, group commit
 //!     readers     a few threads: single keys, pages of hints and of partitions
 //!     records     the core's record format, with damage found by its checksum
+//!     trees       hash trees over the data store, for anti-entropy
 //!     chunks      values of any size over an engine that wants small ones
 //!     open, slot  opening an engine with a deadline; setting a damaged one aside; its place
 //!     trial       opening it in another process first, if the last start may have died of it
@@ -23,11 +24,11 @@
 //! fresh epoch. An engine that cannot be opened is set aside. One that fails at a write takes its
 //! store out of service for writes until it was reopened; reads go on.
 //!
-//! Left out, for later issues: setting a store aside while the node runs, Merkle trees, backup by
-//! range.
+//! Left out, for later issues: setting a store aside while the node runs, backup by range.
 
 mod aside;
 mod chunks;
+mod collect;
 mod committer;
 mod engine;
 mod error;
@@ -45,6 +46,7 @@ mod reopen;
 mod scan;
 mod slot;
 mod stores;
+mod trees;
 mod trial;
 
 #[cfg(test)]
@@ -57,8 +59,8 @@ pub use engine::{
 pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteDone,
-    WriteJob,
+    Area, Done, FindAnyJob, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures,
+    TreeJob, WriteDone, WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

@@ -10,16 +10,18 @@ use super::StoreError;
 use super::engine::EngineError;
 use super::group::answer;
 use super::hints::{self, HintIndex};
-use super::job::{HeldHint, ListHintsJob, LoadJob, ScanJob};
+use super::job::{HeldHint, ListHintsJob, LoadJob, ScanJob, TreeJob};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
 use super::scan;
+use super::trees::SharedTrees;
 
 /// A read that waits for a thread.
 pub(super) enum Read {
     Load(LoadJob),
     ListHints(ListHintsJob),
     Scan(ScanJob),
+    Tree(TreeJob),
 }
 
 /// What every reading thread sees.
@@ -27,6 +29,7 @@ pub(super) struct Reader {
     pub(super) data: Records,
     pub(super) hints: Records,
     pub(super) index: Arc<HintIndex>,
+    pub(super) trees: Arc<SharedTrees>,
     pub(super) queue: Arc<Queue<Read>>,
 }
 
@@ -47,6 +50,10 @@ impl Reader {
                     }
                     Read::Scan(job) => {
                         let result = scan::page(&self.data, &job);
+                        answer(job.done, result);
+                    }
+                    Read::Tree(job) => {
+                        let result = self.trees.read(&self.data, &job);
                         answer(job.done, result);
                     }
                 }

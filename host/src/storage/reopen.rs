@@ -161,6 +161,9 @@ impl Committer {
         if let Some(index) = &self.hints {
             index.rebuild(&self.records)?;
         }
+        if let Some(trees) = &self.trees {
+            trees.forget();
+        }
         self.meta.objects = kept.objects;
         self.meta.sequence = self.meta.sequence.max(kept.sequence) + 1;
         self.meta.reserved_until =

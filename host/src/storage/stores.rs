@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use stator_core::id::{Incarnation, NodeId};
+use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
@@ -20,7 +20,10 @@ use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
-use super::job::{Area, Done, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, WriteJob};
+use super::job::{
+    Area, Done, FindAnyJob, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, TreeJob,
+    WriteJob,
+};
 use super::meta::Meta;
 use super::open::{self, Opener};
 use super::options::StoreOptions;
@@ -29,6 +32,7 @@ use super::readers::{Read, Reader};
 use super::records::{Health, Kept, Records};
 use super::reopen::Reopening;
 use super::slot::Slot;
+use super::trees::SharedTrees;
 use super::trial;
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
@@ -41,6 +45,9 @@ pub struct Stores {
     data: StoreHandle,
     hints: StoreHandle,
     reads: Arc<Queue<Read>>,
+    trees: Arc<SharedTrees>,
+    /// Whether the stop before may have lost writes that were not synced.
+    is_after_unclean_stop: bool,
     threads: Mutex<Option<Threads>>,
     set_aside: Vec<SetAside>,
     /// Whether what it holds outlives the process.
@@ -160,6 +167,9 @@ impl Stores {
         let set_aside = aside::finish(&home)?;
         let is_whole = is_kept && set_aside.is_empty();
         let gone_on = go_on(&home, stop, kept)?.filter(|_| is_whole);
+        let sequence = gone_on.as_ref().map(|(_, data, _)| data.sequence);
+        let trees = Arc::new(SharedTrees::take(&home, sequence)?);
+        let is_after_unclean_stop = had_run && gone_on.is_none();
         let (data_records, hints_records) = (data.records(), hints.records());
         let (incarnation, data_meta, hints_meta) = match gone_on {
             Some(gone_on) => gone_on,
@@ -182,7 +192,7 @@ impl Stores {
             records.health.show_set_aside(Some(words));
         }
         let minter = Arc::new(Mutex::new(minter));
-        let start = Start { home, options, minter, index, set_aside };
+        let start = Start { home, options, minter, index, trees, is_after_unclean_stop, set_aside };
         start.run(incarnation, (data_records, data_meta, data), (hints_records, hints_meta, hints))
     }
 
@@ -204,6 +214,39 @@ impl Stores {
         Ok(())
     }
 
+    /// Whether writes that were acknowledged before this start, but not synced, may be lost.
+    pub fn is_after_unclean_stop(&self) -> bool {
+        self.is_after_unclean_stop
+    }
+
+    /// Keeps hash trees of this cluster from now on, if that is not done yet.
+    pub fn keep_trees(&self, cluster: ClusterId) {
+        self.trees.keep(cluster);
+        self.look_at_trees();
+    }
+
+    /// Counts the hash trees of `partition` anew.
+    pub fn rebuild_trees(&self, partition: PartitionId) {
+        self.trees.distrust(partition);
+        self.look_at_trees();
+    }
+
+    /// Whether all hash trees say what the store holds, and how many of their buckets take
+    /// memory, about 40 bytes each.
+    pub fn tree_figures(&self) -> (bool, usize) {
+        self.trees.figures()
+    }
+
+    /// Queues a read of hash trees.
+    pub fn read_tree(&self, job: TreeJob) {
+        self.queue_read(Read::Tree(job));
+    }
+
+    fn look_at_trees(&self) {
+        // Whoever finds the queue full finds a committer that will look.
+        drop(self.data.queue.push(Job::Rebuild));
+    }
+
     /// The node's present life.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
@@ -223,6 +266,11 @@ impl Stores {
     /// answer is whether it was taken off: a hint that changed since it was sent stays.
     pub fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64, done: Done<bool>) {
         self.hints.queue_job(Job::Settle { target, key, sequence, done });
+    }
+
+    /// Queues a look for anything of a partition.
+    pub fn find_any(&self, job: FindAnyJob) {
+        self.store(job.area).queue_job(Job::FindAny(job));
     }
 
     /// Queues a read of one key.
@@ -289,6 +337,7 @@ impl Stores {
         for area in [Area::Data, Area::Hints] {
             sync_files(&self.home.path().join(area.name())).map_err(CloseError::Files)?;
         }
+        self.trees.save(&self.home, data.sequence)?;
         self.home.note_clean_stop(CleanStop {
             incarnation: self.incarnation,
             data_sequence: data.sequence,
@@ -318,6 +367,7 @@ impl Stores {
             Read::Load(job) => answer(job.done, Err(error)),
             Read::ListHints(job) => answer(job.done, Err(error)),
             Read::Scan(job) => answer(job.done, Err(error)),
+            Read::Tree(job) => answer(job.done, Err(error)),
         }
     }
 
@@ -360,6 +410,8 @@ struct Start<'a> {
     options: &'a StoreOptions,
     minter: Arc<Mutex<Minter>>,
     index: Arc<HintIndex>,
+    trees: Arc<SharedTrees>,
+    is_after_unclean_stop: bool,
     set_aside: Vec<SetAside>,
 }
 
@@ -375,6 +427,7 @@ impl Start<'_> {
             data: data.share(),
             hints: hints.share(),
             index: self.index.clone(),
+            trees: self.trees.clone(),
             queue: reads.clone(),
         });
         let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
@@ -394,6 +447,8 @@ impl Start<'_> {
             data,
             hints,
             reads,
+            trees: self.trees,
+            is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
             set_aside: self.set_aside,
             is_kept: self.options.engine.is_kept(),
@@ -420,6 +475,9 @@ impl Start<'_> {
             sync_within: self.options.sync_within,
             group: Group::default(),
             unsynced_since: None,
+            trees: (records.area == Area::Data).then(|| self.trees.clone()),
+            rebuild_step: 1,
+            trees_rest_until: None,
             synced_sequence: meta.sequence,
             reopening: opened.opener.filter(|opener| opener.kind.is_kept()).map(|opener| {
                 let wait = self.options.reopen_after;

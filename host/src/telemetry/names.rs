@@ -95,6 +95,11 @@ metrics! {
     READ_REPAIRS = Counter "stator_read_repairs_total" ["target"]
         "Stale copies that were sent what they lacked after a get";
 
+    COLLECTED = Counter "stator_collected_objects_total" []
+        "Deleted objects that left the store, and objects that lost dead actors";
+    COLLECT_GIVEN_UP = Counter "stator_collect_rounds_given_up_total" []
+        "Rounds of collection that this node led and gave up; the next ones do their work";
+
     BACKGROUND_SLICES = Gauge "stator_background_slices" []
         "Slices of 64 that background work has; fewer while the store is slow for clients";
 

@@ -132,4 +132,6 @@ pub(super) struct Roster {
     pub cluster: ClusterId,
     /// Members with their peer addresses, `host:port`.
     pub members: BTreeMap<NodeId, String>,
+    /// The former members, with the ring version that each was removed with.
+    pub removed: BTreeMap<NodeId, u64>,
 }

@@ -207,7 +207,18 @@ impl Transport {
     /// (`host:port`), this node among them. To be called whenever one of these changes; sessions
     /// with nodes that are no longer members end.
     pub fn set_roster(&self, cluster: ClusterId, members: BTreeMap<NodeId, String>) {
-        self.shared.set_roster(Roster { cluster, members });
+        self.set_roster_without(cluster, members, BTreeMap::new());
+    }
+
+    /// As [`Self::set_roster`]; the `removed` were members once, and hear with which ring version
+    /// they were removed.
+    pub fn set_roster_without(
+        &self,
+        cluster: ClusterId,
+        members: BTreeMap<NodeId, String>,
+        removed: BTreeMap<NodeId, u64>,
+    ) {
+        self.shared.set_roster(Roster { cluster, members, removed });
     }
 
     /// Says that this node has reserved epochs up to `until`, durably: peers remember it and

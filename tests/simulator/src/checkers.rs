@@ -62,6 +62,8 @@ pub const VALUE: &str = "what is read is what was written";
 pub const REFUSED: &str = "where versions are folded no put is refused for siblings";
 /// What is deleted leaves every store.
 pub const FORGOTTEN: &str = "what is deleted leaves every store";
+/// There is one ring of each version.
+pub const ONE_RING: &str = "there is one ring of each version";
 /// After healing the cluster comes to rest.
 pub const RESTS: &str = "after healing the cluster comes to rest";
 

@@ -22,6 +22,7 @@ pub mod history;
 mod machine;
 pub mod merging;
 pub mod network;
+mod operators;
 pub mod queue;
 mod race;
 pub mod scenario;
@@ -33,6 +34,7 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use stator_core::agreement::{Answer, Ask};
 use stator_core::collect::{Candidate, CollectAsk};
 use stator_core::message::Message;
 use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
@@ -63,6 +65,8 @@ pub enum Planted {
     SkipTree,
     /// Nobody compares hash trees.
     NoExchange,
+    /// A node forgets what it has promised or accepted for a ring once it has said so.
+    ForgetPromise,
     /// What a module makes of siblings is written back under a dot of its own.
     FreshDot,
 }
@@ -133,6 +137,8 @@ pub struct Report {
     pub rounds_failed: u64,
     /// Races of a fold and a write that has seen all there was.
     pub races: u64,
+    /// Rings that were committed, as their operators were told.
+    pub rings: u64,
 }
 
 impl Report {
@@ -156,6 +162,7 @@ impl Report {
         self.races += other.races;
         self.collected += other.collected;
         self.rounds_failed += other.rounds_failed;
+        self.rings += other.rings;
     }
 }
 
@@ -301,5 +308,22 @@ fn brief(message: &Message) -> String {
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")
         }
+        Message::RingAsk { ring_version, ask } => match &**ask {
+            Ask::Prepare(ballot) => format!("prepare ring {ring_version} {ballot:?}"),
+            Ask::Accept(ballot, decision) => {
+                let nonce = decision.committed.nonce;
+                format!("accept ring {ring_version} {ballot:?} {nonce:x}")
+            }
+        },
+        Message::RingAnswer { ring_version, answer } => match &**answer {
+            Answer::Promised { ballot, accepted } => {
+                let accepted = accepted.as_ref().map(|(under, _)| under);
+                format!("ring {ring_version} promised {ballot:?}, accepted {accepted:?}")
+            }
+            Answer::Accepted { ballot } => format!("ring {ring_version} accepted {ballot:?}"),
+            Answer::Refused { ballot, promised } => {
+                format!("ring {ring_version} refused {ballot:?}, promised {promised:?}")
+            }
+        },
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use stator_core::catalogue::Catalogue;
+use stator_core::agreement::Acceptor;
+use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::event::{Area, Now};
 use stator_core::id::{Incarnation, NodeId};
 use stator_core::node::{Backlog, Epochs, Node, Settings};
@@ -41,6 +42,8 @@ pub struct Machine {
     pub is_rebuild_planned: bool,
     /// The catalogue that it has persisted, as bytes.
     pub catalogue: Vec<u8>,
+    /// What it has promised and accepted, as persisted.
+    pub ballot: Acceptor<Arc<Decision>>,
     /// The last loss of its disk.
     pub loss: Option<u64>,
     /// What is left of the fill after it, as persisted.
@@ -75,6 +78,7 @@ impl Machine {
             exchange_cover_ms: 0,
             is_rebuild_planned: false,
             catalogue: catalogue.encode(),
+            ballot: Acceptor::default(),
             loss: None,
             backlog: None,
             epochs: None,
@@ -105,6 +109,7 @@ impl Machine {
             ..Settings::default()
         };
         let mut node = Node::new(self.id, settings, catalogue, rng.random(), now);
+        node.remember_ballot(self.ballot.clone());
         if std::mem::take(&mut self.is_unclean) {
             node.recover();
         }

@@ -62,6 +62,10 @@ pub struct Scenario {
     pub is_handoff_complete: bool,
     /// Whether every owner keeps what it acknowledged, so that strict quorums intersect.
     pub is_acked_kept: bool,
+    /// How many of the machines are members without a seat at first.
+    pub spares: usize,
+    /// The mean time between two things that an operator does to the ring, if any is done.
+    pub operators_us: Option<Micros>,
     /// Whether clients do nothing but what the script of the race tells them.
     pub is_scripted: bool,
 }
@@ -118,6 +122,8 @@ const CALM: Scenario = Scenario {
     w_min: 1,
     is_handoff_complete: true,
     is_acked_kept: true,
+    spares: 0,
+    operators_us: None,
     is_scripted: false,
 };
 
@@ -256,6 +262,18 @@ pub const SCENARIOS: &[Scenario] = &[
         faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (OneWay, 12 * SECOND)],
         reconcile: Reconcile::Fold(UNION),
         is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "ring changes",
+        budget: "operators join, leave and weigh nodes, two at a time too; partitions, crashes, \
+                 lost messages: there is one ring of each version, and nothing may be lost",
+        machines: (5, 7),
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (Crash, 4 * SECOND), (OneWay, 12 * SECOND)],
+        is_handoff_complete: false,
+        spares: 2,
+        operators_us: Some(SECOND),
         ..CALM
     },
 ];

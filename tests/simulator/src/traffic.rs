@@ -47,6 +47,9 @@ enum Asked {
     WriteBack,
 }
 
+/// The ticket of the operator who makes the late keyspace.
+pub const LATE_TICKET: Ticket = u64::MAX;
+
 /// How much later than its deadline an answer may come: clocks count whole milliseconds.
 const GRACE_US: Micros = 5_000;
 
@@ -190,7 +193,7 @@ impl World {
     /// An operator makes the late keyspace on the first machine, if that runs.
     pub(super) fn create_late(&mut self) {
         let change = CatalogueChange::CreateKeyspace(spec(LATE, &self.scenario));
-        self.tell(0, Event::Change(0, change));
+        self.tell(0, Event::Change(LATE_TICKET, change));
     }
 
     /// A get ended.

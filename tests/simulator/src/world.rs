@@ -11,9 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, KeyspaceSpec, Member, Module, ModuleClass, Quorums, Secret,
-    Versioned,
+    Catalogue, CatalogueChange, Decision, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
+    Secret, Versioned,
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
@@ -28,11 +29,12 @@ use super::faults::Mend;
 use super::history::History;
 use super::machine::Machine;
 use super::network::{Fate, Network};
+use super::operators::RingWatch;
 use super::queue::{Micros, Queue};
 use super::scenario::{FaultKind, Scenario};
 use super::store::CLUSTER;
 use super::trace::Trace;
-use super::traffic::Request;
+use super::traffic::{LATE_TICKET, Request};
 use super::{Options, Planted, Report};
 
 /// How long clients and faults go on.
@@ -69,6 +71,8 @@ pub(super) enum Inner {
     FillPersisted(String),
     /// Send epochs are persisted.
     EpochsPersisted(Token, String),
+    /// What a node has promised is persisted.
+    BallotPersisted(Token, Acceptor<Arc<Decision>>),
     /// A module has answered.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The next page for hash trees that are being rebuilt is read.
@@ -83,6 +87,8 @@ pub(super) enum Happening {
     Client(usize),
     /// An operator makes the late keyspace.
     CreateLate,
+    /// An operator changes the ring, or tries to.
+    Operator,
     /// A fault strikes, and the next of its kind is planned.
     Fault(FaultKind, Micros),
     /// A fault ends.
@@ -112,6 +118,7 @@ pub struct World {
     pub(super) last_ticket: Ticket,
     pub(super) history: History,
     pub(super) dots: DotWatch,
+    pub(super) rings: RingWatch,
     pub(super) violations: Vec<Violation>,
     pub(super) report: Report,
     /// What happened.
@@ -151,6 +158,7 @@ impl World {
             requests: BTreeMap::new(),
             last_ticket: 0,
             dots: DotWatch::default(),
+            rings: RingWatch::default(),
             violations: Vec::new(),
             report: Report::default(),
             trace: Trace::new(options.is_traced),
@@ -170,6 +178,9 @@ impl World {
             self.queue.plan(at_us, Happening::Client(client));
         }
         self.queue.plan(1_000_000, Happening::CreateLate);
+        if let Some(mean_us) = self.scenario.operators_us {
+            self.queue.plan(mean_us, Happening::Operator);
+        }
         for &(kind, mean_us) in self.scenario.faults {
             let at_us = self.rng.random_range(500_000..2 * mean_us);
             self.queue.plan(at_us, Happening::Fault(kind, mean_us));
@@ -213,6 +224,7 @@ impl World {
         match what {
             Happening::Client(client) => self.client_turn(client),
             Happening::CreateLate => self.create_late(),
+            Happening::Operator => self.operate(),
             Happening::Fault(kind, mean_us) => self.strike(kind, mean_us),
             Happening::Mend(mend) => self.mend(mend),
             Happening::To(machine, Arrival::Message(from, message)) => {
@@ -257,6 +269,15 @@ impl World {
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
             Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
+            Inner::BallotPersisted(token, acceptor) => {
+                self.machines[machine].ballot = acceptor;
+                self.tell(machine, Event::BallotPersisted(token, Ok(())));
+                if let (Planted::ForgetPromise, Some(node)) =
+                    (self.planted, &mut self.machines[machine].node)
+                {
+                    node.remember_ballot(Acceptor::default());
+                }
+            }
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
@@ -297,7 +318,9 @@ impl World {
         match action {
             Action::GetDone(ticket, result) => self.get_done(ticket, result),
             Action::PutDone(ticket, result) => self.put_done(ticket, result),
-            Action::ChangeDone(_, result) => self.is_late_ready |= result.is_ok(),
+            Action::ChangeDone(ticket, result) => {
+                self.is_late_ready |= ticket == LATE_TICKET && result.is_ok();
+            }
             Action::Send(to, message) => self.send(machine, to, message),
             Action::Probe(to, bytes) => self.probe(machine, to, bytes),
             Action::Persist(token, catalogue) => {
@@ -315,8 +338,14 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::EpochsPersisted(token, epochs.encode()));
             }
+            Action::CommitDone(_, result) => self.commit_done(machine, result),
+            Action::PersistBallot(token, acceptor) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::BallotPersisted(token, acceptor));
+            }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
-            Action::CatalogueChanged(_) => {}
+            Action::CatalogueChanged(catalogue) => self.saw_catalogue(machine, &catalogue),
             Action::Notice(notice) => {
                 self.count(&notice);
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
@@ -420,7 +449,10 @@ fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Cata
         catalogue.members.insert(NodeId(number), Versioned::new(member));
     }
     let partitions = 1 << rng.random_range(2..6);
-    catalogue.ring = claim(1, partitions, N as u16, &catalogue.seats())
+    // Further machines are members without a seat.
+    let seats = catalogue.seats();
+    let seated = seats.len() - scenario.spares.min(seats.len() - 1);
+    catalogue.ring = claim(1, partitions, N as u16, &seats[..seated])
         .expect("the ring of a few nodes of weight 1");
     if let Some(digest) = scenario.reconcile.module() {
         let class = ModuleClass::Small;

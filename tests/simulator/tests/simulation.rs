@@ -183,3 +183,19 @@ fn owners_that_nobody_compares_are_found_within_40_seeds() {
     let rules = broken(Planted::NoExchange, "crashes", 40);
     assert!(rules.contains(&checkers::RESTS), "{rules:?}");
 }
+
+#[test]
+fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {
+    let options =
+        (0..30).map(|seed| Options { scenario: Some("ring changes"), ..Options::of_seed(seed) });
+    let (failed, report) = run_all(options, 1);
+    println!("{report:?}");
+    assert!(failed.is_empty(), "{}", failed[0]);
+    assert!(report.rings > 100, "too few rings were committed: {report:?}");
+}
+
+#[test]
+fn a_forgotten_promise_is_found_within_40_seeds() {
+    let rules = broken(Planted::ForgetPromise, "ring changes", 40);
+    assert!(rules.contains(&checkers::ONE_RING), "{rules:?}");
+}

@@ -1,8 +1,9 @@
 //! What operators change: checked against the catalogue, then made in it.
 
 use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
-use super::{Catalogue, Module};
-use crate::id::ModuleDigest;
+use super::stage::{self, StageError};
+use super::{Catalogue, Member, Module, RingChange};
+use crate::id::{ModuleDigest, NodeId};
 
 /// A change of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,28 @@ pub enum CatalogueChange {
         digest: ModuleDigest,
         /// Its description.
         module: Module,
+    },
+    // Changes of the ring; `stage` makes them.
+    /// Makes a node a member without a seat, unless it is one, and stages the change that gives
+    /// it a seat.
+    Admit {
+        /// The node.
+        node: NodeId,
+        /// Its addresses and labels.
+        member: Box<Member>,
+        /// A join, or a replacement.
+        change: RingChange,
+    },
+    /// Stages a change of the ring. What is staged already is not staged twice.
+    StageRing(RingChange),
+    /// Drops all staged changes.
+    CancelRing,
+    /// Removes a node that has given its seat up and handed all over.
+    Retire {
+        /// The node.
+        node: NodeId,
+        /// When: milliseconds since 1970 (UTC).
+        at_ms: u64,
     },
 }
 
@@ -117,6 +140,9 @@ pub enum ChangeError {
     /// The module was never pushed.
     #[error("module {0} is not known to this cluster: push it first, with `stator module push`")]
     NoSuchModule(ModuleDigest),
+    /// It does not fit the ring, its members, or what is staged already.
+    #[error(transparent)]
+    Ring(#[from] StageError),
 }
 
 impl CatalogueChange {
@@ -145,6 +171,13 @@ impl CatalogueChange {
                 known.class = known.class.max(module.class);
                 Ok(())
             }
+            CatalogueChange::Admit { node, member, change } => {
+                stage::admit(catalogue, *node, member)?;
+                Ok(stage::stage(catalogue, change)?)
+            }
+            CatalogueChange::StageRing(change) => Ok(stage::stage(catalogue, change)?),
+            CatalogueChange::CancelRing => Ok(stage::cancel(catalogue)?),
+            CatalogueChange::Retire { node, at_ms } => Ok(stage::retire(catalogue, *node, *at_ms)?),
         }
     }
 }

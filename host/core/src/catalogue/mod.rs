@@ -10,13 +10,17 @@
 //! - a module is its digest, immutable but for the day it was first pushed and the class of its
 //!   limits, which only rises;
 //! - the ring by its version; rings of one version differ only in the moves they know to be made,
-//!   and join to all of them.
+//!   and join to all of them;
+//! - what is staged for the next ring has a version; who was removed, and which rings were
+//!   committed, only grows.
 //!
 //! The encoding is JSON: catalogues are small, change seldom, and an operator can read them.
 
 mod change;
 mod class;
 mod keyspace;
+mod ring_change;
+mod stage;
 mod versioned;
 
 use std::collections::BTreeMap;
@@ -28,6 +32,9 @@ pub use class::{ModuleClass, UnknownClass};
 pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
 };
+pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
+pub use stage::{REPLICAS_MAX, STAGED_MAX, StageError, WEIGHT_MAX, ZONE_BYTES_MAX};
+pub(crate) use stage::{check as check_change, seats_after};
 pub use versioned::Versioned;
 pub(crate) use versioned::digest as digest_of;
 
@@ -37,7 +44,7 @@ use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
 /// only if their catalogue uses it.
-pub const FEATURE_LEVEL: u32 = 1;
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// What a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +63,16 @@ pub struct Catalogue {
     pub modules: BTreeMap<ModuleDigest, Module>,
     /// Who owns what.
     pub ring: Ring,
+    /// Changes of the ring that are staged; catalogues of before have none.
+    #[serde(default)]
+    pub staged: Versioned<Staged>,
+    /// The nodes that are no members any more, for ever.
+    #[serde(default)]
+    pub removed: BTreeMap<NodeId, Removed>,
+    /// What led to each ring after the first, by its version. Kept whole: entries are small, and
+    /// operators change a ring seldom.
+    #[serde(default)]
+    pub history: BTreeMap<u64, Committed>,
 }
 
 /// A secret of 32 bytes; prints nothing of itself.
@@ -144,6 +161,9 @@ impl Catalogue {
             keyspaces: BTreeMap::new(),
             modules: BTreeMap::new(),
             ring: Ring::empty(),
+            staged: Versioned::default(),
+            removed: BTreeMap::new(),
+            history: BTreeMap::new(),
         }
     }
 
@@ -170,6 +190,9 @@ impl Catalogue {
             ours.join(theirs);
         }
         self.ring.join(&other.ring);
+        self.staged.join(&other.staged);
+        self.take_history(&other.history);
+        self.take_removed(&other.removed);
         Ok(())
     }
 
@@ -202,14 +225,15 @@ impl Catalogue {
         self.keyspaces.iter().any(deleted)
     }
 
-    /// The members as a ring takes them.
+    /// The members as a first ring takes them: all of them.
     pub fn seats(&self) -> Vec<Seat> {
-        let seat = |(&node, member): (&NodeId, &Versioned<Member>)| Seat {
-            node,
-            zone: member.value.zone.clone(),
-            weight: member.value.weight,
-        };
-        self.members.iter().map(seat).collect()
+        self.members.keys().filter_map(|node| self.seat(*node)).collect()
+    }
+
+    /// A member as a ring takes it.
+    pub fn seat(&self, node: NodeId) -> Option<Seat> {
+        let member = &self.members.get(&node)?.value;
+        Some(Seat { node, zone: member.zone.clone(), weight: member.weight })
     }
 
     /// The bytes to store or send.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A value with the number of its change. Joining takes the larger (version, digest): a later
 /// change wins, and of two that were made at the same time one wins, the same one everywhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versioned<T> {
     /// Counts the changes, from 1.
     pub version: u64,

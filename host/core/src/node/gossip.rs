@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Node, Purpose, Timer};
+use super::{CommitError, Node, Purpose, Timer};
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
 use crate::event::{Action, ChangeFailure, Notice, Ticket, Token};
 use crate::id::NodeId;
@@ -29,11 +29,12 @@ impl Node {
         self.timers.set(now_ms, Timer::Exchange);
     }
 
-    fn take_over(&mut self, catalogue: Arc<Catalogue>) {
+    pub(super) fn take_over(&mut self, catalogue: Arc<Catalogue>) {
         self.digest = catalogue.digest();
         self.keyspaces = catalogue.live_keyspaces().map(|k| (k.id, k.clone())).collect();
-        self.catalogue = Some(catalogue.clone());
+        let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
+        self.ring_taken_over(before.as_deref());
     }
 
     pub(super) fn change(&mut self, ticket: Ticket, change: &CatalogueChange) {
@@ -56,23 +57,33 @@ impl Node {
     }
 
     pub(super) fn persisted(&mut self, token: Token, result: Result<(), String>) {
-        match (self.effects.remove(&token), self.catalogue.clone()) {
-            (Some(Purpose::Change(ticket)), Some(catalogue)) => {
-                let result = result.map(|()| catalogue).map_err(ChangeFailure::NotPersisted);
+        let purpose = self.effects.remove(&token);
+        if let Some(Purpose::Collect(effect)) = purpose {
+            return self.epochs_persisted(effect, result);
+        }
+        let Some(catalogue) = self.catalogue.clone() else { return };
+        let result = result.map(|()| catalogue);
+        match purpose {
+            Some(Purpose::Change(ticket)) => {
+                let result = result.map_err(ChangeFailure::NotPersisted);
                 self.act(Action::ChangeDone(ticket, result));
             }
-            (Some(Purpose::Collect(effect)), _) => self.epochs_persisted(effect, result),
+            Some(Purpose::Commit(ticket)) => {
+                let result = result.map_err(CommitError::NotPersisted);
+                self.act(Action::CommitDone(ticket, result));
+            }
             _ => {}
         }
     }
 
     pub(super) fn gossip_due(&mut self) {
         let peers = self.peers();
-        if !peers.is_empty() {
+        if !peers.is_empty() && !self.was_removed() {
             let chosen = (self.rng.next_u64() % peers.len() as u64) as usize;
             let digest = self.digest;
             self.send(peers[chosen], Message::CatalogueDigest { digest });
         }
+        self.finish_commit();
         let at_ms = self.in_ms(self.settings.gossip_period_ms);
         self.timers.set(at_ms, Timer::Gossip);
     }

@@ -10,13 +10,16 @@
 //! - `exchange`: comparing hash trees with other owners, and repairing what differs;
 //! - `collect`: forgetting what was deleted;
 //! - `gossip`: the catalogue;
+//! - `agreement`: committing the next ring, and what becomes of removed nodes;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
 //! Left out: ring changes and transfers.
+//! Left out: transfers, collection of tombstones.
 
+mod agreement;
 mod client;
 mod collect;
 mod exchange;
@@ -36,7 +39,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::Admission;
-use crate::catalogue::{Catalogue, Keyspace};
+use crate::agreement::Answer;
+use crate::catalogue::{Catalogue, Decision, Keyspace};
 use crate::event::{Action, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
@@ -44,12 +48,15 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+pub use agreement::{CommitError, CommitRequest};
 pub use collect::{CollectFigures, Epochs};
 pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
 
 use collect::{CollectEffect, Collection};
 use exchange::{ExchangeId, Exchanges};
+
+use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
@@ -170,6 +177,11 @@ enum Purpose {
     Gossip,
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
+    // Ring changes.
+    /// What is to be answered once it is persisted.
+    Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
+    /// A committed ring.
+    Commit(Ticket),
 }
 
 impl Purpose {
@@ -199,6 +211,7 @@ pub struct Node {
     exchanges: Exchanges,
     collection: Collection,
     folds: Folds,
+    agreement: Agreement,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -238,6 +251,7 @@ impl Node {
             exchanges: Exchanges::default(),
             collection: Collection::new(life),
             folds: Folds::default(),
+            agreement: Agreement::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -284,6 +298,8 @@ impl Node {
             Event::FoundAny(token, result) => self.found_any(token, result),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Merged(token, result) => self.merged(token, result),
+            Event::CommitRing(ticket, request) => self.commit(ticket, request),
+            Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
@@ -354,6 +370,9 @@ impl Node {
 
     fn keyspace(&self, id: KeyspaceId) -> Result<(&Catalogue, &Keyspace), RequestError> {
         let catalogue = self.catalogue.as_ref().ok_or(RequestError::NoCluster)?;
+        if let Some(removed) = catalogue.removed.get(&self.id) {
+            return Err(RequestError::Removed { ring_version: removed.ring_version });
+        }
         match self.keyspaces.get(&id) {
             Some(keyspace) => Ok((catalogue, keyspace)),
             None => Err(RequestError::UnknownKeyspace(id)),
@@ -371,6 +390,9 @@ impl Node {
     }
 
     fn received(&mut self, from: NodeId, message: Message) {
+        if self.is_removed(from) {
+            return self.tell_removed(from, &message);
+        }
         match message {
             Message::Read { request, keyspace, key, ring_version, is_fallback } => {
                 self.peer_reads(from, request, (keyspace, key), ring_version, is_fallback);
@@ -407,6 +429,10 @@ impl Node {
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
             }
+            Message::RingAsk { ring_version, ask } => self.ring_asked(from, ring_version, *ask),
+            Message::RingAnswer { ring_version, answer } => {
+                self.ring_answered(from, ring_version, *answer);
+            }
         }
     }
 
@@ -421,6 +447,7 @@ impl Node {
                 Timer::Fence => self.fence_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
+                Timer::Commit => self.commit_due(),
                 Timer::Detector(number) => {
                     if let Some(timer) = self.detector_timers.remove(&number) {
                         let wishes = self.detector.fired(timer);

@@ -91,6 +91,15 @@ pub enum RequestError {
     /// The node belongs to no cluster.
     #[error("this node belongs to no cluster yet: run `stator cluster init` first")]
     NoCluster,
+    /// The node was removed from its cluster.
+    #[error(
+        "this node was removed from its cluster with ring version {ring_version}, and serves \
+         nothing any more: ask another node"
+    )]
+    Removed {
+        /// The ring from which on it has no seat.
+        ring_version: u64,
+    },
     /// There is no such keyspace (any more).
     #[error("keyspace {0} does not exist (any more)")]
     UnknownKeyspace(KeyspaceId),

@@ -14,10 +14,13 @@
 
 mod claim;
 mod moves;
+mod plan;
 mod preference;
+mod share;
 
-pub use claim::{ClaimError, Seat, claim};
+pub use claim::{ClaimError, Seat, claim, claim_from};
 pub use moves::Move;
+pub use plan::{NodeShare, Plan, PlanError, plan, plan_of};
 pub use preference::{PreferenceList, Replica, Role};
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +48,10 @@ pub struct Ring {
     /// change have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     moves: Vec<Move>,
+    /// The nodes that it was claimed for, in ascending order: they agree on the next ring. Fixed
+    /// with the version, while `nodes` gets shorter with the moves that are made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    seats: Vec<NodeId>,
 }
 
 impl Ring {
@@ -56,6 +63,7 @@ impl Ring {
             nodes: Vec::new(),
             owners: Vec::new(),
             moves: Vec::new(),
+            seats: Vec::new(),
         }
     }
 
@@ -67,7 +75,14 @@ impl Ring {
         nodes.dedup();
         let place = |node: &NodeId| nodes.partition_point(|known| known < node) as u16;
         let owners = planned.iter().map(|list| list.iter().map(place).collect()).collect();
-        Ring { version, replicas_max, nodes, owners, moves }
+        Ring { version, replicas_max, nodes, owners, moves, seats: Vec::new() }
+    }
+
+    fn with_seats(mut self, mut seats: Vec<NodeId>) -> Self {
+        seats.sort_unstable();
+        seats.dedup();
+        self.seats = seats;
+        self
     }
 
     /// Counts the changes of the ring, from 1.
@@ -83,6 +98,18 @@ impl Ring {
     /// The nodes that own something, or will once all moves are made, in ascending order.
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes
+    }
+
+    /// The nodes that the ring was claimed for, in ascending order. A node can have a seat and
+    /// own nothing, where partitions are few.
+    pub fn seats(&self) -> &[NodeId] {
+        // Rings of before seats were noted had no moves, so that their nodes are as fixed.
+        if self.seats.is_empty() { &self.nodes } else { &self.seats }
+    }
+
+    /// Whether the ring was claimed for `node`.
+    pub fn has_seat(&self, node: NodeId) -> bool {
+        self.seats().binary_search(&node).is_ok()
     }
 
     /// The most owners that a partition is to have: the largest n that a keyspace can have.
@@ -139,6 +166,7 @@ impl Ring {
         let sorted = self.nodes.windows(2).all(|pair| pair[0] < pair[1]);
         (partitions == 0 || (partitions.is_power_of_two() && partitions <= PARTITIONS_MAX))
             && sorted
+            && self.seats.windows(2).all(|pair| pair[0] < pair[1])
             && same_length
             && self.owners.iter().all(|list| list.iter().all(known) && distinct(list))
             && self.has_sound_moves()

@@ -43,6 +43,7 @@ impl Ring {
         }
         moves.sort_unstable();
         Ring::new(planned.version, planned.replicas_max, &planned.planned(), moves)
+            .with_seats(planned.seats().to_vec())
     }
 
     /// What is still to be handed over, in order of partition.
@@ -77,7 +78,9 @@ impl Ring {
                 || self.owners.iter().flatten().any(|&place| self.nodes[usize::from(place)] == from)
         });
         if !is_used {
-            *self = Ring::new(self.version, self.replicas_max, &self.planned(), self.moves.clone());
+            let seats = std::mem::take(&mut self.seats);
+            *self = Ring::new(self.version, self.replicas_max, &self.planned(), self.moves.clone())
+                .with_seats(seats);
         }
         true
     }

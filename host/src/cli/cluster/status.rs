@@ -56,14 +56,28 @@ fn print(
 ) -> Result<(), Failure> {
     match &asked.cluster {
         Some(cluster) => output::line(format!(
-            "cluster {} ({}), {} partitions, ring version {}",
-            cluster.name, cluster.id, cluster.partitions, cluster.ring_version
+            "cluster {} ({}), {} partitions, ring version {}{}{}",
+            cluster.name,
+            cluster.id,
+            cluster.partitions,
+            cluster.ring_version,
+            match cluster.slots_pending {
+                0 => String::new(),
+                slots => format!(", {slots} ownerships to be handed over"),
+            },
+            match cluster.changes_staged {
+                0 => String::new(),
+                changes => format!(", {changes} changes staged"),
+            },
         ))?,
         None => output::line("the node waits for a cluster: `stator cluster init` makes one")?,
     }
     let names: Vec<_> = asked.keyspaces.iter().map(|keyspace| keyspace.name.as_str()).collect();
     if !names.is_empty() {
         output::line(format!("keyspaces: {}", names.join(" ")))?;
+    }
+    if let Some(line) = collect_words(statuses) {
+        output::line(line)?;
     }
     let header = [
         "node",
@@ -105,7 +119,11 @@ fn row(
         member.peer_address.clone(),
         member.client_address.clone(),
         if member.zone.is_empty() { "-".to_owned() } else { member.zone.clone() },
-        state_words(status),
+        match member.seat() {
+            v1::Seat::None => format!("{}, no seat", state_words(status)),
+            v1::Seat::Leaving => format!("{}, leaving", state_words(status)),
+            v1::Seat::Seated | v1::Seat::Unspecified => state_words(status),
+        },
         seen_words(&member.node_id, statuses),
         ring.map_or("-".to_owned(), |version| version.to_string()),
         of(|totals| totals.objects),
@@ -114,6 +132,20 @@ fn row(
         merges,
         store_words(status),
     ]
+}
+
+/// What all nodes have forgotten, and what holds it up.
+fn collect_words(statuses: &BTreeMap<String, v1::NodeStatus>) -> Option<String> {
+    let all: Vec<_> = statuses.values().filter_map(|status| status.collect.as_ref()).collect();
+    let collected: u64 = all.iter().map(|collect| collect.collected).sum();
+    let held_up = all.iter().map(|collect| &collect.held_up).find(|why| !why.is_empty());
+    match (collected, held_up) {
+        (0, None) => None,
+        (_, None) => Some(format!("collection: {collected} copies of deleted objects forgotten")),
+        (_, Some(why)) => Some(format!(
+            "collection: {collected} copies of deleted objects forgotten; the rest waits: {why}"
+        )),
+    }
 }
 
 /// Sums over a node's stores, keyspaces and targets.
@@ -153,6 +185,7 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Serving => "serving",
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
+        v1::NodeState::Removed => "removed",
     };
     let state = match &status.fill {
         Some(fill) => format!(
@@ -220,6 +253,8 @@ fn cluster_json(cluster: &v1::ClusterInfo) -> Value {
         "name": cluster.name,
         "partitions": cluster.partitions,
         "ring_version": cluster.ring_version,
+        "slots_pending": cluster.slots_pending,
+        "changes_staged": cluster.changes_staged,
         "catalogue_digest": cluster.catalogue_digest,
     })
 }
@@ -244,12 +279,19 @@ fn node_json(
         "zone": member.zone,
         "region": member.region,
         "weight": member.weight,
+        "seat": member.seat().as_str_name().trim_start_matches("SEAT_").to_lowercase(),
         "answered": status.is_some(),
         "state": status.map(|status| status.state().as_str_name().trim_start_matches("NODE_STATE_").to_lowercase()),
         "fill": status.and_then(|status| status.fill.as_ref()).map(|fill| json!({
             "partitions": fill.partitions,
             "partitions_left": fill.partitions_left,
             "objects_copied": fill.objects_copied,
+        })),
+        "collect": status.and_then(|status| status.collect.as_ref()).map(|collect| json!({
+            "collected": collect.collected,
+            "rounds": collect.rounds,
+            "rounds_given_up": collect.rounds_given_up,
+            "held_up": collect.held_up,
         })),
         "isolated": status.map(|status| status.isolated),
         "faults_enabled": status.map(|status| status.faults_enabled),

@@ -70,6 +70,17 @@ pub enum Refusal {
     /// The other node is no member.
     #[error("node {0} is not a member of this cluster")]
     UnknownNode(NodeId),
+    /// The other node was removed from the cluster.
+    #[error(
+        "node {node} was removed from this cluster with ring version {ring_version}, for ever: \
+         stop it, and give its machine an empty data directory to join as a new node"
+    )]
+    Removed {
+        /// The other node.
+        node: NodeId,
+        /// The ring from which on it has no seat.
+        ring_version: u64,
+    },
     /// The other node has this node's id.
     #[error(
         "node {0} met a node with its own id: a data directory was copied; give the copy a \
@@ -189,6 +200,9 @@ impl Hello {
         }
         if node == me {
             return Err(Refusal::OwnNodeId(me));
+        }
+        if let Some(&ring_version) = roster.removed.get(&node) {
+            return Err(Refusal::Removed { node, ring_version });
         }
         if !roster.members.contains_key(&node) {
             return Err(Refusal::UnknownNode(node));

@@ -10,7 +10,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, fill, fixed, required};
+use super::{WireError, collect, fill, fixed, required, ring, tree};
 use proto::message::Body;
 use proto::{fill_reply, forward_reply, read_reply, replica_error};
 
@@ -37,8 +37,15 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         }
         Message::FillRead { after, .. } => after.as_ref().map_or(0, |(_, key)| key.len()),
         Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
-        Message::Catalogue { .. } => CATALOGUE_BYTES,
+        Message::TreeRead { read, .. } => tree::read_bytes(read),
+        Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
+        // A decision holds a ring, most of a catalogue.
+        Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. } => {
+            CATALOGUE_BYTES
+        }
+        Message::Collect { ask, .. } => collect::ask_bytes(ask),
         Message::WriteReply { .. }
+        | Message::CollectReply { .. }
         | Message::ForwardReply { .. }
         | Message::CatalogueDigest { .. } => 0,
     };
@@ -96,6 +103,18 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
                 Err(error) => fill_reply::Result::Error(replica_error_to_wire(error)),
             }),
         }),
+        Message::TreeRead { request, ring_version, read } => {
+            Body::TreeRead(tree::read_to_wire(request, ring_version, read))
+        }
+        Message::TreeReply { request, result } => {
+            Body::TreeReply(tree::reply_to_wire(request, result))
+        }
+        Message::Collect { request, partition, digest, ask } => {
+            Body::Collect(collect::ask_to_wire(request, partition, digest, ask))
+        }
+        Message::CollectReply { request, result } => {
+            Body::CollectReply(collect::reply_to_wire(request, result))
+        }
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
         }
@@ -103,6 +122,12 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
             catalogue: catalogue.encode().into(),
             is_reply_wanted,
         }),
+        Message::RingAsk { ring_version, ask } => {
+            Body::RingAsk(ring::ask_to_wire(ring_version, *ask))
+        }
+        Message::RingAnswer { ring_version, answer } => {
+            Body::RingAnswer(ring::answer_to_wire(ring_version, *answer))
+        }
     };
     proto::Message { body: Some(body) }
 }
@@ -160,9 +185,15 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
                 fill_reply::Result::Error(error) => Err(replica_error_from_wire(error)?),
             },
         },
+        Body::TreeRead(read) => tree::read_from_wire(read)?,
+        Body::TreeReply(reply) => tree::reply_from_wire(reply)?,
+        Body::Collect(ask) => collect::ask_from_wire(ask)?,
+        Body::CollectReply(reply) => collect::reply_from_wire(reply)?,
         Body::CatalogueDigest(digest) => {
             Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
         }
+        Body::RingAsk(ask) => ring::ask_from_wire(ask)?,
+        Body::RingAnswer(answer) => ring::answer_from_wire(answer)?,
         Body::Catalogue(state) => {
             let catalogue = Catalogue::decode(&state.catalogue).map_err(WireError::Catalogue)?;
             Message::Catalogue {
@@ -192,6 +223,7 @@ fn write_to_wire(write: ReplicaWrite) -> proto::Write {
         siblings: encode(&write.siblings),
         hint_for: write.hint_for.into_iter().map(|node| node.0).collect(),
         is_sync: write.is_sync,
+        epoch: write.epoch,
     }
 }
 
@@ -204,10 +236,11 @@ fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
         siblings: decode(write.siblings)?,
         hint_for: write.hint_for.into_iter().map(NodeId).collect(),
         is_sync: write.is_sync,
+        epoch: write.epoch,
     })
 }
 
-fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
+pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
     use replica_error::Kind;
     let kind = match error {
         ReplicaError::UnknownKeyspace => Kind::UnknownKeyspace(proto::Nothing {}),
@@ -215,11 +248,15 @@ fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
         ReplicaError::Damaged => Kind::Damaged(proto::Nothing {}),
         ReplicaError::Filling => Kind::Filling(proto::Nothing {}),
         ReplicaError::Store(said) => Kind::Store(said),
+        ReplicaError::NotMember => Kind::NotMember(proto::Nothing {}),
+        ReplicaError::StaleEpoch { floor } => Kind::StaleEpoch(floor),
     };
     proto::ReplicaError { kind: Some(kind) }
 }
 
-fn replica_error_from_wire(error: proto::ReplicaError) -> Result<ReplicaError, WireError> {
+pub(super) fn replica_error_from_wire(
+    error: proto::ReplicaError,
+) -> Result<ReplicaError, WireError> {
     use replica_error::Kind;
     Ok(match required(error.kind, "a replica's error")? {
         Kind::UnknownKeyspace(_) => ReplicaError::UnknownKeyspace,
@@ -227,5 +264,7 @@ fn replica_error_from_wire(error: proto::ReplicaError) -> Result<ReplicaError, W
         Kind::Damaged(_) => ReplicaError::Damaged,
         Kind::Filling(_) => ReplicaError::Filling,
         Kind::Store(said) => ReplicaError::Store(said),
+        Kind::NotMember(_) => ReplicaError::NotMember,
+        Kind::StaleEpoch(floor) => ReplicaError::StaleEpoch { floor },
     })
 }

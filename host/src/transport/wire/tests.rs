@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -17,6 +17,9 @@ use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
 use stator_core::message::{FillPage, Message, PutReceipt, ReplicaError, ReplicaWrite};
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::claim;
+use stator_core::tree::{
+    KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead,
+};
 use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 
@@ -212,15 +215,18 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
 fn any_write() -> impl Strategy<Value = ReplicaWrite> {
     let names = (any::<u64>(), any::<u64>(), any_bytes(), any::<u64>());
     let hint_for = vec(any::<u64>().prop_map(NodeId), 0..4);
-    (names, any_siblings(), hint_for, any::<bool>()).prop_map(
-        |((request, keyspace, key, ring_version), siblings, hint_for, is_sync)| ReplicaWrite {
-            request,
-            keyspace: KeyspaceId(keyspace),
-            key,
-            ring_version,
-            siblings,
-            hint_for,
-            is_sync,
+    (names, any_siblings(), hint_for, any::<bool>(), any::<u64>()).prop_map(
+        |((request, keyspace, key, ring_version), siblings, hint_for, is_sync, epoch)| {
+            ReplicaWrite {
+                request,
+                keyspace: KeyspaceId(keyspace),
+                key,
+                ring_version,
+                siblings,
+                hint_for,
+                is_sync,
+                epoch,
+            }
         },
     )
 }
@@ -233,6 +239,37 @@ fn any_page() -> impl Strategy<Value = FillPage> {
     let object = (any::<u64>().prop_map(KeyspaceId), any_bytes(), any_siblings());
     (vec(object, 0..4), any_cursor(), any::<bool>())
         .prop_map(|(objects, next, is_whole)| FillPage { objects, next, is_whole })
+}
+
+fn any_tree_read() -> impl Strategy<Value = TreeRead> {
+    let keyspace = || any::<u64>().prop_map(KeyspaceId);
+    let node = (0..4u8, any::<u16>())
+        .prop_filter_map("there is none", |(level, index)| TreeNode::new(level, index >> 4));
+    let part = (keyspace(), btree_set(0..4096u16, 0..9), option::of(any_bytes()));
+    let query = prop_oneof![
+        Just(TreeQuery::Roots),
+        (keyspace(), vec(node, 0..9))
+            .prop_map(|(keyspace, nodes)| TreeQuery::Sums(keyspace, nodes)),
+        (part, option::of(any_bytes())).prop_map(|((keyspace, buckets, after), until)| {
+            TreeQuery::Keys(Part { keyspace, buckets, after, until })
+        }),
+    ];
+    (any::<u16>().prop_map(PartitionId), query)
+        .prop_map(|(partition, query)| TreeRead { partition, query })
+}
+
+fn any_tree_answer() -> impl Strategy<Value = TreeAnswer> {
+    let sum = || (any::<u128>(), any::<u64>()).prop_map(|(hash, count)| Sum { hash, count });
+    let root = (any::<u64>().prop_map(KeyspaceId), sum());
+    let key = (any_bytes(), option::of(any::<u128>().prop_map(ObjectHash)));
+    let key = key.prop_map(|(key, hash)| KeyHash { key, hash });
+    prop_oneof![
+        Just(TreeAnswer::NotReady),
+        vec(root, 0..4).prop_map(TreeAnswer::Roots),
+        vec(sum(), 0..40).prop_map(TreeAnswer::Sums),
+        (vec(key, 0..9), option::of(any_bytes()))
+            .prop_map(|(keys, next)| TreeAnswer::Keys(TreePage { keys, next })),
+    ]
 }
 
 fn result_of<T: std::fmt::Debug, E: std::fmt::Debug>(
@@ -250,6 +287,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     let put = result_of(any_receipt(), any_request_error());
     let fill = (any::<u16>(), any::<u64>(), any_cursor(), any::<u64>());
     let page = result_of(any_page(), any_replica_error());
+    let tree = result_of(any_tree_answer(), any_replica_error());
     prop_oneof![
         (any::<u64>(), read).prop_map(|(request, (keyspace, key, ring_version, is_fallback))| {
             Message::Read {
@@ -271,6 +309,10 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::FillRead { request, partition, ring_version, after, bytes_max }
         }),
         (any::<u64>(), page).prop_map(|(request, result)| Message::FillReply { request, result }),
+        (any::<u64>(), any::<u64>(), any_tree_read()).prop_map(|(request, ring_version, read)| {
+            Message::TreeRead { request, ring_version, read }
+        }),
+        (any::<u64>(), tree).prop_map(|(request, result)| Message::TreeReply { request, result }),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
         (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
             Message::Catalogue { catalogue, is_reply_wanted }

@@ -15,7 +15,7 @@
 //!    page, then the initiator's own keys of the same range;
 //! 4. for each key that differs: read the peer's object, join it with the own one, and send the
 //!    peer the join if that is more than it has. Both through the one write path, synced. At most
-//!    [`REPAIRS_MAX`] keys at a time;
+//!    [`REPAIRS_MAX`] keys at a time, fewer while the foreground is slow;
 //! 5. the roots once more, for the outcome.
 //!
 //! Nothing is locked: what is written meanwhile may look like a difference, and is joined once too

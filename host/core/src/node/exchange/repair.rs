@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{ExchangeId, Step};
+use super::{ExchangeId, REPAIRS_MAX, Step};
 use crate::causality::Siblings;
 use crate::event::{Action, Area, StoreFailure, Stored};
 use crate::id::NodeId;
@@ -42,7 +42,7 @@ impl Node {
             if !matches!(exchange.step, Step::Repairs { .. }) {
                 return;
             }
-            if exchange.repairs.len() >= super::REPAIRS_MAX {
+            if exchange.repairs.len() >= self.admission.window(REPAIRS_MAX) {
                 return;
             }
             let (peer, partition) = (exchange.peer, exchange.partition);

@@ -12,8 +12,9 @@
 //! A node whose copy is being filled makes no exchange of that partition; neither does one with a
 //! peer that is not reachable. What is skipped comes in the next walk.
 //!
-//! Left out: what is owed is not kept over a restart (the walk covers it); pace by foreground
-//! latency (admission control).
+//! How many run at a time gives way to the foreground: [`crate::admission`].
+//!
+//! Left out: what is owed is not kept over a restart; the walk covers it.
 //!
 //! [`Settings::exchange_cover_ms`]: crate::node::Settings::exchange_cover_ms
 
@@ -97,7 +98,7 @@ impl Node {
 
     /// Starts what is owed or due.
     pub(super) fn go_on_exchanging(&mut self) {
-        while self.scheduled() < EXCHANGES_MAX {
+        while self.scheduled() < self.admission.window(EXCHANGES_MAX) {
             let next = match self.next_owed() {
                 Some(pair) => Some((pair, ExchangeReason::Recovery)),
                 None => self.next_of_walk().map(|pair| (pair, ExchangeReason::Schedule)),
