@@ -67,6 +67,12 @@ pub enum Planted {
     NoExchange,
     /// A node forgets what it has promised or accepted for a ring once it has said so.
     ForgetPromise,
+    /// Machines say that they hold no hints of a partition although they do.
+    CollectOverHints,
+    /// Replica writes carry an epoch that nobody has closed.
+    CollectOverWrites,
+    /// Owners mark and seal what they do not hold so.
+    CollectUnmarked,
     /// What a module makes of siblings is written back under a dot of its own.
     FreshDot,
 }

@@ -16,10 +16,12 @@ use stator_core::catalogue::{
     Catalogue, CatalogueChange, Decision, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
     Secret, Versioned,
 };
+use stator_core::collect::CollectAnswer;
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
+use stator_core::node::CANDIDATES_MAX;
 use stator_core::ring::claim;
 
 use super::checkers::{DotWatch, Violation};
@@ -378,7 +380,8 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+    fn send(&mut self, from: usize, to: NodeId, mut message: Message) {
+        self.plant_in(&mut message);
         let link = (from, index(to));
         let is_down = self.machines[link.1].node.is_none();
         let fate = match is_down && self.rng.random_bool(0.5) {
@@ -404,6 +407,20 @@ impl World {
                     self.plan_in(from, at_us, Inner::Undelivered(to, request));
                 }
             }
+        }
+    }
+
+    /// Bugs of collection, as what a machine says.
+    fn plant_in(&self, message: &mut Message) {
+        match (self.planted, message) {
+            (Planted::CollectOverWrites, Message::Write(write)) => write.epoch = u64::MAX,
+            (Planted::CollectUnmarked, Message::CollectReply { result, .. }) => match result {
+                Ok(CollectAnswer::Marked { agreed, .. } | CollectAnswer::Sealed { agreed }) => {
+                    *agreed = (0..CANDIDATES_MAX as u32).collect();
+                }
+                _ => {}
+            },
+            _ => {}
         }
     }
 

@@ -49,7 +49,7 @@ use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
 pub use agreement::{CommitError, CommitRequest};
-pub use collect::{CollectFigures, Epochs};
+pub use collect::{CANDIDATES_MAX, CollectFigures, Epochs};
 pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
 
