@@ -74,6 +74,7 @@ fn sample(node: &Node) {
     process(node);
     merges(node);
     hints(node);
+    trees(node);
     members(node);
     store(node, Area::Data);
     store(node, Area::Hints);
@@ -149,6 +150,12 @@ fn hints(node: &Node) {
         set(HINTS_HELD, label(), waiting as f64);
         count(READ_REPAIRS, label(), shared.peer_figures(*member).read_repairs);
     }
+}
+
+fn trees(node: &Node) {
+    let (is_complete, buckets) = node.stores.tree_figures();
+    set(TREES_READY, [], if is_complete { 1.0 } else { 0.0 });
+    set(TREE_BUCKETS, [], buckets as f64);
 }
 
 fn members(node: &Node) {

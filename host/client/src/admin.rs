@@ -72,6 +72,10 @@ calls! {
     Once cancel_ring_plan(CancelRingPlanRequest) -> CancelRingPlanResponse;
     /// One page of what is still to be handed over.
     Repeatable list_transfers(ListTransfersRequest) -> ListTransfersResponse;
+    /// Has all owners compared and repaired.
+    Once start_repair(StartRepairRequest) -> Repair;
+    /// How far a repair is that the node was asked for.
+    Repeatable get_repair(GetRepairRequest) -> Repair;
     /// Cuts the node off from its peers, or heals the cut.
     Repeatable set_fault(SetFaultRequest) -> SetFaultResponse;
 }

@@ -18,8 +18,12 @@ use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
-use crate::node::{Backlog, CommitError, CommitRequest, Epochs, ExchangeOutcome, FillFigures};
+use crate::node::{
+    Backlog, CommitError, CommitRequest, Epochs, ExchangeOutcome, FillFigures, RepairError,
+    RepairFigures, RepairId, RepairRequest,
+};
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
 
@@ -68,11 +72,16 @@ pub enum Event {
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
     // Hash trees.
+    /// An operator wants owners to be compared and repaired.
+    Repair(Ticket, RepairRequest),
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
     // Collection.
     /// An [`Action::FindAny`] ended: whether there is anything.
     FoundAny(Token, Result<bool, StoreFailure>),
+    // Transfers.
+    /// An [`Action::DropPartition`] ended.
+    Dropped(Token, Result<(), StoreFailure>),
     /// An [`Action::Merge`] ended.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     // Ring changes.
@@ -161,6 +170,8 @@ pub enum Action {
     /// it: after a restart what is kept too much is copied again.
     PersistFill(Backlog),
     // Hash trees.
+    /// A repair began, or did not. [`Notice::Repair`] tells how far it is.
+    RepairStarted(Ticket, Result<RepairId, RepairError>),
     /// Read a part of the data store's hash trees.
     ReadTree {
         /// To be repeated.
@@ -183,6 +194,14 @@ pub enum Action {
     },
     /// Keep the send epochs durably; [`Event::Persisted`] answers.
     PersistEpochs(Token, Epochs),
+    // Transfers.
+    /// Remove everything that the data store holds of a partition, synced: every owner has it.
+    DropPartition {
+        /// To be repeated.
+        token: Token,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// Ask a module what a divergence means, for a fold.
     Merge {
         /// To be repeated.
@@ -314,11 +333,20 @@ pub enum Notice {
     Collected(PartitionId, u64),
     /// A round that this node led did not come to its end.
     NotCollected(PartitionId, String),
+    /// How far a repair is that an operator asked this node for.
+    Repair(RepairId, RepairFigures),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
+    // Transfers.
+    /// This node has made a move: its new owner serves.
+    Moved(Move),
+    /// What this node held of a partition of others is with its owners, and dropped here.
+    PartitionDropped(PartitionId),
     // Ring changes.
     /// There is a next ring, of this version.
     RingCommitted(u64),
+    /// Another operator staged changes at the same time elsewhere, and those stand.
+    StagingOverruled,
     /// This node was removed from the cluster with the ring of this version.
     Removed(u64),
 }

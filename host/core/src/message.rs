@@ -13,7 +13,9 @@ use crate::catalogue::{Catalogue, Decision};
 use crate::causality::{Context, Siblings};
 use crate::collect::{CollectAnswer, CollectAsk};
 use crate::id::{Dot, KeyspaceId, PartitionId};
+use crate::node::ExchangeFigures;
 use crate::request::{PutRequest, RequestError};
+use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 
 /// The number of a request, unique in its sender's life.
@@ -124,6 +126,50 @@ pub enum Message {
         /// The answer, or why the round cannot go on.
         result: Result<CollectAnswer, String>,
     },
+    /// An operator wants all owners of this partition to hold the same: you own it, see to it.
+    Lead {
+        /// To be repeated in the replies.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// Only this keyspace.
+        keyspace: Option<KeyspaceId>,
+    },
+    /// The answers to [`Message::Lead`]: how far it is, then that it is done.
+    LeadReply {
+        /// The lead's number.
+        request: RequestId,
+        /// How far it is.
+        result: Result<LeadReport, ReplicaError>,
+    },
+    // Transfers.
+    /// What the next owner of a partition wants of the one that serves.
+    TransferAsk {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// The partition.
+        partition: PartitionId,
+        /// What it wants.
+        step: TransferStep,
+    },
+    /// The answer to [`Message::TransferAsk`].
+    TransferAnswer {
+        /// The request's number.
+        request: RequestId,
+        /// The number of the freeze, or of nothing.
+        result: Result<u64, ReplicaError>,
+    },
+    /// The sender has made a move, durably.
+    Moved {
+        /// The ring that it is a move of.
+        ring_version: u64,
+        /// The move.
+        made: Move,
+    },
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -153,6 +199,18 @@ pub enum Message {
     },
 }
 
+/// A step of a transfer that the target asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferStep {
+    /// Take no more writes of the partition, and say when those that run have ended.
+    Freeze,
+    /// I hold all that you hold under this freeze: make the move.
+    HandOver {
+        /// The freeze's number.
+        freeze: u64,
+    },
+}
+
 /// An object for a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaWrite {
@@ -172,6 +230,17 @@ pub struct ReplicaWrite {
     pub is_sync: bool,
     /// The sender's send epoch, see [`crate::node`]'s collection.
     pub epoch: u64,
+}
+
+/// How far the repair of one partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeadReport {
+    /// What was found so far, of every pair of owners.
+    pub found: ExchangeFigures,
+    /// Whether it is over.
+    pub is_done: bool,
+    /// Why an owner could not be compared, if one could not.
+    pub failure: Option<String>,
 }
 
 /// A page of what an owner holds of a partition.
@@ -227,6 +296,8 @@ impl Message {
             | Message::Forward { request, .. }
             | Message::TreeRead { request, .. }
             | Message::Collect { request, .. }
+            | Message::TransferAsk { request, .. }
+            | Message::Lead { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
@@ -235,6 +306,9 @@ impl Message {
             | Message::FillReply { .. }
             | Message::TreeReply { .. }
             | Message::CollectReply { .. }
+            | Message::TransferAnswer { .. }
+            | Message::Moved { .. }
+            | Message::LeadReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Catalogue { .. }
             | Message::RingAsk { .. }

@@ -18,7 +18,7 @@
 //! replaced the record keeps a local note of it (`request_notes`). The retry is answered with the
 //! dot of the first attempt and changes nothing.
 //!
-//! Left out here: the Merkle leaf, which comes with anti-entropy and belongs in this step.
+//! The store marks the hash tree in the same step ([`crate::tree`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{Durability, KeyspaceSpec, Quorums};
-use stator_core::event::{Area, Notice};
+use stator_core::event::{Area, Event, Notice};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
+use stator_core::node::{
+    ExchangeEnd, ExchangeFigures, ExchangeOutcome, RepairError, RepairFigures, RepairRequest,
+};
 use stator_core::record::Record;
 use stator_core::request::PutRequest;
 use stator_core::tree::{TreeQuery, bucket_of};
@@ -203,6 +205,104 @@ fn owners_beyond_n_are_not_sent_what_they_need_not_hold() {
 fn nothing_is_owed_where_a_stop_can_lose_nothing() {
     let mut world = World::new(3);
     assert!(exchange(&mut world, X).is_empty());
+}
+
+fn repair(world: &mut World, at: NodeId, request: RepairRequest) -> RepairFigures {
+    world.happen(at, Event::Repair(1, request));
+    world.pass_ms(60_000);
+    let figures = world.notices.iter().rev().find_map(|(node, notice)| match notice {
+        Notice::Repair(_, figures) if *node == at => Some(figures.clone()),
+        _ => None,
+    });
+    figures.expect("it tells how far it is")
+}
+
+/// Four nodes, so that each partition has one that does not own it.
+fn four() -> World {
+    let mut world = World::new(4);
+    (0..60).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    world
+}
+
+fn owners(world: &World, key: &str) -> Vec<NodeId> {
+    let (_, place) = place(world, key);
+    world.hosts[&X].node.catalogue().unwrap().ring.owners(place.partition).collect()
+}
+
+#[test]
+fn an_operators_repair_makes_all_owners_equal_whoever_is_asked() {
+    for asked in (1..=4).map(NodeId) {
+        let mut world = four();
+        // Each owner lacks a key, so that one pass over the pairs is not enough.
+        let key = "key 9";
+        let owners = owners(&world, key);
+        let of_partition = (0..60)
+            .map(|number| format!("key {number}"))
+            .filter(|other| place(&world, other).1.partition == place(&world, key).1.partition);
+        let keys: Vec<String> = of_partition.take(3).collect();
+        for (owner, key) in owners.iter().zip(&keys) {
+            forget(&mut world, *owner, key);
+        }
+        let figures = repair(&mut world, asked, RepairRequest::default());
+        assert_eq!((figures.partitions_done, figures.partitions_failed), (8, 0), "{figures:?}");
+        for key in &keys {
+            let held: BTreeSet<_> = owners.iter().map(|o| siblings(&world, *o, key)).collect();
+            assert!(held.len() == 1 && !held.contains(&None), "{asked}: {key} is {held:?}");
+        }
+        // Once more there is nothing left.
+        let again = repair(&mut world, asked, RepairRequest::default());
+        assert_eq!(again.found.keys_differed, 0, "{again:?}");
+    }
+}
+
+#[test]
+fn a_repair_of_one_partition_or_keyspace_leaves_the_others() {
+    let mut world = four();
+    let owner = owners(&world, "key 9")[0];
+    forget(&mut world, owner, "key 9");
+    let (_, lost) = place(&world, "key 9");
+    let elsewhere = PartitionId((lost.partition.0 + 1) % 8);
+    let other = RepairRequest { partition: Some(elsewhere), keyspace: None };
+    assert_eq!(repair(&mut world, X, other).partitions, 1);
+    assert!(siblings(&world, owner, "key 9").is_none());
+    let other = RepairRequest { partition: None, keyspace: Some(KeyspaceId(7)) };
+    assert_eq!(repair(&mut world, X, other).found.keys_compared, 0);
+    assert!(siblings(&world, owner, "key 9").is_none());
+    let this = RepairRequest { partition: Some(lost.partition), keyspace: Some(keyspace()) };
+    assert_eq!(repair(&mut world, X, this).found.keys_differed, 1);
+    assert!(siblings(&world, owner, "key 9").is_some());
+}
+
+#[test]
+fn a_repair_ends_though_an_owner_is_away_and_says_so() {
+    for link in [Link::Silent, Link::Refused] {
+        let mut world = four();
+        let away = NodeId(4);
+        world.host(away).link = link;
+        let figures = repair(&mut world, X, RepairRequest::default());
+        assert!(figures.is_done(), "{figures:?}");
+        // Three of four partitions have the one that is away.
+        assert_eq!(figures.partitions_failed, 6, "{figures:?}");
+        let why = figures.why.expect("a reason");
+        assert!(why.contains(&away.to_string()), "{why}");
+    }
+}
+
+#[test]
+fn repairs_are_refused_where_they_make_no_sense() {
+    let mut world = four();
+    world.host(Y).link = Link::Silent;
+    world.host(Z).link = Link::Silent;
+    world.host(NodeId(4)).link = Link::Silent;
+    let nowhere = RepairRequest { partition: Some(PartitionId(8)), keyspace: None };
+    world.happen(X, Event::Repair(1, nowhere));
+    for ticket in 2..8 {
+        world.happen(X, Event::Repair(ticket, RepairRequest::default()));
+    }
+    let error = |ticket| world.repairs[&ticket].clone().err();
+    assert!(matches!(error(1), Some(RepairError::NoPartition { partitions: 8, .. })));
+    assert_eq!([2, 5].map(error), [None, None]);
+    assert_eq!(error(6), Some(RepairError::TooMany { max: 4 }));
 }
 
 /// The search for one key that differs looks at its bucket alone, however many keys there are.

@@ -6,7 +6,7 @@ use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{errors, keyspaces, modules, ring, status};
+use super::{errors, keyspaces, modules, repair, ring, status};
 use crate::node::{InitError, InitRequest, Node};
 
 /// The longest name of a cluster.
@@ -163,6 +163,14 @@ impl Admin for AdminService {
         request: Request<v1::ListTransfersRequest>,
     ) -> Answer<v1::ListTransfersResponse> {
         ring::transfers(&*self.catalogue()?, request.get_ref()).map(Response::new)
+    }
+
+    async fn start_repair(&self, request: Request<v1::StartRepairRequest>) -> Answer<v1::Repair> {
+        repair::start(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_repair(&self, request: Request<v1::GetRepairRequest>) -> Answer<v1::Repair> {
+        repair::get(&self.node, &request.into_inner().id).map(Response::new)
     }
 
     async fn set_fault(

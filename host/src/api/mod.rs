@@ -12,6 +12,7 @@ mod limits;
 mod modules;
 mod names;
 mod observe;
+mod repair;
 mod ring;
 mod routing;
 mod status;

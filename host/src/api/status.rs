@@ -39,6 +39,17 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
             rounds_given_up: collect.rounds_failed,
             held_up: collect.held_up.unwrap_or_default(),
         }),
+        anti_entropy: Some(anti_entropy(node)),
+    }
+}
+
+fn anti_entropy(node: &Node) -> v1::AntiEntropyStatus {
+    let totals = node.driver.shared().exchange_totals();
+    v1::AntiEntropyStatus {
+        trees_ready: node.stores.tree_figures().0,
+        exchanges: totals.exchanges,
+        keys_differed: totals.keys_differed,
+        keys_repaired: totals.keys_repaired,
     }
 }
 

@@ -250,6 +250,14 @@ impl Admin for Fake {
         unsupported()
     }
 
+    async fn start_repair(&self, _: Request<v1::StartRepairRequest>) -> Answer<v1::Repair> {
+        unsupported()
+    }
+
+    async fn get_repair(&self, _: Request<v1::GetRepairRequest>) -> Answer<v1::Repair> {
+        unsupported()
+    }
+
     async fn list_transfers(
         &self,
         _: Request<v1::ListTransfersRequest>,

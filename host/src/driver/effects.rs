@@ -12,7 +12,7 @@ use stator_core::event::{
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{Backlog, Epochs, ExchangeOutcome, FillFigures};
+use stator_core::node::{Backlog, Epochs, ExchangeEnd, ExchangeOutcome, FillFigures};
 use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -23,7 +23,9 @@ use crate::storage::{
     Area as StoreArea, Effect, FindAnyJob, Home, HomeError, ListHintsJob, LoadJob, ScanJob,
     StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
-use crate::telemetry::names::{COLLECT_GIVEN_UP, COLLECTED};
+use crate::telemetry::names::{
+    COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES,
+};
 use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
@@ -81,6 +83,12 @@ impl Effects {
             }
             Action::ChangeDone(ticket, result) => {
                 if let Some(Answer::Change(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
+            // Anti-entropy.
+            Action::RepairStarted(ticket, result) => {
+                if let Some(Answer::Repair(sender)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
@@ -285,6 +293,11 @@ impl Effects {
                 metrics::counter!(COLLECT_GIVEN_UP.name).increment(1);
                 tracing::debug!(%partition, %why, "a round of collection was given up");
             }
+            Notice::Repair(id, figures) => self.shared.show_repair(id, figures),
+            Notice::StagingOverruled => tracing::warn!(
+                "another operator staged changes of the ring at the same time through another \
+                 node, and those stand: look at `stator cluster plan`"
+            ),
             Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
             Notice::Removed(ring_version) => tracing::error!(
                 ring_version,
@@ -303,13 +316,29 @@ impl Effects {
 
     fn take_exchange(&self, partition: PartitionId, peer: NodeId, outcome: ExchangeOutcome) {
         let ExchangeOutcome { end, figures } = outcome;
+        let word = match end {
+            ExchangeEnd::Equal => "equal",
+            ExchangeEnd::Different => "different",
+            ExchangeEnd::Skipped => "skipped",
+            ExchangeEnd::Failed => "failed",
+        };
+        metrics::counter!(EXCHANGES.name, "outcome" => word).increment(1);
+        metrics::counter!(EXCHANGE_KEYS_COMPARED.name).increment(figures.keys_compared);
+        metrics::counter!(EXCHANGE_KEYS_REPAIRED.name).increment(figures.keys_repaired);
+        {
+            let mut totals = self.shared.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.exchanges +=
+                u64::from(matches!(end, ExchangeEnd::Equal | ExchangeEnd::Different));
+            totals.keys_differed += figures.keys_differed;
+            totals.keys_repaired += figures.keys_repaired;
+        }
         if figures.keys_differed > 0 {
             tracing::info!(
                 %partition, %peer, keys = figures.keys_differed, repaired = figures.keys_repaired,
                 "a partition differed from another owner's and was repaired"
             );
         } else {
-            tracing::debug!(%partition, %peer, ?end, "a partition was compared");
+            tracing::debug!(%partition, %peer, word, "a partition was compared");
         }
     }
 

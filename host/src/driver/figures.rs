@@ -19,6 +19,17 @@ pub struct KeyspaceFigures {
     pub fold_failures: u64,
 }
 
+/// Of all comparisons with other owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExchangeTotals {
+    /// Partitions that were compared with another owner.
+    pub exchanges: u64,
+    /// Keys that were found to differ.
+    pub keys_differed: u64,
+    /// Those of them that both owners hold alike now.
+    pub keys_repaired: u64,
+}
+
 /// Of one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PeerFigures {

@@ -7,12 +7,15 @@ use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{ChangeFailure, Event, Ticket};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::PutReceipt;
-use stator_core::node::{CollectFigures, CommitError, CommitRequest, FillFigures};
+use stator_core::node::{
+    CollectFigures, CommitError, CommitRequest, FillFigures, RepairError, RepairFigures, RepairId,
+    RepairRequest,
+};
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 
-use super::figures::{KeyspaceFigures, PeerFigures};
+use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 
 /// The node is stopping; the request's outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +34,7 @@ pub(super) enum Request {
     Put(Box<PutRequest>),
     Change(CatalogueChange),
     Commit(CommitRequest),
+    Repair(RepairRequest),
 }
 
 impl Request {
@@ -40,6 +44,7 @@ impl Request {
             Request::Put(put) => Event::Put(ticket, *put),
             Request::Change(change) => Event::Change(ticket, change),
             Request::Commit(request) => Event::CommitRing(ticket, request),
+            Request::Repair(request) => Event::Repair(ticket, request),
         }
     }
 }
@@ -50,6 +55,7 @@ pub(super) enum Answer {
     Put(oneshot::Sender<Result<PutReceipt, RequestError>>),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
+    Repair(oneshot::Sender<Result<RepairId, RepairError>>),
 }
 
 /// What the loop publishes. Readers hold the locks for a copy at most.
@@ -60,7 +66,13 @@ pub struct Shared {
     pub(super) collect: RwLock<CollectFigures>,
     pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
     pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
+    // Anti-entropy.
+    pub(super) exchanges: Mutex<ExchangeTotals>,
+    pub(super) repairs: Mutex<BTreeMap<RepairId, RepairFigures>>,
 }
+
+/// How many repairs are remembered.
+const REPAIRS_KEPT: usize = 16;
 
 impl Shared {
     /// Nothing is known yet, but perhaps the catalogue.
@@ -72,6 +84,8 @@ impl Shared {
             collect: RwLock::default(),
             keyspaces: Mutex::default(),
             peers: Mutex::default(),
+            exchanges: Mutex::default(),
+            repairs: Mutex::default(),
         })
     }
 
@@ -104,6 +118,25 @@ impl Shared {
         let mut shown = self.collect.write().unwrap_or_else(PoisonError::into_inner);
         if *shown != *figures {
             shown.clone_from(figures);
+        }
+    }
+
+    /// What was compared with other owners since the start.
+    pub fn exchange_totals(&self) -> ExchangeTotals {
+        *self.exchanges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far a repair is, or was at its end.
+    pub fn repair(&self, id: RepairId) -> Option<RepairFigures> {
+        self.repairs.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(super) fn show_repair(&self, id: RepairId, figures: RepairFigures) {
+        let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
+        repairs.insert(id, figures);
+        // Ids grow, and few run at a time.
+        while repairs.len() > REPAIRS_KEPT {
+            repairs.pop_first();
         }
     }
 
@@ -178,6 +211,14 @@ impl DriverHandle {
         request: CommitRequest,
     ) -> Result<Result<Arc<Catalogue>, CommitError>, DriverStopped> {
         self.ask(Request::Commit(request), Answer::Commit).await
+    }
+
+    /// Has all owners compared and repaired.
+    pub async fn repair(
+        &self,
+        request: RepairRequest,
+    ) -> Result<Result<RepairId, RepairError>, DriverStopped> {
+        self.ask(Request::Repair(request), Answer::Repair).await
     }
 
     /// Makes the node part of a cluster whose catalogue it has persisted.

@@ -157,6 +157,7 @@ impl Node {
         let settings = Settings {
             replica_timeout_ms: config.timings.replica_timeout_ms,
             collect_period_ms: config.timings.collect_period_ms,
+            exchange_cover_ms: config.timings.exchange_cover_ms,
             ..Settings::default()
         };
         let seed = getrandom::u64().map_err(StartError::Randomness)?;
@@ -281,12 +282,8 @@ fn backlog(
         );
         stores.refilled(Area::Hints)?;
     }
-    let loss = match home.loss()? {
-        Some(loss) => loss,
-        None if is_aside(Area::Data) => 0,
-        None => return Ok(None),
-    };
-    if catalogue.is_none() {
+    let loss = home.loss()?.or(is_aside(Area::Data).then_some(0));
+    if let (None, Some(loss)) = (catalogue, loss) {
         // Lost before it belonged to a cluster: it owned nothing.
         home.save(FILL_FILE, Backlog::nothing(loss).encode().as_bytes())?;
         stores.refilled(Area::Data)?;
@@ -299,12 +296,12 @@ fn backlog(
         Err(error) => return Err(error),
     };
     let kept = kept.and_then(|content| Backlog::decode(std::str::from_utf8(&content).ok()?));
-    let backlog = kept.filter(|kept| kept.loss == loss).unwrap_or_else(|| Backlog::all(loss));
-    match backlog == Backlog::nothing(loss) {
-        true if is_aside(Area::Data) => Ok(Some(Backlog::all(loss))),
-        true => Ok(None),
-        false => Ok(Some(backlog)),
-    }
+    Ok(Backlog::after(loss, kept).map(|backlog| {
+        match backlog == Backlog::nothing(backlog.loss) && is_aside(Area::Data) {
+            true => Backlog::all(backlog.loss),
+            false => backlog,
+        }
+    }))
 }
 
 fn check_cluster(config: &Config, catalogue: Option<&Catalogue>) -> Result<(), StartError> {

@@ -99,6 +99,16 @@ metrics! {
         "Deleted objects that left the store, and objects that lost dead actors";
     COLLECT_GIVEN_UP = Counter "stator_collect_rounds_given_up_total" []
         "Rounds of collection that this node led and gave up; the next ones do their work";
+    EXCHANGES = Counter "stator_exchanges_total" ["outcome"]
+        "Comparisons of a partition with another owner, by outcome: equal, different, skipped, failed";
+    EXCHANGE_KEYS_COMPARED = Counter "stator_exchange_keys_compared_total" []
+        "Keys whose hashes such a comparison compared; none where the hash trees are equal";
+    EXCHANGE_KEYS_REPAIRED = Counter "stator_exchange_keys_repaired_total" []
+        "Keys that differed between two owners and do not any more";
+    TREES_READY = Gauge "stator_hash_trees_ready" []
+        "1 if all hash trees say what the store holds, 0 while they are being rebuilt";
+    TREE_BUCKETS = Gauge "stator_hash_tree_buckets" []
+        "Buckets of hash trees in memory, about 40 bytes each";
 
     BACKGROUND_SLICES = Gauge "stator_background_slices" []
         "Slices of 64 that background work has; fewer while the store is slow for clients";

@@ -14,13 +14,16 @@ use super::config::{
     BACKOFF_MAX, BACKOFF_MIN, CONNECT_DEADLINE, CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX,
     HANDSHAKE_DEADLINE, KEEPALIVE_DEADLINE, KEEPALIVE_INTERVAL, STREAM_WINDOW_BYTES,
 };
-use super::handshake::{self, HandshakeError};
+use super::handshake::{self, HandshakeError, Refusal};
 use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
 use crate::tls;
 
 /// A refusal has this long to reach the peer before the connection goes.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a node without sessions waits before it asks why.
+const ALONE: Duration = Duration::from_secs(5);
 
 /// Dials `peer` again and again until it is no longer in the roster.
 pub(super) async fn keep_dialled(shared: Arc<Shared>, peer: NodeId) {
@@ -41,6 +44,27 @@ pub(super) async fn keep_dialled(shared: Arc<Shared>, peer: NodeId) {
             () = tokio::time::sleep(jittered(backoff)) => backoff = BACKOFF_MAX.min(backoff * 2),
             // The peer may have got another address.
             _ = roster.changed() => backoff = BACKOFF_MIN,
+        }
+    }
+}
+
+/// While nobody has a session with this node, asks those that are to dial it. A node that was
+/// removed from the cluster is dialled by nobody, and hears the reason this way.
+pub(super) async fn ask_while_alone(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(jittered(ALONE)).await;
+        let is_alone = super::read(&shared.sessions).is_empty() && !shared.is_isolated();
+        let Some(roster) = shared.roster().filter(|_| is_alone) else { continue };
+        for (&peer, address) in roster.members.range(..shared.me) {
+            let wrong_dialer = Refusal::WrongDialer(shared.me).to_string();
+            match attempt(&shared, peer, address).await {
+                // It is there and will dial.
+                Err(HandshakeError::RefusedByPeer(reason)) if reason == wrong_dialer => {}
+                Err(error) if error.is_refusal() => {
+                    shared.note_failed(Some((peer, address)), &error);
+                }
+                _ => {}
+            }
         }
     }
 }

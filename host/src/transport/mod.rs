@@ -163,6 +163,7 @@ impl BoundTransport {
         let probes = UdpSocket::from_std(probes)?;
         shared.spawn(probe::receive(shared.clone(), probes));
         shared.spawn(probe::resolve(shared.clone()));
+        shared.spawn(dial::ask_while_alone(shared.clone()));
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(accept::serve(shared.clone(), self.listener, stopped));
         Ok(Transport {

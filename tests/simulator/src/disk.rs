@@ -53,6 +53,10 @@ impl World {
                 let answer = self.machines[machine].store.read_tree(&read, count_max);
                 self.tell(machine, Event::TreeRead(token, Ok(answer)));
             }
+            Action::DropPartition { token, partition } => {
+                self.machines[machine].store.drop_partition(partition);
+                self.written(machine, Area::Data, true, Event::Dropped(token, Ok(())));
+            }
             Action::RebuildTree(partition) => {
                 self.machines[machine].store.trees.distrust(partition);
                 self.rebuild_trees(machine);

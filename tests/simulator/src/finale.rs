@@ -74,7 +74,11 @@ impl World {
     /// Why the cluster is not at rest, if it is not.
     fn unrest(&self) -> Option<String> {
         let digest = |machine: usize| self.catalogue(machine).map(|c| c.digest());
+        let first = self.first_member();
         for (place, machine) in self.machines.iter().enumerate() {
+            if self.is_removed(place) {
+                continue;
+            }
             let Some(node) = &machine.node else {
                 return Some(format!("n{place} does not run"));
             };
@@ -91,10 +95,20 @@ impl World {
             if node.exchanges_owed() > 0 || !machine.store.trees.is_complete() {
                 return Some(format!("n{place} owes exchanges or rebuilds its hash trees"));
             }
-            if digest(place) != digest(0) {
-                return Some(format!("n{place} has another catalogue than n0"));
+            if digest(place) != digest(first) {
+                return Some(format!("n{place} has another catalogue than n{first}"));
             }
-            let lost = self.machines.iter().find(|other| !node.is_reachable(other.id));
+            if let Some(pending) = self.catalogue(place).and_then(|c| c.ring.moves().first()) {
+                let figures = node.transfers();
+                return Some(format!("n{place} knows of {pending:?}, its transfers: {figures:?}"));
+            }
+            if !node.has_no_leavings() {
+                return Some(format!("n{place} holds what it does not own"));
+            }
+            let lost = self.machines.iter().enumerate().find(|(other, machine)| {
+                !node.is_reachable(machine.id) && !self.is_removed(*other)
+            });
+            let lost = lost.map(|(_, machine)| machine);
             if let Some(lost) = lost {
                 return Some(format!("n{place} takes n{} as down", index(lost.id)));
             }
@@ -107,7 +121,7 @@ impl World {
 
     /// Owners of a partition whose hash trees differ, if there are some.
     fn unequal_roots(&self) -> Option<String> {
-        let catalogue = self.catalogue(0)?;
+        let catalogue = self.catalogue(self.first_member())?;
         for partition in catalogue.ring.partition_ids() {
             let owners = catalogue.ring.owners(partition).map(index);
             let roots = |owner: usize| (owner, self.machines[owner].store.trees.roots(partition));
@@ -136,10 +150,21 @@ impl World {
         node.catalogue().map(|catalogue| &**catalogue)
     }
 
+    /// Whether a machine has left the cluster for good, by what any machine knows.
+    fn is_removed(&self, place: usize) -> bool {
+        let id = self.machines[place].id;
+        (0..self.machines.len())
+            .any(|machine| self.catalogue(machine).is_some_and(|c| c.removed.contains_key(&id)))
+    }
+
+    fn first_member(&self) -> usize {
+        (0..self.machines.len()).find(|place| !self.is_removed(*place)).unwrap_or(0)
+    }
+
     /// What the owners of a key hold; nothing for a key whose keyspace was never made.
     fn held(&self, place: usize) -> Vec<(usize, Option<Siblings>)> {
         let key = &self.keys[place];
-        let Some(catalogue) = self.catalogue(0) else { return Vec::new() };
+        let Some(catalogue) = self.catalogue(self.first_member()) else { return Vec::new() };
         if catalogue.keyspace_by_id(key.keyspace).is_none() {
             return Vec::new();
         }

@@ -145,6 +145,10 @@ pub struct Report {
     pub races: u64,
     /// Rings that were committed, as their operators were told.
     pub rings: u64,
+    /// Partitions that were handed to another owner.
+    pub moves: u64,
+    /// Copies of partitions that were left behind, and dropped.
+    pub partitions_dropped: u64,
 }
 
 impl Report {
@@ -169,6 +173,8 @@ impl Report {
         self.collected += other.collected;
         self.rounds_failed += other.rounds_failed;
         self.rings += other.rings;
+        self.moves += other.moves;
+        self.partitions_dropped += other.partitions_dropped;
     }
 }
 
@@ -310,6 +316,15 @@ fn brief(message: &Message) -> String {
             format!("collect {request} in partition {partition}: {}", collect_brief(ask))
         }
         Message::CollectReply { request, result } => format!("collect {request} {result:?}"),
+        Message::TransferAsk { request, partition, step, .. } => {
+            format!("transfer {request} of partition {partition}: {step:?}")
+        }
+        Message::TransferAnswer { request, result } => format!("transfer {request} {result:?}"),
+        Message::Moved { ring_version, made } => format!("ring {ring_version} {made:?}"),
+        Message::Lead { request, partition, .. } => {
+            format!("lead {request} of partition {partition}")
+        }
+        Message::LeadReply { request, .. } => format!("lead {request}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")

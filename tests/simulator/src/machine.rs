@@ -123,10 +123,8 @@ impl Machine {
 
     /// What is left to be filled after the last loss of the disk.
     pub fn left_to_fill(&self) -> Option<Backlog> {
-        let loss = self.loss?;
         let kept = self.backlog.as_ref().and_then(|text| Backlog::decode(text));
-        let backlog = kept.filter(|kept| kept.loss == loss).unwrap_or_else(|| Backlog::all(loss));
-        Some(backlog).filter(|backlog| *backlog != Backlog::nothing(loss))
+        Backlog::after(self.loss, kept)
     }
 
     /// What time the machine believes it is.

@@ -63,8 +63,9 @@ impl World {
         let Some(catalogue) = self.catalogue_of(machine) else { return };
         let weight = Some(self.rng.random_range(1..4));
         let change = match (catalogue.ring.has_seat(node), self.rng.random_bool(0.3)) {
-            (true, true) => RingChange::Set { node, weight, zone: None, region: None },
-            (true, false) => RingChange::Leave { node },
+            // Who leaves does not come back, and three are needed.
+            (true, false) if catalogue.ring.seats().len() > 4 => RingChange::Leave { node },
+            (true, _) => RingChange::Set { node, weight, zone: None, region: None },
             (false, _) => RingChange::Join { node },
         };
         self.change_ring(machine, CatalogueChange::StageRing(change));

@@ -279,11 +279,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "ring changes",
         budget: "operators join, leave and weigh nodes, two at a time too; partitions, crashes, \
                  lost messages: there is one ring of each version, and nothing may be lost",
-        machines: (5, 7),
+        machines: (6, 10),
         quality: ROUGH,
         faults: &[(Partition, 6 * SECOND), (Crash, 4 * SECOND), (OneWay, 12 * SECOND)],
         is_handoff_complete: false,
-        spares: 2,
+        spares: 3,
         operators_us: Some(SECOND),
         ..CALM
     },

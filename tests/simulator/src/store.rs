@@ -270,6 +270,19 @@ impl Store {
         self.shelf(area).applied.keys().any(|key| key.partition == partition)
     }
 
+    /// Drops all that the machine holds of a partition.
+    pub fn drop_partition(&mut self, partition: PartitionId) {
+        let keys: Vec<StoreKey> =
+            self.data.applied.keys().filter(|key| key.partition == partition).cloned().collect();
+        for key in keys {
+            match self.data.read(&key) {
+                Ok(Some(record)) => self.trees.changed(&key, Some(record.object_hash(&key)), None),
+                _ => self.trees.distrust(partition),
+            }
+            self.data.step(key, None, self.minter.reserved_until());
+        }
+    }
+
     /// A page of what the machine owns of a partition.
     pub fn scan(
         &self,

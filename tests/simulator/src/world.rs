@@ -347,6 +347,7 @@ impl World {
                 self.plan_in(machine, at_us, Inner::BallotPersisted(token, acceptor));
             }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
+            Action::RepairStarted(..) => {}
             Action::CatalogueChanged(catalogue) => self.saw_catalogue(machine, &catalogue),
             Action::Notice(notice) => {
                 self.count(&notice);
@@ -357,6 +358,7 @@ impl World {
             | Action::FindAny { .. }
             | Action::ReadTree { .. }
             | Action::RebuildTree(_)
+            | Action::DropPartition { .. }
             | Action::Write { .. }
             | Action::ListHints { .. }
             | Action::SettleHint { .. } => self.queue_for_disk(machine, action),
@@ -375,6 +377,8 @@ impl World {
             }
             Notice::Collected(_, count) => self.report.collected += count,
             Notice::NotCollected(..) => self.report.rounds_failed += 1,
+            Notice::Moved(_) => self.report.moves += 1,
+            Notice::PartitionDropped(_) => self.report.partitions_dropped += 1,
             Notice::Folded(_) => self.report.folds += 1,
             _ => {}
         }

@@ -69,8 +69,10 @@ fn seeds_hold() {
 
 #[test]
 fn replay() {
-    let outcome =
-        run(Options { is_traced: true, ..Options::of_seed(number("STATOR_SIM_SEED", 0)) });
+    let name = std::env::var("STATOR_SIM_SCENARIO").ok();
+    let scenario = name.map(|name| &*name.leak());
+    let seed = number("STATOR_SIM_SEED", 0);
+    let outcome = run(Options { is_traced: true, scenario, ..Options::of_seed(seed) });
     outcome.trace.iter().for_each(|line| println!("{line}"));
     assert!(outcome.violations.is_empty(), "{outcome}");
 }
@@ -186,8 +188,8 @@ fn owners_that_nobody_compares_are_found_within_40_seeds() {
 
 #[test]
 fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {
-    let options =
-        (0..30).map(|seed| Options { scenario: Some("ring changes"), ..Options::of_seed(seed) });
+    let options = (0..number("STATOR_SIM_RINGS", 30))
+        .map(|seed| Options { scenario: Some("ring changes"), ..Options::of_seed(seed) });
     let (failed, report) = run_all(options, 1);
     println!("{report:?}");
     assert!(failed.is_empty(), "{}", failed[0]);

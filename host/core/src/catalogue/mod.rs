@@ -193,6 +193,7 @@ impl Catalogue {
         self.staged.join(&other.staged);
         self.take_history(&other.history);
         self.take_removed(&other.removed);
+        self.label();
         Ok(())
     }
 

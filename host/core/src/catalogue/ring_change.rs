@@ -77,6 +77,16 @@ impl RingChange {
             RingChange::Replicas { .. } => None,
         }
     }
+
+    /// Whether it gives `node` a seat.
+    fn seats(&self, node: NodeId) -> bool {
+        match self {
+            RingChange::Join { node: comes } | RingChange::Replace { by: comes, .. } => {
+                *comes == node
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Changes that an operator wants and has not committed.
@@ -152,20 +162,21 @@ impl Catalogue {
         }
         self.ring = decision.ring.clone();
         self.history.insert(version, decision.committed.clone());
-        for change in &decision.committed.changes {
-            self.set_labels(change);
-        }
         self.take_removed(&decision.removed);
+        self.label();
     }
 
-    fn set_labels(&mut self, change: &RingChange) {
-        let RingChange::Set { node, weight, zone, region } = change else { return };
-        let Some(known) = self.members.get_mut(node) else { return };
-        let mut member = known.value.clone();
-        weight.iter().for_each(|weight| member.weight = (*weight).max(1));
-        zone.iter().for_each(|zone| member.zone.clone_from(zone));
-        region.iter().for_each(|region| member.region.clone_from(region));
-        known.set(member);
+    /// Gives members the weight and labels that were committed last. They are not a change of the
+    /// member's version: a node that tells of new addresses without having heard of the commit
+    /// would undo it, or the other way round.
+    pub(super) fn label(&mut self) {
+        for change in self.history.values().flat_map(|made| &made.changes) {
+            let RingChange::Set { node, weight, zone, region } = change else { continue };
+            let Some(known) = self.members.get_mut(node) else { continue };
+            weight.iter().for_each(|weight| known.value.weight = (*weight).max(1));
+            zone.iter().for_each(|zone| known.value.zone.clone_from(zone));
+            region.iter().for_each(|region| known.value.region.clone_from(region));
+        }
     }
 
     /// Takes in who was removed: of two records of a node the lower one stands.
@@ -176,7 +187,12 @@ impl Catalogue {
                 ours.clone_from(theirs);
             }
         }
-        let Catalogue { members, removed, .. } = self;
+        let Catalogue { members, removed, history, .. } = self;
+        // A node may retire while a commit gives it a seat again: then the seat stands.
+        removed.retain(|node, removed| {
+            let later = history.range(removed.ring_version.saturating_add(1)..);
+            !later.flat_map(|(_, made)| &made.changes).any(|change| change.seats(*node))
+        });
         members.retain(|node, _| !removed.contains_key(node));
     }
 

@@ -169,6 +169,10 @@ pub(crate) fn check(
     match change {
         RingChange::Join { node } => {
             no_other_seat(catalogue, *node)?;
+            // It may be gone at any moment, and would then be owed what it never takes.
+            if catalogue.is_leaving(*node) {
+                return Err(StageError::IsLeaving(*node));
+            }
             no_other_address(catalogue, before, *node)?;
             alone(before, change, *node)
         }
@@ -187,6 +191,9 @@ pub(crate) fn check(
                 return Err(StageError::NoSeat(*node));
             }
             no_other_seat(catalogue, *by)?;
+            if catalogue.is_leaving(*by) {
+                return Err(StageError::IsLeaving(*by));
+            }
             alone(before, change, *node)?;
             alone(before, change, *by)
         }

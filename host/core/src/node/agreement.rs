@@ -10,7 +10,7 @@
 //! that has accepted a value and sees no ring come of it finishes the attempt by itself
 //! ([`FINISH_AFTER_MS`]).
 //!
-//! A node that was removed is answered with the catalogue that says so, and nothing else.
+//! A node that was removed is told that it was, and nothing else.
 
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ use rand_chacha::rand_core::Rng;
 
 use super::{Node, Purpose, Timer};
 use crate::agreement::{Acceptor, Answer, Ask, Ballot, Proposer, Step};
-use crate::catalogue::{Catalogue, CatalogueChange, Decision, RingChange, digest_of};
+use crate::catalogue::{
+    Catalogue, CatalogueChange, Decision, RingChange, Secret, Versioned, digest_of,
+};
 use crate::event::{Action, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
@@ -479,7 +481,13 @@ impl Node {
             Message::Catalogue { catalogue, .. } => !catalogue.removed.contains_key(&node),
             _ => false,
         };
-        if let Some(catalogue) = self.catalogue.clone().filter(|_| is_news) {
+        if let Some(ours) = self.catalogue.as_ref().filter(|_| is_news) {
+            // Of what has happened since it needs to know nothing else, least of all the secrets.
+            let mut told = Catalogue::new(ours.cluster, &ours.cluster_name, Secret([0; 32]));
+            told.context_secrets = Versioned::default();
+            told.ring = ours.ring.clone();
+            told.removed = ours.removed.clone();
+            let catalogue = Arc::new(told);
             self.send(node, Message::Catalogue { catalogue, is_reply_wanted: false });
         }
     }

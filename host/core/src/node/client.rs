@@ -90,6 +90,7 @@ impl Node {
                 self.fill_refused(node, request);
                 self.collect_refused(node, request);
                 self.exchange_refused(node, request, failure == Failure::Damaged);
+                self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);
             }
         }
@@ -192,6 +193,10 @@ impl Node {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
             Some(Purpose::Collect(effect)) => self.collect_written(effect, result.is_ok()),
+            Some(Purpose::MovedHint(target, request)) => match result {
+                Ok(_) => self.hint_received(self.id, request),
+                Err(_) => self.hint_refused(target, request),
+            },
             Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             Some(Purpose::ExchangeObject(exchange, request)) => {
                 self.repair_joined(exchange, request, result);

@@ -27,6 +27,7 @@ impl Node {
         self.timers.set(now_ms, Timer::Handoff);
         self.timers.set(now_ms, Timer::Collect);
         self.timers.set(now_ms, Timer::Exchange);
+        self.timers.set(now_ms, Timer::Transfer);
     }
 
     pub(super) fn take_over(&mut self, catalogue: Arc<Catalogue>) {
@@ -35,6 +36,7 @@ impl Node {
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
         self.ring_taken_over(before.as_deref());
+        self.moves_taken_over(before.as_deref());
     }
 
     pub(super) fn change(&mut self, ticket: Ticket, change: &CatalogueChange) {
@@ -60,6 +62,9 @@ impl Node {
         let purpose = self.effects.remove(&token);
         if let Some(Purpose::Collect(effect)) = purpose {
             return self.epochs_persisted(effect, result);
+        }
+        if let Some(Purpose::HandOver(made)) = purpose {
+            return self.move_persisted(made, result.is_ok());
         }
         let Some(catalogue) = self.catalogue.clone() else { return };
         let result = result.map(|()| catalogue);
@@ -111,6 +116,12 @@ impl Node {
             overruled(ours, &joined).for_each(|name| {
                 self.out.push(Action::Notice(Notice::Overruled(name.to_owned())));
             });
+            let is_staging_lost = ours.staged.version == joined.staged.version
+                && ours.staged != joined.staged
+                && !ours.staged_changes().is_empty();
+            if is_staging_lost {
+                self.out.push(Action::Notice(Notice::StagingOverruled));
+            }
             let joined = Arc::new(joined);
             self.take_over(joined.clone());
             let token = self.effect(Purpose::Gossip);

@@ -5,15 +5,19 @@
 //! list is empty the target is done, until the next hint for it is stored. What fails or gets no
 //! answer is passed over, and tried again when the list starts over; a member that comes back is tried at once.
 //!
+//! A target that owns the key's partition no more has nothing to do with the hint any longer: it goes
+//! to all owners of now, and is taken off once all of them have synced it.
+//!
 //! How many hints are on their way at a time gives way to the foreground: [`crate::admission`].
 
 use std::collections::BTreeMap;
 
-use super::{Node, Timer};
-use crate::event::{Action, HeldHint, Notice, StoreFailure};
+use super::{Node, Purpose, Timer};
+use crate::event::{Action, Area, HeldHint, Notice, StoreFailure};
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
+use crate::write::Change;
 
 /// The delivery of hints to one target.
 #[derive(Debug, Default)]
@@ -35,9 +39,12 @@ impl Handoff {
 }
 
 impl Node {
-    /// After a start any member may be a target; the first empty list tells that it is not.
+    /// After a start anyone may be a target who is or was a member; the first empty list tells who
+    /// is not.
     pub(super) fn expect_hints(&mut self) {
-        for member in self.peers() {
+        let removed = self.catalogue.iter().flat_map(|catalogue| catalogue.removed.keys());
+        let removed: Vec<NodeId> = removed.copied().collect();
+        for member in self.peers().into_iter().chain(removed) {
             self.handoffs.entry(member).or_default();
         }
     }
@@ -69,7 +76,8 @@ impl Node {
 
     pub(super) fn start_handoff(&mut self, target: NodeId) {
         let count_max = self.admission.window(self.settings.handoff_window);
-        let is_reachable = self.is_reachable(target);
+        // Who owns nothing any more is not needed for its hints.
+        let is_reachable = self.is_reachable(target) || !self.owns_something(target);
         let Some(handoff) = self.handoffs.get_mut(&target) else {
             return;
         };
@@ -125,6 +133,24 @@ impl Node {
     }
 
     fn send_hint(&mut self, target: NodeId, hint: HeldHint) {
+        for owner in self.receivers(target, &hint.key) {
+            self.send_hint_to(owner, target, hint.clone());
+        }
+    }
+
+    fn owns_something(&self, node: NodeId) -> bool {
+        self.catalogue.as_ref().is_some_and(|c| c.ring.nodes().binary_search(&node).is_ok())
+    }
+
+    /// Who is to have a hint for `target`: all owners, if that is none of them any more.
+    fn receivers(&self, target: NodeId, key: &StoreKey) -> Vec<NodeId> {
+        let Ok((catalogue, keyspace)) = self.keyspace(key.keyspace) else { return vec![target] };
+        let n = keyspace.quorums.value.n as usize;
+        let owners: Vec<NodeId> = catalogue.ring.owners(key.partition).take(n).collect();
+        if owners.contains(&target) { vec![target] } else { owners }
+    }
+
+    fn send_hint_to(&mut self, owner: NodeId, target: NodeId, hint: HeldHint) {
         let request = self.number();
         let ring_version = self.ring_version();
         let due_ms = self.in_ms(self.settings.replica_timeout_ms.saturating_mul(4));
@@ -133,6 +159,15 @@ impl Node {
         };
         let HeldHint { key, siblings, sequence } = hint;
         handoff.sent.insert(request, (key.clone(), sequence));
+        if owner != target {
+            self.moved_hints.insert(request, target);
+        }
+        if owner == self.id {
+            let token = self.effect(Purpose::MovedHint(target, request));
+            let (fold, change) = (self.fold(key.keyspace), Change::Sync(siblings));
+            let (area, targets, is_sync) = (Area::Data, Vec::new(), true);
+            return self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        }
         let StoreKey { keyspace, key, .. } = key;
         // The hint is deleted once this is acknowledged, so it must be synced whatever the
         // keyspace's durability.
@@ -148,25 +183,31 @@ impl Node {
             is_sync,
             epoch,
         };
-        self.send(target, Message::Write(write));
+        self.send(owner, Message::Write(write));
         self.timers.set(due_ms, Timer::Request(request));
     }
 
-    /// The target has synced a hint.
-    pub(super) fn hint_received(&mut self, target: NodeId, request: RequestId) {
+    /// The target, or an owner in its place, has synced a hint.
+    pub(super) fn hint_received(&mut self, from: NodeId, request: RequestId) {
+        let target = self.moved_hints.remove(&request).unwrap_or(from);
         let Some(handoff) = self.handoffs.get_mut(&target) else {
             return;
         };
-        if let Some((key, sequence)) = handoff.sent.remove(&request) {
+        if let Some((key, sequence)) = handoff.sent.remove(&request)
+            && handoff.sent.values().all(|(other, _)| *other != key)
+        {
             self.settle(target, key, sequence);
         }
     }
 
     /// The target did not take a hint, or could not be sent it.
-    pub(super) fn hint_refused(&mut self, target: NodeId, request: RequestId) {
+    pub(super) fn hint_refused(&mut self, from: NodeId, request: RequestId) {
+        let target = self.moved_hints.remove(&request).unwrap_or(from);
         if let Some(handoff) = self.handoffs.get_mut(&target)
-            && handoff.sent.remove(&request).is_some()
+            && let Some((key, _)) = handoff.sent.remove(&request)
         {
+            // Not all owners have it, whatever the others answer.
+            handoff.sent.retain(|_, (other, _)| *other != key);
             handoff.has_failed = true;
             self.go_on(target);
         }

@@ -9,6 +9,7 @@
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `exchange`: comparing hash trees with other owners, and repairing what differs;
 //! - `collect`: forgetting what was deleted;
+//! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
 //! - `agreement`: committing the next ring, and what becomes of removed nodes;
 //! - `timers`: what is due when.
@@ -16,8 +17,6 @@
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: ring changes and transfers.
-//! Left out: transfers, collection of tombstones.
 
 mod agreement;
 mod client;
@@ -31,6 +30,7 @@ mod handoff;
 mod put;
 mod replica;
 mod timers;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,16 +41,20 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::admission::Admission;
 use crate::agreement::Answer;
 use crate::catalogue::{Catalogue, Decision, Keyspace};
-use crate::event::{Action, Event, Notice, Now, Ticket, Token};
+use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
+use crate::ring::Move;
 pub use agreement::{CommitError, CommitRequest};
 pub use collect::{CANDIDATES_MAX, CollectFigures, Epochs};
-pub use exchange::{ExchangeEnd, ExchangeFigures, ExchangeOutcome};
+pub use exchange::{
+    ExchangeEnd, ExchangeFigures, ExchangeOutcome, REPAIRS_RUNNING_MAX, RepairError, RepairFigures,
+    RepairId, RepairRequest,
+};
 pub use fill::{Backlog, FillFigures};
 
 use collect::{CollectEffect, Collection};
@@ -61,6 +65,8 @@ use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use timers::{Timer, Timers};
+pub use transfer::TransferFigures;
+use transfer::Transfers;
 
 /// What an operator may tune; the defaults suit a local network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +183,15 @@ enum Purpose {
     Gossip,
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
+    // Transfers.
+    /// A catalogue with a move that this node made.
+    HandOver(Move),
+    /// The roots of a partition that is not this node's any more.
+    LeftTree(PartitionId),
+    /// What is left of such a partition.
+    DropPartition(PartitionId),
+    /// A hint of an owner that is none any more, for this node itself.
+    MovedHint(NodeId, RequestId),
     // Ring changes.
     /// What is to be answered once it is persisted.
     Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
@@ -206,10 +221,15 @@ pub struct Node {
     effects: BTreeMap<Token, Purpose>,
     admission: Admission,
     handoffs: BTreeMap<NodeId, Handoff>,
+    /// Hints on their way to other nodes than their target.
+    moved_hints: BTreeMap<RequestId, NodeId>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
+    /// The last loss of the data store; 0 without one.
+    last_loss: u64,
     exchanges: Exchanges,
     collection: Collection,
+    transfers: Transfers,
     folds: Folds,
     agreement: Agreement,
     timers: Timers,
@@ -247,9 +267,12 @@ impl Node {
             effects: BTreeMap::new(),
             admission: Admission::default(),
             handoffs: BTreeMap::new(),
+            moved_hints: BTreeMap::new(),
             fill: None,
+            last_loss: 0,
             exchanges: Exchanges::default(),
             collection: Collection::new(life),
+            transfers: Transfers::default(),
             folds: Folds::default(),
             agreement: Agreement::default(),
             timers: Timers::default(),
@@ -288,6 +311,7 @@ impl Node {
                 self.admission.ended(token, now.monotonic_ms);
                 self.collection.hint_writes.remove(&token);
                 self.written(token, result);
+                self.write_ended(token);
             }
             Event::HintsListed(target, hints) => self.hints_listed(target, hints),
             Event::HintSettled(target, keyspace, is_settled) => {
@@ -296,7 +320,13 @@ impl Node {
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::FoundAny(token, result) => self.found_any(token, result),
+            Event::Repair(ticket, request) => self.start_repair(ticket, request),
             Event::TreeRead(token, result) => self.tree_read(token, result),
+            Event::Dropped(token, result) => {
+                if let Some(Purpose::DropPartition(partition)) = self.effects.remove(&token) {
+                    self.partition_dropped(partition, result);
+                }
+            }
             Event::Merged(token, result) => self.merged(token, result),
             Event::CommitRing(ticket, request) => self.commit(ticket, request),
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
@@ -353,6 +383,9 @@ impl Node {
 
     fn act(&mut self, action: Action) {
         self.collection.watch(&action);
+        if let Action::Write { token, area: Area::Data, key, .. } = &action {
+            self.transfers.writing.insert(*token, key.partition);
+        }
         self.out.push(action);
     }
 
@@ -361,6 +394,10 @@ impl Node {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
+        // Gossip brings it once it may be told.
+        if matches!(message, Message::Catalogue { .. }) && self.is_making_moves() {
+            return;
+        }
         self.act(Action::Send(to, message));
     }
 
@@ -399,13 +436,13 @@ impl Node {
             }
             Message::Write(write) => self.peer_writes(from, write),
             Message::Forward { request, put } => self.start_put(Asker::Peer(from, request), put),
-            Message::ReadReply { request, result } => match result {
+            Message::ReadReply { request, result } => match self.noting(from, result) {
                 Ok(held) => self.replica_read(from, request, held),
                 Err(error) => {
                     self.replica_failed(from, request, Failure::of(&error));
                 }
             },
-            Message::WriteReply { request, result } => match result {
+            Message::WriteReply { request, result } => match self.noting(from, result) {
                 Ok(()) => self.replica_wrote(from, request),
                 Err(error) if self.epoch_refused(from, request, &error) => {}
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
@@ -414,6 +451,13 @@ impl Node {
             Message::FillRead { request, partition, ring_version, after, bytes_max } => {
                 self.peer_fills(from, request, partition, ring_version, after, bytes_max);
             }
+            Message::TransferAsk { request, ring_version, partition, step } => {
+                self.transfer_asked_by(from, request, ring_version, (partition, step));
+            }
+            Message::TransferAnswer { request, result } => {
+                self.transfer_answered(from, request, result);
+            }
+            Message::Moved { ring_version, made } => self.moved(from, ring_version, &made),
             Message::FillReply { request, result } => self.fill_page(from, request, result),
             Message::TreeRead { request, ring_version, read } => {
                 self.peer_reads_tree(from, request, ring_version, read);
@@ -425,6 +469,10 @@ impl Node {
             Message::CollectReply { request, result } => {
                 self.collect_answered(from, request, result);
             }
+            Message::Lead { request, partition, keyspace, .. } => {
+                self.lead(from, request, partition, keyspace);
+            }
+            Message::LeadReply { request, result } => self.lead_reported(from, request, result),
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);
@@ -436,6 +484,19 @@ impl Node {
         }
     }
 
+    /// Notes what an answer tells of the ring: who is no owner by its own knows another one.
+    fn noting<T>(
+        &mut self,
+        from: NodeId,
+        result: Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        if let Err(ReplicaError::NotOwner { .. }) = &result {
+            let digest = self.digest;
+            self.send(from, Message::CatalogueDigest { digest });
+        }
+        result
+    }
+
     fn tick(&mut self) {
         while let Some(timer) = self.timers.pop_due(self.now.monotonic_ms) {
             match timer {
@@ -445,6 +506,7 @@ impl Node {
                 Timer::Exchange => self.exchange_due(),
                 Timer::Collect => self.collect_due(),
                 Timer::Fence => self.fence_due(),
+                Timer::Transfer => self.transfer_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
                 Timer::Commit => self.commit_due(),

@@ -28,10 +28,13 @@ impl Node {
         };
         // A named write has one coordinator while nobody comes or goes: who has minted it knows
         // its retry.
-        let is_mine = prepared.list.is_primary(self.id) && put.draft.request.is_none();
+        let is_frozen = self.is_frozen(prepared.key.partition, self.id);
+        let is_mine =
+            prepared.list.is_primary(self.id) && put.draft.request.is_none() && !is_frozen;
         if matches!(asker, Asker::Client(_)) && !is_mine {
             let mut owners: Vec<NodeId> = prepared.list.primaries().to_vec();
             owners.retain(|owner| self.is_reachable(*owner));
+            owners.retain(|owner| !is_frozen || *owner != self.id);
             if owners.first().is_some_and(|first| *first != self.id) {
                 return self.forward(asker, put, owners, None);
             }
@@ -58,6 +61,12 @@ impl Node {
         } else {
             state.possible(|node| self.is_reachable(node)) as u32
         };
+        if state.is_owner() && self.is_frozen(key.partition, self.id) {
+            // Another owner may take it; this one would not hold it when it hands over.
+            let reason = "the partition is being handed over to another node".to_owned();
+            let error = RequestError::Store { reason, effect: Effect::None };
+            return self.put_done(asker, Err(error));
+        }
         if possible < needed {
             // Known before the mint, so the client is told that nothing happened.
             let error =

@@ -107,6 +107,11 @@ impl Node {
         let is_hint = !targets.is_empty();
         let own = self.own(from, (keyspace, &key), ring_version, is_hint);
         match own.and_then(|partition| self.open_epoch(from, epoch).map(|()| partition)) {
+            Ok(partition) if !is_hint && self.is_frozen(partition, from) => {
+                let ring_version = self.ring_version();
+                let result = Err(ReplicaError::NotOwner { ring_version });
+                self.send(from, Message::WriteReply { request, result });
+            }
             Ok(partition) => {
                 let purpose = Purpose::PeerWrite(from, request, keyspace, targets.clone());
                 let token = self.effect(purpose);

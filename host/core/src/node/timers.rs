@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Collect,
     /// What a fence waits for is to be looked at.
     Fence,
+    /// Transfers are to be looked at.
+    Transfer,
     /// An attempt to commit a ring is to be looked at.
     Commit,
     /// The failure detector's timer of this number.

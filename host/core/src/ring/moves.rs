@@ -5,8 +5,6 @@
 //! A partition gets a further owner while the cluster has fewer nodes than the ring wants
 //! replicas, and loses one when it comes to that.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::Ring;
@@ -30,14 +28,27 @@ impl Ring {
     pub fn towards(&self, planned: &Ring) -> Ring {
         let mut moves = Vec::new();
         for partition in planned.partition_ids() {
-            let now: BTreeSet<NodeId> = self.owners(partition).collect();
-            let then: BTreeSet<NodeId> = planned.planned_owners(partition).collect();
-            let mut coming = then.difference(&now).copied();
-            let mut going = now.difference(&then).copied();
+            let now: Vec<NodeId> = self.owners(partition).collect();
+            let then: Vec<NodeId> = planned.planned_owners(partition).collect();
+            let is_pair =
+                |(from, to): &(&NodeId, &NodeId)| !then.contains(from) && !now.contains(to);
+            // At the same place first, so that owners keep theirs: keyspaces may use fewer.
+            let placed: Vec<_> = now.iter().zip(&then).filter(is_pair).collect();
+            let mut going = now
+                .iter()
+                .filter(|n| !then.contains(n) && placed.iter().all(|(from, _)| from != n));
+            let mut coming =
+                then.iter().filter(|n| !now.contains(n) && placed.iter().all(|(_, to)| to != n));
+            let pair = |from: Option<&NodeId>, to: Option<&NodeId>| Move {
+                partition,
+                from: from.copied(),
+                to: to.copied(),
+            };
+            moves.extend(placed.iter().map(|(from, to)| pair(Some(from), Some(to))));
             loop {
                 match (going.next(), coming.next()) {
                     (None, None) => break,
-                    (from, to) => moves.push(Move { partition, from, to }),
+                    (from, to) => moves.push(pair(from, to)),
                 }
             }
         }
@@ -135,6 +146,8 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::super::{Seat, claim};

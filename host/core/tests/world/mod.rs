@@ -23,7 +23,7 @@ use stator_core::event::{
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, PutReceipt};
-use stator_core::node::{Backlog, Node, Settings};
+use stator_core::node::{Backlog, Node, RepairError, RepairId, Settings};
 use stator_core::record::Record;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{PreferenceList, claim};
@@ -82,6 +82,7 @@ pub struct World {
     pub gets: BTreeMap<Ticket, Result<GetReceipt, RequestError>>,
     pub puts: Vec<(Ticket, Result<PutReceipt, RequestError>)>,
     pub changes: BTreeMap<Ticket, Result<Arc<Catalogue>, ChangeFailure>>,
+    pub repairs: BTreeMap<Ticket, Result<RepairId, RepairError>>,
     /// What modules answer.
     pub merge: fn(&Divergence) -> Result<Arc<Resolution>, MergeFailure>,
     /// How often they were asked.
@@ -188,6 +189,7 @@ impl World {
             gets: BTreeMap::new(),
             puts: Vec::new(),
             changes: BTreeMap::new(),
+            repairs: BTreeMap::new(),
             merge: union,
             merges: 0,
             queue: VecDeque::new(),
@@ -318,6 +320,7 @@ impl World {
             Action::PutDone(ticket, result) => self.puts.push((ticket, result)),
             Action::ChangeDone(ticket, result) => drop(self.changes.insert(ticket, result)),
             Action::Notice(notice) => self.notices.push((at, notice)),
+            Action::RepairStarted(ticket, result) => drop(self.repairs.insert(ticket, result)),
             Action::CatalogueChanged(_) => {}
             Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),
             Action::Merge { token, divergence, .. } => {

@@ -1,6 +1,7 @@
 //! `stator cluster`: many nodes as one.
 
 mod init;
+mod repair;
 mod ring;
 mod status;
 
@@ -16,6 +17,8 @@ pub(super) enum Cluster {
     Init(init::Init),
     /// Ask every member and show what it is, holds and sees
     Status,
+    // Anti-entropy.
+    Repair(repair::Repair),
     // Changes of the ring.
     /// Stage that a waiting node joins
     Join(ring::Join),
@@ -40,6 +43,7 @@ impl Cluster {
         match self {
             Cluster::Init(command) => command.run(session).await,
             Cluster::Status => status::run(session).await,
+            Cluster::Repair(command) => command.run(session).await,
             Cluster::Join(command) => command.run(session).await,
             Cluster::Leave(command) => command.run(session).await,
             Cluster::Replace(command) => command.run(session).await,

@@ -258,6 +258,9 @@ impl Commit {
         let session = &session.patient(COMMIT_MIN);
         let admin = session.admin().await?;
         let plan = admin.get_ring_plan(v1::GetRingPlanRequest {}).await?;
+        for change in &plan.changes {
+            output::say(format!("commits: {}", words(change)));
+        }
         let request = v1::CommitRingPlanRequest {
             expected_ring_version: plan.base_ring_version,
             plan_id: self.plan.unwrap_or(plan.plan_id),

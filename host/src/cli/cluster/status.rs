@@ -293,6 +293,12 @@ fn node_json(
             "rounds_given_up": collect.rounds_given_up,
             "held_up": collect.held_up,
         })),
+        "anti_entropy": status.and_then(|status| status.anti_entropy.as_ref()).map(|figures| json!({
+            "trees_ready": figures.trees_ready,
+            "exchanges": figures.exchanges,
+            "keys_differed": figures.keys_differed,
+            "keys_repaired": figures.keys_repaired,
+        })),
         "isolated": status.map(|status| status.isolated),
         "faults_enabled": status.map(|status| status.faults_enabled),
         "program_version": status.map(|status| &status.program_version),

@@ -15,6 +15,7 @@ mod kills;
 mod power_cut;
 mod scans;
 mod set_aside;
+mod trees;
 mod writes;
 
 use std::collections::BTreeMap;

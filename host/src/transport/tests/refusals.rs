@@ -51,6 +51,19 @@ async fn a_node_that_is_no_member_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_hears_that_it_was_removed() {
+    // Whether it is the one that dials or the one that is dialled.
+    for (stays, goes) in [(1, 2), (2, 1)] {
+        let (stays, goes) = (Peer::start(stays).await, Peer::start(goes).await);
+        goes.transport.set_roster(CLUSTER, roster(&[&stays, &goes]));
+        let removed = [(goes.id, 7)].into();
+        stays.transport.set_roster_without(CLUSTER, roster(&[&stays]), removed);
+        goes.hears_refusal("was removed from this cluster with ring version 7").await;
+        assert_eq!(goes.transport.connected(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_leaves_the_roster_is_cut_off() {
     let (a, b) = pair().await;
     b.transport.set_roster(CLUSTER, roster(&[&b]));

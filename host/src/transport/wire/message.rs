@@ -39,13 +39,15 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
         Message::TreeRead { read, .. } => tree::read_bytes(read),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
+        Message::LeadReply { result, .. } => result.as_ref().map_or(0, tree::report_bytes),
         // A decision holds a ring, most of a catalogue.
         Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. } => {
             CATALOGUE_BYTES
         }
         Message::Collect { ask, .. } => collect::ask_bytes(ask),
-        Message::WriteReply { .. }
+        Message::Lead { .. }
         | Message::CollectReply { .. }
+        | Message::WriteReply { .. }
         | Message::ForwardReply { .. }
         | Message::CatalogueDigest { .. } => 0,
     };
@@ -114,6 +116,15 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         }
         Message::CollectReply { request, result } => {
             Body::CollectReply(collect::reply_to_wire(request, result))
+        }
+        Message::Lead { request, ring_version, partition, keyspace } => Body::Lead(proto::Lead {
+            request,
+            ring_version,
+            partition: partition.0.into(),
+            keyspace: keyspace.map(|keyspace| keyspace.0),
+        }),
+        Message::LeadReply { request, result } => {
+            Body::LeadReply(tree::lead_reply_to_wire(request, result))
         }
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
@@ -189,6 +200,8 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         Body::TreeReply(reply) => tree::reply_from_wire(reply)?,
         Body::Collect(ask) => collect::ask_from_wire(ask)?,
         Body::CollectReply(reply) => collect::reply_from_wire(reply)?,
+        Body::Lead(lead) => tree::lead_from_wire(lead)?,
+        Body::LeadReply(reply) => tree::lead_reply_from_wire(reply)?,
         Body::CatalogueDigest(digest) => {
             Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
         }

@@ -8,15 +8,17 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
+use stator_core::agreement::{Answer, Ask, Ballot};
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
-    Reconcile, Secret, Versioned,
+    Catalogue, CatalogueChange, Decision, Durability, KeyspaceSpec, Member, Module, ModuleClass,
+    Quorums, Reconcile, RingChange, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
-use stator_core::message::{FillPage, Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::message::{FillPage, LeadReport, Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::node::ExchangeFigures;
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
-use stator_core::ring::claim;
+use stator_core::ring::{claim, plan};
 use stator_core::tree::{
     KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead,
 };
@@ -145,6 +147,7 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
             let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 3 };
             RequestError::RequestReused(Dot { actor, counter })
         }),
+        any::<u64>().prop_map(|ring_version| RequestError::Removed { ring_version }),
         sizes().prop_map(|(found, max)| {
             RequestError::Refused(WriteRefused::TooManySiblings { found, max })
         }),
@@ -272,11 +275,58 @@ fn any_tree_answer() -> impl Strategy<Value = TreeAnswer> {
     ]
 }
 
+fn any_report() -> impl Strategy<Value = LeadReport> {
+    let figures = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    (figures, any::<bool>(), option::of(".{0,9}")).prop_map(|(figures, is_done, failure)| {
+        let (questions, keys_compared, keys_differed, keys_repaired) = figures;
+        let found = ExchangeFigures { questions, keys_compared, keys_differed, keys_repaired };
+        LeadReport { found, is_done, failure }
+    })
+}
+
 fn result_of<T: std::fmt::Debug, E: std::fmt::Debug>(
     good: impl Strategy<Value = T>,
     bad: impl Strategy<Value = E>,
 ) -> impl Strategy<Value = Result<T, E>> {
     prop_oneof![good.prop_map(Ok), bad.prop_map(Err)]
+}
+
+fn any_ballot() -> impl Strategy<Value = Ballot> {
+    (any::<u64>(), any::<u64>().prop_map(NodeId), any::<u64>())
+        .prop_map(|(round, node, nonce)| Ballot { round, node, nonce })
+}
+
+/// What a commit of a further member would make.
+fn any_decision() -> impl Strategy<Value = Arc<Decision>> {
+    (any_catalogue(), any::<u64>()).prop_map(|(catalogue, nonce)| {
+        let mut catalogue = Catalogue::clone(&catalogue);
+        let member = catalogue.members[&NodeId(1)].value.clone();
+        let member = Member { peer_address: "10.0.0.9:7001".to_owned(), ..member };
+        let (node, member) = (NodeId(9), Box::new(member));
+        let change = RingChange::Join { node };
+        let admit = CatalogueChange::Admit { node, member, change };
+        admit.apply(&mut catalogue).expect("a further member");
+        let planned = plan(&catalogue).expect("a plan");
+        Arc::new(planned.decision(&catalogue, 7, NodeId(1), nonce))
+    })
+}
+
+fn any_ask() -> impl Strategy<Value = Ask<Arc<Decision>>> {
+    prop_oneof![
+        any_ballot().prop_map(Ask::Prepare),
+        (any_ballot(), any_decision()).prop_map(|(ballot, value)| Ask::Accept(ballot, value)),
+    ]
+}
+
+fn any_answer() -> impl Strategy<Value = Answer<Arc<Decision>>> {
+    let accepted = option::of((any_ballot(), any_decision()));
+    prop_oneof![
+        (any_ballot(), accepted)
+            .prop_map(|(ballot, accepted)| Answer::Promised { ballot, accepted }),
+        any_ballot().prop_map(|ballot| Answer::Accepted { ballot }),
+        (any_ballot(), any_ballot())
+            .prop_map(|(ballot, promised)| Answer::Refused { ballot, promised }),
+    ]
 }
 
 /// A message of the kind that the number names.
@@ -313,9 +363,23 @@ fn any_message() -> impl Strategy<Value = Message> {
             Message::TreeRead { request, ring_version, read }
         }),
         (any::<u64>(), tree).prop_map(|(request, result)| Message::TreeReply { request, result }),
+        (any::<u64>(), any::<u64>(), any::<u16>(), any::<Option<u64>>()).prop_map(
+            |(request, ring_version, partition, keyspace)| {
+                let (partition, keyspace) = (PartitionId(partition), keyspace.map(KeyspaceId));
+                Message::Lead { request, ring_version, partition, keyspace }
+            }
+        ),
+        (any::<u64>(), result_of(any_report(), any_replica_error()))
+            .prop_map(|(request, result)| Message::LeadReply { request, result }),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
         (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
             Message::Catalogue { catalogue, is_reply_wanted }
+        }),
+        (any::<u64>(), any_ask()).prop_map(|(ring_version, ask)| {
+            Message::RingAsk { ring_version, ask: Box::new(ask) }
+        }),
+        (any::<u64>(), any_answer()).prop_map(|(ring_version, answer)| {
+            Message::RingAnswer { ring_version, answer: Box::new(answer) }
         }),
     ]
 }
@@ -338,7 +402,10 @@ proptest! {
     #[test]
     fn a_message_weighs_about_what_it_takes(message in any_message()) {
         let weight = weight_bytes(&message);
-        let is_catalogue = matches!(message, Message::Catalogue { .. });
+        let is_catalogue = matches!(
+            message,
+            Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. }
+        );
         let length = to_wire(message).encoded_len();
         prop_assert!(is_catalogue || length <= 4 * weight, "{} bytes weigh {}", length, weight);
     }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use stator_core::id::{KeyspaceId, PartitionId};
+use stator_core::message::{LeadReport, Message, ReplicaError};
+use stator_core::node::ExchangeFigures;
 use stator_core::tree::{
     BUCKETS, Buckets, KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
     TreeRead,
@@ -10,8 +12,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::message::{PLAIN_BYTES, replica_error_from_wire, replica_error_to_wire};
 use super::{WireError, fixed, required};
-use proto::{tree_read, tree_reply};
-use stator_core::message::{Message, ReplicaError};
+use proto::{lead_reply, tree_read, tree_reply};
 
 /// About how many bytes the question takes.
 pub(super) fn read_bytes(read: &TreeRead) -> usize {
@@ -77,9 +78,7 @@ pub(super) fn read_from_wire(read: proto::TreeRead) -> Result<Message, WireError
             TreeQuery::Keys(Part { keyspace: KeyspaceId(keyspace), buckets, after, until })
         }
     };
-    let partition = u16::try_from(read.partition)
-        .map(PartitionId)
-        .map_err(|_| WireError::OutOfRange("a partition"))?;
+    let partition = partition_from_wire(read.partition)?;
     let (request, ring_version) = (read.request, read.ring_version);
     Ok(Message::TreeRead { request, ring_version, read: TreeRead { partition, query } })
 }
@@ -133,6 +132,55 @@ pub(super) fn reply_from_wire(reply: proto::TreeReply) -> Result<Message, WireEr
         Wire::Error(error) => Err(replica_error_from_wire(error)?),
     };
     Ok(Message::TreeReply { request: reply.request, result })
+}
+
+fn partition_from_wire(partition: u32) -> Result<PartitionId, WireError> {
+    let partition = u16::try_from(partition).map(PartitionId);
+    partition.map_err(|_| WireError::OutOfRange("a partition"))
+}
+
+/// About how many bytes the report takes.
+pub(super) fn report_bytes(report: &LeadReport) -> usize {
+    report.failure.as_ref().map_or(0, String::len)
+}
+
+pub(super) fn lead_from_wire(lead: proto::Lead) -> Result<Message, WireError> {
+    let proto::Lead { request, ring_version, partition, keyspace } = lead;
+    let (partition, keyspace) = (partition_from_wire(partition)?, keyspace.map(KeyspaceId));
+    Ok(Message::Lead { request, ring_version, partition, keyspace })
+}
+
+pub(super) fn lead_reply_to_wire(
+    request: u64,
+    result: Result<LeadReport, ReplicaError>,
+) -> proto::LeadReply {
+    use lead_reply::Result as Wire;
+    let result = match result {
+        Ok(LeadReport { found, is_done, failure }) => Wire::Report(proto::LeadReport {
+            questions: found.questions,
+            keys_compared: found.keys_compared,
+            keys_differed: found.keys_differed,
+            keys_repaired: found.keys_repaired,
+            is_done,
+            failure,
+        }),
+        Err(error) => Wire::Error(replica_error_to_wire(error)),
+    };
+    proto::LeadReply { request, result: Some(result) }
+}
+
+pub(super) fn lead_reply_from_wire(reply: proto::LeadReply) -> Result<Message, WireError> {
+    use lead_reply::Result as Wire;
+    let result = match required(reply.result, "a repair's report")? {
+        Wire::Report(report) => {
+            let proto::LeadReport { questions, keys_compared, keys_differed, .. } = report;
+            let keys_repaired = report.keys_repaired;
+            let found = ExchangeFigures { questions, keys_compared, keys_differed, keys_repaired };
+            Ok(LeadReport { found, is_done: report.is_done, failure: report.failure })
+        }
+        Wire::Error(error) => Err(replica_error_from_wire(error)?),
+    };
+    Ok(Message::LeadReply { request: reply.request, result })
 }
 
 fn node_to_wire(node: &TreeNode) -> u32 {

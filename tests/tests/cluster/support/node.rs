@@ -36,7 +36,30 @@ impl Node {
         flags.extend(["--data-dir".to_owned(), data_dir.display().to_string()]);
         let mut free = flags.clone();
         free.extend(listeners("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"));
-        let (process, addresses) = Process::serve(&free, &log).await.expect("the node starts");
+        let started = Process::serve(&free, &log).await.expect("the node starts");
+        Node::over(started, (data_dir, log), flags)
+    }
+
+    /// Starts a node that waits for a cluster where another one, which has ended, listened.
+    pub async fn start_at(folder: &Path, name: &str, addresses: &Ready) -> Node {
+        let data_dir = folder.join(name);
+        let log = folder.join(format!("{name}.log"));
+        let mut flags: Vec<String> =
+            ["--bootstrap", "wait"].iter().map(|flag| (*flag).to_owned()).collect();
+        flags.extend(["--data-dir".to_owned(), data_dir.display().to_string()]);
+        let mut taken = flags.clone();
+        taken.extend(listeners(&addresses.client, &addresses.admin, &addresses.peer));
+        // An outgoing connection of anyone may have taken the port meanwhile, for a while.
+        let started =
+            eventually("the node starts", async || Process::serve(&taken, &log).await).await;
+        Node::over(started, (data_dir, log), flags)
+    }
+
+    fn over(
+        (process, addresses): (Process, Ready),
+        (data_dir, log): (PathBuf, PathBuf),
+        flags: Vec<String>,
+    ) -> Node {
         let channel = |address: &str| {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
             endpoint.timeout(REQUEST_TIMEOUT).connect_lazy()

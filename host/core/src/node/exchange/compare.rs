@@ -78,8 +78,12 @@ impl Node {
     fn both_hold(&self, keyspace: KeyspaceId, partition: PartitionId, peer: NodeId) -> bool {
         let Ok((catalogue, keyspace)) = self.keyspace(keyspace) else { return false };
         let n = keyspace.quorums.value.n as usize;
-        let mut beyond = catalogue.ring.owners(partition).skip(n);
-        beyond.all(|owner| owner != self.id && owner != peer)
+        let (ring, id) = (&catalogue.ring, self.id);
+        let mut beyond = ring.owners(partition).skip(n);
+        // Who is to own it is asked for as what it will be.
+        let is_next_beyond = ring.is_next_owner(partition, id)
+            && ring.planned_owners(partition).skip(n).any(|owner| owner == id);
+        !is_next_beyond && beyond.all(|owner| owner != id && owner != peer)
     }
 
     fn compare_keyspaces(&mut self, id: ExchangeId, differing: Vec<KeyspaceId>) {

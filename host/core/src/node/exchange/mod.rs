@@ -26,12 +26,13 @@
 //! after, it has the tree rebuilt. The peer does so when it is the initiator.
 //!
 //! # When
-//! `schedule` decides. Whoever else needs two nodes to be equal calls
+//! `schedule` decides, or an operator (`operator`). Whoever else needs two nodes to be equal calls
 //! [`Node::start_exchange`], and is told by `exchange_ended`.
 //!
 //! Left out: damage that no tree shows, because the record was not written since. A read finds it.
 
 mod compare;
+mod operator;
 mod repair;
 mod schedule;
 mod source;
@@ -45,6 +46,8 @@ use crate::event::{Action, Notice, StoreFailure, Token};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::tree::{Buckets, KeyHash, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead};
+use operator::Repairs;
+pub use operator::{REPAIRS_RUNNING_MAX, RepairError, RepairFigures, RepairId, RepairRequest};
 use repair::Repair;
 use schedule::Schedule;
 
@@ -63,6 +66,12 @@ pub enum ExchangeReason {
     Schedule,
     /// The initiator may have lost what it held.
     Recovery,
+    /// The initiator is to become an owner, or the partition is to have an owner less.
+    Transfer,
+    /// The initiator is no owner any more and holds a copy.
+    Leave,
+    /// An operator wants it, by this lead.
+    Operator(u64),
 }
 
 /// How an exchange ended.
@@ -101,6 +110,18 @@ pub struct ExchangeOutcome {
     pub figures: ExchangeFigures,
 }
 
+impl ExchangeOutcome {
+    /// Whether both held all that either had held when it began.
+    pub fn is_compared(&self) -> bool {
+        match self.end {
+            ExchangeEnd::Equal => true,
+            // What differs now was written meanwhile.
+            ExchangeEnd::Different => self.figures.keys_repaired == self.figures.keys_differed,
+            ExchangeEnd::Skipped | ExchangeEnd::Failed => false,
+        }
+    }
+}
+
 /// All exchanges that this node is the initiator of, and those that are to be made.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
@@ -108,6 +129,7 @@ pub(super) struct Exchanges {
     /// Whose question or repair a request is.
     asked: BTreeMap<RequestId, ExchangeId>,
     schedule: Schedule,
+    repairs: Repairs,
 }
 
 /// One exchange under way.
@@ -233,6 +255,10 @@ impl Node {
             ExchangeReason::Schedule | ExchangeReason::Recovery => {
                 self.scheduled_exchange_ended((partition, peer), reason, outcome);
             }
+            ExchangeReason::Transfer | ExchangeReason::Leave => {
+                self.transfer_exchange_ended(partition, peer, outcome);
+            }
+            ExchangeReason::Operator(lead) => self.led_exchange_ended(lead, peer, outcome),
         }
     }
 
@@ -314,6 +340,7 @@ impl Node {
             return self.end_exchange(id, ExchangeEnd::Failed);
         }
         self.repair_refused(peer, request, is_damaged);
+        self.lead_refused(peer, request);
     }
 
     /// Ends what got no answer.
@@ -341,6 +368,7 @@ impl Node {
     pub(super) fn tree_read(&mut self, token: Token, result: Result<TreeAnswer, StoreFailure>) {
         match self.effects.remove(&token) {
             Some(Purpose::OwnTree(id)) => self.own_tree_read(id, result),
+            Some(Purpose::LeftTree(partition)) => self.left_tree_read(partition, result),
             Some(Purpose::PeerTree(to, request)) => self.peer_tree_read(to, request, result),
             _ => {}
         }

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::rand_core::Rng;
 
-use super::{EXCHANGES_MAX, ExchangeEnd, ExchangeOutcome, ExchangeReason};
+use super::{EXCHANGES_MAX, ExchangeOutcome, ExchangeReason};
 use crate::catalogue::Durability;
 use crate::id::{NodeId, PartitionId};
 use crate::node::Node;
@@ -91,6 +91,7 @@ impl Node {
     /// Looks at what no event tells.
     pub(in crate::node) fn exchange_due(&mut self) {
         self.overdue_exchanges();
+        self.repairs_due();
         self.go_on_exchanging();
         let at_ms = self.in_ms(PERIOD_MS);
         self.timers.set(at_ms, Timer::Exchange);
@@ -168,13 +169,7 @@ impl Node {
     ) {
         let rest_ms = self.in_ms(REST_MS);
         let schedule = &mut self.exchanges.schedule;
-        let ExchangeOutcome { end, figures } = outcome;
-        let is_compared = match end {
-            ExchangeEnd::Equal => true,
-            // What differs now was written meanwhile.
-            ExchangeEnd::Different => figures.keys_repaired == figures.keys_differed,
-            ExchangeEnd::Skipped | ExchangeEnd::Failed => false,
-        };
+        let is_compared = outcome.is_compared();
         if is_compared && reason == ExchangeReason::Recovery {
             schedule.owed.remove(&pair);
         }

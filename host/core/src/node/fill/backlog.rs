@@ -25,6 +25,17 @@ impl Backlog {
         Backlog { loss, left: Some(BTreeSet::new()) }
     }
 
+    /// What is to be filled after a start: `loss` is the last loss of the data store, `kept` what
+    /// was kept of the last fill. Without a loss there are only partitions that this node was
+    /// made an owner of without being handed them, under the loss 0.
+    pub fn after(loss: Option<u64>, kept: Option<Backlog>) -> Option<Self> {
+        let of = |loss: u64| kept.filter(|kept| kept.loss == loss);
+        match loss {
+            None => of(0),
+            Some(loss) => Some(of(loss).unwrap_or_else(|| Backlog::all(loss))),
+        }
+    }
+
     /// As text for people too: the loss, then numbers and ranges of partitions.
     pub fn encode(&self) -> String {
         let mut out = format!("loss {:016x}\nleft", self.loss);

@@ -46,7 +46,7 @@
 mod backlog;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -160,6 +160,7 @@ impl Node {
     /// The data store was lost, and what `backlog` names is to be filled by the other owners.
     /// To be called before the first event; does nothing on a node without a catalogue.
     pub fn fill(&mut self, backlog: Backlog) {
+        self.last_loss = backlog.loss;
         let Some(catalogue) = &self.catalogue else { return };
         let ring = &catalogue.ring;
         let mut left = BTreeMap::new();
@@ -201,6 +202,20 @@ impl Node {
         self.timers.set(started_ms, Timer::Fill);
     }
 
+    /// This node serves partitions of which it cannot tell whether it holds them: they are filled,
+    /// too, before they count.
+    pub(super) fn fill_again(&mut self, partitions: &BTreeSet<PartitionId>) {
+        let mut all = partitions.clone();
+        if let Some(fill) = &self.fill {
+            all.extend(fill.left.keys());
+        }
+        self.fill(Backlog { loss: self.last_loss, left: Some(all) });
+        if let Some(fill) = &self.fill {
+            let backlog = fill.backlog();
+            self.act(Action::PersistFill(backlog));
+        }
+    }
+
     /// Whether the node cannot tell yet what it held of `partition`.
     pub fn is_filling(&self, partition: PartitionId) -> bool {
         self.fill.as_ref().is_some_and(|fill| fill.left.contains_key(&partition))
@@ -221,6 +236,7 @@ impl Node {
                 source.rest(rest_ms);
             }
         }
+        self.follow_ring(&mut fill);
         let done: Vec<PartitionId> =
             fill.left.keys().copied().filter(|p| self.is_done(&fill, *p)).collect();
         done.iter().for_each(|partition| drop(fill.left.remove(partition)));
@@ -229,6 +245,27 @@ impl Node {
         if self.fill.is_some() {
             let at_ms = self.in_ms(PERIOD_MS);
             self.timers.set(at_ms, Timer::Fill);
+        }
+    }
+
+    /// The ring may have changed: what is not this node's any more need not be filled, and others
+    /// may be its sources.
+    fn follow_ring(&self, fill: &mut Fill) {
+        let Some(catalogue) = &self.catalogue else { return };
+        let ring = &catalogue.ring;
+        fill.left.retain(|partition, _| ring.is_owner(*partition, self.id));
+        for partition in fill.left.keys() {
+            for other in ring.owners(*partition).filter(|owner| *owner != self.id) {
+                fill.sources.entry(other).or_default();
+            }
+        }
+        for (node, source) in &mut fill.sources {
+            let is_void = |stream: &mut Stream| {
+                matches!(stream.step, Step::Idle)
+                    && !(fill.left.contains_key(&stream.partition)
+                        && ring.is_owner(stream.partition, *node))
+            };
+            drop(source.stream.take_if(is_void));
         }
     }
 

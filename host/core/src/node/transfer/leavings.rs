@@ -1,0 +1,201 @@
+//! What a node holds of partitions that are not its own any more.
+//!
+//! One partition at a time: its roots tell whether there is anything; if there is, it is exchanged
+//! with every owner, which gives each of them all that this node has; then it is dropped. Nothing
+//! is added to it meanwhile, because a node takes writes only for what it owns. So nobody has to
+//! be asked whether it may still count on the copy: whoever does is answered NOT_OWNER.
+//!
+//! After a start all partitions are looked at, and again whenever the ring changes.
+
+use std::collections::BTreeSet;
+
+use crate::event::{Action, Notice, StoreFailure};
+use crate::id::{NodeId, PartitionId};
+use crate::node::exchange::{ExchangeOutcome, ExchangeReason};
+use crate::node::{Node, Purpose};
+use crate::tree::{Sum, TreeAnswer, TreeQuery, TreeRead};
+
+/// Partitions to be looked through.
+#[derive(Debug, Default)]
+pub(super) struct Leavings {
+    unchecked: BTreeSet<PartitionId>,
+    present: Option<Present>,
+}
+
+/// The partition that is being given away.
+#[derive(Debug)]
+struct Present {
+    partition: PartitionId,
+    step: Step,
+    rests_until_ms: u64,
+}
+
+#[derive(Debug)]
+enum Step {
+    Looking,
+    Pushing(BTreeSet<NodeId>),
+    Dropping,
+}
+
+impl Node {
+    /// Whether there is nothing here of partitions of other owners.
+    pub fn has_no_leavings(&self) -> bool {
+        self.transfers.leavings.unchecked.is_empty() && self.transfers.leavings.present.is_none()
+    }
+
+    fn is_none_of_ours(&self, partition: PartitionId) -> bool {
+        let ring = self.catalogue.as_ref().map(|catalogue| &catalogue.ring);
+        ring.is_some_and(|ring| {
+            !ring.is_owner(partition, self.id) && !ring.is_next_owner(partition, self.id)
+        })
+    }
+
+    /// The ring may be another: everything is to be looked at.
+    pub(super) fn check_leavings(&mut self) {
+        let partitions = self.catalogue.iter().flat_map(|catalogue| catalogue.ring.partition_ids());
+        let unchecked = partitions.filter(|partition| self.is_none_of_ours(*partition)).collect();
+        self.transfers.leavings.unchecked = unchecked;
+    }
+
+    /// Whether what the store holds of the partition is being dropped.
+    pub(super) fn is_dropping(&self, partition: PartitionId) -> bool {
+        let present = self.transfers.leavings.present.as_ref();
+        present.is_some_and(|p| p.partition == partition && matches!(p.step, Step::Dropping))
+    }
+
+    pub(super) fn look_at_leavings(&mut self) {
+        if self.was_removed() {
+            return;
+        }
+        let now_ms = self.now.monotonic_ms;
+        let present = self.transfers.leavings.present.take();
+        let present = present.filter(|present| {
+            matches!(present.step, Step::Dropping) || self.is_none_of_ours(present.partition)
+        });
+        let Some(present) = present else { return self.next_leavings() };
+        let (partition, is_resting) = (present.partition, present.rests_until_ms > now_ms);
+        let done = match &present.step {
+            Step::Pushing(done) => Some(done.clone()),
+            Step::Looking | Step::Dropping => None,
+        };
+        self.transfers.leavings.present = Some(present);
+        if let Some(done) = done.filter(|_| !is_resting) {
+            self.push_leavings(partition, &done);
+        }
+    }
+
+    /// Looks at the next partition, or at whether this node may go.
+    fn next_leavings(&mut self) {
+        let Some(partition) = self.transfers.leavings.unchecked.pop_first() else {
+            return self.retire_if_done();
+        };
+        if !self.is_none_of_ours(partition) {
+            return;
+        }
+        self.transfers.leavings.present =
+            Some(Present { partition, step: Step::Looking, rests_until_ms: 0 });
+        let token = self.effect(Purpose::LeftTree(partition));
+        let read = TreeRead { partition, query: TreeQuery::Roots };
+        self.act(Action::ReadTree { token, read });
+    }
+
+    /// The roots of a partition are read.
+    pub(in crate::node) fn left_tree_read(
+        &mut self,
+        partition: PartitionId,
+        result: Result<TreeAnswer, StoreFailure>,
+    ) {
+        let Some(present) = &mut self.transfers.leavings.present else { return };
+        if present.partition != partition || !matches!(present.step, Step::Looking) {
+            return;
+        }
+        match result {
+            Ok(TreeAnswer::Roots(roots)) if roots.iter().all(|(_, sum)| *sum == Sum::default()) => {
+                self.transfers.leavings.present = None;
+                self.next_leavings();
+            }
+            Ok(TreeAnswer::Roots(_)) => {
+                present.step = Step::Pushing(BTreeSet::new());
+                self.push_leavings(partition, &BTreeSet::new());
+            }
+            // Trees that are being counted, or a store in trouble: later.
+            _ => {
+                self.transfers.leavings.present = None;
+                self.transfers.leavings.unchecked.insert(partition);
+            }
+        }
+    }
+
+    fn push_leavings(&mut self, partition: PartitionId, done: &BTreeSet<NodeId>) {
+        let owners = self.catalogue.iter().flat_map(|catalogue| catalogue.ring.owners(partition));
+        let left: Vec<NodeId> = owners.filter(|owner| !done.contains(owner)).collect();
+        if left.is_empty() {
+            if self.transfers.writing.values().any(|written| *written == partition) {
+                return;
+            }
+            if let Some(present) = &mut self.transfers.leavings.present {
+                present.step = Step::Dropping;
+            }
+            let token = self.effect(Purpose::DropPartition(partition));
+            return self.act(Action::DropPartition { token, partition });
+        }
+        for owner in left {
+            if self.is_reachable(owner) {
+                self.start_exchange(partition, owner, None, ExchangeReason::Leave);
+            }
+        }
+    }
+
+    /// An exchange is over; whether it was for what is left here.
+    pub(super) fn left_exchange_ended(
+        &mut self,
+        partition: PartitionId,
+        peer: NodeId,
+        outcome: ExchangeOutcome,
+    ) -> bool {
+        let rest_ms = self.in_ms(super::REST_MS);
+        let Some(present) = &mut self.transfers.leavings.present else { return false };
+        let Step::Pushing(done) = &mut present.step else { return false };
+        if present.partition != partition {
+            return false;
+        }
+        match outcome.is_compared() {
+            true => {
+                done.insert(peer);
+                let done = done.clone();
+                self.push_leavings(partition, &done);
+            }
+            false => present.rests_until_ms = rest_ms,
+        }
+        true
+    }
+
+    /// The store has dropped a partition.
+    pub(in crate::node) fn partition_dropped(
+        &mut self,
+        partition: PartitionId,
+        result: Result<(), StoreFailure>,
+    ) {
+        self.transfers.leavings.present = None;
+        match result {
+            Ok(()) => self.notice(Notice::PartitionDropped(partition)),
+            Err(_) => drop(self.transfers.leavings.unchecked.insert(partition)),
+        }
+        if !self.is_none_of_ours(partition) && self.owns(partition) {
+            // The ring changed while it was dropped.
+            self.fill_again(&BTreeSet::from([partition]));
+        }
+    }
+
+    /// A node that gave its seat up goes once it holds nothing for anybody.
+    fn retire_if_done(&mut self) {
+        let is_leaving = self.catalogue.as_ref().is_some_and(|c| c.is_leaving(self.id));
+        let has_nothing = self.handoffs.is_empty()
+            && self.requests.is_empty()
+            && self.transfers.incoming.is_empty()
+            && !self.is_making_moves();
+        if is_leaving && has_nothing && self.has_no_leavings() {
+            self.retire();
+        }
+    }
+}

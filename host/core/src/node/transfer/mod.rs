@@ -1,0 +1,457 @@
+//! Transfers: partitions on their way to their next owners, sections 4.9 and 6.2 of the Dynamo
+//! paper.
+//!
+//! A committed ring carries [`Move`]s. Each is made by exactly one node, which decides it by
+//! writing the catalogue without it durably, once the new owner holds all that the old one had
+//! acknowledged. Of a partition one move is made at a time, the first in order.
+//!
+//! # Someone hands over to someone
+//! The *target* drives, the *source* decides:
+//!
+//! 1. *Copy*: the target exchanges the partition with the source ([`super::exchange`]): that
+//!    copies what differs, goes on after a crash where it stopped, and is verified by the hash
+//!    trees. Again, until little was different. The source serves.
+//! 2. *Freeze*: the source takes no more writes of the partition as its owner (it answers
+//!    NOT_OWNER, so coordinators turn to a fallback), waits until those that run have ended, and
+//!    answers with a number of this freeze. Reads go on: nobody else serves the slot. A freeze
+//!    ends by itself after [`FREEZE_MS`].
+//! 3. *Settle*: the target exchanges until the roots are equal.
+//! 4. *Hand over*: the target asks for it with the freeze's number. If that freeze still holds, the
+//!    source makes the move in its catalogue: it serves no more from that moment, and tells
+//!    nobody before the catalogue is durable. Then everyone is told ([`Message::Moved`]), and the
+//!    target serves once it knows.
+//!
+//! So at no time do both serve, and every write that the source has acknowledged is in the target
+//! before it serves: whoever counts either of them counts the same replica. If either crashes
+//! before the move is durable, nothing has happened but copying; if after, the target learns it
+//! by gossip. Between 4 and the target's learning the slot is like a node that is down.
+//!
+//! # Nobody hands over
+//! Where the old owner was removed for good, or the partition gets a further owner, the target
+//! *gathers*: it exchanges with the other owners, by the rule of the fill (all of them, or after
+//! some patience as many as hold every acknowledged write), and makes the move itself. Where the
+//! partition is to have an owner less, the one that goes does the same.
+//!
+//! # What is left behind
+//! [`leavings`]: a node that holds data of partitions that it neither serves nor will, pushes it
+//! to all owners and drops it. A node that gave up its seat and has nothing left is retired.
+//!
+//! # A ring that overtakes moves
+//! Ring n+2 starts from the owners that its proposer knew to serve. Who is an owner there and was
+//! none a moment ago (it had handed over, and the proposer did not know) fills the partition anew
+//! and counts for no read until it has.
+//!
+//! Left out: the source does not forward writes while it is copied; what is written meanwhile is
+//! found by the next exchange.
+
+mod leavings;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::exchange::{ExchangeEnd, ExchangeOutcome, ExchangeReason};
+use super::timers::Timer;
+use super::{Node, Purpose};
+use crate::catalogue::Catalogue;
+use crate::event::{Action, Notice, Token};
+use crate::id::{NodeId, PartitionId};
+use crate::message::{Message, ReplicaError, RequestId, TransferStep};
+use crate::ring::Move;
+
+use leavings::Leavings;
+use source::Frozen;
+
+/// The most partitions that a node takes over at a time.
+pub const TRANSFERS_MAX: usize = 4;
+/// How long a source stays frozen without being asked to hand over, in milliseconds.
+pub const FREEZE_MS: u64 = 5_000;
+/// A copy is close enough for a freeze once so many keys or fewer were different.
+const CLOSE_KEYS: u64 = 256;
+/// It is not tried to come closer more often than this.
+const ROUNDS_MAX: u32 = 8;
+/// How often what no event tells is looked at.
+const PERIOD_MS: u64 = 200;
+/// How long a transfer waits after something failed.
+const REST_MS: u64 = 1_000;
+
+/// What a node has to do with moves.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    incoming: BTreeMap<PartitionId, Incoming>,
+    frozen: BTreeMap<PartitionId, Frozen>,
+    /// Moves that this node has made and whose catalogue is not durable yet: whom to answer.
+    making: BTreeMap<Move, Option<(NodeId, RequestId)>>,
+    /// Of those, what could not be persisted and is to be tried again.
+    unpersisted: BTreeSet<Move>,
+    leavings: Leavings,
+    /// Changes of the data store that are under way.
+    pub(super) writing: BTreeMap<Token, PartitionId>,
+}
+
+/// A move that this node is to bring about.
+#[derive(Debug)]
+struct Incoming {
+    made: Move,
+    step: Step,
+    rounds: u32,
+    rests_until_ms: u64,
+    since_ms: u64,
+    keys_copied: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Copy,
+    /// The source was asked to freeze.
+    Freeze {
+        request: RequestId,
+        due_ms: u64,
+    },
+    /// It is frozen, under this number.
+    Settle {
+        freeze: u64,
+    },
+    /// It was asked to hand over.
+    HandOver {
+        request: RequestId,
+        due_ms: u64,
+    },
+    /// Nobody hands over: these owners were read.
+    Gather(BTreeSet<NodeId>),
+    /// The move is made, and being persisted.
+    Making,
+}
+
+/// How far a transfer to this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferFigures {
+    /// What is being handed over.
+    pub made: Move,
+    /// Whether anything was begun.
+    pub is_begun: bool,
+    /// Keys that were copied so far.
+    pub keys_copied: u64,
+    /// What is done at present, for people.
+    pub step: &'static str,
+}
+
+impl Incoming {
+    fn new(made: Move, is_from_member: bool, now_ms: u64) -> Self {
+        let step = match is_from_member {
+            true => Step::Copy,
+            false => Step::Gather(BTreeSet::new()),
+        };
+        Incoming { made, step, rounds: 0, rests_until_ms: 0, since_ms: now_ms, keys_copied: 0 }
+    }
+
+    fn figures(&self) -> TransferFigures {
+        let step = match &self.step {
+            Step::Copy => "copying",
+            Step::Freeze { .. } | Step::Settle { .. } | Step::HandOver { .. } => "handing over",
+            Step::Gather(_) => "gathering",
+            Step::Making => "persisting",
+        };
+        let keys_copied = self.keys_copied;
+        TransferFigures { made: self.made, is_begun: true, keys_copied, step }
+    }
+}
+
+impl Node {
+    /// The transfers that this node drives at present.
+    pub fn transfers(&self) -> Vec<TransferFigures> {
+        self.transfers.incoming.values().map(Incoming::figures).collect()
+    }
+
+    /// Looks at what no event tells.
+    pub(super) fn transfer_due(&mut self) {
+        self.thaw();
+        self.persist_again();
+        self.find_transfers();
+        let partitions: Vec<PartitionId> = self.transfers.incoming.keys().copied().collect();
+        partitions.into_iter().for_each(|partition| self.drive(partition));
+        self.look_at_leavings();
+        let at_ms = self.in_ms(PERIOD_MS);
+        self.timers.set(at_ms, Timer::Transfer);
+    }
+
+    /// Takes up moves that are this node's business, and drops those that are not any more.
+    fn find_transfers(&mut self) {
+        let Some(catalogue) = self.catalogue.clone() else { return };
+        let ring = &catalogue.ring;
+        let is_current = |pending: &Move| ring.moves_of(pending.partition).first() == Some(pending);
+        self.transfers.incoming.retain(|_, incoming| is_current(&incoming.made));
+        if ring.moves().is_empty() || self.was_removed() {
+            return;
+        }
+        let free = self.admission.window(TRANSFERS_MAX);
+        let now_ms = self.now.monotonic_ms;
+        for pending in ring.moves() {
+            if self.transfers.incoming.len() >= free {
+                return;
+            }
+            let partition = pending.partition;
+            let is_ours = match pending.to {
+                Some(to) => to == self.id,
+                None => pending.from == Some(self.id),
+            };
+            if !is_ours
+                || !is_current(pending)
+                || self.transfers.incoming.contains_key(&partition)
+                || self.is_dropping(partition)
+            {
+                continue;
+            }
+            let hands_over =
+                |from: NodeId| from != self.id && catalogue.members.contains_key(&from);
+            let incoming = Incoming::new(*pending, pending.from.is_some_and(hands_over), now_ms);
+            self.transfers.incoming.insert(partition, incoming);
+        }
+    }
+
+    /// Does what a transfer waits for.
+    fn drive(&mut self, partition: PartitionId) {
+        let now_ms = self.now.monotonic_ms;
+        let Some(incoming) = self.transfers.incoming.get_mut(&partition) else { return };
+        if let Step::Freeze { due_ms, .. } | Step::HandOver { due_ms, .. } = incoming.step
+            && due_ms <= now_ms
+        {
+            incoming.step = Step::Copy;
+        }
+        if incoming.rests_until_ms > now_ms {
+            return;
+        }
+        let source = incoming.made.from;
+        match incoming.step.clone() {
+            Step::Copy | Step::Settle { .. } => {
+                if let Some(source) = source.filter(|source| self.is_reachable(*source)) {
+                    self.start_exchange(partition, source, None, ExchangeReason::Transfer);
+                }
+            }
+            Step::Gather(done) => self.gather(partition, &done),
+            Step::Freeze { .. } | Step::HandOver { .. } | Step::Making => {}
+        }
+    }
+
+    /// The owners other than this node and the one whose place is taken.
+    fn gathered_from(&self, made: &Move) -> Vec<NodeId> {
+        let owners = self.catalogue.iter().flat_map(|c| c.ring.owners(made.partition));
+        owners.filter(|owner| *owner != self.id && Some(*owner) != made.from).collect()
+    }
+
+    fn gather(&mut self, partition: PartitionId, done: &BTreeSet<NodeId>) {
+        let Some(incoming) = self.transfers.incoming.get(&partition) else { return };
+        let (made, since_ms) = (incoming.made, incoming.since_ms);
+        let others = self.gathered_from(&made);
+        let is_patient = self.now.monotonic_ms < since_ms + self.settings.fill_patience_ms;
+        let are_all = others.iter().all(|other| done.contains(other));
+        if are_all || (!is_patient && self.is_enough(&made, others.len(), done.len())) {
+            return self.make_move(made, None);
+        }
+        for other in others.into_iter().filter(|other| !done.contains(other)) {
+            if self.is_reachable(other) {
+                self.start_exchange(partition, other, None, ExchangeReason::Transfer);
+            }
+        }
+    }
+
+    /// Whether so many of the other owners certainly hold every acknowledged write: the fill's
+    /// rule.
+    fn is_enough(&self, made: &Move, others: usize, done: usize) -> bool {
+        let Some(catalogue) = &self.catalogue else { return false };
+        let owners = catalogue.ring.owners(made.partition).count();
+        let needed = self.keyspaces.values().map(|keyspace| {
+            let quorums = &keyspace.quorums.value;
+            let n = (quorums.n as usize).min(owners);
+            (n + 1).saturating_sub(quorums.w as usize).min(others)
+        });
+        done >= needed.max().unwrap_or(0)
+    }
+
+    /// An exchange that a transfer asked for is over.
+    pub(super) fn transfer_exchange_ended(
+        &mut self,
+        partition: PartitionId,
+        peer: NodeId,
+        outcome: ExchangeOutcome,
+    ) {
+        let (rest_ms, rounds_max) = (self.in_ms(REST_MS), ROUNDS_MAX);
+        if self.left_exchange_ended(partition, peer, outcome) {
+            return;
+        }
+        let Some(incoming) = self.transfers.incoming.get_mut(&partition) else { return };
+        let is_compared = outcome.is_compared();
+        incoming.keys_copied += outcome.figures.keys_repaired;
+        if !is_compared {
+            incoming.rests_until_ms = rest_ms;
+            return;
+        }
+        match &mut incoming.step {
+            Step::Copy if incoming.made.from == Some(peer) => {
+                incoming.rounds += 1;
+                let is_close = outcome.end == ExchangeEnd::Equal
+                    || outcome.figures.keys_differed <= CLOSE_KEYS
+                    || incoming.rounds >= rounds_max;
+                match is_close {
+                    true => self.ask_to_freeze(partition, peer),
+                    false => self.drive(partition),
+                }
+            }
+            Step::Settle { freeze } if incoming.made.from == Some(peer) => {
+                let freeze = *freeze;
+                match outcome.end == ExchangeEnd::Equal {
+                    true => self.ask_to_hand_over(partition, peer, freeze),
+                    false => self.drive(partition),
+                }
+            }
+            Step::Gather(done) => {
+                done.insert(peer);
+                self.drive(partition);
+            }
+            _ => {}
+        }
+    }
+
+    fn ask_to_freeze(&mut self, partition: PartitionId, source: NodeId) {
+        let (request, due_ms) = self.transfer_asked(partition, source, TransferStep::Freeze);
+        if let Some(incoming) = self.transfers.incoming.get_mut(&partition) {
+            incoming.step = Step::Freeze { request, due_ms };
+        }
+    }
+
+    fn ask_to_hand_over(&mut self, partition: PartitionId, source: NodeId, freeze: u64) {
+        let step = TransferStep::HandOver { freeze };
+        let (request, due_ms) = self.transfer_asked(partition, source, step);
+        if let Some(incoming) = self.transfers.incoming.get_mut(&partition) {
+            incoming.step = Step::HandOver { request, due_ms };
+        }
+    }
+
+    fn transfer_asked(
+        &mut self,
+        partition: PartitionId,
+        source: NodeId,
+        step: TransferStep,
+    ) -> (RequestId, u64) {
+        let (request, ring_version) = (self.number(), self.ring_version());
+        let due_ms = self.in_ms(FREEZE_MS);
+        self.send(source, Message::TransferAsk { request, ring_version, partition, step });
+        (request, due_ms)
+    }
+
+    /// The source has answered.
+    pub(super) fn transfer_answered(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        result: Result<u64, ReplicaError>,
+    ) {
+        let rest_ms = self.in_ms(REST_MS);
+        let is_asked = |incoming: &&mut Incoming| match incoming.step {
+            Step::Freeze { request: asked, .. } | Step::HandOver { request: asked, .. } => {
+                asked == request && incoming.made.from == Some(from)
+            }
+            _ => false,
+        };
+        let Some(incoming) = self.transfers.incoming.values_mut().find(is_asked) else { return };
+        let partition = incoming.made.partition;
+        match (&incoming.step, result) {
+            (Step::Freeze { .. }, Ok(freeze)) => {
+                incoming.step = Step::Settle { freeze };
+                self.drive(partition);
+            }
+            // That the move is made is told to everyone, and then this transfer is over.
+            (_, Ok(_)) => {}
+            (_, Err(_)) => (incoming.step, incoming.rests_until_ms) = (Step::Copy, rest_ms),
+        }
+    }
+
+    /// A question of a transfer did not leave this node.
+    pub(super) fn transfer_undelivered(&mut self, to: NodeId, request: RequestId) {
+        let error = ReplicaError::Store("it could not be reached".to_owned());
+        self.transfer_answered(to, request, Err(error));
+    }
+
+    /// Makes a move, durably, and then tells everyone. `asker` is answered then, too.
+    fn make_move(&mut self, made: Move, asker: Option<(NodeId, RequestId)>) {
+        let Some(catalogue) = self.catalogue.clone() else { return };
+        let mut changed = Catalogue::clone(&catalogue);
+        if !changed.ring.hand_over(&made) {
+            return;
+        }
+        if let Some(incoming) = self.transfers.incoming.get_mut(&made.partition) {
+            incoming.step = Step::Making;
+        }
+        self.transfers.making.insert(made, asker);
+        self.take_over(Arc::new(changed));
+        self.persist_move(made);
+    }
+
+    fn persist_move(&mut self, made: Move) {
+        let Some(catalogue) = self.catalogue.clone() else { return };
+        let token = self.effect(Purpose::HandOver(made));
+        self.act(Action::Persist(token, catalogue));
+    }
+
+    /// The catalogue with the move is durable, or is not.
+    pub(super) fn move_persisted(&mut self, made: Move, is_durable: bool) {
+        if !is_durable {
+            self.transfers.unpersisted.insert(made);
+            return;
+        }
+        let Some(asker) = self.transfers.making.remove(&made) else { return };
+        let ring_version = self.ring_version();
+        self.notice(Notice::Moved(made));
+        for peer in self.peers() {
+            self.send(peer, Message::Moved { ring_version, made });
+        }
+        if let Some((to, request)) = asker {
+            self.send(to, Message::TransferAnswer { request, result: Ok(0) });
+        }
+    }
+
+    fn persist_again(&mut self) {
+        let unpersisted = std::mem::take(&mut self.transfers.unpersisted);
+        unpersisted.into_iter().for_each(|made| self.persist_move(made));
+    }
+
+    /// Whether a move that this node made could still be forgotten. Until it is durable nobody
+    /// may hear of it: after a crash this node would serve again.
+    pub(super) fn is_making_moves(&self) -> bool {
+        !self.transfers.making.is_empty()
+    }
+
+    /// A peer has made a move.
+    pub(super) fn moved(&mut self, from: NodeId, ring_version: u64, made: &Move) {
+        let Some(catalogue) = self.catalogue.clone() else { return };
+        if catalogue.ring.version() != ring_version {
+            let digest = self.digest;
+            return self.send(from, Message::CatalogueDigest { digest });
+        }
+        let mut changed = Catalogue::clone(&catalogue);
+        if changed.ring.hand_over(made) {
+            let changed = Arc::new(changed);
+            self.take_over(changed.clone());
+            let token = self.effect(Purpose::Gossip);
+            self.act(Action::Persist(token, changed));
+        }
+    }
+
+    /// Another catalogue stands: see "A ring that overtakes moves".
+    pub(super) fn moves_taken_over(&mut self, before: Option<&Catalogue>) {
+        self.check_leavings();
+        let (Some(before), Some(catalogue)) = (before, self.catalogue.clone()) else { return };
+        if before.ring.version() == catalogue.ring.version() {
+            return;
+        }
+        let id = self.id;
+        let is_regained = |partition: &PartitionId| {
+            catalogue.ring.is_owner(*partition, id) && !before.ring.is_owner(*partition, id)
+        };
+        let regained: BTreeSet<PartitionId> =
+            catalogue.ring.partition_ids().filter(is_regained).collect();
+        if !regained.is_empty() {
+            self.fill_again(&regained);
+        }
+    }
+}
