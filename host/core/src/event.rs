@@ -18,6 +18,7 @@ use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
+use crate::node::TransferFigures;
 use crate::node::{
     Backlog, CommitError, CommitRequest, Epochs, ExchangeOutcome, FillFigures, RepairError,
     RepairFigures, RepairId, RepairRequest,
@@ -338,6 +339,8 @@ pub enum Notice {
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
     // Transfers.
+    /// How far the transfers to this node are; none that is over is named.
+    TransferProgress(Vec<TransferFigures>),
     /// This node has made a move: its new owner serves.
     Moved(Move),
     /// What this node held of a partition of others is with its owners, and dropped here.

@@ -16,10 +16,11 @@ use stator_core::keys::StoreKey;
 use stator_core::message::Message;
 use stator_core::node::{
     ExchangeEnd, ExchangeFigures, ExchangeOutcome, RepairError, RepairFigures, RepairRequest,
+    Settings,
 };
 use stator_core::record::Record;
 use stator_core::request::PutRequest;
-use stator_core::tree::{TreeQuery, bucket_of};
+use stator_core::tree::{KeyHash, ObjectHash, TreeAnswer, TreeQuery, bucket_of};
 use world::{Link, World, carts, put_of};
 
 const X: NodeId = NodeId(1);
@@ -154,11 +155,7 @@ fn a_tree_that_says_what_the_store_does_not_hold_is_rebuilt() {
     (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
     exchange(&mut world, X);
     let (_, key) = place(&world, "key 3");
-    world.host(X).trees.as_mut().unwrap().changed(
-        &key,
-        None,
-        Some(stator_core::tree::ObjectHash(1)),
-    );
+    world.host(X).trees.as_mut().unwrap().changed(&key, None, Some(ObjectHash(1)));
     let outcomes = exchange(&mut world, X);
     // Both of its exchanges may have met it.
     let rebuilt: BTreeSet<_> = world.hosts[&X].rebuilt.iter().copied().collect();
@@ -205,6 +202,59 @@ fn owners_beyond_n_are_not_sent_what_they_need_not_hold() {
 fn nothing_is_owed_where_a_stop_can_lose_nothing() {
     let mut world = World::new(3);
     assert!(exchange(&mut world, X).is_empty());
+}
+
+#[test]
+fn what_a_peer_names_beside_the_partition_is_not_stored() {
+    let mut world = world();
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    forget(&mut world, X, "key 3");
+    let partition = place(&world, "key 3").1.partition;
+    let stray = (0..).map(|number| format!("stray {number}"));
+    let stray = stray.into_iter().find(|key| place(&world, key).1.partition != partition);
+    let stray = Bytes::from(stray.unwrap());
+    world.hold =
+        |message| matches!(message, Message::TreeReply { result: Ok(TreeAnswer::Keys(_)), .. });
+    world.host(X).node.recover();
+    world.pass_ms(1_000);
+    for (_, _, message) in &mut world.held {
+        if let Message::TreeReply { result: Ok(TreeAnswer::Keys(page)), .. } = message {
+            page.keys.push(KeyHash { key: stray.clone(), hash: Some(ObjectHash(1)) });
+        }
+    }
+    assert!(!world.held.is_empty());
+    world.sent.clear();
+    world.release();
+    world.pass_ms(10_000);
+    assert!(siblings(&world, X, "key 3").is_some());
+    let is_of_stray =
+        |message: &Message| matches!(message, Message::Read { key, .. } if *key == stray);
+    assert!(!world.sent.iter().any(|(_, _, message)| is_of_stray(message)));
+}
+
+#[test]
+fn the_schedule_covers_all_in_its_time_and_begins_anew() {
+    let settings = Settings { exchange_cover_ms: 500, ..Settings::default() };
+    let mut world = World::with_settings(3, carts(), settings);
+    world.pass_ms(250);
+    world.notices.clear();
+    for round in 1..=4 {
+        world.pass_ms(500);
+        let compared = |node| {
+            let compared = world.notices.iter().filter_map(|(at, notice)| match notice {
+                Notice::Exchanged(partition, peer, _) if *at == node => Some((*partition, *peer)),
+                _ => None,
+            });
+            compared.collect::<Vec<_>>()
+        };
+        for node in [X, Y, Z] {
+            // Eight partitions, two other owners; the clock is looked at four times a second.
+            let found = compared(node).len();
+            assert!((16 * round - 9..=16 * round + 9).contains(&found), "{round}: {found}");
+            let distinct: BTreeSet<_> = compared(node).into_iter().collect();
+            assert!(round < 2 || distinct.len() == 16, "{round}: {distinct:?}");
+        }
+    }
 }
 
 fn repair(world: &mut World, at: NodeId, request: RepairRequest) -> RepairFigures {

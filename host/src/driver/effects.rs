@@ -24,7 +24,8 @@ use crate::storage::{
     StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
 use crate::telemetry::names::{
-    COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES,
+    COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES,
+    PARTITIONS_DROPPED,
 };
 use crate::transport::Transport;
 
@@ -160,6 +161,13 @@ impl Effects {
                 let _ = self.persist.send(Persist::Epochs(token, epochs));
             }
             Action::ReadTree { token, read } => self.read_tree(token, read),
+            Action::DropPartition { token, partition } => {
+                let inbox = self.inbox.clone();
+                let done = Box::new(move |result: Result<(), StoreError>| {
+                    inbox.deliver(Event::Dropped(token, result.map_err(failure)));
+                });
+                self.stores.drop_partition(partition, done);
+            }
             Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),
             Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
@@ -304,6 +312,22 @@ impl Effects {
                 "this node was removed from the cluster, for ever: it serves nothing any more; \
                  stop it, and give its machine an empty data directory to join as a new node"
             ),
+            Notice::TransferProgress(figures) => {
+                *self.shared.transfers.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            }
+            Notice::Moved(made) => {
+                metrics::counter!(MOVES.name).increment(1);
+                tracing::info!(
+                    partition = %made.partition,
+                    from = made.from.map(tracing::field::display),
+                    to = made.to.map(tracing::field::display),
+                    "the partition is handed over"
+                );
+            }
+            Notice::PartitionDropped(partition) => {
+                metrics::counter!(PARTITIONS_DROPPED.name).increment(1);
+                tracing::info!(%partition, "every owner has it, so it was dropped here");
+            }
             Notice::FillStarted(_)
             | Notice::FillProgress(_)
             | Notice::FillEnded(_)

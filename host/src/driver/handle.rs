@@ -9,7 +9,7 @@ use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::PutReceipt;
 use stator_core::node::{
     CollectFigures, CommitError, CommitRequest, FillFigures, RepairError, RepairFigures, RepairId,
-    RepairRequest,
+    RepairRequest, TransferFigures,
 };
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
@@ -68,6 +68,7 @@ pub struct Shared {
     pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
     // Anti-entropy.
     pub(super) exchanges: Mutex<ExchangeTotals>,
+    pub(super) transfers: Mutex<Vec<TransferFigures>>,
     pub(super) repairs: Mutex<BTreeMap<RepairId, RepairFigures>>,
 }
 
@@ -75,6 +76,11 @@ pub struct Shared {
 const REPAIRS_KEPT: usize = 16;
 
 impl Shared {
+    /// How far the transfers to this node are.
+    pub fn transfers(&self) -> Vec<TransferFigures> {
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Nothing is known yet, but perhaps the catalogue.
     pub fn new(catalogue: Option<Arc<Catalogue>>) -> Arc<Self> {
         Arc::new(Shared {
@@ -85,6 +91,7 @@ impl Shared {
             keyspaces: Mutex::default(),
             peers: Mutex::default(),
             exchanges: Mutex::default(),
+            transfers: Mutex::default(),
             repairs: Mutex::default(),
         })
     }

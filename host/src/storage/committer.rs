@@ -30,6 +30,7 @@ use stator_core::record::Record;
 use stator_core::write::{Minter, Settled, Written, settle, write};
 
 use super::chunks;
+use super::drops::DropJob;
 use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
@@ -57,6 +58,8 @@ pub(super) enum Job {
         sequence: u64,
         done: Done<bool>,
     },
+    /// A partition is to be dropped, from this physical key on.
+    Drop(DropJob),
     /// Hash trees are to be rebuilt: nobody waits for it.
     Rebuild,
     /// Whether the store holds anything of a partition: see `collect.rs`.
@@ -69,6 +72,7 @@ impl Job {
         match self {
             Job::Write(job) => answer(job.done, Err(error)),
             Job::Settle { done, .. } => answer(done, Err(error)),
+            Job::Drop(job) => answer(job.done, Err(error)),
             Job::Rebuild => {}
             Job::FindAny(job) => answer(job.done, Err(error)),
         }
@@ -147,6 +151,7 @@ impl Committer {
                 Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }
+                Job::Drop(job) => self.stage_drop(job),
                 Job::Rebuild => {}
                 Job::FindAny(job) => self.find_any(job),
             }
@@ -158,7 +163,7 @@ impl Committer {
     }
 
     /// Loads `key` into the group.
-    fn load(&mut self, key: &StoreKey) -> Result<(), StoreError> {
+    pub(super) fn load(&mut self, key: &StoreKey) -> Result<(), StoreError> {
         if self.group.staged.contains_key(key) {
             return Ok(());
         }
@@ -269,7 +274,7 @@ impl Committer {
     }
 
     /// Leaves `record` under a key that was loaded.
-    fn stage(&mut self, key: &StoreKey, record: Option<Record>) {
+    pub(super) fn stage(&mut self, key: &StoreKey, record: Option<Record>) {
         let Some(staged) = self.group.staged.get_mut(key) else {
             return;
         };

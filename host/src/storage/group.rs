@@ -57,17 +57,19 @@ impl InEngine {
 pub(super) enum Answer {
     Write { done: Done<WriteDone>, outcome: WriteDone, needs_sync: bool },
     Settle { done: Done<bool>, is_removed: bool },
+    Drop { done: Done<()> },
 }
 
 impl Answer {
     pub(super) fn needs_sync(&self) -> bool {
-        matches!(self, Answer::Write { needs_sync: true, .. })
+        matches!(self, Answer::Write { needs_sync: true, .. } | Answer::Drop { .. })
     }
 
     /// Calls back with the outcome, or with the error that came instead.
     pub(super) fn give(self, result: Result<(), StoreError>) {
         match self {
             Answer::Write { done, outcome, .. } => answer(done, result.map(|()| outcome)),
+            Answer::Drop { done } => answer(done, result),
             Answer::Settle { done, is_removed } => answer(done, result.map(|()| is_removed)),
         }
     }

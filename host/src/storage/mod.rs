@@ -30,6 +30,7 @@ mod aside;
 mod chunks;
 mod collect;
 mod committer;
+mod drops;
 mod engine;
 mod error;
 mod group;

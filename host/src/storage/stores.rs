@@ -15,6 +15,7 @@ use stator_core::write::Minter;
 
 use super::aside::{self, SetAside};
 use super::committer::{Committer, Job};
+use super::drops::DropJob;
 use super::engine::{Engine, EngineError};
 use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
@@ -271,6 +272,12 @@ impl Stores {
     /// Queues a look for anything of a partition.
     pub fn find_any(&self, job: FindAnyJob) {
         self.store(job.area).queue_job(Job::FindAny(job));
+    }
+
+    /// Removes, synced, everything that the data store holds of `partition`. What is written to it
+    /// meanwhile may stay.
+    pub fn drop_partition(&self, partition: PartitionId, done: Done<()>) {
+        self.data.queue_job(Job::Drop(DropJob::new(partition, done)));
     }
 
     /// Queues a read of one key.

@@ -110,6 +110,10 @@ metrics! {
     TREE_BUCKETS = Gauge "stator_hash_tree_buckets" []
         "Buckets of hash trees in memory, about 40 bytes each";
 
+    MOVES = Counter "stator_partitions_moved_total" []
+        "Moves of partitions that this node made: it handed one over, or took one from nobody";
+    PARTITIONS_DROPPED = Counter "stator_partitions_dropped_total" []
+        "Partitions of other owners that were dropped here once every owner had them";
     BACKGROUND_SLICES = Gauge "stator_background_slices" []
         "Slices of 64 that background work has; fewer while the store is slow for clients";
 

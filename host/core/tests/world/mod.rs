@@ -146,6 +146,13 @@ impl World {
 
     /// The same with this keyspace, which may name the module [`MODULE`].
     pub fn with(members: u64, keyspace: KeyspaceSpec) -> Self {
+        // A test that wants exchanges asks for them.
+        let settings = Settings { exchange_cover_ms: 0, ..Settings::default() };
+        Self::with_settings(members, keyspace, settings)
+    }
+
+    /// The same with these settings of every node.
+    pub fn with_settings(members: u64, keyspace: KeyspaceSpec, settings: Settings) -> Self {
         let mut known = catalogue(members);
         let module = Module {
             pushed_at_ms: 0,
@@ -157,8 +164,6 @@ impl World {
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
         let known = Arc::new(known);
         let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
-        // A test that wants exchanges asks for them.
-        let settings = Settings { exchange_cover_ms: 0, ..Settings::default() };
         let host = |id: u64| {
             let node = NodeId(id);
             let host = Host {

@@ -10,7 +10,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, collect, fill, fixed, required, ring, tree};
+use super::{WireError, collect, fill, fixed, required, ring, transfer, tree};
 use proto::message::Body;
 use proto::{fill_reply, forward_reply, read_reply, replica_error};
 
@@ -45,7 +45,10 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
             CATALOGUE_BYTES
         }
         Message::Collect { ask, .. } => collect::ask_bytes(ask),
-        Message::Lead { .. }
+        Message::TransferAsk { .. }
+        | Message::TransferAnswer { .. }
+        | Message::Moved { .. }
+        | Message::Lead { .. }
         | Message::CollectReply { .. }
         | Message::WriteReply { .. }
         | Message::ForwardReply { .. }
@@ -126,6 +129,15 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::LeadReply { request, result } => {
             Body::LeadReply(tree::lead_reply_to_wire(request, result))
         }
+        Message::TransferAsk { request, ring_version, partition, step } => {
+            Body::TransferAsk(transfer::ask_to_wire(request, ring_version, partition, step))
+        }
+        Message::TransferAnswer { request, result } => {
+            Body::TransferAnswer(transfer::answer_to_wire(request, result))
+        }
+        Message::Moved { ring_version, made } => {
+            Body::Moved(transfer::moved_to_wire(ring_version, made))
+        }
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
         }
@@ -202,6 +214,9 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         Body::CollectReply(reply) => collect::reply_from_wire(reply)?,
         Body::Lead(lead) => tree::lead_from_wire(lead)?,
         Body::LeadReply(reply) => tree::lead_reply_from_wire(reply)?,
+        Body::TransferAsk(ask) => transfer::ask_from_wire(ask)?,
+        Body::TransferAnswer(answer) => transfer::answer_from_wire(answer)?,
+        Body::Moved(moved) => transfer::moved_from_wire(&moved)?,
         Body::CatalogueDigest(digest) => {
             Message::CatalogueDigest { digest: fixed(&digest, "a catalogue's digest")? }
         }

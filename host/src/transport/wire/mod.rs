@@ -10,6 +10,7 @@ mod fill;
 mod message;
 mod request;
 mod ring;
+mod transfer;
 mod tree;
 
 #[cfg(test)]

@@ -14,11 +14,13 @@ use stator_core::catalogue::{
     Quorums, Reconcile, RingChange, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
-use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
-use stator_core::message::{FillPage, LeadReport, Message, PutReceipt, ReplicaError, ReplicaWrite};
+use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
+use stator_core::message::{
+    FillPage, LeadReport, Message, PutReceipt, ReplicaError, ReplicaWrite, TransferStep,
+};
 use stator_core::node::ExchangeFigures;
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
-use stator_core::ring::{claim, plan};
+use stator_core::ring::{Move, claim, plan};
 use stator_core::tree::{
     KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead,
 };
@@ -371,6 +373,25 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         (any::<u64>(), result_of(any_report(), any_replica_error()))
             .prop_map(|(request, result)| Message::LeadReply { request, result }),
+        (any::<u64>(), any::<u64>(), any::<u16>(), any::<Option<u64>>()).prop_map(
+            |(request, ring_version, partition, freeze)| {
+                let step = match freeze {
+                    None => TransferStep::Freeze,
+                    Some(freeze) => TransferStep::HandOver { freeze },
+                };
+                let partition = PartitionId(partition);
+                Message::TransferAsk { request, ring_version, partition, step }
+            }
+        ),
+        (any::<u64>(), result_of(any::<u64>(), any_replica_error()))
+            .prop_map(|(request, result)| Message::TransferAnswer { request, result }),
+        (any::<u64>(), any::<u16>(), any::<Option<u64>>(), any::<Option<u64>>()).prop_map(
+            |(ring_version, partition, from, to)| {
+                let (from, to) = (from.map(NodeId), to.map(NodeId));
+                let made = Move { partition: PartitionId(partition), from, to };
+                Message::Moved { ring_version, made }
+            }
+        ),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
         (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
             Message::Catalogue { catalogue, is_reply_wanted }

@@ -182,9 +182,15 @@ impl Node {
         self.compare_keys(id, theirs, &ours);
     }
 
-    fn compare_keys(&mut self, id: ExchangeId, theirs: TreePage, ours: &[KeyHash]) {
-        let sums = self.catalogue.as_ref().map(|catalogue| TreeKey::of(catalogue.cluster));
+    fn compare_keys(&mut self, id: ExchangeId, mut theirs: TreePage, ours: &[KeyHash]) {
+        let Some(catalogue) = self.catalogue.clone() else { return };
+        let sums = TreeKey::of(catalogue.cluster);
         let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
+        let Some(keyspace) = exchange.keyspaces.front().copied() else { return };
+        // What the peer has elsewhere is not to be stored here.
+        theirs
+            .keys
+            .retain(|known| catalogue.ring.partition(keyspace, &known.key) == exchange.partition);
         exchange.add_up(ours, sums);
         let mut both: BTreeMap<&Bytes, [Option<&KeyHash>; 2]> = BTreeMap::new();
         for (side, keys) in [ours, &theirs.keys].into_iter().enumerate() {
@@ -250,8 +256,8 @@ impl Exchange {
     }
 
     /// Adds the own keys up, per bucket, as the own tree should have.
-    fn add_up(&mut self, ours: &[KeyHash], sums: Option<TreeKey>) {
-        let (Some(keyspace), Some(sums)) = (self.keyspaces.front().copied(), sums) else { return };
+    fn add_up(&mut self, ours: &[KeyHash], sums: TreeKey) {
+        let Some(keyspace) = self.keyspaces.front().copied() else { return };
         for KeyHash { key, hash } in ours {
             let key = StoreKey { partition: self.partition, keyspace, key: key.clone() };
             let sum = self.walk.listed.entry(bucket_of(&key)).or_default();

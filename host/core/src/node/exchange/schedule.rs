@@ -142,11 +142,20 @@ impl Node {
         if self.exchanges.schedule.walk.is_empty() {
             self.draw_walk();
         }
-        let mut next = self.exchanges.schedule.walk.pop();
-        while next.is_some_and(|pair| !self.is_pair(pair) || !self.is_possible(pair)) {
-            next = self.exchanges.schedule.walk.pop();
+        let mut walk = std::mem::take(&mut self.exchanges.schedule.walk);
+        let is_running =
+            |(partition, peer): Pair| self.is_exchanging(partition, peer, ExchangeReason::Schedule);
+        let is_skipped =
+            |pair: Pair| !self.is_pair(pair) || !self.is_possible(pair) || is_running(pair);
+        let mut next = walk.pop();
+        while next.is_some_and(is_skipped) {
+            next = walk.pop();
         }
-        self.exchanges.schedule.next_ms = now_ms + self.exchanges.schedule.apart_ms;
+        let schedule = &mut self.exchanges.schedule;
+        schedule.walk = walk;
+        // What fell due between two looks at the clock is made up for, a longer pause is not.
+        let due_ms = schedule.next_ms.max(now_ms.saturating_sub(PERIOD_MS));
+        schedule.next_ms = due_ms + schedule.apart_ms;
         next
     }
 
@@ -157,7 +166,8 @@ impl Node {
             walk.swap(last, chosen);
         }
         let schedule = &mut self.exchanges.schedule;
-        schedule.apart_ms = self.settings.exchange_cover_ms / (walk.len() as u64).max(1);
+        let apart_ms = self.settings.exchange_cover_ms / (walk.len() as u64).max(1);
+        schedule.apart_ms = apart_ms.max(1);
         schedule.walk = walk;
     }
 

@@ -85,6 +85,8 @@ pub(super) struct Transfers {
     /// Of those, what could not be persisted and is to be tried again.
     unpersisted: BTreeSet<Move>,
     leavings: Leavings,
+    /// What was told last.
+    told: Vec<TransferFigures>,
     /// Changes of the data store that are under way.
     pub(super) writing: BTreeMap<Token, PartitionId>,
 }
@@ -171,6 +173,11 @@ impl Node {
         let partitions: Vec<PartitionId> = self.transfers.incoming.keys().copied().collect();
         partitions.into_iter().for_each(|partition| self.drive(partition));
         self.look_at_leavings();
+        let figures = self.transfers();
+        if figures != self.transfers.told {
+            self.transfers.told.clone_from(&figures);
+            self.notice(Notice::TransferProgress(figures));
+        }
         let at_ms = self.in_ms(PERIOD_MS);
         self.timers.set(at_ms, Timer::Transfer);
     }
