@@ -20,8 +20,8 @@ use crate::keys::StoreKey;
 use crate::message::{Message, PutReceipt};
 use crate::node::TransferFigures;
 use crate::node::{
-    Backlog, CommitError, CommitRequest, ExchangeOutcome, FillFigures, RepairError, RepairFigures,
-    RepairId, RepairRequest,
+    Backlog, CommitError, CommitRequest, Epochs, ExchangeOutcome, FillFigures, RepairError,
+    RepairFigures, RepairId, RepairRequest,
 };
 use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use crate::ring::Move;
@@ -77,6 +77,9 @@ pub enum Event {
     Repair(Ticket, RepairRequest),
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
+    // Collection.
+    /// An [`Action::FindAny`] ended: whether there is anything.
+    FoundAny(Token, Result<bool, StoreFailure>),
     // Transfers.
     /// An [`Action::DropPartition`] ended.
     Dropped(Token, Result<(), StoreFailure>),
@@ -179,6 +182,19 @@ pub enum Action {
     },
     /// Count the hash trees of a partition anew from its records: they are wrong.
     RebuildTree(PartitionId),
+    // Collection.
+    /// Look whether a store holds anything of a partition, whole or damaged, after all that was
+    /// asked of it before, and make that durable before the answer.
+    FindAny {
+        /// To be repeated.
+        token: Token,
+        /// In which store.
+        area: Area,
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Keep the send epochs durably; [`Event::Persisted`] answers.
+    PersistEpochs(Token, Epochs),
     // Transfers.
     /// Remove everything that the data store holds of a partition, synced: every owner has it.
     DropPartition {
@@ -313,6 +329,11 @@ pub enum Notice {
     // Anti-entropy.
     /// A partition was compared with another owner of it.
     Exchanged(PartitionId, NodeId, ExchangeOutcome),
+    // Collection.
+    /// So many objects were dropped here with their tombstones, and so many lost dead actors.
+    Collected(PartitionId, u64),
+    /// A round that this node led did not come to its end.
+    NotCollected(PartitionId, String),
     /// How far a repair is that an operator asked this node for.
     Repair(RepairId, RepairFigures),
     /// So many partitions have no other owner: what they held is lost for good.

@@ -13,6 +13,7 @@ pub mod agreement;
 pub mod catalogue;
 pub mod causality;
 pub mod codec;
+pub mod collect;
 pub mod divergence;
 pub mod event;
 pub mod failure;

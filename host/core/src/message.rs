@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::agreement::{Answer, Ask};
 use crate::catalogue::{Catalogue, Decision};
 use crate::causality::{Context, Siblings};
+use crate::collect::{CollectAnswer, CollectAsk};
 use crate::id::{Dot, KeyspaceId, PartitionId};
 use crate::node::ExchangeFigures;
 use crate::request::{PutRequest, RequestError};
@@ -105,6 +106,25 @@ pub enum Message {
         request: RequestId,
         /// What they say.
         result: Result<TreeAnswer, ReplicaError>,
+    },
+    // Collection.
+    /// A step of a round of collection.
+    Collect {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The partition.
+        partition: PartitionId,
+        /// The digest of the sender's catalogue: a round holds for one catalogue only.
+        digest: [u8; 32],
+        /// The step.
+        ask: CollectAsk,
+    },
+    /// The answer to [`Message::Collect`].
+    CollectReply {
+        /// The question's number.
+        request: RequestId,
+        /// The answer, or why the round cannot go on.
+        result: Result<CollectAnswer, String>,
     },
     /// An operator wants all owners of this partition to hold the same: you own it, see to it.
     Lead {
@@ -208,6 +228,8 @@ pub struct ReplicaWrite {
     pub hint_for: Vec<crate::id::NodeId>,
     /// Whether it must be synced before the reply.
     pub is_sync: bool,
+    /// The sender's send epoch, see [`crate::node`]'s collection.
+    pub epoch: u64,
 }
 
 /// How far the repair of one partition is.
@@ -245,6 +267,15 @@ pub enum ReplicaError {
         /// Its ring's version.
         ring_version: u64,
     },
+    /// The sender is not a member of the cluster, as far as the replica knows.
+    #[error("it knows no such member")]
+    NotMember,
+    /// It was sent under an epoch that collection has closed. Send it again.
+    #[error("it was sent under a closed epoch; the oldest open one is {floor}")]
+    StaleEpoch {
+        /// The sender's oldest epoch that is taken.
+        floor: u64,
+    },
     /// What it holds of the key is damaged; it counts as missing and waits for repair.
     #[error("its copy is damaged")]
     Damaged,
@@ -264,6 +295,7 @@ impl Message {
             Message::Read { request, .. }
             | Message::Forward { request, .. }
             | Message::TreeRead { request, .. }
+            | Message::Collect { request, .. }
             | Message::TransferAsk { request, .. }
             | Message::Lead { request, .. }
             | Message::FillRead { request, .. } => Some(*request),
@@ -273,6 +305,7 @@ impl Message {
             | Message::ForwardReply { .. }
             | Message::FillReply { .. }
             | Message::TreeReply { .. }
+            | Message::CollectReply { .. }
             | Message::TransferAnswer { .. }
             | Message::Moved { .. }
             | Message::LeadReply { .. }

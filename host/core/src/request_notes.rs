@@ -79,6 +79,13 @@ impl Record {
         }
     }
 
+    /// Whether the retry of any named write would still be recognised by this record, at `now_ms`
+    /// by the clock.
+    pub(crate) fn knows_names(&self, now_ms: u64) -> bool {
+        let is_fresh = |note: RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
+        live(&self.siblings).chain(self.request_notes.iter().cloned()).any(is_fresh)
+    }
+
     /// Notes what was live in `sources` and is not any more.
     pub(crate) fn note_replaced<'a>(&mut self, sources: impl Iterator<Item = &'a Siblings>) {
         for note in sources.flat_map(live) {

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::causality::{Context, Fold, Siblings};
+use crate::collect::{Marked, attest, collect};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
 use crate::record::{Mark, Record};
 use crate::request_notes::Known;
@@ -60,6 +61,11 @@ pub enum Change {
     },
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),
+    // Collection.
+    /// Nothing, but refuse if the object is not as marked.
+    Attest(Marked),
+    /// Forget what may be forgotten, if the object is as marked.
+    Collect(Marked),
 }
 
 /// How far concurrent versions may pile up before blind puts are refused. Replication, repair
@@ -127,6 +133,9 @@ pub enum WriteRefused {
         /// All writes of the fold.
         inputs: usize,
     },
+    /// What is to be forgotten is not held, or not so, or not to be forgotten yet.
+    #[error("the object is not the one that was marked for collection")]
+    NotAsMarked,
     /// The write's request id was given to another write of this key.
     #[error("the request id belongs to another write of this key, {0}")]
     RequestReused(Dot),
@@ -141,6 +150,8 @@ pub struct Written {
     pub dot: Option<Dot>,
     /// Whether the record differs from the old one. If not, nothing need be stored.
     pub is_changed: bool,
+    /// Whether the record is to be removed: nothing of the key is to be stored.
+    pub is_removed: bool,
 }
 
 /// Draws epochs: from a counter that is reserved ahead on disk, so that it never goes back.
@@ -222,10 +233,16 @@ pub fn write(
     fold: Fold,
     minter: &mut Minter,
 ) -> Result<Written, WriteRefused> {
+    match change {
+        Change::Attest(marked) => return attest(stored, marked, fold),
+        Change::Collect(marked) => return collect(stored, marked, fold),
+        Change::Mint { .. } | Change::Sync(_) => {}
+    }
     let is_new = stored.is_none();
     let mut record = stored.unwrap_or_default();
     let before = record.clone();
     let dot = match change {
+        Change::Attest(_) | Change::Collect(_) => None,
         Change::Sync(siblings) => {
             record.siblings_mut().sync(siblings);
             None
@@ -234,7 +251,8 @@ pub fn write(
             match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
                 Known::New => {}
                 Known::Retry(dot) => {
-                    return Ok(Written { record, dot: Some(dot), is_changed: false });
+                    let (dot, is_changed) = (Some(dot), false);
+                    return Ok(Written { record, dot, is_changed, is_removed: false });
                 }
                 Known::Other(dot) => return Err(WriteRefused::RequestReused(dot)),
             }
@@ -249,12 +267,12 @@ pub fn write(
     record.siblings_mut().fold(fold);
     let arrived = match change {
         Change::Sync(siblings) => Some(&**siblings),
-        Change::Mint { .. } => None,
+        Change::Mint { .. } | Change::Attest(_) | Change::Collect(_) => None,
     };
     record.note_replaced([Some(&*before.siblings), arrived].into_iter().flatten());
     record.targets.extend(targets);
     let is_changed = is_new || record != before;
-    Ok(Written { record, dot, is_changed })
+    Ok(Written { record, dot, is_changed, is_removed: false })
 }
 
 fn check_limits(

@@ -78,7 +78,7 @@ proptest! {
                     let context = if with_context { seen } else { Context::default() };
                     let change = mint(id, 0, context, now_ms as u64);
                     let before = records[at].clone();
-                    let Written { record, dot, is_changed } =
+                    let Written { record, dot, is_changed, .. } =
                         write(Some(before.clone()), &change, &[], fold, &mut minters[at]).unwrap();
                     let dot = dot.unwrap();
                     if held[at].contains(&id) {

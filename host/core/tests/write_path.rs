@@ -176,7 +176,7 @@ fn a_record_changes_only_by_news() {
         let change = Change::Sync(siblings.clone());
         write(stored.cloned(), &change, targets, Fold::Keep, &mut minter).unwrap()
     };
-    let Written { record: same, is_changed, dot } = sync(Some(&record), &record.siblings, &[]);
+    let Written { record: same, is_changed, dot, .. } = sync(Some(&record), &record.siblings, &[]);
     assert_eq!((same, is_changed, dot), (record.clone(), false, None));
     assert!(sync(Some(&record), &record.siblings, &[NodeId(3)]).is_changed);
     let copy = sync(None, &record.siblings, &[]);

@@ -11,6 +11,7 @@ use crate::storage::Area;
 pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let catalogue = node.catalogue();
     let fill = node.driver.shared().fill_figures();
+    let collect = node.driver.shared().collect_figures();
     let state = match &catalogue {
         Some(catalogue) if catalogue.removed.contains_key(&node.id) => v1::NodeState::Removed,
         Some(_) if fill.is_some() => v1::NodeState::Refilling,
@@ -32,6 +33,12 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
             partitions: figures.partitions as u32,
             partitions_left: figures.partitions_left as u32,
             objects_copied: figures.objects_copied,
+        }),
+        collect: Some(v1::CollectStatus {
+            collected: collect.collected,
+            rounds: collect.rounds,
+            rounds_given_up: collect.rounds_failed,
+            held_up: collect.held_up.unwrap_or_default(),
         }),
         anti_entropy: Some(anti_entropy(node)),
         transfers: node.driver.shared().transfers().iter().map(transfer).collect(),

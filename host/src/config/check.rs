@@ -150,6 +150,7 @@ impl Config {
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
             ("timings.store_open_timeout_ms", timings.store_open_timeout_ms, 1, 86_400_000),
+            ("timings.collect_period_ms", timings.collect_period_ms, 0, 86_400_000),
             ("timings.exchange_cover_ms", timings.exchange_cover_ms, 0, 604_800_000),
         ];
         for (setting, value, least, most) in ranges.into_iter().chain(self.listeners.ranges()) {

@@ -190,6 +190,9 @@ pub struct Timings {
     /// How long a store may take to open before it is taken as damaged, in milliseconds; one
     /// second more for each 8 MiB on disk.
     pub store_open_timeout_ms: u64,
+    /// How often a few pages of keys are looked through for what was deleted, in milliseconds; 0
+    /// keeps it for ever.
+    pub collect_period_ms: u64,
     /// In what time the node compares all its partitions with all their other owners, in
     /// milliseconds; 0 for never.
     pub exchange_cover_ms: u64,
@@ -201,6 +204,7 @@ impl Default for Timings {
             replica_timeout_ms: 500,
             request_timeout_ms: 5_000,
             store_open_timeout_ms: 60_000,
+            collect_period_ms: 1_000,
             exchange_cover_ms: 600_000,
         }
     }

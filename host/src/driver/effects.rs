@@ -12,7 +12,7 @@ use stator_core::event::{
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{Backlog, ExchangeEnd, ExchangeOutcome, FillFigures};
+use stator_core::node::{Backlog, Epochs, ExchangeEnd, ExchangeOutcome, FillFigures};
 use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -20,11 +20,12 @@ use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use crate::merge::MergeHost;
 use crate::storage::{
-    Area as StoreArea, Effect, Home, HomeError, ListHintsJob, LoadJob, ScanJob, StoreError, Stores,
-    TreeJob, WriteDone, WriteJob,
+    Area as StoreArea, Effect, FindAnyJob, Home, HomeError, ListHintsJob, LoadJob, ScanJob,
+    StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
 use crate::telemetry::names::{
-    EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES, PARTITIONS_DROPPED,
+    COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES,
+    PARTITIONS_DROPPED,
 };
 use crate::transport::Transport;
 
@@ -34,6 +35,8 @@ pub const CATALOGUE_FILE: &str = "catalogue";
 pub const BALLOT_FILE: &str = "ballot";
 /// The file in the data directory that holds what is left of a partition fill.
 pub const FILL_FILE: &str = "fill";
+/// The file in the data directory that holds the send epochs.
+pub const EPOCHS_FILE: &str = "epochs";
 /// The most bytes of hints in one list, beside the hint that goes beyond it.
 const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 
@@ -110,10 +113,7 @@ impl Effects {
                         .map_err(failure);
                     inbox.deliver(Event::Written(token, result));
                 });
-                let area = match area {
-                    Area::Data => StoreArea::Data,
-                    Area::Hints => StoreArea::Hints,
-                };
+                let area = store_area(area);
                 self.stores.write(WriteJob {
                     area,
                     key,
@@ -147,6 +147,18 @@ impl Effects {
                         inbox.deliver(Event::Scanned(token, result.map_err(failure)));
                     }),
                 });
+            }
+            // Collection.
+            Action::FindAny { token, area, partition } => {
+                let inbox = self.inbox.clone();
+                let area = store_area(area);
+                let done = Box::new(move |result: Result<bool, StoreError>| {
+                    inbox.deliver(Event::FoundAny(token, result.map_err(failure)));
+                });
+                self.stores.find_any(FindAnyJob { area, partition, done });
+            }
+            Action::PersistEpochs(token, epochs) => {
+                let _ = self.persist.send(Persist::Epochs(token, epochs));
             }
             Action::ReadTree { token, read } => self.read_tree(token, read),
             Action::DropPartition { token, partition } => {
@@ -281,6 +293,14 @@ impl Effects {
             Notice::Exchanged(partition, peer, outcome) => {
                 self.take_exchange(partition, peer, outcome);
             }
+            Notice::Collected(partition, count) => {
+                metrics::counter!(COLLECTED.name).increment(count);
+                tracing::debug!(%partition, count, "what was deleted is forgotten");
+            }
+            Notice::NotCollected(partition, why) => {
+                metrics::counter!(COLLECT_GIVEN_UP.name).increment(1);
+                tracing::debug!(%partition, %why, "a round of collection was given up");
+            }
             Notice::Repair(id, figures) => self.shared.show_repair(id, figures),
             Notice::StagingOverruled => tracing::warn!(
                 "another operator staged changes of the ring at the same time through another \
@@ -384,6 +404,13 @@ impl Effects {
     }
 }
 
+fn store_area(area: Area) -> StoreArea {
+    match area {
+        Area::Data => StoreArea::Data,
+        Area::Hints => StoreArea::Hints,
+    }
+}
+
 /// What a store's error means to the protocol.
 fn failure(error: StoreError) -> StoreFailure {
     match error {
@@ -405,6 +432,7 @@ enum Persist {
     Catalogue(Token, Arc<Catalogue>),
     Ballot(Token, Box<Acceptor<Arc<Decision>>>),
     Fill(Backlog),
+    Epochs(Token, Epochs),
 }
 
 async fn persist_all(
@@ -428,6 +456,14 @@ async fn persist_all(
                                              and is not given");
                 }
                 inbox.deliver(Event::BallotPersisted(token, result));
+            }
+            Persist::Epochs(token, epochs) => {
+                let result = save(&home, EPOCHS_FILE, move || epochs.encode().into_bytes()).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "send epochs could not be persisted: a round of \
+                                             collection waits");
+                }
+                inbox.deliver(Event::Persisted(token, result));
             }
             Persist::Fill(backlog) => {
                 let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);

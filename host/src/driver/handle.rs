@@ -8,8 +8,8 @@ use stator_core::event::{ChangeFailure, Event, Ticket};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::PutReceipt;
 use stator_core::node::{
-    CommitError, CommitRequest, FillFigures, RepairError, RepairFigures, RepairId, RepairRequest,
-    TransferFigures,
+    CollectFigures, CommitError, CommitRequest, FillFigures, RepairError, RepairFigures, RepairId,
+    RepairRequest, TransferFigures,
 };
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
@@ -63,6 +63,7 @@ pub struct Shared {
     pub(super) catalogue: watch::Sender<Option<Arc<Catalogue>>>,
     pub(super) down: RwLock<Vec<NodeId>>,
     pub(super) fill: RwLock<Option<FillFigures>>,
+    pub(super) collect: RwLock<CollectFigures>,
     pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
     pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
     // Anti-entropy.
@@ -86,6 +87,7 @@ impl Shared {
             catalogue: watch::Sender::new(catalogue),
             down: RwLock::default(),
             fill: RwLock::default(),
+            collect: RwLock::default(),
             keyspaces: Mutex::default(),
             peers: Mutex::default(),
             exchanges: Mutex::default(),
@@ -112,6 +114,18 @@ impl Shared {
     /// How far the refilling of a lost data store is, while it goes on.
     pub fn fill_figures(&self) -> Option<FillFigures> {
         *self.fill.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How collection goes.
+    pub fn collect_figures(&self) -> CollectFigures {
+        self.collect.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn show_collect(&self, figures: &CollectFigures) {
+        let mut shown = self.collect.write().unwrap_or_else(PoisonError::into_inner);
+        if *shown != *figures {
+            shown.clone_from(figures);
+        }
     }
 
     /// What was compared with other owners since the start.

@@ -14,13 +14,14 @@ use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision, Member};
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
-use stator_core::node::{Backlog, Node as Protocol, Settings};
+use stator_core::node::{Backlog, Epochs, Node as Protocol, Settings};
 
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
-    self, BALLOT_FILE, CATALOGUE_FILE, Clock, Effects, FILL_FILE, Inbox, Mailbox, Shared,
+    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, Mailbox,
+    Shared,
 };
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
@@ -105,6 +106,8 @@ struct Opened {
     backlog: Option<Backlog>,
     /// What the node has promised for the next ring, or why that is not known.
     ballot: Result<Ballot, String>,
+    /// Under which the node sends, and what it refuses.
+    epochs: Epochs,
 }
 
 type Ballot = Acceptor<Arc<Decision>>;
@@ -120,7 +123,7 @@ impl Node {
         let addresses = advertised(&config, bound.local_addr(), client, admin);
         let to_open = config.clone();
         let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
-        let Opened { home, stores, files, catalogue, backlog, ballot } = opened;
+        let Opened { home, stores, files, catalogue, backlog, ballot, epochs } = opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
@@ -153,6 +156,7 @@ impl Node {
         );
         let settings = Settings {
             replica_timeout_ms: config.timings.replica_timeout_ms,
+            collect_period_ms: config.timings.collect_period_ms,
             exchange_cover_ms: config.timings.exchange_cover_ms,
             ..Settings::default()
         };
@@ -169,6 +173,7 @@ impl Node {
                 protocol.forget_ballot();
             }
         }
+        protocol.keep_epochs(epochs);
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
         }
@@ -238,7 +243,8 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
     let backlog = backlog(&home, &stores, catalogue.as_ref())?;
     let ballot = ballot(&home)?;
-    Ok(Opened { home, stores, files, catalogue, backlog, ballot })
+    let epochs = epochs(&home)?;
+    Ok(Opened { home, stores, files, catalogue, backlog, ballot, epochs })
 }
 
 fn ballot(home: &Home) -> Result<Result<Ballot, String>, HomeError> {
@@ -249,6 +255,18 @@ fn ballot(home: &Home) -> Result<Result<Ballot, String>, HomeError> {
         Err(error @ HomeError::Damaged { .. }) => Ok(Err(error.to_string())),
         Err(error) => Err(error),
     }
+}
+
+fn epochs(home: &Home) -> Result<Epochs, HomeError> {
+    let kept = match home.load(EPOCHS_FILE) {
+        Ok(content) => content,
+        // Peers tell this node its own. What they had sent under closed epochs is of connections
+        // that have ended.
+        Err(HomeError::Damaged { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let kept = kept.and_then(|content| Epochs::decode(std::str::from_utf8(&content).ok()?));
+    Ok(kept.unwrap_or_default())
 }
 
 /// What the other owners are to fill, if the data store was ever lost and is not filled yet.

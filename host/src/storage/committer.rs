@@ -34,7 +34,7 @@ use super::drops::DropJob;
 use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
-use super::job::{Area, Done, WriteDone, WriteJob};
+use super::job::{Area, Done, FindAnyJob, WriteDone, WriteJob};
 use super::meta::{self, Meta};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
@@ -62,6 +62,8 @@ pub(super) enum Job {
     Drop(DropJob),
     /// Hash trees are to be rebuilt: nobody waits for it.
     Rebuild,
+    /// Whether the store holds anything of a partition: see `collect.rs`.
+    FindAny(FindAnyJob),
 }
 
 impl Job {
@@ -72,6 +74,7 @@ impl Job {
             Job::Settle { done, .. } => answer(done, Err(error)),
             Job::Drop(job) => answer(job.done, Err(error)),
             Job::Rebuild => {}
+            Job::FindAny(job) => answer(job.done, Err(error)),
         }
     }
 }
@@ -150,6 +153,7 @@ impl Committer {
                 }
                 Job::Drop(job) => self.stage_drop(job),
                 Job::Rebuild => {}
+                Job::FindAny(job) => self.find_any(job),
             }
             if self.group.bytes > GROUP_BYTES_MAX {
                 self.commit();
@@ -197,13 +201,14 @@ impl Committer {
             return Err(StoreError::HintWithoutTarget);
         }
         self.load(&job.key)?;
+        self.refuse_damaged(&job.key, &job.change)?;
         let before = self.staged(&job.key).and_then(|staged| staged.record.clone());
         let written = {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
             write(before.clone(), &job.change, &job.targets, job.fold, &mut minter)?
         };
-        let Written { mut record, dot, is_changed } = written;
-        if is_changed {
+        let Written { mut record, dot, is_changed, is_removed } = written;
+        if is_changed && !is_removed {
             self.check_budget(&job.key, before.as_ref(), &record)?;
             self.meta.sequence += 1;
             record.sequence = self.meta.sequence;
@@ -211,7 +216,7 @@ impl Committer {
         let outcome =
             WriteDone { siblings: record.siblings.clone(), dot, sequence: record.sequence };
         if is_changed {
-            self.stage(&job.key, Some(record));
+            self.stage(&job.key, (!is_removed).then_some(record));
         }
         Ok(outcome)
     }
@@ -260,11 +265,11 @@ impl Committer {
         self.records.health.fail(self.records.area, error, effect)
     }
 
-    fn out_of_service(&self) -> Option<StoreError> {
+    pub(super) fn out_of_service(&self) -> Option<StoreError> {
         self.records.health.out_of_service(self.records.area)
     }
 
-    fn staged(&self, key: &StoreKey) -> Option<&Staged> {
+    pub(super) fn staged(&self, key: &StoreKey) -> Option<&Staged> {
         self.group.staged.get(key)
     }
 
@@ -284,7 +289,7 @@ impl Committer {
     }
 
     /// Applies the group, syncs if one of its jobs needs it, and answers all of them.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         self.hash_objects(&mut group);
         if let Err(error) = self.apply(&group) {
@@ -329,7 +334,7 @@ impl Committer {
     }
 
     /// Makes everything applied so far durable.
-    fn sync(&mut self) -> Result<(), StoreError> {
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         // Taken even if it fails: there is no second try at a failed sync.
         if self.unsynced_since.take().is_none() {
             return Ok(());

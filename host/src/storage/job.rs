@@ -119,6 +119,17 @@ pub struct TreeJob {
     pub done: Done<TreeAnswer>,
 }
 
+/// Whether a store holds anything of a partition, damaged or not, once all that was asked of it
+/// before is durable.
+pub struct FindAnyJob {
+    /// In which store.
+    pub area: Area,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Gets the answer.
+    pub done: Done<bool>,
+}
+
 /// A hint that waits for its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldHint {

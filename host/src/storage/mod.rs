@@ -28,6 +28,7 @@
 
 mod aside;
 mod chunks;
+mod collect;
 mod committer;
 mod drops;
 mod engine;
@@ -59,8 +60,8 @@ pub use engine::{
 pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, TreeJob,
-    WriteDone, WriteJob,
+    Area, Done, FindAnyJob, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures,
+    TreeJob, WriteDone, WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

@@ -22,7 +22,8 @@ use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
 use super::job::{
-    Area, Done, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, TreeJob, WriteJob,
+    Area, Done, FindAnyJob, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, TreeJob,
+    WriteJob,
 };
 use super::meta::Meta;
 use super::open::{self, Opener};
@@ -266,6 +267,11 @@ impl Stores {
     /// answer is whether it was taken off: a hint that changed since it was sent stays.
     pub fn settle_hint(&self, target: NodeId, key: StoreKey, sequence: u64, done: Done<bool>) {
         self.hints.queue_job(Job::Settle { target, key, sequence, done });
+    }
+
+    /// Queues a look for anything of a partition.
+    pub fn find_any(&self, job: FindAnyJob) {
+        self.store(job.area).queue_job(Job::FindAny(job));
     }
 
     /// Removes, synced, everything that the data store holds of `partition`. What is written to it

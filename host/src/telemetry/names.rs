@@ -95,6 +95,10 @@ metrics! {
     READ_REPAIRS = Counter "stator_read_repairs_total" ["target"]
         "Stale copies that were sent what they lacked after a get";
 
+    COLLECTED = Counter "stator_collected_objects_total" []
+        "Deleted objects that left the store, and objects that lost dead actors";
+    COLLECT_GIVEN_UP = Counter "stator_collect_rounds_given_up_total" []
+        "Rounds of collection that this node led and gave up; the next ones do their work";
     EXCHANGES = Counter "stator_exchanges_total" ["outcome"]
         "Comparisons of a partition with another owner, by outcome: equal, different, skipped, failed";
     EXCHANGE_KEYS_COMPARED = Counter "stator_exchange_keys_compared_total" []

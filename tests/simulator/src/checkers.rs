@@ -60,6 +60,8 @@ pub const ANSWERED: &str = "every request is answered once, by its deadline";
 pub const VALUE: &str = "what is read is what was written";
 /// Where versions are folded no put is refused for its siblings.
 pub const REFUSED: &str = "where versions are folded no put is refused for siblings";
+/// What is deleted leaves every store.
+pub const FORGOTTEN: &str = "what is deleted leaves every store";
 /// There is one ring of each version.
 pub const ONE_RING: &str = "there is one ring of each version";
 /// After healing the cluster comes to rest.

@@ -21,7 +21,7 @@ impl World {
     /// Queues an action for the disk.
     pub(super) fn queue_for_disk(&mut self, machine: usize, action: Action) {
         let area = match &action {
-            Action::Write { area, .. } => *area,
+            Action::Write { area, .. } | Action::FindAny { area, .. } => *area,
             Action::ListHints { .. } | Action::SettleHint { .. } => Area::Hints,
             _ => Area::Data,
         };
@@ -42,6 +42,11 @@ impl World {
                 let store = &self.machines[machine].store;
                 let page = store.scan(partition, after.as_ref(), count_max);
                 self.tell(machine, Event::Scanned(token, Ok(page)));
+            }
+            Action::FindAny { token, area, partition } => {
+                let is_blind = self.planted == Planted::CollectOverHints && area == Area::Hints;
+                let found = !is_blind && self.machines[machine].store.find_any(area, partition);
+                self.written(machine, area, true, Event::FoundAny(token, Ok(found)));
             }
             Action::ReadTree { token, read } => {
                 let count_max = self.rng.random_range(1..6);

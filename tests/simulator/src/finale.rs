@@ -2,9 +2,11 @@
 
 use stator_core::catalogue::Catalogue;
 use stator_core::causality::{LiveVersion, Siblings};
-use stator_core::id::NodeId;
+use stator_core::id::{NodeId, PartitionId};
+use stator_core::keys::StoreKey;
+use stator_core::record::Record;
 
-use super::checkers::{self, CONVERGED, EXCHANGED, HANDED_OFF, RESTS, TREES, Violation};
+use super::checkers::{self, CONVERGED, EXCHANGED, FORGOTTEN, HANDED_OFF, RESTS, TREES, Violation};
 use super::merging;
 use super::queue::Micros;
 use super::world::{N, TROUBLE_US, World, index};
@@ -52,6 +54,7 @@ impl World {
             }
         }
         self.judge();
+        self.forget();
     }
 
     fn come_to_rest(&mut self) {
@@ -178,17 +181,66 @@ impl World {
 
     /// Whether all owners of every key hold the same bytes.
     fn compare(&mut self, rule: &'static str) {
-        let bytes = |siblings: &Option<Siblings>| {
-            let mut out = Vec::new();
-            siblings.iter().for_each(|siblings| siblings.encode(&mut out));
-            out
-        };
         for place in 0..self.keys.len() {
             let held = self.held(place);
-            if held.windows(2).any(|pair| bytes(&pair[0].1) != bytes(&pair[1].1)) {
+            if held.windows(2).any(|pair| readable(&pair[0].1) != readable(&pair[1].1)) {
                 self.violations.push(checkers::differs(rule, place, &held));
             }
         }
+    }
+
+    /// Waits until all that is deleted has left every store, and every owner has forgotten the same
+    /// of what lives. Nothing may be revived by that.
+    fn forget(&mut self) {
+        let until_us = self.now_us + REST_US;
+        while self.violations.is_empty() {
+            let Some((key, found)) = self.remembered() else { return self.judge() };
+            if self.now_us >= until_us {
+                return self.violations.push(Violation { rule: FORGOTTEN, key, found });
+            }
+            // Gets repair what a round met in the middle of another one's last step.
+            self.inspect();
+            self.run_until(self.now_us + 7 * SECOND);
+        }
+    }
+
+    /// What some store has still to forget.
+    fn remembered(&self) -> Option<(Option<usize>, String)> {
+        // Where the last write wins, a tombstone waits for the slowest clock to come past it.
+        let clocks = self.machines.iter().map(|machine| machine.now(self.now_us).wall_ms);
+        let slowest_ms = clocks.min().unwrap_or(0);
+        let is_left = |siblings: &Siblings| {
+            let is_due = self.keeps_siblings() || siblings.latest_ms() < slowest_ms;
+            siblings.is_deleted() && is_due
+        };
+        for (place, machine) in self.machines.iter().enumerate() {
+            let mut records = machine.store.data.records();
+            let is_left = |(key, record): &(&StoreKey, Record)| {
+                is_left(&record.siblings) && !self.is_moving(key.partition)
+            };
+            if let Some((key, _)) = records.find(is_left) {
+                let name = self.keys.iter().position(|known| known.bytes == key.key);
+                return Some((name, format!("n{place} keeps the tombstones of {:?}", key.key)));
+            }
+        }
+        for place in 0..self.keys.len() {
+            let held = self.held(place);
+            let key = &self.keys[place];
+            let partition = |c: &Catalogue| c.ring.partition(key.keyspace, &key.bytes);
+            if self.catalogue(0).map(partition).is_some_and(|p| self.is_moving(p)) {
+                continue;
+            }
+            let is_long = |held: &Siblings| !held.is_deleted() && held.dead_actors() > 0;
+            if let Some((machine, _)) = held.iter().find(|(_, h)| h.as_ref().is_some_and(is_long)) {
+                return Some((Some(place), format!("n{machine} keeps dead actors of key {place}")));
+            }
+        }
+        None
+    }
+
+    /// Whether the partition is still to be handed over, which holds up collection.
+    fn is_moving(&self, partition: PartitionId) -> bool {
+        self.catalogue(0).is_some_and(|c| !c.ring.moves_of(partition).is_empty())
     }
 
     /// Judges what is left, now that all owners agree.
@@ -230,4 +282,11 @@ impl World {
     pub(super) fn keeps_siblings(&self) -> bool {
         self.scenario.reconcile != stator_core::catalogue::Reconcile::LastWriteWins
     }
+}
+
+/// What a reader may get of an object. Owners may differ in what else they hold of it while a
+/// round of collection ends.
+fn readable(held: &Option<Siblings>) -> String {
+    let live = held.iter().filter(|held| !held.is_deleted()).flat_map(Siblings::live);
+    live.map(|(dot, version)| format!("{dot} {version:?}\n")).collect()
 }

@@ -120,12 +120,14 @@ impl History {
     }
 
     /// Whether it can be explained that a reader who got `found` did not get `id`: someone who
-    /// had seen it replaced it, and that write is there or was replaced in its turn.
+    /// had seen it replaced it, and that write is there or was replaced in its turn. A delete need
+    /// not be there: once everybody has it, it is forgotten.
     pub fn is_explained(&self, id: WriteId, found: &BTreeSet<WriteId>) -> bool {
         let mut reached = BTreeSet::from([id]);
         let mut open = vec![id];
         while let Some(id) = open.pop() {
-            if found.contains(&id) {
+            let is_delete = self.get(id).is_some_and(|write| write.is_delete);
+            if found.contains(&id) || is_delete {
                 return true;
             }
             let later = self.successors(id).iter().filter(|later| self.is_possible(**later));

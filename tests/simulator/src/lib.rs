@@ -35,6 +35,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use stator_core::agreement::{Answer, Ask};
+use stator_core::collect::{Candidate, CollectAsk};
 use stator_core::message::Message;
 use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
 
@@ -66,6 +67,12 @@ pub enum Planted {
     NoExchange,
     /// A node forgets what it has promised or accepted for a ring once it has said so.
     ForgetPromise,
+    /// Machines say that they hold no hints of a partition although they do.
+    CollectOverHints,
+    /// Replica writes carry an epoch that nobody has closed.
+    CollectOverWrites,
+    /// Owners mark and seal what they do not hold so.
+    CollectUnmarked,
     /// What a module makes of siblings is written back under a dot of its own.
     FreshDot,
 }
@@ -130,6 +137,10 @@ pub struct Report {
     pub folds: u64,
     /// Puts and deletes that the state of their key did not allow.
     pub puts_refused: u64,
+    /// Objects that a store forgot, wholly or in part.
+    pub collected: u64,
+    /// Rounds of collection that came to no end.
+    pub rounds_failed: u64,
     /// Races of a fold and a write that has seen all there was.
     pub races: u64,
     /// Rings that were committed, as their operators were told.
@@ -159,6 +170,8 @@ impl Report {
         self.folds += other.folds;
         self.puts_refused += other.puts_refused;
         self.races += other.races;
+        self.collected += other.collected;
+        self.rounds_failed += other.rounds_failed;
         self.rings += other.rings;
         self.moves += other.moves;
         self.partitions_dropped += other.partitions_dropped;
@@ -231,6 +244,20 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// A step of collection on one line.
+fn collect_brief(ask: &CollectAsk) -> String {
+    let keys = |candidates: &[Candidate]| {
+        candidates.iter().map(|candidate| candidate.key.clone()).collect::<Vec<_>>()
+    };
+    match ask {
+        CollectAsk::Mark(candidates) => format!("mark {:?}", keys(candidates)),
+        CollectAsk::Clean => "clean".to_owned(),
+        CollectAsk::Fence => "fence".to_owned(),
+        CollectAsk::Seal { candidates, .. } => format!("seal {:?}", keys(candidates)),
+        CollectAsk::Drop { candidates, .. } => format!("drop {:?}", keys(candidates)),
+    }
+}
+
 /// A message on one line.
 fn brief(message: &Message) -> String {
     let error = |error: &stator_core::message::ReplicaError| format!("failed: {error}");
@@ -285,6 +312,10 @@ fn brief(message: &Message) -> String {
             };
             format!("tree {request} {}", result.as_ref().map_or_else(error, answer))
         }
+        Message::Collect { request, partition, ask, .. } => {
+            format!("collect {request} in partition {partition}: {}", collect_brief(ask))
+        }
+        Message::CollectReply { request, result } => format!("collect {request} {result:?}"),
         Message::TransferAsk { request, partition, step, .. } => {
             format!("transfer {request} of partition {partition}: {step:?}")
         }

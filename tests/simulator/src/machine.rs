@@ -8,7 +8,7 @@ use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::event::{Area, Now};
 use stator_core::id::{Incarnation, NodeId};
-use stator_core::node::{Backlog, Node, Settings};
+use stator_core::node::{Backlog, Epochs, Node, Settings};
 
 use super::queue::Micros;
 use super::store::Store;
@@ -48,6 +48,8 @@ pub struct Machine {
     pub loss: Option<u64>,
     /// What is left of the fill after it, as persisted.
     pub backlog: Option<String>,
+    /// Its send epochs, as persisted.
+    pub epochs: Option<String>,
     /// When each area's disk is free again.
     busy_until_us: [Micros; 2],
     /// When each area's last sync ends.
@@ -79,6 +81,7 @@ impl Machine {
             ballot: Acceptor::default(),
             loss: None,
             backlog: None,
+            epochs: None,
             busy_until_us: [0; 2],
             synced_at_us: [0; 2],
             started_us: 0,
@@ -99,13 +102,19 @@ impl Machine {
         self.is_rebuild_planned = false;
         let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
         let now = self.now(now_us);
-        let settings =
-            Settings { exchange_cover_ms: self.exchange_cover_ms, ..Settings::default() };
+        let settings = Settings {
+            exchange_cover_ms: self.exchange_cover_ms,
+            collect_period_ms: 250,
+            dead_actors_min: 1,
+            ..Settings::default()
+        };
         let mut node = Node::new(self.id, settings, catalogue, rng.random(), now);
         node.remember_ballot(self.ballot.clone());
         if std::mem::take(&mut self.is_unclean) {
             node.recover();
         }
+        let epochs = self.epochs.as_ref().and_then(|text| Epochs::decode(text));
+        epochs.into_iter().for_each(|epochs| node.keep_epochs(epochs));
         if let Some(backlog) = self.left_to_fill() {
             node.fill(backlog);
         }

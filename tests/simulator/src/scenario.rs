@@ -101,6 +101,9 @@ const LOSSY: Quality = Quality {
     repeats: 0.05,
 };
 
+const LATE: Quality =
+    Quality { delay_min_us: 100, delay_max_us: 60_000, straggles: 0.06, loses: 0.0, repeats: 0.3 };
+
 const ROUGH: Quality = Quality {
     delay_min_us: 100,
     delay_max_us: 8_000,
@@ -242,6 +245,14 @@ pub const SCENARIOS: &[Scenario] = &[
             (SlowDisk, 10 * SECOND),
         ],
         w_min: 2,
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "late",
+        budget: "many messages come twice, and many seconds late, after others that were sent \
+                 later: nothing may be lost",
+        quality: LATE,
         is_handoff_complete: false,
         ..CALM
     },

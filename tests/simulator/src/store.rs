@@ -226,11 +226,15 @@ impl Store {
         let read = self.shelf(area).read(key);
         let (is_damaged, stored) = (read.is_err(), read.unwrap_or(None));
         let old_hash = stored.as_ref().map(|record| record.object_hash(key));
-        let Written { mut record, dot, is_changed } =
+        if is_damaged && matches!(change, Change::Attest(_) | Change::Collect(_)) {
+            return Err(StoreFailure::Damaged);
+        }
+        let Written { mut record, dot, is_changed, is_removed } =
             write(stored, change, targets, fold, &mut self.minter)?;
         let epochs_until = self.minter.reserved_until();
         if is_changed && area == Area::Data {
-            record.object_hash = Some(object_hash(key, &record.siblings));
+            let is_left = !is_removed;
+            record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
             match is_damaged {
                 // What it added to the tree is not known any more.
                 true => self.trees.distrust(key.partition),
@@ -241,7 +245,8 @@ impl Store {
         if is_changed {
             shelf.sequence += 1;
             record.sequence = shelf.sequence;
-            shelf.step(key.clone(), Some(record.encode().into()), epochs_until);
+            let bytes = (!is_removed).then(|| record.encode().into());
+            shelf.step(key.clone(), bytes, epochs_until);
         }
         Ok(Stored { siblings: record.siblings, dot })
     }
@@ -258,6 +263,11 @@ impl Store {
             self.trees.changed(key, Some(record.object_hash(key)), None);
             self.data.step(key.clone(), None, self.minter.reserved_until());
         }
+    }
+
+    /// Whether a shelf holds anything of a partition.
+    pub fn find_any(&self, area: Area, partition: PartitionId) -> bool {
+        self.shelf(area).applied.keys().any(|key| key.partition == partition)
     }
 
     /// Drops all that the machine holds of a partition.

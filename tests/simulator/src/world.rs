@@ -16,10 +16,12 @@ use stator_core::catalogue::{
     Catalogue, CatalogueChange, Decision, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
     Secret, Versioned,
 };
+use stator_core::collect::CollectAnswer;
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
+use stator_core::node::CANDIDATES_MAX;
 use stator_core::ring::claim;
 
 use super::checkers::{DotWatch, Violation};
@@ -69,6 +71,8 @@ pub(super) enum Inner {
     Persisted(Token, Arc<Catalogue>),
     /// What is left of a fill is persisted.
     FillPersisted(String),
+    /// Send epochs are persisted.
+    EpochsPersisted(Token, String),
     /// What a node has promised is persisted.
     BallotPersisted(Token, Acceptor<Arc<Decision>>),
     /// A module has answered.
@@ -262,6 +266,10 @@ impl World {
                 self.machines[machine].catalogue = catalogue.encode();
                 self.tell(machine, Event::Persisted(token, Ok(())));
             }
+            Inner::EpochsPersisted(token, epochs) => {
+                self.machines[machine].epochs = Some(epochs);
+                self.tell(machine, Event::Persisted(token, Ok(())));
+            }
             Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
             Inner::BallotPersisted(token, acceptor) => {
                 self.machines[machine].ballot = acceptor;
@@ -327,6 +335,11 @@ impl World {
                 let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
                 self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
             }
+            Action::PersistEpochs(token, epochs) => {
+                let area = stator_core::event::Area::Data;
+                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
+                self.plan_in(machine, at_us, Inner::EpochsPersisted(token, epochs.encode()));
+            }
             Action::CommitDone(_, result) => self.commit_done(machine, result),
             Action::PersistBallot(token, acceptor) => {
                 let area = stator_core::event::Area::Data;
@@ -342,6 +355,7 @@ impl World {
             }
             Action::Load { .. }
             | Action::Scan { .. }
+            | Action::FindAny { .. }
             | Action::ReadTree { .. }
             | Action::RebuildTree(_)
             | Action::DropPartition { .. }
@@ -361,6 +375,8 @@ impl World {
                 self.report.exchanges += 1;
                 self.report.exchanged_keys += outcome.figures.keys_repaired;
             }
+            Notice::Collected(_, count) => self.report.collected += count,
+            Notice::NotCollected(..) => self.report.rounds_failed += 1,
             Notice::Moved(_) => self.report.moves += 1,
             Notice::PartitionDropped(_) => self.report.partitions_dropped += 1,
             Notice::Folded(_) => self.report.folds += 1,
@@ -368,7 +384,8 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, to: NodeId, message: Message) {
+    fn send(&mut self, from: usize, to: NodeId, mut message: Message) {
+        self.plant_in(&mut message);
         let link = (from, index(to));
         let is_down = self.machines[link.1].node.is_none();
         let fate = match is_down && self.rng.random_bool(0.5) {
@@ -394,6 +411,20 @@ impl World {
                     self.plan_in(from, at_us, Inner::Undelivered(to, request));
                 }
             }
+        }
+    }
+
+    /// Bugs of collection, as what a machine says.
+    fn plant_in(&self, message: &mut Message) {
+        match (self.planted, message) {
+            (Planted::CollectOverWrites, Message::Write(write)) => write.epoch = u64::MAX,
+            (Planted::CollectUnmarked, Message::CollectReply { result, .. }) => match result {
+                Ok(CollectAnswer::Marked { agreed, .. } | CollectAnswer::Sealed { agreed }) => {
+                    *agreed = (0..CANDIDATES_MAX as u32).collect();
+                }
+                _ => {}
+            },
+            _ => {}
         }
     }
 

@@ -201,3 +201,26 @@ fn a_forgotten_promise_is_found_within_40_seeds() {
     let rules = broken(Planted::ForgetPromise, "ring changes", 40);
     assert!(rules.contains(&checkers::ONE_RING), "{rules:?}");
 }
+
+/// Whether something came back: seen at the end, or beside what had replaced it.
+fn is_revival(rules: &[&str]) -> bool {
+    rules.iter().any(|rule| [checkers::REVIVED, checkers::SIBLINGS].contains(rule))
+}
+
+#[test]
+fn a_collection_while_a_hint_holds_the_value_is_found_within_20_seeds() {
+    let rules = broken(Planted::CollectOverHints, "partitions", 20);
+    assert!(is_revival(&rules), "{rules:?}");
+}
+
+#[test]
+fn a_collection_while_a_replica_write_is_in_flight_is_found_within_40_seeds() {
+    let rules = broken(Planted::CollectOverWrites, "late", 40);
+    assert!(is_revival(&rules), "{rules:?}");
+}
+
+#[test]
+fn a_collection_of_what_an_owner_does_not_hold_is_found_within_40_seeds() {
+    let rules = broken(Planted::CollectUnmarked, "one", 40);
+    assert!(is_revival(&rules), "{rules:?}");
+}

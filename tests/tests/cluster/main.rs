@@ -7,6 +7,7 @@
 
 mod cli;
 mod client;
+mod collection;
 mod crashes;
 mod folds;
 mod hostile;

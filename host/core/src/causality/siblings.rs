@@ -136,6 +136,12 @@ impl Siblings {
         self.vector.join(vector);
     }
 
+    /// Forgets actors without a live dot: see [`crate::collect`].
+    pub(crate) fn drop_dead_actors(&mut self) {
+        let live = &self.live;
+        self.vector.retain(|actor| live.keys().any(|dot| dot.actor == *actor));
+    }
+
     /// The same with `version` in the place of every live one: no dot is born, none dies.
     pub(crate) fn united_as(&self, version: Arc<Version>) -> Siblings {
         let live = self.live.keys().map(|dot| (*dot, version.clone())).collect();

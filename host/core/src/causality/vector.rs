@@ -48,6 +48,11 @@ impl VersionVector {
         self.0.iter().map(|(&actor, &counter)| Dot { actor, counter })
     }
 
+    /// Forgets every actor that is not to be kept.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&Actor) -> bool) {
+        self.0.retain(|actor, _| is_kept(actor));
+    }
+
     /// How many actors have an entry.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -88,6 +88,7 @@ impl Node {
             Some(InFlight::Forward(_)) => return,
             None => {
                 self.fill_refused(node, request);
+                self.collect_refused(node, request);
                 self.exchange_refused(node, request, failure == Failure::Damaged);
                 self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);
@@ -191,6 +192,7 @@ impl Node {
             Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
+            Some(Purpose::Collect(effect)) => self.collect_written(effect, result.is_ok()),
             Some(Purpose::MovedHint(target, request)) => match result {
                 Ok(_) => self.hint_received(self.id, request),
                 Err(_) => self.hint_refused(target, request),

@@ -20,7 +20,7 @@ use crate::causality::{Fold, Siblings};
 use crate::divergence::{MergeFailure, Outcome, Resolution};
 use crate::event::{Action, Notice, Token};
 use crate::fold::{Foldable, fold, foldable};
-use crate::id::{KeyspaceId, ModuleDigest, NodeId};
+use crate::id::{KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::reconcile::divergence;
 use crate::request::QuorumKind;
@@ -38,6 +38,12 @@ pub(super) struct FoldJob {
     key: StoreKey,
     siblings: Arc<Siblings>,
     module: ModuleDigest,
+}
+
+impl FoldJob {
+    pub(super) fn partition(&self) -> PartitionId {
+        self.key.partition
+    }
 }
 
 /// What is known of folds beyond the requests in flight.

@@ -122,6 +122,7 @@ impl Node {
                 siblings,
                 hint_for: Vec::new(),
                 is_sync: false,
+                epoch: self.send_epoch(),
             };
             self.send(node, Message::Write(write));
         }

@@ -25,6 +25,7 @@ impl Node {
         self.timers.set(now_ms, Timer::Roster);
         self.timers.set(now_ms, Timer::Gossip);
         self.timers.set(now_ms, Timer::Handoff);
+        self.timers.set(now_ms, Timer::Collect);
         self.timers.set(now_ms, Timer::Exchange);
         self.timers.set(now_ms, Timer::Transfer);
     }
@@ -59,6 +60,9 @@ impl Node {
 
     pub(super) fn persisted(&mut self, token: Token, result: Result<(), String>) {
         let purpose = self.effects.remove(&token);
+        if let Some(Purpose::Collect(effect)) = purpose {
+            return self.epochs_persisted(effect, result);
+        }
         if let Some(Purpose::HandOver(made)) = purpose {
             return self.move_persisted(made, result.is_ok());
         }

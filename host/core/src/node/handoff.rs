@@ -172,8 +172,17 @@ impl Node {
         // The hint is deleted once this is acknowledged, so it must be synced whatever the
         // keyspace's durability.
         let (hint_for, is_sync) = (Vec::new(), true);
-        let write =
-            ReplicaWrite { request, keyspace, key, ring_version, siblings, hint_for, is_sync };
+        let epoch = self.send_epoch();
+        let write = ReplicaWrite {
+            request,
+            keyspace,
+            key,
+            ring_version,
+            siblings,
+            hint_for,
+            is_sync,
+            epoch,
+        };
         self.send(owner, Message::Write(write));
         self.timers.set(due_ms, Timer::Request(request));
     }

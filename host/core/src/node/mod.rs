@@ -8,6 +8,7 @@
 //! - `handoff`: delivering the hints it keeps;
 //! - `fill`: refilling a store that was lost from the other owners;
 //! - `exchange`: comparing hash trees with other owners, and repairing what differs;
+//! - `collect`: forgetting what was deleted;
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
 //! - `agreement`: committing the next ring, and what becomes of removed nodes;
@@ -16,10 +17,10 @@
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
 //!
-//! Left out: collection of tombstones.
 
 mod agreement;
 mod client;
+mod collect;
 mod exchange;
 mod fill;
 mod fold;
@@ -49,12 +50,14 @@ use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
 use crate::ring::Move;
 pub use agreement::{CommitError, CommitRequest};
+pub use collect::{CANDIDATES_MAX, CollectFigures, Epochs};
 pub use exchange::{
     ExchangeEnd, ExchangeFigures, ExchangeOutcome, REPAIRS_RUNNING_MAX, RepairError, RepairFigures,
     RepairId, RepairRequest,
 };
 pub use fill::{Backlog, FillFigures};
 
+use collect::{CollectEffect, Collection};
 use exchange::{ExchangeId, Exchanges};
 
 use agreement::Agreement;
@@ -82,6 +85,11 @@ pub struct Settings {
     /// In what time all partitions of this node are compared with all their other owners, in
     /// milliseconds; 0 for never.
     pub exchange_cover_ms: u64,
+    /// How often a few pages of keys are looked through for what may be forgotten, in
+    /// milliseconds; 0 for never.
+    pub collect_period_ms: u64,
+    /// How many actors of an object must be dead before they are forgotten.
+    pub dead_actors_min: usize,
 }
 
 impl Default for Settings {
@@ -93,6 +101,8 @@ impl Default for Settings {
             handoff_window: 64,
             fill_patience_ms: 10_000,
             exchange_cover_ms: 600_000,
+            collect_period_ms: 1_000,
+            dead_actors_min: 8,
         }
     }
 }
@@ -165,6 +175,8 @@ enum Purpose {
     PeerTree(NodeId, RequestId),
     /// The own object of a key that an exchange repairs.
     ExchangeObject(ExchangeId, RequestId),
+    /// A step of collection.
+    Collect(CollectEffect),
     /// An operator's change.
     Change(Ticket),
     /// A catalogue that gossip brought.
@@ -216,6 +228,7 @@ pub struct Node {
     /// The last loss of the data store; 0 without one.
     last_loss: u64,
     exchanges: Exchanges,
+    collection: Collection,
     transfers: Transfers,
     folds: Folds,
     agreement: Agreement,
@@ -242,6 +255,7 @@ impl Node {
         // Replies to an earlier life must not meet a request of this one.
         let last_number = rand_chacha::rand_core::Rng::next_u64(&mut rng) >> 16;
         let detector_rng = ChaCha8Rng::from_rng(&mut rng);
+        let life = rand_chacha::rand_core::Rng::next_u64(&mut rng);
         let mut node = Node {
             id,
             settings,
@@ -257,6 +271,7 @@ impl Node {
             fill: None,
             last_loss: 0,
             exchanges: Exchanges::default(),
+            collection: Collection::new(life),
             transfers: Transfers::default(),
             folds: Folds::default(),
             agreement: Agreement::default(),
@@ -294,6 +309,7 @@ impl Node {
             }
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
+                self.collection.hint_writes.remove(&token);
                 self.written(token, result);
                 self.write_ended(token);
             }
@@ -303,6 +319,7 @@ impl Node {
             }
             Event::Scanned(token, result) => self.scanned(token, result),
             Event::Persisted(token, result) => self.persisted(token, result),
+            Event::FoundAny(token, result) => self.found_any(token, result),
             Event::Repair(ticket, request) => self.start_repair(ticket, request),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Dropped(token, result) => {
@@ -365,6 +382,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action) {
+        self.collection.watch(&action);
         if let Action::Write { token, area: Area::Data, key, .. } = &action {
             let (token, partition) = (*token, key.partition);
             self.write_begins(token, partition);
@@ -427,6 +445,7 @@ impl Node {
             },
             Message::WriteReply { request, result } => match self.noting(from, result) {
                 Ok(()) => self.replica_wrote(from, request),
+                Err(error) if self.epoch_refused(from, request, &error) => {}
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
             Message::ForwardReply { request, result } => self.forward_ended(request, result),
@@ -445,6 +464,12 @@ impl Node {
                 self.peer_reads_tree(from, request, ring_version, read);
             }
             Message::TreeReply { request, result } => self.tree_replied(from, request, result),
+            Message::Collect { request, partition, digest, ask } => {
+                self.collect_asked(from, request, (partition, digest), ask);
+            }
+            Message::CollectReply { request, result } => {
+                self.collect_answered(from, request, result);
+            }
             Message::Lead { request, partition, keyspace, .. } => {
                 self.lead(from, request, partition, keyspace);
             }
@@ -480,6 +505,8 @@ impl Node {
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
                 Timer::Exchange => self.exchange_due(),
+                Timer::Collect => self.collect_due(),
+                Timer::Fence => self.fence_due(),
                 Timer::Transfer => self.transfer_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),

@@ -227,8 +227,17 @@ impl Node {
         };
         let ring_version = self.ring_version();
         let StoreKey { keyspace, key, .. } = key;
-        let write =
-            ReplicaWrite { request, keyspace, key, ring_version, siblings, hint_for, is_sync };
+        let epoch = self.send_epoch();
+        let write = ReplicaWrite {
+            request,
+            keyspace,
+            key,
+            ring_version,
+            siblings,
+            hint_for,
+            is_sync,
+            epoch,
+        };
         self.send(to, Message::Write(write));
     }
 

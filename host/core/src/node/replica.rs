@@ -32,6 +32,11 @@ impl Node {
             let digest = self.digest;
             self.send(from, Message::CatalogueDigest { digest });
         }
+        if !self.is_member(from) {
+            let digest = self.digest;
+            self.send(from, Message::CatalogueDigest { digest });
+            return Err(ReplicaError::NotMember);
+        }
         let Ok((catalogue, keyspace)) = self.keyspace(keyspace) else {
             // The catalogue that knows the keyspace is on its way; ask for it at once.
             let digest = self.digest;
@@ -88,12 +93,21 @@ impl Node {
     }
 
     pub(super) fn peer_writes(&mut self, from: NodeId, write: ReplicaWrite) {
-        let ReplicaWrite { request, keyspace, key, ring_version, siblings, hint_for, is_sync } =
-            write;
+        let ReplicaWrite {
+            request,
+            keyspace,
+            key,
+            ring_version,
+            siblings,
+            hint_for,
+            is_sync,
+            epoch,
+        } = write;
         // Another owner's hint that comes to its target is no hint any more.
         let targets: Vec<NodeId> = hint_for.into_iter().filter(|node| *node != self.id).collect();
         let is_hint = !targets.is_empty();
-        match self.own(from, (keyspace, &key), ring_version, is_hint) {
+        let own = self.own(from, (keyspace, &key), ring_version, is_hint);
+        match own.and_then(|partition| self.open_epoch(from, epoch).map(|()| partition)) {
             Ok(partition) if !is_hint && self.is_frozen(partition, from) => {
                 let ring_version = self.ring_version();
                 let result = Err(ReplicaError::NotOwner { ring_version });

@@ -19,6 +19,11 @@ pub(super) enum Timer {
     Fill,
     /// Exchanges are to be looked at.
     Exchange,
+    // Collection.
+    /// Keys are to be looked through.
+    Collect,
+    /// What a fence waits for is to be looked at.
+    Fence,
     /// Transfers are to be looked at.
     Transfer,
     /// An attempt to commit a ring is to be looked at.

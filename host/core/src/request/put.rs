@@ -216,6 +216,12 @@ impl Put {
         self.tally.count(node);
     }
 
+    /// What `node` was sent, if it is still waited for.
+    pub fn place_of(&self, node: NodeId) -> Option<Place> {
+        let owner = self.waiting.get(&node)?.owner;
+        Some(if owner == node { Place::Owner(node) } else { Place::Fallback { node, owner } })
+    }
+
     /// `node` does not acknowledge. Gives what is to be done for the owner in its place.
     pub fn failed(&mut self, node: NodeId, due_ms: u64) -> Option<Place> {
         self.late.remove(&node);

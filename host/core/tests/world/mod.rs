@@ -29,7 +29,7 @@ use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, Reque
 use stator_core::ring::{PreferenceList, claim};
 use stator_core::tree::{Trees, object_hash};
 use stator_core::version::Payload;
-use stator_core::write::{Draft, Minter, Settled, SiblingLimits, settle, write};
+use stator_core::write::{Change, Draft, Minter, Settled, SiblingLimits, settle, write};
 
 /// A module that every world knows.
 pub const MODULE: ModuleDigest = ModuleDigest([7; 32]);
@@ -333,7 +333,7 @@ impl World {
                 let result = (self.merge)(&divergence);
                 self.queue.push_back((at, Event::Merged(token, result)));
             }
-            Action::Persist(token, _) => {
+            Action::Persist(token, _) | Action::PersistEpochs(token, _) => {
                 self.queue.push_back((at, Event::Persisted(token, Ok(()))));
             }
             Action::Send(to, message) => self.send(at, to, message),
@@ -392,6 +392,19 @@ impl Host {
                 self.trees = None;
                 return None;
             }
+            Action::FindAny { token, area, partition } => {
+                let mut keys = self.store.keys();
+                let found = keys.any(|(a, key)| *a == area && key.partition == partition);
+                Event::FoundAny(token, Ok(found))
+            }
+            Action::Write {
+                token,
+                change: Change::Attest(_) | Change::Collect(_),
+                ref key,
+                ..
+            } if self.damaged.contains(&key.key) => {
+                Event::Written(token, Err(StoreFailure::Damaged))
+            }
             Action::Write { token, area, key, change, targets, fold, .. } => {
                 let place = (area, key);
                 let is_damaged = self.damaged.remove(&place.1.key);
@@ -401,6 +414,16 @@ impl Host {
                     token,
                     write(stored, &change, &targets, fold, &mut self.minter)
                         .map(|written| {
+                            let (dot, siblings) = (written.dot, written.record.siblings.clone());
+                            if !written.is_changed {
+                                return Stored { siblings, dot };
+                            }
+                            if written.is_removed {
+                                let trees = self.trees.iter_mut();
+                                trees.for_each(|trees| trees.changed(&place.1, old, None));
+                                self.store.remove(&place);
+                                return Stored { siblings, dot };
+                            }
                             self.sequence += 1;
                             let record = Record { sequence: self.sequence, ..written.record };
                             let siblings = record.siblings.clone();

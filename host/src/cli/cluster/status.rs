@@ -76,6 +76,9 @@ fn print(
     if !names.is_empty() {
         output::line(format!("keyspaces: {}", names.join(" ")))?;
     }
+    if let Some(line) = collect_words(statuses) {
+        output::line(line)?;
+    }
     let header = [
         "node",
         "peers",
@@ -129,6 +132,20 @@ fn row(
         merges,
         store_words(status),
     ]
+}
+
+/// What all nodes have forgotten, and what holds it up.
+fn collect_words(statuses: &BTreeMap<String, v1::NodeStatus>) -> Option<String> {
+    let all: Vec<_> = statuses.values().filter_map(|status| status.collect.as_ref()).collect();
+    let collected: u64 = all.iter().map(|collect| collect.collected).sum();
+    let held_up = all.iter().map(|collect| &collect.held_up).find(|why| !why.is_empty());
+    match (collected, held_up) {
+        (0, None) => None,
+        (_, None) => Some(format!("collection: {collected} copies of deleted objects forgotten")),
+        (_, Some(why)) => Some(format!(
+            "collection: {collected} copies of deleted objects forgotten; the rest waits: {why}"
+        )),
+    }
 }
 
 /// Sums over a node's stores, keyspaces and targets.
@@ -276,6 +293,12 @@ fn node_json(
             "partitions": fill.partitions,
             "partitions_left": fill.partitions_left,
             "objects_copied": fill.objects_copied,
+        })),
+        "collect": status.and_then(|status| status.collect.as_ref()).map(|collect| json!({
+            "collected": collect.collected,
+            "rounds": collect.rounds,
+            "rounds_given_up": collect.rounds_given_up,
+            "held_up": collect.held_up,
         })),
         "anti_entropy": status.and_then(|status| status.anti_entropy.as_ref()).map(|figures| json!({
             "trees_ready": figures.trees_ready,

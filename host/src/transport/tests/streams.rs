@@ -32,6 +32,7 @@ fn write(request: u64, value: Bytes) -> Message {
         siblings: Arc::new(siblings),
         hint_for: Vec::new(),
         is_sync: true,
+        epoch: 0,
     })
 }
 

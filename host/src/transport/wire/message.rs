@@ -10,7 +10,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, fill, fixed, required, ring, transfer, tree};
+use super::{WireError, collect, fill, fixed, required, ring, transfer, tree};
 use proto::message::Body;
 use proto::{fill_reply, forward_reply, read_reply, replica_error};
 
@@ -44,10 +44,12 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. } => {
             CATALOGUE_BYTES
         }
+        Message::Collect { ask, .. } => collect::ask_bytes(ask),
         Message::TransferAsk { .. }
         | Message::TransferAnswer { .. }
         | Message::Moved { .. }
         | Message::Lead { .. }
+        | Message::CollectReply { .. }
         | Message::WriteReply { .. }
         | Message::ForwardReply { .. }
         | Message::CatalogueDigest { .. } => 0,
@@ -111,6 +113,12 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         }
         Message::TreeReply { request, result } => {
             Body::TreeReply(tree::reply_to_wire(request, result))
+        }
+        Message::Collect { request, partition, digest, ask } => {
+            Body::Collect(collect::ask_to_wire(request, partition, digest, ask))
+        }
+        Message::CollectReply { request, result } => {
+            Body::CollectReply(collect::reply_to_wire(request, result))
         }
         Message::Lead { request, ring_version, partition, keyspace } => Body::Lead(proto::Lead {
             request,
@@ -202,6 +210,8 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         },
         Body::TreeRead(read) => tree::read_from_wire(read)?,
         Body::TreeReply(reply) => tree::reply_from_wire(reply)?,
+        Body::Collect(ask) => collect::ask_from_wire(ask)?,
+        Body::CollectReply(reply) => collect::reply_from_wire(reply)?,
         Body::Lead(lead) => tree::lead_from_wire(lead)?,
         Body::LeadReply(reply) => tree::lead_reply_from_wire(reply)?,
         Body::TransferAsk(ask) => transfer::ask_from_wire(ask)?,
@@ -241,6 +251,7 @@ fn write_to_wire(write: ReplicaWrite) -> proto::Write {
         siblings: encode(&write.siblings),
         hint_for: write.hint_for.into_iter().map(|node| node.0).collect(),
         is_sync: write.is_sync,
+        epoch: write.epoch,
     }
 }
 
@@ -253,6 +264,7 @@ fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
         siblings: decode(write.siblings)?,
         hint_for: write.hint_for.into_iter().map(NodeId).collect(),
         is_sync: write.is_sync,
+        epoch: write.epoch,
     })
 }
 
@@ -264,6 +276,8 @@ pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError 
         ReplicaError::Damaged => Kind::Damaged(proto::Nothing {}),
         ReplicaError::Filling => Kind::Filling(proto::Nothing {}),
         ReplicaError::Store(said) => Kind::Store(said),
+        ReplicaError::NotMember => Kind::NotMember(proto::Nothing {}),
+        ReplicaError::StaleEpoch { floor } => Kind::StaleEpoch(floor),
     };
     proto::ReplicaError { kind: Some(kind) }
 }
@@ -278,5 +292,7 @@ pub(super) fn replica_error_from_wire(
         Kind::Damaged(_) => ReplicaError::Damaged,
         Kind::Filling(_) => ReplicaError::Filling,
         Kind::Store(said) => ReplicaError::Store(said),
+        Kind::NotMember(_) => ReplicaError::NotMember,
+        Kind::StaleEpoch(floor) => ReplicaError::StaleEpoch { floor },
     })
 }

@@ -5,6 +5,7 @@
 //! reading them ends in a value or in a [`WireError`], never in a panic. A message that this
 //! version does not know is an error: the handshake agreed on a version, so nobody sends one.
 
+mod collect;
 mod fill;
 mod message;
 mod request;

@@ -153,6 +153,11 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
         RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
             Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
         }
+        // A client's write is never refused for this.
+        RequestError::Refused(refused @ WriteRefused::NotAsMarked) => {
+            let effect = effect_to_wire(Effect::None);
+            Kind::Store(Store { reason: refused.to_string(), effect })
+        }
         RequestError::Removed { ring_version } => Kind::Removed(ring_version),
         RequestError::RequestReused(dot)
         | RequestError::Refused(WriteRefused::RequestReused(dot)) => {

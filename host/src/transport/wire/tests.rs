@@ -220,15 +220,18 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
 fn any_write() -> impl Strategy<Value = ReplicaWrite> {
     let names = (any::<u64>(), any::<u64>(), any_bytes(), any::<u64>());
     let hint_for = vec(any::<u64>().prop_map(NodeId), 0..4);
-    (names, any_siblings(), hint_for, any::<bool>()).prop_map(
-        |((request, keyspace, key, ring_version), siblings, hint_for, is_sync)| ReplicaWrite {
-            request,
-            keyspace: KeyspaceId(keyspace),
-            key,
-            ring_version,
-            siblings,
-            hint_for,
-            is_sync,
+    (names, any_siblings(), hint_for, any::<bool>(), any::<u64>()).prop_map(
+        |((request, keyspace, key, ring_version), siblings, hint_for, is_sync, epoch)| {
+            ReplicaWrite {
+                request,
+                keyspace: KeyspaceId(keyspace),
+                key,
+                ring_version,
+                siblings,
+                hint_for,
+                is_sync,
+                epoch,
+            }
         },
     )
 }

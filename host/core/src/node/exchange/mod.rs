@@ -37,7 +37,7 @@ mod repair;
 mod schedule;
 mod source;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -189,6 +189,12 @@ struct Walk {
 }
 
 impl Node {
+    /// The exchanges of `partition` that this node is the initiator of.
+    pub(super) fn exchanges_of(&self, partition: PartitionId) -> BTreeSet<ExchangeId> {
+        let running = self.exchanges.running.iter();
+        running.filter(|(_, e)| e.partition == partition).map(|(id, _)| *id).collect()
+    }
+
     /// Compares `partition` with `peer` and repairs what differs, on both sides. Does nothing if
     /// that is being done already. [`Self::exchange_ended`] is told the outcome.
     pub(super) fn start_exchange(

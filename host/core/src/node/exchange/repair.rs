@@ -141,6 +141,7 @@ impl Node {
             siblings: joined.clone(),
             hint_for: Vec::new(),
             is_sync: true,
+            epoch: self.send_epoch(),
         };
         self.send(peer, Message::Write(write));
     }

@@ -42,8 +42,10 @@ impl Node {
         token: Token,
         result: Result<ScanPage, StoreFailure>,
     ) {
-        let Some(Purpose::Scan(to, request, partition)) = self.effects.remove(&token) else {
-            return;
+        let (to, request, partition) = match self.effects.remove(&token) {
+            Some(Purpose::Scan(to, request, partition)) => (to, request, partition),
+            Some(Purpose::Collect(_)) => return self.collect_scanned(result),
+            _ => return,
         };
         let is_filling = self.is_filling(partition);
         let result = result.map_err(|error| ReplicaError::Store(error.to_string()));
