@@ -44,7 +44,10 @@ impl World {
                 self.tell(machine, Event::Scanned(token, Ok(page)));
             }
             Action::FindAny { token, area, partition } => {
-                let is_blind = self.planted == Planted::CollectOverHints && area == Area::Hints;
+                let is_blind = match area {
+                    Area::Hints => self.planted == Planted::CollectOverHints,
+                    Area::Data => self.planted == Planted::CollectOverLeavings,
+                };
                 let found = !is_blind && self.machines[machine].store.find_any(area, partition);
                 self.written(machine, area, true, Event::FoundAny(token, Ok(found)));
             }
@@ -68,6 +71,11 @@ impl World {
                 self.tell(machine, Event::HintsListed(target, Ok(hints)));
             }
             Action::SettleHint { target, key, sequence } => {
+                let changed = self.machines[machine].store.hint_sequence(&key);
+                let sequence = match self.planted {
+                    Planted::SettleChanged => changed.unwrap_or(sequence),
+                    _ => sequence,
+                };
                 let is_settled = self.machines[machine].store.settle(target, &key, sequence);
                 self.trace.line(
                     self.now_us,

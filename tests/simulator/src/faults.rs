@@ -21,6 +21,8 @@ pub(super) enum Mend {
     Start(usize),
     /// A machine's disk.
     Disk(usize),
+    /// A machine that took its time.
+    Haste(usize),
 }
 
 impl World {
@@ -41,6 +43,8 @@ impl World {
             }
             FaultKind::LoseDisk => self.lose_disk(machine),
             FaultKind::Stop => self.stop(machine),
+            FaultKind::Restore => self.restore(),
+            FaultKind::SlowNode => self.slow_node(machine),
             FaultKind::Freeze => self.freeze(machine),
             FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
             FaultKind::Skew => {
@@ -116,7 +120,11 @@ impl World {
         }
         self.report.losses += 1;
         let with_hints = self.rng.random_bool(0.5);
-        let (incarnation, loss) = (Incarnation(self.rng.random()), self.rng.random());
+        let (fresh, loss) = (Incarnation(self.rng.random()), self.rng.random());
+        let incarnation = match self.planted {
+            Planted::ActorAfterLoss => self.machines[machine].store.incarnation(),
+            _ => fresh,
+        };
         self.machines[machine].store.restart_empty(with_hints, incarnation);
         self.machines[machine].loss = Some(loss);
         if self.planted == Planted::CountBeforeFill {
@@ -134,6 +142,38 @@ impl World {
             self.trace.line(self.now_us, format_args!("n{machine} stops"));
             self.lie_still(machine);
         }
+    }
+
+    /// A copy of the first machine's data directory is made, or the one that was made comes back:
+    /// without its incarnation, as the operator's guide asks.
+    fn restore(&mut self) {
+        let is_back = self.rng.random_bool(0.5);
+        let Some(copy) = self.machines[0].copy.clone().filter(|_| is_back) else {
+            let copy = Box::new(self.machines[0].store.clone());
+            self.machines[0].copy = Some(copy);
+            return self.trace.line(self.now_us, format_args!("n0 is copied"));
+        };
+        if self.machines[0].node.take().is_none() {
+            return;
+        }
+        self.report.restored += 1;
+        let incarnation = match self.planted {
+            Planted::OldActor => copy.incarnation(),
+            _ => Incarnation(self.rng.random()),
+        };
+        self.machines[0].store = *copy;
+        self.machines[0].store.restart_unclean((0, 0), incarnation);
+        self.machines[0].is_unclean = true;
+        self.trace.line(self.now_us, format_args!("n0 gets an old copy of its disk back"));
+        self.lie_still(0);
+    }
+
+    /// What a machine sends and gets takes long, while everything else about it is well.
+    fn slow_node(&mut self, machine: usize) {
+        self.network.slow(machine, true);
+        self.trace.line(self.now_us, format_args!("n{machine} takes its time"));
+        let at_us = self.now_us + self.rng.random_range(500_000..6_000_000);
+        self.queue.plan(at_us, Happening::Mend(Mend::Haste(machine)));
     }
 
     fn freeze(&mut self, machine: usize) {
@@ -171,6 +211,7 @@ impl World {
             Mend::Cut(cut) => self.network.mend(cut),
             Mend::Start(machine) if self.machines[machine].node.is_none() => self.start(machine),
             Mend::Start(_) => {}
+            Mend::Haste(machine) => self.network.slow(machine, false),
             Mend::Disk(machine) => {
                 self.machines[machine].disk_factor = 1;
                 self.machines[machine].disk_failure = 0.0;

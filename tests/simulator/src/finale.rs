@@ -192,6 +192,9 @@ impl World {
     /// Waits until all that is deleted has left every store, and every owner has forgotten the same
     /// of what lives. Nothing may be revived by that.
     fn forget(&mut self) {
+        if !self.scenario.is_collecting() {
+            return self.judge();
+        }
         let until_us = self.now_us + REST_US;
         while self.violations.is_empty() {
             let Some((key, found)) = self.remembered() else { return self.judge() };

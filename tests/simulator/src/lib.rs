@@ -10,7 +10,9 @@
 //! The idea is FoundationDB's; the shape (one scheduler, network and disk as values that decide,
 //! checkers apart) follows TigerBeetle's `vopr`.
 //!
-//! Left out: changes of the ring, several disks per machine, clocks that run at different speeds
+//! [`seeds`] runs many; [`planted`] is the table of bugs that must be found.
+//!
+//! Left out: several disks per machine, clocks that run at different speeds
 //! (they only jump), and the transport: a message is a value here.
 
 pub mod checkers;
@@ -23,9 +25,11 @@ mod machine;
 pub mod merging;
 pub mod network;
 mod operators;
+pub mod planted;
 pub mod queue;
 mod race;
 pub mod scenario;
+pub mod seeds;
 pub mod store;
 pub mod trace;
 mod traffic;
@@ -69,12 +73,32 @@ pub enum Planted {
     ForgetPromise,
     /// Machines say that they hold no hints of a partition although they do.
     CollectOverHints,
+    /// Machines say that they hold nothing of partitions of others although they do.
+    CollectOverLeavings,
     /// Replica writes carry an epoch that nobody has closed.
     CollectOverWrites,
     /// Owners mark and seal what they do not hold so.
     CollectUnmarked,
     /// What a module makes of siblings is written back under a dot of its own.
     FreshDot,
+    /// A hint is deleted though it changed while it was sent.
+    SettleChanged,
+    /// A machine goes on with its actors after it lost its disk.
+    ActorAfterLoss,
+    /// A machine goes on with the actor of a key of a partition that left it and came back.
+    ActorAfterReturn,
+    /// A fallback goes on with the actor of a key after it delivered its hint.
+    ActorOnFallback,
+    /// Some deletes reach the node without their context.
+    DropDeleteContext,
+    /// A put gives a context back though siblings are left that its client has not seen.
+    ContextWithSiblings,
+    /// A repair sends an owner what that owner has already.
+    WrongSide,
+    /// Who takes a partition over believes that it holds all of it.
+    ServeUncopied,
+    /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
+    RetryForward,
 }
 
 /// What to run.
@@ -127,6 +151,8 @@ pub struct Report {
     pub crashes: u64,
     /// Disks that were lost.
     pub losses: u64,
+    /// Old copies of a disk that were put back.
+    pub restored: u64,
     /// Lost disks that were filled.
     pub fills: u64,
     /// Partitions that were compared with another owner.
@@ -164,6 +190,7 @@ impl Report {
         self.repairs += other.repairs;
         self.crashes += other.crashes;
         self.losses += other.losses;
+        self.restored += other.restored;
         self.fills += other.fills;
         self.exchanges += other.exchanges;
         self.exchanged_keys += other.exchanged_keys;
@@ -196,14 +223,12 @@ pub struct Outcome {
 /// Runs a seed.
 pub fn run(options: Options) -> Outcome {
     let mut world = World::new(&options);
-    let mut course = || match options.scenario().is_scripted {
+    let course = || match options.scenario().is_scripted {
         true => world.race(),
         false => world.live(),
     };
-    if options.planted == Planted::Nothing {
-        course();
-    } else if catch_unwind(AssertUnwindSafe(course)).is_err() {
-        // The core may meet the bug before the checkers do.
+    if catch_unwind(AssertUnwindSafe(course)).is_err() {
+        // The core may meet a bug before the checkers do.
         let found = "the node panicked".to_owned();
         world.violations.push(Violation { rule: checkers::PANICKED, key: None, found });
     }
@@ -238,8 +263,8 @@ impl fmt::Display for Outcome {
         shown[first..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
         writeln!(
             f,
-            "replay: STATOR_SIM_SEED={seed} cargo test --workspace --test simulation replay -- \
-             --nocapture"
+            "replay: make simulate REPLAY=1 FIRST={seed} SCENARIO='{}'",
+            self.options.scenario().name
         )
     }
 }

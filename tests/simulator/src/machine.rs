@@ -38,6 +38,8 @@ pub struct Machine {
     pub is_unclean: bool,
     /// How often it compares its partitions with others.
     pub exchange_cover_ms: u64,
+    /// How often it looks for what was deleted.
+    pub collect_period_ms: u64,
     /// Whether the next page for its hash trees is planned.
     pub is_rebuild_planned: bool,
     /// The catalogue that it has persisted, as bytes.
@@ -50,6 +52,8 @@ pub struct Machine {
     pub backlog: Option<String>,
     /// Its send epochs, as persisted.
     pub epochs: Option<String>,
+    /// An old copy of its store.
+    pub copy: Option<Box<Store>>,
     /// When each area's disk is free again.
     busy_until_us: [Micros; 2],
     /// When each area's last sync ends.
@@ -76,12 +80,14 @@ impl Machine {
             tick_at_us: None,
             is_unclean: false,
             exchange_cover_ms: 0,
+            collect_period_ms: 0,
             is_rebuild_planned: false,
             catalogue: catalogue.encode(),
             ballot: Acceptor::default(),
             loss: None,
             backlog: None,
             epochs: None,
+            copy: None,
             busy_until_us: [0; 2],
             synced_at_us: [0; 2],
             started_us: 0,
@@ -104,7 +110,7 @@ impl Machine {
         let now = self.now(now_us);
         let settings = Settings {
             exchange_cover_ms: self.exchange_cover_ms,
-            collect_period_ms: 250,
+            collect_period_ms: self.collect_period_ms,
             dead_actors_min: 1,
             ..Settings::default()
         };

@@ -63,12 +63,17 @@ pub struct Network {
     quality: Quality,
     cuts: BTreeMap<u64, Cut>,
     count: u64,
+    /// Machines whose messages take long.
+    slow: BTreeSet<usize>,
 }
+
+/// How much longer they take.
+const SLOW_FACTOR: Micros = 40;
 
 impl Network {
     /// A network without cuts.
     pub fn new(quality: Quality) -> Self {
-        Network { quality, cuts: BTreeMap::new(), count: 0 }
+        Network { quality, cuts: BTreeMap::new(), count: 0, slow: BTreeSet::new() }
     }
 
     /// Cuts these links (from, to). Senders are told if the cut `is_known`. Gives its number.
@@ -83,9 +88,18 @@ impl Network {
         self.cuts.remove(&cut);
     }
 
+    /// Whether everything that a machine sends and gets takes long from now on.
+    pub fn slow(&mut self, machine: usize, is_slow: bool) {
+        match is_slow {
+            true => self.slow.insert(machine),
+            false => self.slow.remove(&machine),
+        };
+    }
+
     /// Mends all cuts and from now on delivers everything once.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.slow.clear();
         self.quality = Quality::GOOD;
     }
 
@@ -104,16 +118,18 @@ impl Network {
         }
         let may_repeat = !matches!(message, Some(Message::Forward { .. }));
         let is_repeated = may_repeat && rng.random_bool(self.quality.repeats);
-        let mut delays = vec![self.delay(rng)];
+        let mut delays = vec![self.delay(rng, link)];
         if is_repeated {
-            delays.push(self.delay(rng));
+            delays.push(self.delay(rng, link));
         }
         Fate::Arrives(delays)
     }
 
-    fn delay(&self, rng: &mut ChaCha8Rng) -> Micros {
+    fn delay(&self, rng: &mut ChaCha8Rng, (from, to): (usize, usize)) -> Micros {
         let Quality { delay_min_us, delay_max_us, straggles, .. } = self.quality;
-        let delay_us = rng.random_range(delay_min_us..=delay_max_us);
+        let is_slow = self.slow.contains(&from) || self.slow.contains(&to);
+        let factor = if is_slow { SLOW_FACTOR } else { 1 };
+        let delay_us = rng.random_range(delay_min_us..=delay_max_us) * factor;
         if rng.random_bool(straggles) { delay_us * 100 } else { delay_us }
     }
 }

@@ -30,6 +30,10 @@ pub enum FaultKind {
     SlowDisk,
     /// A machine's store answers some writes with an error.
     BadDisk,
+    /// What a machine sends and gets takes forty times as long.
+    SlowNode,
+    /// An old copy of the first machine's data directory is put back, without its incarnation.
+    Restore,
     /// A machine's wall clock jumps by up to five minutes.
     Skew,
     /// A record of the first machine is damaged.
@@ -75,6 +79,11 @@ impl Scenario {
     /// anti-entropy does not bring what hints should.
     pub fn exchange_cover_ms(&self) -> u64 {
         if self.is_handoff_complete { 0 } else { 10_000 }
+    }
+
+    /// Whether what was deleted is forgotten. A copy of before would bring it back.
+    pub fn is_collecting(&self) -> bool {
+        !self.faults.iter().any(|(kind, _)| *kind == Restore)
     }
 
     /// Whether records get damaged without anyone noticing.
@@ -143,7 +152,8 @@ pub const FOLD_RACE: Scenario = Scenario {
 };
 
 use FaultKind::{
-    BadDisk, Crash, Freeze, LoseDisk, OneWay, Partition, PowerCut, Rot, Skew, SlowDisk, Stop,
+    BadDisk, Crash, Freeze, LoseDisk, OneWay, Partition, PowerCut, Restore, Rot, Skew, SlowDisk,
+    SlowNode, Stop,
 };
 
 /// All scenarios, in the order in which seeds take them.
@@ -272,6 +282,44 @@ pub const SCENARIOS: &[Scenario] = &[
         quality: ROUGH,
         faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (OneWay, 12 * SECOND)],
         reconcile: Reconcile::Fold(UNION),
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "restored copy",
+        budget: "an old copy of one machine's data directory is put back without its incarnation, \
+                 w at least 2; crashes, partitions; nobody forgets what was deleted: nothing may be lost",
+        quality: ROUGH,
+        faults: &[(Restore, 2 * SECOND), (Partition, 10 * SECOND), (Crash, 10 * SECOND)],
+        w_min: 2,
+        is_handoff_complete: false,
+        is_acked_kept: false,
+        ..CALM
+    },
+    Scenario {
+        name: "one way",
+        budget: "links that carry nothing in one direction, pauses, slow nodes: hints come and \
+                 change while they are delivered, and nothing may be lost",
+        machines: (4, 6),
+        quality: ROUGH,
+        faults: &[(OneWay, SECOND), (Freeze, 2 * SECOND), (SlowNode, 2 * SECOND)],
+        ..CALM
+    },
+    Scenario {
+        name: "crowd",
+        budget: "up to 30 machines; crashes, partitions, pauses, slow nodes and disks, clocks that \
+                 jump: nothing may be lost",
+        machines: (10, 30),
+        quality: ROUGH,
+        faults: &[
+            (Crash, 2 * SECOND),
+            (Partition, 10 * SECOND),
+            (OneWay, 6 * SECOND),
+            (Freeze, 3 * SECOND),
+            (SlowNode, 3 * SECOND),
+            (SlowDisk, 8 * SECOND),
+            (Skew, 8 * SECOND),
+        ],
         is_handoff_complete: false,
         ..CALM
     },

@@ -20,6 +20,8 @@ use stator_core::tree::{
 };
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
+use super::planted::StaleActors;
+
 /// One step of a shelf: what a key holds from then on, and how far epochs are reserved.
 #[derive(Debug, Clone)]
 struct Step {
@@ -29,7 +31,7 @@ struct Step {
 }
 
 /// One area of a store.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Shelf {
     applied: BTreeMap<StoreKey, Bytes>,
     durable: BTreeMap<StoreKey, Bytes>,
@@ -116,7 +118,7 @@ impl Shelf {
 }
 
 /// The store of one machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     /// What the machine owns.
     pub data: Shelf,
@@ -125,6 +127,8 @@ pub struct Store {
     /// The hash trees of the data.
     pub trees: Trees,
     minter: Minter,
+    /// Of a planted bug: actors of keys that the store holds no more.
+    pub stale_actors: StaleActors,
 }
 
 /// The cluster that all machines are of.
@@ -135,7 +139,8 @@ impl Store {
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
         let minter = Minter::new(node, incarnation, 0);
         let trees = Trees::new(CLUSTER);
-        Store { data: Shelf::default(), hints: Shelf::default(), trees, minter }
+        let (data, hints) = (Shelf::default(), Shelf::default());
+        Store { data, hints, trees, minter, stale_actors: StaleActors::default() }
     }
 
     /// One of the two shelves.
@@ -229,8 +234,10 @@ impl Store {
         if is_damaged && matches!(change, Change::Attest(_) | Change::Collect(_)) {
             return Err(StoreFailure::Damaged);
         }
+        let mut minter = self.stale_actors.minter(area, key, stored.as_ref(), &self.minter);
+        let minter = minter.as_mut().unwrap_or(&mut self.minter);
         let Written { mut record, dot, is_changed, is_removed } =
-            write(stored, change, targets, fold, &mut self.minter)?;
+            write(stored, change, targets, fold, minter)?;
         let epochs_until = self.minter.reserved_until();
         if is_changed && area == Area::Data {
             let is_left = !is_removed;
@@ -275,7 +282,9 @@ impl Store {
         let keys: Vec<StoreKey> =
             self.data.applied.keys().filter(|key| key.partition == partition).cloned().collect();
         for key in keys {
-            match self.data.read(&key) {
+            let read = self.data.read(&key);
+            self.stale_actors.left(Area::Data, &key, read.as_ref().ok().and_then(Option::as_ref));
+            match read {
                 Ok(Some(record)) => self.trees.changed(&key, Some(record.object_hash(&key)), None),
                 _ => self.trees.distrust(partition),
             }
@@ -326,6 +335,11 @@ impl Store {
         held.map(hint).take(count_max).collect()
     }
 
+    /// The commit that wrote a hint.
+    pub fn hint_sequence(&self, key: &StoreKey) -> Option<u64> {
+        self.hints.read(key).ok().flatten().map(|record| record.sequence)
+    }
+
     /// Takes `target` off a hint, if that is unchanged since commit `sequence`.
     pub fn settle(&mut self, target: NodeId, key: &StoreKey, sequence: u64) -> bool {
         let Ok(Some(stored)) = self.hints.read(key) else {
@@ -334,7 +348,10 @@ impl Store {
         let record = match settle(&stored, target, sequence) {
             Settled::Stays => return false,
             Settled::Remains(record) => Some(record.encode().into()),
-            Settled::Done => None,
+            Settled::Done => {
+                self.stale_actors.left(Area::Hints, key, Some(&stored));
+                None
+            }
         };
         self.hints.step(key.clone(), record, self.minter.reserved_until());
         true

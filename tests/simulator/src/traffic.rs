@@ -7,6 +7,8 @@ use rand::RngExt;
 use stator_core::catalogue::CatalogueChange;
 use stator_core::causality::{Context, Siblings};
 use stator_core::event::{Event, Ticket};
+use stator_core::id::Dot;
+use stator_core::keys::StoreKey;
 use stator_core::message::PutReceipt;
 use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
 
@@ -17,7 +19,7 @@ use super::history::{ClientWrite, Outcome, WriteId};
 use super::machine::Machine;
 use super::merging;
 use super::queue::Micros;
-use super::world::{Happening, Inner, LATE, N, World, spec};
+use super::world::{Happening, Inner, LATE, N, World, index, spec};
 
 /// A request that was not answered yet.
 pub struct Request {
@@ -90,6 +92,11 @@ impl World {
         if self.planted == Planted::DropContext && self.rng.random_bool(0.1) {
             put.context = Context::default();
         }
+        if self.planted == Planted::DropDeleteContext
+            && self.history.get(id).is_some_and(|write| write.is_delete)
+        {
+            put.context = Context::default();
+        }
         let timeout_us = put.timeout_ms * 1_000;
         let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
         self.trace.line(
@@ -132,6 +139,15 @@ impl World {
     /// Of a planted bug: the put.
     pub(super) fn request_write_back(&mut self, machine: usize, timeout_us: Micros) -> Ticket {
         self.request(machine, Asked::WriteBack, timeout_us)
+    }
+
+    /// Of a planted bug: the context of all that the minter of a dot holds.
+    fn whole_context(&self, place: usize, dot: Dot) -> Option<Context> {
+        let key = &self.keys[place];
+        let store = &self.machines[index(dot.actor.node)].store;
+        let is_key = |known: &StoreKey| known.keyspace == key.keyspace && known.key == key.bytes;
+        let found = store.data.records().find(|(known, _)| is_key(known));
+        found.map(|(_, record)| Context::of(&record.siblings))
     }
 
     /// The writes that are live, whatever versions they were folded into.
@@ -252,7 +268,10 @@ impl World {
         };
         let key = self.history.get(id).map_or(0, |write| write.key);
         match result {
-            Ok(receipt) => {
+            Ok(mut receipt) => {
+                if self.planted == Planted::ContextWithSiblings && receipt.context.is_none() {
+                    receipt.context = self.whole_context(key, receipt.dot);
+                }
                 self.report.puts_acked += 1;
                 self.history.end(id, Outcome::Acked { at_us: self.now_us });
                 let contents = match self.scenario.is_folding() {

@@ -16,12 +16,10 @@ use stator_core::catalogue::{
     Catalogue, CatalogueChange, Decision, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
     Secret, Versioned,
 };
-use stator_core::collect::CollectAnswer;
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
-use stator_core::node::CANDIDATES_MAX;
 use stator_core::ring::claim;
 
 use super::checkers::{DotWatch, Violation};
@@ -32,6 +30,7 @@ use super::history::History;
 use super::machine::Machine;
 use super::network::{Fate, Network};
 use super::operators::RingWatch;
+use super::planted::Noted;
 use super::queue::{Micros, Queue};
 use super::scenario::{FaultKind, Scenario};
 use super::store::CLUSTER;
@@ -121,6 +120,8 @@ pub struct World {
     pub(super) history: History,
     pub(super) dots: DotWatch,
     pub(super) rings: RingWatch,
+    /// What planted bugs have to know later.
+    pub(super) noted: Noted,
     pub(super) violations: Vec<Violation>,
     pub(super) report: Report,
     /// What happened.
@@ -135,7 +136,11 @@ impl World {
         let count = rng.random_range(scenario.machines.0..=scenario.machines.1);
         let catalogue = catalogue(&mut rng, &scenario, count);
         let ids = catalogue.members.keys().copied().collect::<Vec<_>>();
-        let machines = ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
+        let mut machines: Vec<Machine> =
+            ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
+        for machine in &mut machines {
+            machine.store.stale_actors.plant(options.planted);
+        }
         let early_keys = rng.random_range(2..8);
         let key = |i: usize| Key {
             keyspace: KeyspaceId::of(if i < early_keys { EARLY } else { LATE }, 1),
@@ -161,6 +166,7 @@ impl World {
             last_ticket: 0,
             dots: DotWatch::default(),
             rings: RingWatch::default(),
+            noted: Noted::default(),
             violations: Vec::new(),
             report: Report::default(),
             trace: Trace::new(options.is_traced),
@@ -195,6 +201,8 @@ impl World {
             Planted::NoExchange => 0,
             _ => self.scenario.exchange_cover_ms(),
         };
+        self.machines[machine].collect_period_ms =
+            if self.scenario.is_collecting() { 250 } else { 0 };
         self.machines[machine].start(self.now_us, &mut self.rng);
         let incarnation = self.machines[machine].store.incarnation();
         let life = self.machines[machine].life;
@@ -293,7 +301,9 @@ impl World {
         let Some(node) = &mut self.machines[machine].node else {
             return;
         };
-        let actions = node.on_event(now, event);
+        let is_read = matches!(event, Event::Received(_, Message::ReadReply { .. }));
+        let mut actions = node.on_event(now, event);
+        self.plant_wrong_side(machine, is_read, &mut actions);
         for action in actions {
             self.act(machine, action);
         }
@@ -385,13 +395,14 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: NodeId, mut message: Message) {
-        self.plant_in(&mut message);
+        self.plant_in(from, index(to), &mut message);
         let link = (from, index(to));
         let is_down = self.machines[link.1].node.is_none();
         let fate = match is_down && self.rng.random_bool(0.5) {
             true => Fate::Refused,
             false => self.network.fate(&mut self.rng, link, Some(&message)),
         };
+        self.plant_retry(from, &message);
         match fate {
             Fate::Arrives(delays) => {
                 let from = self.machines[from].id;
@@ -411,20 +422,6 @@ impl World {
                     self.plan_in(from, at_us, Inner::Undelivered(to, request));
                 }
             }
-        }
-    }
-
-    /// Bugs of collection, as what a machine says.
-    fn plant_in(&self, message: &mut Message) {
-        match (self.planted, message) {
-            (Planted::CollectOverWrites, Message::Write(write)) => write.epoch = u64::MAX,
-            (Planted::CollectUnmarked, Message::CollectReply { result, .. }) => match result {
-                Ok(CollectAnswer::Marked { agreed, .. } | CollectAnswer::Sealed { agreed }) => {
-                    *agreed = (0..CANDIDATES_MAX as u32).collect();
-                }
-                _ => {}
-            },
-            _ => {}
         }
     }
 
