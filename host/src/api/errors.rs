@@ -151,16 +151,17 @@ pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
     }
 }
 
+/// The node that was asked is no member any more.
+pub(super) fn removed(ring_version: u64, message: String) -> Status {
+    let facts = [("ring_version", ring_version.to_string()), ("effect", "NONE".to_owned())];
+    status(Code::FailedPrecondition, "NODE_REMOVED", message, &facts)
+}
+
 pub(super) fn request(error: &RequestError) -> Status {
     let message = error.to_string();
     match error {
         RequestError::NoCluster => no_cluster(),
-        RequestError::Removed { ring_version } => status(
-            Code::FailedPrecondition,
-            "NODE_REMOVED",
-            message,
-            &[("ring_version", ring_version.to_string()), ("effect", "NONE".to_owned())],
-        ),
+        RequestError::Removed { ring_version } => removed(*ring_version, message),
         RequestError::UnknownKeyspace(id) => {
             status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
         }
@@ -246,6 +247,7 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
     };
     match error {
         ChangeError::NoCluster => no_cluster(),
+        ChangeError::Removed { ring_version } => removed(*ring_version, message),
         ChangeError::KeyspaceExists(name) => {
             status(Code::AlreadyExists, "KEYSPACE_EXISTS", message, &[("keyspace", name.clone())])
         }

@@ -91,6 +91,15 @@ pub enum ChangeError {
     /// The node belongs to no cluster.
     #[error("this node belongs to no cluster yet: run `stator cluster init` first")]
     NoCluster,
+    /// The node was removed from its cluster.
+    #[error(
+        "this node was removed from its cluster with ring version {ring_version}, and changes \
+         nothing any more: ask another node"
+    )]
+    Removed {
+        /// The ring that it was removed with.
+        ring_version: u64,
+    },
     /// The name is taken.
     #[error("keyspace {0:?} exists already")]
     KeyspaceExists(String),

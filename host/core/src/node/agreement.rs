@@ -19,7 +19,7 @@ use rand_chacha::rand_core::Rng;
 use super::{Node, Purpose, Timer};
 use crate::agreement::{Acceptor, Answer, Ask, Ballot, Proposer, Step};
 use crate::catalogue::{
-    Catalogue, CatalogueChange, Decision, RingChange, Secret, Versioned, digest_of,
+    Catalogue, CatalogueChange, Decision, Removed, RingChange, Secret, Versioned, digest_of,
 };
 use crate::event::{Action, Notice, Ticket, Token};
 use crate::id::NodeId;
@@ -57,6 +57,15 @@ pub enum CommitError {
     /// The node belongs to no cluster.
     #[error("this node belongs to no cluster yet: run `stator cluster init` first")]
     NoCluster,
+    /// The node was removed from its cluster.
+    #[error(
+        "this node was removed from its cluster with ring version {ring_version}, and commits \
+         nothing any more: ask another node"
+    )]
+    Removed {
+        /// The ring that it was removed with.
+        ring_version: u64,
+    },
     /// The ring is not the one that the operator looked at.
     #[error(
         "the ring is at version {found}, not at {expected}: nothing was changed; look at `stator \
@@ -174,6 +183,9 @@ impl Node {
 
     fn try_commit(&mut self, ticket: Ticket, request: CommitRequest) -> Result<(), CommitError> {
         let catalogue = self.catalogue.clone().ok_or(CommitError::NoCluster)?;
+        if let Some(Removed { ring_version, .. }) = catalogue.removed.get(&self.id) {
+            return Err(CommitError::Removed { ring_version: *ring_version });
+        }
         let (expected, found) = (request.expected_ring_version, catalogue.ring.version());
         if expected != found {
             return Err(CommitError::OtherRing { expected, found });

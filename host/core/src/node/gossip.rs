@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand_chacha::rand_core::Rng;
 
 use super::{CommitError, Node, Purpose, Timer};
-use crate::catalogue::{Catalogue, CatalogueChange, ChangeError};
+use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Removed};
 use crate::event::{Action, ChangeFailure, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
@@ -44,6 +44,10 @@ impl Node {
             let failure = ChangeFailure::Refused(ChangeError::NoCluster);
             return self.act(Action::ChangeDone(ticket, Err(failure)));
         };
+        if let Some(Removed { ring_version, .. }) = catalogue.removed.get(&self.id) {
+            let failure = ChangeError::Removed { ring_version: *ring_version }.into();
+            return self.act(Action::ChangeDone(ticket, Err(failure)));
+        }
         let mut changed = Catalogue::clone(catalogue);
         if let Err(error) = change.apply(&mut changed) {
             return self.act(Action::ChangeDone(ticket, Err(error.into())));
@@ -63,8 +67,8 @@ impl Node {
         if let Some(Purpose::Collect(effect)) = purpose {
             return self.epochs_persisted(effect, result);
         }
-        if let Some(Purpose::HandOver(made)) = purpose {
-            return self.move_persisted(made, result.is_ok());
+        if let Some(Purpose::HandOver(version, made)) = purpose {
+            return self.move_persisted((version, made), result.is_ok());
         }
         let Some(catalogue) = self.catalogue.clone() else { return };
         let result = result.map(|()| catalogue);

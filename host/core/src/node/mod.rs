@@ -185,7 +185,7 @@ enum Purpose {
     Fold(Box<FoldJob>),
     // Transfers.
     /// A catalogue with a move that this node made.
-    HandOver(Move),
+    HandOver(u64, Move),
     /// The roots of a partition that is not this node's any more.
     LeftTree(PartitionId),
     /// What is left of such a partition.

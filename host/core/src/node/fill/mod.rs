@@ -10,7 +10,8 @@
 //! n - 1. So of any n - w + 1 others at least one holds it. A partition is done when the node has
 //! exchanged it
 //! - with all other owners: then all that exists was copied, even if some of them are being
-//!   filled too, or else two nodes that lose their disks would wait for each other for ever;
+//!   filled too, or else two nodes that lose their disks would wait for each other for ever. An
+//!   owner that was removed has nothing to give any more;
 //! - or, once the fill has lasted [`Settings::fill_patience_ms`], for each keyspace with
 //!   min(n - w + 1, n - 1) *whole* others: not being filled, and without a damaged record there.
 //!
@@ -493,7 +494,9 @@ impl Node {
             return false;
         };
         let owners: Vec<NodeId> = catalogue.ring.owners(partition).collect();
-        let is_read = |owner: &NodeId| *owner == self.id || exchanged.contains_key(owner);
+        let is_gone = |owner: &NodeId| !catalogue.members.contains_key(owner);
+        let is_read =
+            |owner: &NodeId| *owner == self.id || exchanged.contains_key(owner) || is_gone(owner);
         if owners.iter().all(is_read) {
             return true;
         }

@@ -83,10 +83,11 @@ const REST_MS: u64 = 1_000;
 pub(super) struct Transfers {
     incoming: BTreeMap<PartitionId, Incoming>,
     frozen: BTreeMap<PartitionId, Frozen>,
-    /// Moves that this node has made and whose catalogue is not durable yet: whom to answer.
-    making: BTreeMap<Move, Option<(NodeId, RequestId)>>,
+    /// Moves that this node has made, of which ring, and whose catalogue is not durable yet: whom
+    /// to answer.
+    making: BTreeMap<(u64, Move), Option<(NodeId, RequestId)>>,
     /// Of those, what could not be persisted and is to be tried again.
-    unpersisted: BTreeSet<Move>,
+    unpersisted: BTreeSet<(u64, Move)>,
     leavings: Leavings,
     /// Partitions that were moving, or whose owners were others, in the ring before.
     overtaken: BTreeSet<PartitionId>,
@@ -394,25 +395,26 @@ impl Node {
         if let Some(incoming) = self.transfers.incoming.get_mut(&made.partition) {
             incoming.step = Step::Making;
         }
-        self.transfers.making.insert(made, asker);
+        let version = catalogue.ring.version();
+        self.transfers.making.insert((version, made), asker);
         self.take_over(Arc::new(changed));
-        self.persist_move(made);
+        self.persist_move(version, made);
     }
 
-    fn persist_move(&mut self, made: Move) {
+    fn persist_move(&mut self, version: u64, made: Move) {
         let Some(catalogue) = self.catalogue.clone() else { return };
-        let token = self.effect(Purpose::HandOver(made));
+        let token = self.effect(Purpose::HandOver(version, made));
         self.act(Action::Persist(token, catalogue));
     }
 
     /// The catalogue with the move is durable, or is not.
-    pub(super) fn move_persisted(&mut self, made: Move, is_durable: bool) {
+    pub(super) fn move_persisted(&mut self, (ring_version, made): (u64, Move), is_durable: bool) {
+        let Some(asker) = self.transfers.making.remove(&(ring_version, made)) else { return };
         if !is_durable {
-            self.transfers.unpersisted.insert(made);
+            self.transfers.making.insert((ring_version, made), asker);
+            self.transfers.unpersisted.insert((ring_version, made));
             return;
         }
-        let Some(asker) = self.transfers.making.remove(&made) else { return };
-        let ring_version = self.ring_version();
         self.notice(Notice::Moved(made));
         for peer in self.peers() {
             self.send(peer, Message::Moved { ring_version, made });
@@ -424,7 +426,7 @@ impl Node {
 
     fn persist_again(&mut self) {
         let unpersisted = std::mem::take(&mut self.transfers.unpersisted);
-        unpersisted.into_iter().for_each(|made| self.persist_move(made));
+        unpersisted.into_iter().for_each(|(version, made)| self.persist_move(version, made));
     }
 
     /// Whether a move that this node made could still be forgotten. Until it is durable nobody
@@ -460,7 +462,7 @@ impl Node {
         self.check_leavings();
         let (Some(before), Some(catalogue)) = (before, self.catalogue.clone()) else { return };
         let (old, new, id) = (&before.ring, &catalogue.ring, self.id);
-        if old == new || old.version() == 0 {
+        if old == new || old.version() == 0 || self.was_removed() {
             return;
         }
         if old.version() != new.version() {
@@ -468,6 +470,10 @@ impl Node {
                 !old.moves_of(*p).is_empty() || !old.owners(*p).eq(new.owners(*p))
             };
             self.transfers.overtaken = new.partition_ids().filter(differs).collect();
+            // Nobody was told of what was not durable: it is to be made again, of the new ring.
+            self.transfers.making.clear();
+            self.transfers.unpersisted.clear();
+            self.transfers.incoming.clear();
         }
         // Who has asked for it in this life holds all of it; before, it may have lost it since.
         let is_ready = |partition: &PartitionId| {
