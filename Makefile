@@ -7,7 +7,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build guests components demo test simulate bench wasm-target
+.PHONY: help build guests components demo test simulate faults bench wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ test: ## every test of the workspace
 simulate: ## seeds of the simulator: SEEDS=1000 FIRST=0 SCENARIO='lost disks' REPLAY=1 FAILURES=10
 	@SEEDS='$(SEEDS)' FIRST='$(FIRST)' SCENARIO='$(SCENARIO)' REPLAY='$(REPLAY)' \
 	    FAILURES='$(FAILURES)' cargo run --quiet -p stator-simulator --bin simulate
+
+faults: build ## real nodes under real faults, as root: partitions, kills, full disks (not part of test)
+	tests/faults/run
 
 # dev optimises dependencies too; with release everything is built anew, which takes long.
 PROFILE := dev

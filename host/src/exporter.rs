@@ -133,6 +133,8 @@ fn hints(node: &Node) {
     let held = node.stores.hint_figures();
     set(HINTS_BYTES, [], held.bytes as f64);
     set(HINTS_BYTES_MAX, [], held.bytes_max as f64);
+    count(HINTS_REFUSED, [], held.refused);
+    let now_ms = node.clock.now().wall_ms;
     let Some(catalogue) = node.catalogue() else { return };
     let shared = node.driver.shared();
     for keyspace in catalogue.live_keyspaces() {
@@ -148,6 +150,8 @@ fn hints(node: &Node) {
         let label = || [("target", member.to_string())];
         let waiting = held.waiting.get(member).copied().unwrap_or_default();
         set(HINTS_HELD, label(), waiting as f64);
+        let age_ms = held.oldest_ms.get(member).map_or(0, |since| now_ms.saturating_sub(*since));
+        set(HINTS_OLDEST, label(), age_ms as f64 / 1000.0);
         count(READ_REPAIRS, label(), shared.peer_figures(*member).read_repairs);
     }
 }

@@ -149,6 +149,8 @@ impl From<Status> for Error {
 fn silence(status: &Status, is_unsent: bool) -> &'static str {
     match status.code() {
         _ if is_unsent => reason::NOT_CONNECTED,
+        // Made here, not sent by a node: the connection broke with the request under way.
+        Code::Unknown if std::error::Error::source(status).is_some() => reason::NO_ANSWER,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => reason::NO_ANSWER,
         _ => "",
     }
@@ -210,6 +212,8 @@ mod tests {
         assert_eq!(silent(Status::unavailable("broken pipe")).effect(), Effect::Maybe);
         assert_eq!(silent(Status::cancelled("Timeout expired")).reason(), "NO_ANSWER");
         assert_eq!(silent(Status::internal("?")).effect(), Effect::Maybe);
+        assert_eq!(silent(Status::from_error("it broke".into())).reason(), "NO_ANSWER");
+        assert_eq!(silent(Status::unknown("said by a proxy")).reason(), "");
     }
 
     #[test]

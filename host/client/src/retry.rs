@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::error::{Effect, Error};
+use crate::error::{Effect, Error, reason};
 
 /// What harm a second attempt could do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) fn is_worth_it(error: &Error, safety: Safety) -> bool {
     let may_pass = match error.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
+        Code::Unknown => error.reason() == reason::NO_ANSWER,
         // Overload passes; a full quota does not by itself, and has no RetryInfo.
         Code::ResourceExhausted => error.retry_after().is_some(),
         _ => false,

@@ -44,6 +44,9 @@ pub struct Record {
     /// What the record adds to the hash trees. The store sets it whenever it stores an object that
     /// changed; records from before hash trees have none.
     pub object_hash: Option<ObjectHash>,
+    /// For a hint: since when the key has been one, by the store's wall clock in milliseconds
+    /// since 1970. Hints from before this was noted have none.
+    pub held_since_ms: Option<u64>,
 }
 
 mod tag {
@@ -53,6 +56,7 @@ mod tag {
     pub const SEQUENCE: u64 = 4;
     pub const REQUEST_NOTE: u64 = 5;
     pub const OBJECT_HASH: u64 = 6;
+    pub const HELD_SINCE: u64 = 7;
 }
 
 const WHAT: &str = "record";
@@ -93,6 +97,9 @@ impl Record {
         }
         if let Some(hash) = self.object_hash {
             put_field(&mut out, tag::OBJECT_HASH, &hash.0.to_be_bytes());
+        }
+        if let Some(since_ms) = self.held_since_ms {
+            put_number(&mut out, tag::HELD_SINCE, since_ms);
         }
         let sum = checksum(&out[1 + CHECKSUM_BYTES..]);
         out[1..=CHECKSUM_BYTES].copy_from_slice(&sum);
@@ -140,6 +147,7 @@ impl Record {
                     let (high, low) = (field.fixed64()?, field.fixed64()?);
                     record.object_hash = Some(ObjectHash(u128::from(high) << 64 | u128::from(low)));
                 }
+                tag::HELD_SINCE => record.held_since_ms = Some(number(bytes, WHAT)?),
                 // Local notes of a newer version: safe to drop, they are never replicated.
                 _ => {}
             }

@@ -85,12 +85,13 @@ fn record() -> impl Strategy<Value = Record> {
     let mark = prop::option::of(dots(1..2));
     let notes = prop::collection::vec(request_note(), 0..3);
     let hash = prop::option::of(any::<u128>().prop_map(ObjectHash));
-    let local = (mark, targets, any::<u64>(), notes, hash);
+    let since = prop::option::of(any::<u64>());
+    let local = (mark, targets, any::<u64>(), notes, hash, since);
     (steps(false), local).prop_map(
-        |(steps, (mark, targets, sequence, request_notes, object_hash))| {
+        |(steps, (mark, targets, sequence, request_notes, object_hash, held_since_ms))| {
             let siblings = Arc::new(History::run(Fold::LastWriteWins, &steps).siblings(0));
             let mark = mark.map(|dots| Mark { actor: dots[0].actor, counter: dots[0].counter });
-            Record { siblings, mark, targets, sequence, request_notes, object_hash }
+            Record { siblings, mark, targets, sequence, request_notes, object_hash, held_since_ms }
         },
     )
 }

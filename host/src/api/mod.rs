@@ -6,6 +6,7 @@
 
 mod admin;
 mod errors;
+mod hints;
 mod keyspaces;
 mod kv;
 mod limits;

@@ -5,6 +5,7 @@ use stator_core::id::NodeId;
 use stator_core::node::TransferFigures;
 use stator_proto::v1;
 
+use super::hints;
 use crate::node::Node;
 use crate::storage::Area;
 
@@ -12,6 +13,7 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let catalogue = node.catalogue();
     let fill = node.driver.shared().fill_figures();
     let collect = node.driver.shared().collect_figures();
+    let (hints, alarms) = hints::of(node, catalogue.as_deref());
     let state = match &catalogue {
         Some(catalogue) if catalogue.removed.contains_key(&node.id) => v1::NodeState::Removed,
         Some(_) if fill.is_some() => v1::NodeState::Refilling,
@@ -40,6 +42,8 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
             rounds_given_up: collect.rounds_failed,
             held_up: collect.held_up.unwrap_or_default(),
         }),
+        hints: Some(hints),
+        alarms,
         anti_entropy: Some(anti_entropy(node)),
         transfers: node.driver.shared().transfers().iter().map(transfer).collect(),
     }

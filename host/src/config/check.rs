@@ -151,6 +151,7 @@ impl Config {
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
             ("timings.store_open_timeout_ms", timings.store_open_timeout_ms, 1, 86_400_000),
             ("timings.collect_period_ms", timings.collect_period_ms, 0, 86_400_000),
+            ("timings.hint_age_alarm_ms", timings.hint_age_alarm_ms, 1, 30 * 86_400_000),
             ("timings.exchange_cover_ms", timings.exchange_cover_ms, 0, 604_800_000),
         ];
         for (setting, value, least, most) in ranges.into_iter().chain(self.listeners.ranges()) {

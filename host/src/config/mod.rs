@@ -193,6 +193,9 @@ pub struct Timings {
     /// How often a few pages of keys are looked through for what was deleted, in milliseconds; 0
     /// keeps it for ever.
     pub collect_period_ms: u64,
+    /// How long hints may wait for their target before the status raises an alarm, in
+    /// milliseconds. They stay all the same.
+    pub hint_age_alarm_ms: u64,
     /// In what time the node compares all its partitions with all their other owners, in
     /// milliseconds; 0 for never.
     pub exchange_cover_ms: u64,
@@ -205,6 +208,7 @@ impl Default for Timings {
             request_timeout_ms: 5_000,
             store_open_timeout_ms: 60_000,
             collect_period_ms: 1_000,
+            hint_age_alarm_ms: 3_600_000,
             exchange_cover_ms: 600_000,
         }
     }

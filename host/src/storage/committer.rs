@@ -209,6 +209,9 @@ impl Committer {
         };
         let Written { mut record, dot, is_changed, is_removed } = written;
         if is_changed && !is_removed {
+            if job.area == Area::Hints {
+                record.held_since_ms.get_or_insert_with(hints::wall_ms);
+            }
             self.check_budget(&job.key, before.as_ref(), &record)?;
             self.meta.sequence += 1;
             record.sequence = self.meta.sequence;
@@ -237,6 +240,7 @@ impl Committer {
         let added_bytes = new_bytes.saturating_sub(old_bytes);
         let bytes_max = index.bytes_max;
         if added_bytes > 0 && held_bytes + added_bytes > bytes_max {
+            index.refused();
             return Err(StoreError::HintBudget { held_bytes, added_bytes, bytes_max });
         }
         Ok(())

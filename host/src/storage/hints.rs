@@ -2,10 +2,15 @@
 //!
 //! It is in memory only and is built at the start by reading the hint store through. The store's
 //! committer changes it right after each apply, so it names what can be read, and nothing else.
+//!
+//! What an operator asks of it (how many, how large, how old, for whom) is kept up to date with
+//! each change, so that asking costs nothing however many hints there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use stator_core::id::NodeId;
@@ -25,12 +30,13 @@ pub(super) fn weight_bytes(key: &StoreKey, record: &Record) -> usize {
 pub(super) struct HintIndex {
     state: Mutex<State>,
     pub(super) bytes_max: usize,
+    refused: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     keys: BTreeMap<StoreKey, Entry>,
-    by_target: BTreeMap<NodeId, BTreeSet<StoreKey>>,
+    by_target: BTreeMap<NodeId, Waiting>,
     bytes: usize,
 }
 
@@ -38,11 +44,27 @@ struct Entry {
     targets: BTreeSet<NodeId>,
     bytes: usize,
     sequence: u64,
+    since_s: u64,
+}
+
+/// What waits for one node.
+#[derive(Default)]
+struct Waiting {
+    keys: BTreeSet<StoreKey>,
+    bytes: usize,
+    /// How many keys became hints in each second since 1970.
+    since_s: BTreeMap<u64, usize>,
+}
+
+/// The wall clock: milliseconds since 1970.
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl HintIndex {
     pub(super) fn new(bytes_max: usize) -> Self {
-        HintIndex { state: Mutex::default(), bytes_max }
+        HintIndex { state: Mutex::default(), bytes_max, refused: AtomicU64::new(0) }
     }
 
     // No code under the lock panics, so a poisoned one is whole.
@@ -78,6 +100,11 @@ impl HintIndex {
         })
     }
 
+    /// Counts a hint that was refused because it did not fit.
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// About how many bytes all hints take.
     pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
@@ -91,11 +118,13 @@ impl HintIndex {
         limit: usize,
     ) -> Vec<(StoreKey, u64)> {
         let state = self.lock();
-        let Some(keys) = state.by_target.get(&target) else {
+        let Some(waiting) = state.by_target.get(&target) else {
             return Vec::new();
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        keys.range((from, Bound::Unbounded))
+        waiting
+            .keys
+            .range((from, Bound::Unbounded))
             .take(limit)
             .filter_map(|key| Some((key.clone(), state.keys.get(key)?.sequence)))
             .collect()
@@ -103,10 +132,17 @@ impl HintIndex {
 
     pub(super) fn figures(&self) -> HintFigures {
         let state = self.lock();
+        let targets = || state.by_target.iter();
+        let oldest = |(target, waiting): (&NodeId, &Waiting)| {
+            waiting.since_s.keys().next().map(|since_s| (*target, since_s.saturating_mul(1_000)))
+        };
         HintFigures {
-            waiting: state.by_target.iter().map(|(target, keys)| (*target, keys.len())).collect(),
+            waiting: targets().map(|(target, waiting)| (*target, waiting.keys.len())).collect(),
             bytes: state.bytes,
             bytes_max: self.bytes_max,
+            waiting_bytes: targets().map(|(target, waiting)| (*target, waiting.bytes)).collect(),
+            oldest_ms: targets().filter_map(oldest).collect(),
+            refused: self.refused.load(Ordering::Relaxed),
         }
     }
 }
@@ -116,10 +152,16 @@ impl State {
         // The key is a slice of the message that brought it, value and all: a copy of its own
         // lets that go.
         let key = &StoreKey { key: Bytes::copy_from_slice(&key.key), ..*key };
+        // One from before that was noted: at least since now.
+        let since_s = record.held_since_ms.unwrap_or_else(wall_ms) / 1_000;
         for target in &record.targets {
-            self.by_target.entry(*target).or_default().insert(key.clone());
+            let waiting = self.by_target.entry(*target).or_default();
+            waiting.keys.insert(key.clone());
+            waiting.bytes += bytes;
+            *waiting.since_s.entry(since_s).or_default() += 1;
         }
-        let entry = Entry { targets: record.targets.clone(), bytes, sequence: record.sequence };
+        let (targets, sequence) = (record.targets.clone(), record.sequence);
+        let entry = Entry { targets, bytes, sequence, since_s };
         self.keys.insert(key.clone(), entry);
         self.bytes += bytes;
     }
@@ -130,11 +172,24 @@ impl State {
         };
         self.bytes -= entry.bytes;
         for target in entry.targets {
-            if let Some(keys) = self.by_target.get_mut(&target) {
-                keys.remove(key);
-                if keys.is_empty() {
+            if let Some(waiting) = self.by_target.get_mut(&target) {
+                waiting.remove(key, entry.bytes, entry.since_s);
+                if waiting.keys.is_empty() {
                     self.by_target.remove(&target);
                 }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, key: &StoreKey, bytes: usize, since_s: u64) {
+        self.keys.remove(key);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(count) = self.since_s.get_mut(&since_s) {
+            *count -= 1;
+            if *count == 0 {
+                self.since_s.remove(&since_s);
             }
         }
     }
@@ -171,6 +226,23 @@ mod tests {
         assert_eq!(index.keys(B, Some(&key("a")), 1), [(key("b"), 4)]);
         assert!(index.keys(A, Some(&key("c")), 9).is_empty());
         assert!(index.keys(NodeId(9), None, 9).is_empty());
+    }
+
+    #[test]
+    fn each_target_knows_its_bytes_and_its_oldest() {
+        let index = HintIndex::new(1000);
+        let since = |targets: &[NodeId], held_since_ms| {
+            Some(Record { held_since_ms: Some(held_since_ms), ..hint(targets, 1) })
+        };
+        index.set(&key("old"), since(&[A], 5_999).as_ref());
+        index.set(&key("new"), since(&[A, B], 9_000).as_ref());
+        let figures = index.figures();
+        assert_eq!(figures.oldest_ms, BTreeMap::from([(A, 5_000), (B, 9_000)]));
+        assert_eq!(figures.waiting_bytes[&A] - figures.waiting_bytes[&B], figures.bytes / 2 - 4);
+        index.set(&key("old"), None);
+        let figures = index.figures();
+        assert_eq!(figures.oldest_ms, BTreeMap::from([(A, 9_000), (B, 9_000)]));
+        assert_eq!(figures.waiting_bytes, BTreeMap::from([(A, figures.bytes), (B, figures.bytes)]));
     }
 
     #[test]

@@ -150,6 +150,13 @@ pub struct HintFigures {
     pub bytes: usize,
     /// The limit on that.
     pub bytes_max: usize,
+    /// About how many bytes wait for each node; what waits for several counts for each.
+    pub waiting_bytes: BTreeMap<NodeId, usize>,
+    /// Since when the oldest that waits for each node has been a hint, in milliseconds since 1970,
+    /// to the second.
+    pub oldest_ms: BTreeMap<NodeId, u64>,
+    /// Hints refused since the start because they did not fit the limit.
+    pub refused: u64,
 }
 
 /// What one store has done and how it is.

@@ -88,6 +88,10 @@ metrics! {
         "Hints that their target has synced";
     HINTS_LOST = Counter "stator_hints_lost_total" ["keyspace"]
         "Writes that should have become a hint and did not; a read or repair must bring them";
+    HINTS_REFUSED = Counter "stator_hints_refused_total" []
+        "Hints refused because hints take all the room they may";
+    HINTS_OLDEST = Gauge "stator_hints_oldest_seconds" ["target"]
+        "How long the oldest hint for a node has waited";
     FOLDS = Counter "stator_folds_total" ["keyspace"]
         "Times that this node replaced siblings by what a module made of them";
     FOLD_FAILURES = Counter "stator_fold_failures_total" ["keyspace"]

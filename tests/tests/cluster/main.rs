@@ -21,6 +21,7 @@ mod repair;
 mod replication;
 mod ring;
 mod secrets;
+mod sloppy;
 mod startup;
 mod support;
 mod tls;

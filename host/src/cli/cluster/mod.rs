@@ -1,5 +1,6 @@
 //! `stator cluster`: many nodes as one.
 
+mod hints;
 mod init;
 mod repair;
 mod ring;
@@ -17,6 +18,9 @@ pub(super) enum Cluster {
     Init(init::Init),
     /// Ask every member and show what it is, holds and sees
     Status,
+    /// Show what each member keeps for others: how much, how long, and alarms
+    #[command(after_help = hints::EXAMPLES)]
+    Hints,
     // Anti-entropy.
     Repair(repair::Repair),
     // Changes of the ring.
@@ -43,6 +47,7 @@ impl Cluster {
         match self {
             Cluster::Init(command) => command.run(session).await,
             Cluster::Status => status::run(session).await,
+            Cluster::Hints => hints::run(session).await,
             Cluster::Repair(command) => command.run(session).await,
             Cluster::Join(command) => command.run(session).await,
             Cluster::Leave(command) => command.run(session).await,

@@ -35,7 +35,7 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     }
 }
 
-async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
+pub(super) async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
     let admin = session.admin_of(&member.admin_address).await.ok()?;
     let answer = admin.get_status(v1::GetStatusRequest {}).await.ok()?;
     Some(answer)
@@ -95,7 +95,8 @@ fn print(
     ];
     let rows = rows_of(asked, members);
     let rows = rows.iter().map(|member| row(member, statuses.get(&member.node_id), statuses));
-    output::line(output::table(header, rows.collect()))
+    output::line(output::table(header, rows.collect()))?;
+    super::hints::say_alarms(statuses.values())
 }
 
 fn row(
@@ -315,6 +316,7 @@ fn node_json(
         "catalogue_digest": status.and_then(|status| status.cluster.as_ref()).map(|cluster| &cluster.catalogue_digest),
         "seen_by": seen_by,
         "hints": status.map(hints_json),
+        "alarms": status.map(super::hints::alarms_json),
         "keyspaces": status.map(|status| status.keyspaces.iter().map(keyspace_json).collect::<Vec<_>>()),
         "stores": status.map(|status| status.stores.iter().map(store_json).collect::<Vec<_>>()),
     })
