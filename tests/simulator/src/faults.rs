@@ -41,6 +41,7 @@ impl World {
             FaultKind::PowerCut => {
                 (0..self.machines.len()).for_each(|machine| self.crash(machine));
             }
+            FaultKind::Die => self.die(machine),
             FaultKind::LoseDisk => self.lose_disk(machine),
             FaultKind::Stop => self.stop(machine),
             FaultKind::Restore => self.restore(),
@@ -109,6 +110,15 @@ impl World {
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} crashes, keeps {kept:?} of {unsynced:?}"));
         self.lie_still(machine);
+    }
+
+    /// A machine is gone until trouble is over. What it knows it keeps.
+    fn die(&mut self, machine: usize) {
+        if self.dead.is_none() && self.machines[machine].node.is_some() {
+            self.crash(machine);
+            self.dead = Some(machine);
+            self.trace.line(self.now_us, format_args!("n{machine} is dead"));
+        }
     }
 
     /// A machine loses its power and its disk but for the small files. Not while another one's
@@ -209,6 +219,7 @@ impl World {
         self.trace.line(self.now_us, format_args!("mend {mend:?}"));
         match mend {
             Mend::Cut(cut) => self.network.mend(cut),
+            Mend::Start(machine) if self.dead == Some(machine) && self.is_trouble => {}
             Mend::Start(machine) if self.machines[machine].node.is_none() => self.start(machine),
             Mend::Start(_) => {}
             Mend::Haste(machine) => self.network.slow(machine, false),

@@ -2,7 +2,7 @@
 
 use stator_core::catalogue::Catalogue;
 use stator_core::causality::{LiveVersion, Siblings};
-use stator_core::id::{NodeId, PartitionId};
+use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
@@ -218,9 +218,10 @@ impl World {
         };
         for (place, machine) in self.machines.iter().enumerate() {
             let mut records = machine.store.data.records();
-            let is_left = |(key, record): &(&StoreKey, Record)| {
-                is_left(&record.siblings) && !self.is_moving(key.partition)
-            };
+            let is_left = |(_, record): &(&StoreKey, Record)| is_left(&record.siblings);
+            if self.is_removed(place) {
+                continue;
+            }
             if let Some((key, _)) = records.find(is_left) {
                 let name = self.keys.iter().position(|known| known.bytes == key.key);
                 return Some((name, format!("n{place} keeps the tombstones of {:?}", key.key)));
@@ -228,22 +229,12 @@ impl World {
         }
         for place in 0..self.keys.len() {
             let held = self.held(place);
-            let key = &self.keys[place];
-            let partition = |c: &Catalogue| c.ring.partition(key.keyspace, &key.bytes);
-            if self.catalogue(0).map(partition).is_some_and(|p| self.is_moving(p)) {
-                continue;
-            }
             let is_long = |held: &Siblings| !held.is_deleted() && held.dead_actors() > 0;
             if let Some((machine, _)) = held.iter().find(|(_, h)| h.as_ref().is_some_and(is_long)) {
                 return Some((Some(place), format!("n{machine} keeps dead actors of key {place}")));
             }
         }
         None
-    }
-
-    /// Whether the partition is still to be handed over, which holds up collection.
-    fn is_moving(&self, partition: PartitionId) -> bool {
-        self.catalogue(0).is_some_and(|c| !c.ring.moves_of(partition).is_empty())
     }
 
     /// Judges what is left, now that all owners agree.

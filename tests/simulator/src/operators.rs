@@ -61,6 +61,9 @@ impl World {
         let place = self.rng.random_range(0..self.machines.len());
         let node = self.machines[place].id;
         let Some(catalogue) = self.catalogue_of(machine) else { return };
+        if let Some(change) = self.change_for_dead(&catalogue, node) {
+            return self.change_ring(machine, CatalogueChange::StageRing(change));
+        }
         let weight = Some(self.rng.random_range(1..4));
         let change = match (catalogue.ring.has_seat(node), self.rng.random_bool(0.3)) {
             // Who leaves does not come back, and three are needed.
@@ -69,6 +72,18 @@ impl World {
             (false, _) => RingChange::Join { node },
         };
         self.change_ring(machine, CatalogueChange::StageRing(change));
+    }
+
+    /// What an operator does about a dead machine, sooner or later. `spare` may take its place.
+    fn change_for_dead(&mut self, catalogue: &Catalogue, spare: NodeId) -> Option<RingChange> {
+        let node = self.machines[self.dead?].id;
+        if !catalogue.members.contains_key(&node) || self.rng.random_bool(0.5) {
+            return None;
+        }
+        Some(match catalogue.ring.has_seat(spare) {
+            false => RingChange::Replace { node, by: spare },
+            true => RingChange::Remove { node },
+        })
     }
 
     fn catalogue_of(&self, machine: usize) -> Option<Arc<Catalogue>> {

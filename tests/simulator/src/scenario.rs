@@ -34,6 +34,8 @@ pub enum FaultKind {
     SlowNode,
     /// An old copy of the first machine's data directory is put back, without its incarnation.
     Restore,
+    /// A machine dies, and comes back only when all trouble is over. One at most.
+    Die,
     /// A machine's wall clock jumps by up to five minutes.
     Skew,
     /// A record of the first machine is damaged.
@@ -152,8 +154,8 @@ pub const FOLD_RACE: Scenario = Scenario {
 };
 
 use FaultKind::{
-    BadDisk, Crash, Freeze, LoseDisk, OneWay, Partition, PowerCut, Restore, Rot, Skew, SlowDisk,
-    SlowNode, Stop,
+    BadDisk, Crash, Die, Freeze, LoseDisk, OneWay, Partition, PowerCut, Restore, Rot, Skew,
+    SlowDisk, SlowNode, Stop,
 };
 
 /// All scenarios, in the order in which seeds take them.
@@ -333,6 +335,38 @@ pub const SCENARIOS: &[Scenario] = &[
         is_handoff_complete: false,
         spares: 3,
         operators_us: Some(SECOND),
+        ..CALM
+    },
+    Scenario {
+        name: "dead nodes",
+        budget: "one machine dies, and operators replace or remove it while they change the ring; \
+                 crashes, clean stops, partitions; w at least 2: nothing may be lost, and the dead \
+                 one is no member any more if it comes back",
+        machines: (6, 9),
+        quality: ROUGH,
+        faults: &[
+            (Die, 5 * SECOND),
+            (Crash, 8 * SECOND),
+            (Stop, 8 * SECOND),
+            (Partition, 10 * SECOND),
+        ],
+        w_min: 2,
+        is_handoff_complete: false,
+        spares: 2,
+        operators_us: Some(SECOND),
+        ..CALM
+    },
+    Scenario {
+        name: "lost disks in new rings",
+        budget: "machines lose all data while operators change the ring, each only when the others \
+                 are filled; crashes, partitions; w at least 2: nothing may be lost",
+        machines: (6, 9),
+        quality: ROUGH,
+        faults: &[(LoseDisk, 4 * SECOND), (Crash, 8 * SECOND), (Partition, 10 * SECOND)],
+        w_min: 2,
+        is_handoff_complete: false,
+        spares: 2,
+        operators_us: Some(2 * SECOND),
         ..CALM
     },
 ];

@@ -120,6 +120,8 @@ pub struct World {
     pub(super) history: History,
     pub(super) dots: DotWatch,
     pub(super) rings: RingWatch,
+    /// The machine that died.
+    pub(super) dead: Option<usize>,
     /// What planted bugs have to know later.
     pub(super) noted: Noted,
     pub(super) violations: Vec<Violation>,
@@ -166,6 +168,7 @@ impl World {
             last_ticket: 0,
             dots: DotWatch::default(),
             rings: RingWatch::default(),
+            dead: None,
             noted: Noted::default(),
             violations: Vec::new(),
             report: Report::default(),

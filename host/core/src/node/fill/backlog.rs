@@ -1,9 +1,9 @@
 //! What is left of a fill, as it is kept on disk and shown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::id::PartitionId;
+use crate::id::{NodeId, PartitionId};
 
 /// The partitions that are still to be filled after a loss.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,17 +12,19 @@ pub struct Backlog {
     pub loss: u64,
     /// The partitions. `None` is all that the node owns.
     pub left: Option<BTreeSet<PartitionId>>,
+    /// Nodes that served a partition before this one was made its owner, and must be read too.
+    pub also: BTreeMap<PartitionId, BTreeSet<NodeId>>,
 }
 
 impl Backlog {
     /// Everything, after this loss.
     pub fn all(loss: u64) -> Self {
-        Backlog { loss, left: None }
+        Backlog { loss, left: None, also: BTreeMap::new() }
     }
 
     /// Nothing, after this loss.
     pub fn nothing(loss: u64) -> Self {
-        Backlog { loss, left: Some(BTreeSet::new()) }
+        Backlog { left: Some(BTreeSet::new()), ..Backlog::all(loss) }
     }
 
     /// What is to be filled after a start: `loss` is the last loss of the data store, `kept` what
@@ -36,7 +38,8 @@ impl Backlog {
         }
     }
 
-    /// As text for people too: the loss, then numbers and ranges of partitions.
+    /// As text for people too: the loss, numbers and ranges of partitions, and a line for each
+    /// partition of which further nodes are to be read.
     pub fn encode(&self) -> String {
         let mut out = format!("loss {:016x}\nleft", self.loss);
         let Some(left) = &self.left else {
@@ -53,6 +56,10 @@ impl Backlog {
                 true => write!(out, " {first}"),
                 false => write!(out, " {first}-{last}"),
             };
+        }
+        for (partition, nodes) in &self.also {
+            let nodes = nodes.iter().map(|node| format!(" {node}"));
+            let _ = write!(out, "\nalso {}{}", partition.0, nodes.collect::<String>());
         }
         out + "\n"
     }
@@ -71,7 +78,14 @@ impl Backlog {
             let range = first.parse().ok()?..=last.parse().ok()?;
             left.extend(range.map(PartitionId));
         }
-        Some(Backlog { loss, left: Some(left) })
+        let mut also = BTreeMap::new();
+        for line in lines {
+            let mut words = line.strip_prefix("also ")?.split(' ');
+            let partition = PartitionId(words.next()?.parse().ok()?);
+            let nodes: Option<BTreeSet<NodeId>> = words.map(|word| word.parse().ok()).collect();
+            also.insert(partition, nodes?);
+        }
+        Some(Backlog { loss, left: Some(left), also })
     }
 }
 
@@ -91,7 +105,8 @@ mod tests {
     use super::*;
 
     fn backlog(left: &[u16]) -> Backlog {
-        Backlog { loss: 0xa1, left: Some(left.iter().copied().map(PartitionId).collect()) }
+        let left = Some(left.iter().copied().map(PartitionId).collect());
+        Backlog { left, ..Backlog::all(0xa1) }
     }
 
     #[test]
@@ -103,7 +118,12 @@ mod tests {
         }
         assert_eq!(Backlog::decode(&Backlog::all(7).encode()), Some(Backlog::all(7)));
         assert_eq!(backlog(&[1, 2, 3, 5]).encode(), "loss 00000000000000a1\nleft 1-3 5\n");
-        for bad in ["", "loss x\nleft 1\n", "loss 01\n", "loss 01\nleft 1,2\n", "loss 01\nright"] {
+        let nodes = [NodeId(5), NodeId(u64::MAX)];
+        let also = [(PartitionId(2), nodes.into()), (PartitionId(5), [NodeId(6)].into())];
+        let backlog = Backlog { also: also.into(), ..backlog(&[1, 2, 5]) };
+        assert_eq!(Backlog::decode(&backlog.encode()), Some(backlog));
+        let bad = ["", "loss x\nleft 1\n", "loss 01\n", "loss 01\nleft 1,2\n", "loss 01\nright"];
+        for bad in bad.into_iter().chain(["loss 01\nleft 1\nelse", "loss 01\nleft 1\nalso 1 x"]) {
             assert_eq!(Backlog::decode(bad), None, "{bad:?}");
         }
     }

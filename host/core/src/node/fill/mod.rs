@@ -15,6 +15,10 @@
 //! - or, once the fill has lasted [`Settings::fill_patience_ms`], for each keyspace with
 //!   min(n - w + 1, n - 1) *whole* others: not being filled, and without a damaged record there.
 //!
+//! and, however long it takes, with those who served it when this node was made its owner without
+//! being handed it ([`super::transfer`]), unless they were removed: nobody else may have what they
+//! have acknowledged to a put with w = 1.
+//!
 //! The patience is not politeness. An acknowledgement that left before the loss may be counted
 //! after it, together with others that are given after their giver was read; only who minted is
 //! certain to hold such a write. All others include it, and once the patience is over such
@@ -60,6 +64,7 @@ use crate::event::{Action, Area, Notice, StoreFailure, Stored};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{FillPage, Message, ReplicaError, RequestId};
+use crate::ring::Ring;
 use crate::write::Change;
 
 /// The most pages in flight.
@@ -85,6 +90,8 @@ pub(super) struct Fill {
     /// Partitions that are not done, with those they were exchanged with, and whether these
     /// were whole.
     left: BTreeMap<PartitionId, BTreeMap<NodeId, bool>>,
+    /// Those who served a partition and own it no more.
+    also: BTreeMap<PartitionId, BTreeSet<NodeId>>,
     sources: BTreeMap<NodeId, Source>,
     partitions: usize,
     objects_copied: u64,
@@ -153,7 +160,17 @@ impl Fill {
     }
 
     fn backlog(&self) -> Backlog {
-        Backlog { loss: self.loss, left: Some(self.left.keys().copied().collect()) }
+        let left = Some(self.left.keys().copied().collect());
+        let mut also = self.also.clone();
+        also.retain(|partition, _| self.left.contains_key(partition));
+        Backlog { loss: self.loss, left, also }
+    }
+
+    /// Whether `node` holds something that is needed of `partition`.
+    fn is_source(&self, ring: &Ring, partition: PartitionId, node: NodeId) -> bool {
+        self.left.contains_key(&partition)
+            && (ring.is_owner(partition, node)
+                || self.also.get(&partition).is_some_and(|also| also.contains(&node)))
     }
 }
 
@@ -176,7 +193,8 @@ impl Node {
             }
             left.insert(partition, BTreeMap::new());
             alone += usize::from(owners.len() == 1);
-            for other in owners.into_iter().filter(|owner| *owner != self.id) {
+            let also = backlog.also.get(&partition).into_iter().flatten().copied();
+            for other in owners.into_iter().chain(also).filter(|owner| *owner != self.id) {
                 sources.entry(other).or_default();
             }
         }
@@ -188,6 +206,7 @@ impl Node {
             loss: backlog.loss,
             persisted_left: usize::MAX,
             left,
+            also: backlog.also,
             sources,
             partitions,
             objects_copied: 0,
@@ -204,13 +223,18 @@ impl Node {
     }
 
     /// This node serves partitions of which it cannot tell whether it holds them: they are filled,
-    /// too, before they count.
-    pub(super) fn fill_again(&mut self, partitions: &BTreeSet<PartitionId>) {
-        let mut all = partitions.clone();
+    /// too, before they count, also by those who are given.
+    pub(super) fn fill_again(&mut self, partitions: BTreeMap<PartitionId, BTreeSet<NodeId>>) {
+        let mut all: BTreeSet<PartitionId> = partitions.keys().copied().collect();
+        let mut also = partitions;
         if let Some(fill) = &self.fill {
             all.extend(fill.left.keys());
+            for (partition, nodes) in &fill.also {
+                also.entry(*partition).or_default().extend(nodes);
+            }
         }
-        self.fill(Backlog { loss: self.last_loss, left: Some(all) });
+        also.retain(|_, nodes| !nodes.is_empty());
+        self.fill(Backlog { loss: self.last_loss, left: Some(all), also });
         if let Some(fill) = &self.fill {
             let backlog = fill.backlog();
             self.act(Action::PersistFill(backlog));
@@ -260,14 +284,14 @@ impl Node {
                 fill.sources.entry(other).or_default();
             }
         }
-        for (node, source) in &mut fill.sources {
+        let mut sources = std::mem::take(&mut fill.sources);
+        for (node, source) in &mut sources {
             let is_void = |stream: &mut Stream| {
-                matches!(stream.step, Step::Idle)
-                    && !(fill.left.contains_key(&stream.partition)
-                        && ring.is_owner(stream.partition, *node))
+                matches!(stream.step, Step::Idle) && !fill.is_source(ring, stream.partition, *node)
             };
             drop(source.stream.take_if(is_void));
         }
+        fill.sources = sources;
     }
 
     /// Asks sources for what is left, or ends the fill.
@@ -310,13 +334,16 @@ impl Node {
                 return;
             }
             let is_reachable = self.is_reachable(node);
-            let Some(source) = fill.sources.get_mut(&node) else { continue };
+            let Some(source) = fill.sources.get(&node) else { continue };
             if source.is_busy() || source.rests_until_ms > now_ms || !is_reachable {
                 continue;
             }
-            if source.stream.is_none() {
-                source.stream = self.next_stream(&fill.left, (node, source.behind));
-            }
+            let next = match source.stream {
+                None => self.next_stream(fill, (node, source.behind)),
+                Some(_) => None,
+            };
+            let Some(source) = fill.sources.get_mut(&node) else { continue };
+            source.stream = source.stream.take().or(next);
             if source.stream.is_none() {
                 // Through. What it did not hold whole then, it may hold now.
                 source.behind = None;
@@ -328,19 +355,18 @@ impl Node {
         }
     }
 
-    /// The next partition that `source` owns and has not given whole.
+    /// The next partition of which `source` has something and has not given it whole.
     fn next_stream(
         &self,
-        left: &BTreeMap<PartitionId, BTreeMap<NodeId, bool>>,
+        fill: &Fill,
         (source, behind): (NodeId, Option<PartitionId>),
     ) -> Option<Stream> {
         let ring = &self.catalogue.as_ref()?.ring;
         let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
-        let (partition, _) =
-            left.range((from, Bound::Unbounded)).find(|(partition, exchanged)| {
-                exchanged.get(&source) != Some(&true)
-                    && ring.owners(**partition).any(|o| o == source)
-            })?;
+        let mut left = fill.left.range((from, Bound::Unbounded));
+        let (partition, _) = left.find(|(partition, exchanged)| {
+            exchanged.get(&source) != Some(&true) && fill.is_source(ring, **partition, source)
+        })?;
         let partition = *partition;
         Some(Stream { partition, after: None, is_whole: true, step: Step::Idle })
     }
@@ -497,6 +523,9 @@ impl Node {
         let is_gone = |owner: &NodeId| !catalogue.members.contains_key(owner);
         let is_read =
             |owner: &NodeId| *owner == self.id || exchanged.contains_key(owner) || is_gone(owner);
+        if !fill.also.get(&partition).into_iter().flatten().all(is_read) {
+            return false;
+        }
         if owners.iter().all(is_read) {
             return true;
         }

@@ -24,8 +24,9 @@ impl Node {
             let digest = self.digest;
             self.send(from, Message::CatalogueDigest { digest });
         }
-        // Who asks must not miss what is acknowledged here for coordinators of the older ring.
-        if !self.owns(partition) || their_ring > ring_version {
+        // Who asks must not miss what is acknowledged here for coordinators of the older ring. Of
+        // the same ring this node may be one that served before.
+        if their_ring > ring_version || (!self.owns(partition) && their_ring != ring_version) {
             let result = Err(ReplicaError::NotOwner { ring_version });
             return self.send(from, Message::FillReply { request, result });
         }

@@ -7,7 +7,7 @@
 //!
 //! After a start all partitions are looked at, and again whenever the ring changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Action, Notice, StoreFailure};
 use crate::id::{NodeId, PartitionId};
@@ -183,7 +183,7 @@ impl Node {
         }
         if !self.is_none_of_ours(partition) && self.owns(partition) {
             // The ring changed while it was dropped.
-            self.fill_again(&BTreeSet::from([partition]));
+            self.fill_again(BTreeMap::from([(partition, BTreeSet::new())]));
         }
     }
 

@@ -30,7 +30,8 @@
 //! Where the old owner was removed for good, or the partition gets a further owner, the target
 //! *gathers*: it exchanges with the other owners, by the rule of the fill (all of them, or after
 //! some patience as many as hold every acknowledged write), and makes the move itself. Where the
-//! partition is to have an owner less, the one that goes does the same.
+//! partition is to have an owner less, the one that goes does the same, or the first that stays if
+//! that one was removed.
 //!
 //! # What is left behind
 //! [`leavings`]: a node that holds data of partitions that it neither serves nor will, pushes it
@@ -165,6 +166,13 @@ impl Incoming {
     }
 }
 
+/// Who brings a move about.
+fn maker(catalogue: &Catalogue, pending: &Move) -> Option<NodeId> {
+    let is_member = |node: &NodeId| catalogue.members.contains_key(node);
+    let stays = || catalogue.ring.planned_owners(pending.partition).next();
+    pending.to.or(pending.from.filter(is_member)).or_else(stays)
+}
+
 impl Node {
     /// The transfers that this node drives at present.
     pub fn transfers(&self) -> Vec<TransferFigures> {
@@ -204,11 +212,7 @@ impl Node {
                 return;
             }
             let partition = pending.partition;
-            let is_ours = match pending.to {
-                Some(to) => to == self.id,
-                None => pending.from == Some(self.id),
-            };
-            if !is_ours
+            if maker(&catalogue, pending) != Some(self.id)
                 || !is_current(pending)
                 || self.transfers.incoming.contains_key(&partition)
                 || self.is_dropping(partition)
@@ -246,10 +250,13 @@ impl Node {
         }
     }
 
-    /// The owners other than this node and the one whose place is taken.
+    /// The owners other than this node, the one whose place is taken, and those who are gone.
     fn gathered_from(&self, made: &Move) -> Vec<NodeId> {
-        let owners = self.catalogue.iter().flat_map(|c| c.ring.owners(made.partition));
-        owners.filter(|owner| *owner != self.id && Some(*owner) != made.from).collect()
+        let Some(catalogue) = &self.catalogue else { return Vec::new() };
+        let is_asked = |owner: &NodeId| {
+            *owner != self.id && Some(*owner) != made.from && catalogue.members.contains_key(owner)
+        };
+        catalogue.ring.owners(made.partition).filter(is_asked).collect()
     }
 
     fn gather(&mut self, partition: PartitionId, done: &BTreeSet<NodeId>) {
@@ -484,9 +491,15 @@ impl Node {
         let is_regained = |partition: &PartitionId| {
             new.is_owner(*partition, id) && !old.is_owner(*partition, id) && !is_ready(partition)
         };
-        let regained: BTreeSet<PartitionId> = new.partition_ids().filter(is_regained).collect();
+        // Whom this node knew to serve: the proposer did not.
+        let served = |partition: PartitionId| {
+            let owners = old.owners(partition);
+            (partition, owners.filter(|owner| !new.is_owner(partition, *owner)).collect())
+        };
+        let regained: BTreeMap<PartitionId, BTreeSet<NodeId>> =
+            new.partition_ids().filter(is_regained).map(served).collect();
         if !regained.is_empty() {
-            self.fill_again(&regained);
+            self.fill_again(regained);
         }
     }
 }
