@@ -1,9 +1,10 @@
 //! What a node holds of partitions that are not its own any more.
 //!
 //! One partition at a time: its roots tell whether there is anything; if there is, it is exchanged
-//! with every owner, which gives each of them all that this node has; then it is dropped. Nothing
-//! is added to it meanwhile, because a node takes writes only for what it owns. So nobody has to
-//! be asked whether it may still count on the copy: whoever does is answered NOT_OWNER.
+//! with every owner, which gives each of them all that this node has; then it is dropped. A node
+//! takes writes only for what it owns, so nobody has to be asked whether it may still count on the
+//! copy: whoever does is answered NOT_OWNER. Only a request that this node began as an owner may
+//! add something yet; then the partition is looked at again.
 //!
 //! After a start all partitions are looked at, and again whenever the ring changes.
 
@@ -55,6 +56,14 @@ impl Node {
         let partitions = self.catalogue.iter().flat_map(|catalogue| catalogue.ring.partition_ids());
         let unchecked = partitions.filter(|partition| self.is_none_of_ours(*partition)).collect();
         self.transfers.leavings.unchecked = unchecked;
+    }
+
+    /// Something was written: by a request that began when the partition was this node's, if it is
+    /// not any more.
+    pub(super) fn written_elsewhere(&mut self, partition: PartitionId) {
+        if self.is_none_of_ours(partition) {
+            self.transfers.leavings.unchecked.insert(partition);
+        }
     }
 
     /// Whether what the store holds of the partition is being dropped.

@@ -119,9 +119,9 @@ impl Node {
 
     /// A change of the data store has ended.
     pub(in crate::node) fn write_ended(&mut self, token: crate::event::Token) {
-        if let Some(partition) = self.transfers.writing.remove(&token)
-            && self.transfers.frozen.contains_key(&partition)
-        {
+        let Some(partition) = self.transfers.writing.remove(&token) else { return };
+        self.written_elsewhere(partition);
+        if self.transfers.frozen.contains_key(&partition) {
             self.tell_drained(partition);
         }
     }
