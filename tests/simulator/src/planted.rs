@@ -110,7 +110,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         "serve a partition before it was copied",
         Planted::ServeUncopied,
-        ("ring changes", 40),
+        ("ring changes", 100),
         &[LOST, STRICT],
     ),
     bug("drop the context of a put", Planted::DropContext, ("calm", 20), &[SIBLINGS]),
