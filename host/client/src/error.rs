@@ -90,6 +90,11 @@ impl Error {
         &self.violations
     }
 
+    /// Whether no node has answered.
+    pub(crate) fn is_silence(&self) -> bool {
+        [reason::NOT_CONNECTED, reason::NO_ANSWER].contains(&self.reason.as_str())
+    }
+
     /// The whole answer, for tools.
     pub fn into_status(self) -> Status {
         *self.status

@@ -101,6 +101,7 @@ impl Nodes {
             let channel = self.channels[asked % self.channels.len()].clone();
             let left = deadline.saturating_duration_since(Instant::now());
             let is_last = attempt >= self.options.attempts_max;
+            let started = Instant::now();
             let mut request = Request::new(message.clone());
             request.set_timeout(self.share(left, safety, is_last));
             let error = match send(channel, request).await {
@@ -114,7 +115,9 @@ impl Nodes {
             let next = asked.wrapping_add(1);
             let _ = self.first.compare_exchange(asked, next, Ordering::Relaxed, Ordering::Relaxed);
             let pause = pause(attempt, error.retry_after(), chance());
-            if Instant::now() + pause >= deadline {
+            // A node that took its time to refuse will again: its answer is worth more than none.
+            let least = if error.is_silence() { Duration::ZERO } else { started.elapsed() };
+            if Instant::now() + pause + least >= deadline {
                 return Err(error);
             }
             sleep(pause).await;

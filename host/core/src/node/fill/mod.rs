@@ -16,8 +16,9 @@
 //!   min(n - w + 1, n - 1) *whole* others: not being filled, and without a damaged record there.
 //!
 //! and, however long it takes, with those who served it when this node was made its owner without
-//! being handed it ([`super::transfer`]), unless they were removed: nobody else may have what they
-//! have acknowledged to a put with w = 1.
+//! being handed it ([`super::transfer`]), unless they were removed. They may not have heard of it
+//! and serve on: until they were read under the new ring this node takes no writes of the
+//! partition, as two in one place would make quorums miss each other.
 //!
 //! The patience is not politeness. An acknowledgement that left before the loss may be counted
 //! after it, together with others that are given after their giver was read; only who minted is
@@ -244,6 +245,19 @@ impl Node {
     /// Whether the node cannot tell yet what it held of `partition`.
     pub fn is_filling(&self, partition: PartitionId) -> bool {
         self.fill.as_ref().is_some_and(|fill| fill.left.contains_key(&partition))
+    }
+
+    /// Whether another node may still serve `partition` in the place that this one was given: both
+    /// must not take writes. That one, `from`, may send what it has.
+    pub(super) fn is_served_elsewhere(&self, partition: PartitionId, from: NodeId) -> bool {
+        let (Some(fill), Some(catalogue)) = (&self.fill, &self.catalogue) else { return false };
+        let (Some(exchanged), Some(also)) = (fill.left.get(&partition), fill.also.get(&partition))
+        else {
+            return false;
+        };
+        let is_open =
+            |node: &NodeId| !exchanged.contains_key(node) && catalogue.members.contains_key(node);
+        !also.contains(&from) && also.iter().any(is_open)
     }
 
     /// How far the fill is, while there is one.

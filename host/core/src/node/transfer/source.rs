@@ -33,6 +33,7 @@ impl Node {
         let frozen = self.transfers.frozen.get(&partition);
         // What is dropped must not be added to, whoever sends it.
         self.is_dropping(partition)
+            || self.is_served_elsewhere(partition, from)
             || frozen.is_some_and(|f| f.to != from && self.now.monotonic_ms < f.until_ms)
     }
 
