@@ -37,7 +37,8 @@ pub(super) fn get(node: &Node, id: &str) -> Result<v1::Repair, Status> {
         let message = format!(
             "this node knows no repair {id:?}: ask the node that was asked for it, or start another"
         );
-        return Err(errors::status(Code::NotFound, "UNKNOWN_REPAIR", message, &[]));
+        let facts = [("repair_id", id.to_owned())];
+        return Err(errors::status(Code::NotFound, "UNKNOWN_REPAIR", message, &facts));
     };
     Ok(message(id, figures))
 }

@@ -107,7 +107,9 @@ impl Node {
     /// Sends an owner an object to sync. Nobody waits for it.
     pub(super) fn send_object(&mut self, node: NodeId, key: &StoreKey, siblings: &Arc<Siblings>) {
         let siblings = siblings.clone();
-        if node == self.id {
+        if node == self.id && !self.may_hold(key.partition) {
+            // The ring has changed since the owners were asked.
+        } else if node == self.id {
             let token = self.effect(Purpose::OwnRepair);
             let (key, fold) = (key.clone(), self.fold(key.keyspace));
             let change = Change::Sync(siblings);

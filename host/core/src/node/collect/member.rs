@@ -199,9 +199,12 @@ impl Node {
 
     /// Looks for hints of the partition, and for what this node holds without owning it.
     fn search(&mut self, asker: (NodeId, RequestId), partition: PartitionId) {
+        let is_owner = self.owns(partition);
+        if !is_owner && self.transfers.is_writing(partition) {
+            return self.refuse(asker.0, asker.1, "it writes what it does not own any more");
+        }
         let hints_stored = self.collection.hints_stored(partition);
         let job = self.job(asker, partition, JobStep::Clean { hints_stored });
-        let is_owner = self.owns(partition);
         let areas = [Some(Area::Hints), (!is_owner).then_some(Area::Data)];
         for area in areas.into_iter().flatten() {
             if let Some(job) = self.collection.jobs.get_mut(&job) {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{ExchangeId, REPAIRS_MAX, Step};
+use super::{ExchangeId, ExchangeReason, REPAIRS_MAX, Step};
 use crate::causality::Siblings;
 use crate::event::{Action, Area, StoreFailure, Stored};
 use crate::id::NodeId;
@@ -86,6 +86,12 @@ impl Node {
         let key = repair.key.clone();
         repair.state = State::Joining { theirs: theirs.clone() };
         repair.due_ms = u64::MAX;
+        let is_giving =
+            self.exchanges.running.get(&id).is_some_and(|e| e.reason == ExchangeReason::Leave);
+        if !is_giving && !self.may_hold(key.partition) {
+            // The ring has changed since the exchange began.
+            return self.repair_ended(id, request, false);
+        }
         let token = self.effect(Purpose::ExchangeObject(id, request));
         let Some(siblings) = theirs else {
             return self.act(Action::Load { token, key, with_hints: false });

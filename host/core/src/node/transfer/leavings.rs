@@ -3,8 +3,8 @@
 //! One partition at a time: its roots tell whether there is anything; if there is, it is exchanged
 //! with every owner, which gives each of them all that this node has; then it is dropped. A node
 //! takes writes only for what it owns, so nobody has to be asked whether it may still count on the
-//! copy: whoever does is answered NOT_OWNER. Only a request that this node began as an owner may
-//! add something yet; then the partition is looked at again.
+//! copy: whoever does is answered NOT_OWNER. Only a write that was under way when the ring changed
+//! may add something yet; then the partition is looked at again.
 //!
 //! After a start all partitions are looked at, and again whenever the ring changes.
 
@@ -42,6 +42,12 @@ impl Node {
     /// Whether there is nothing here of partitions of other owners.
     pub fn has_no_leavings(&self) -> bool {
         self.transfers.leavings.unchecked.is_empty() && self.transfers.leavings.present.is_none()
+    }
+
+    /// Whether this node owns the partition, or will. If not, nothing new of it must get into the
+    /// store: who looks for what could bring back a deleted value has been there already.
+    pub(in crate::node) fn may_hold(&self, partition: PartitionId) -> bool {
+        !self.is_none_of_ours(partition)
     }
 
     fn is_none_of_ours(&self, partition: PartitionId) -> bool {
@@ -139,7 +145,7 @@ impl Node {
         let owners = self.catalogue.iter().flat_map(|catalogue| catalogue.ring.owners(partition));
         let left: Vec<NodeId> = owners.filter(|owner| !done.contains(owner)).collect();
         if left.is_empty() {
-            if self.transfers.writing.values().any(|written| *written == partition) {
+            if self.transfers.is_writing(partition) {
                 return;
             }
             if let Some(present) = &mut self.transfers.leavings.present {

@@ -22,7 +22,8 @@ pub(super) struct Frozen {
 }
 
 impl Transfers {
-    fn is_writing(&self, partition: PartitionId) -> bool {
+    /// Whether something of the partition is being written to the data store.
+    pub(in crate::node) fn is_writing(&self, partition: PartitionId) -> bool {
         self.writing.values().any(|written| *written == partition)
     }
 }
