@@ -33,9 +33,16 @@ pub struct Candidate {
     pub hash: ObjectHash,
     /// Whether all its live versions are tombstones.
     pub is_deleted: bool,
+    /// Of a seal: whether its owner had nothing of the key when it was to mark it.
+    pub was_absent: bool,
 }
 
 impl Candidate {
+    /// What it is called, whatever it holds.
+    pub fn name(&self) -> (KeyspaceId, Bytes) {
+        (self.keyspace, self.key.clone())
+    }
+
     /// Where a store keeps it.
     pub fn store_key(&self, partition: PartitionId) -> StoreKey {
         StoreKey { partition, keyspace: self.keyspace, key: self.key.clone() }
@@ -78,8 +85,10 @@ pub enum CollectAnswer {
     Marked {
         /// The answering node's life: another one voids the mark.
         life: u64,
-        /// Places in the list of what is held exactly so.
+        /// Places in the list of what is held exactly so, or not at all where that will do.
         agreed: Vec<u32>,
+        /// Those of them of which nothing is held.
+        absent: Vec<u32>,
     },
     /// To [`CollectAsk::Clean`]: nothing.
     Clean {
@@ -114,7 +123,8 @@ pub struct Marked {
     pub hash: ObjectHash,
     /// Whether a store that has nothing of the key agrees too.
     pub may_be_absent: bool,
-    /// Whether a store that has something of the key disagrees, whatever it is: it should not.
+    /// Whether a store that has something of the key disagrees, whatever it is: it had nothing
+    /// when it was to mark it, and what has come since may be old.
     pub must_be_absent: bool,
     /// The clock: milliseconds since 1970 (UTC). Decides about names of writes and, where the
     /// last write wins, about timestamps; never about what is safe to forget.

@@ -59,12 +59,12 @@ pub struct Key {
 }
 
 impl Client {
-    /// Decides what to do with the `place`-th key.
+    /// Decides what to do with the `place`-th key, of which `n` nodes are owners.
     pub fn wish(
         &mut self,
         rng: &mut ChaCha8Rng,
         scenario: &Scenario,
-        (place, key): (usize, &Key),
+        (place, key, n): (usize, &Key, u32),
     ) -> Wish {
         let is_strict = rng.random_bool(0.3);
         let quorum = if is_strict { QuorumKind::Strict } else { QuorumKind::Sloppy };
@@ -72,7 +72,7 @@ impl Client {
         let known = self.known.get(&place).cloned();
         let dice = rng.random_range(0..100);
         if dice < 40 || (dice < 80 && known.is_none()) {
-            let r = rng.random_range(1..=3);
+            let r = rng.random_range(1..=n);
             let get = GetRequest {
                 keyspace: key.keyspace,
                 key: key.bytes.clone(),
@@ -85,7 +85,7 @@ impl Client {
         let is_blind = dice >= 80;
         let is_delete = !is_blind && dice >= 70;
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
-        let w = rng.random_range(scenario.w_min..=3);
+        let w = rng.random_range(scenario.w_min..=n);
         let put = PutRequest {
             w: Some(w),
             quorum,

@@ -1,6 +1,6 @@
 //! The end of a run: everything heals, the cluster comes to rest, and is judged.
 
-use stator_core::catalogue::Catalogue;
+use stator_core::catalogue::{Catalogue, Keyspace};
 use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
@@ -9,7 +9,7 @@ use stator_core::record::Record;
 use super::checkers::{self, CONVERGED, EXCHANGED, FORGOTTEN, HANDED_OFF, RESTS, TREES, Violation};
 use super::merging;
 use super::queue::Micros;
-use super::world::{N, TROUBLE_US, World, index};
+use super::world::{TROUBLE_US, World, index};
 
 /// How long the cluster may take to come to rest.
 const REST_US: Micros = 60_000_000;
@@ -123,11 +123,16 @@ impl World {
     fn unequal_roots(&self) -> Option<String> {
         let catalogue = self.catalogue(self.first_member())?;
         for partition in catalogue.ring.partition_ids() {
-            let owners = catalogue.ring.owners(partition).map(index);
-            let roots = |owner: usize| (owner, self.machines[owner].store.trees.roots(partition));
-            let roots: Vec<_> = owners.map(roots).collect();
-            if roots.windows(2).any(|pair| pair[0].1 != pair[1].1) {
-                return Some(format!("the owners of partition {partition} differ: {roots:?}"));
+            for Keyspace { id, quorums, .. } in catalogue.live_keyspaces() {
+                let owners = catalogue.ring.owners(partition).take(quorums.value.n as usize);
+                let root = |owner: usize| {
+                    let roots = self.machines[owner].store.trees.roots(partition);
+                    (owner, roots.into_iter().find(|(keyspace, _)| keyspace == id))
+                };
+                let roots: Vec<_> = owners.map(index).map(root).collect();
+                if roots.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+                    return Some(format!("the owners of partition {partition} differ: {roots:?}"));
+                }
             }
         }
         None
@@ -169,7 +174,8 @@ impl World {
             return Vec::new();
         }
         let partition = catalogue.ring.partition(key.keyspace, &key.bytes);
-        let owners: Vec<NodeId> = catalogue.ring.owners(partition).take(N as usize).collect();
+        let owners: Vec<NodeId> =
+            catalogue.ring.owners(partition).take(self.replicas(place) as usize).collect();
         let held = |owner: NodeId| {
             let mut records = self.machines[index(owner)].store.data.records();
             let record =

@@ -8,6 +8,7 @@ use stator_core::catalogue::{Durability, Reconcile};
 use super::merging::UNION;
 use super::network::Quality;
 use super::queue::Micros;
+use super::world::{LATE, N};
 
 /// A kind of fault, with how long it lasts on average where it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,12 @@ impl Scenario {
         if self.is_handoff_complete { 0 } else { 10_000 }
     }
 
+    /// How many owners a keyspace has. Where the ring changes, one of the two has fewer than the
+    /// ring has for each partition.
+    pub fn replicas(&self, keyspace: &str) -> u32 {
+        if keyspace == LATE && self.operators_us.is_some() { N - 1 } else { N }
+    }
+
     /// Whether what was deleted is forgotten. A copy of before would bring it back.
     pub fn is_collecting(&self) -> bool {
         !self.faults.iter().any(|(kind, _)| *kind == Restore)
@@ -112,7 +119,7 @@ const LOSSY: Quality = Quality {
     repeats: 0.05,
 };
 
-const LATE: Quality =
+const TARDY: Quality =
     Quality { delay_min_us: 100, delay_max_us: 60_000, straggles: 0.06, loses: 0.0, repeats: 0.3 };
 
 const ROUGH: Quality = Quality {
@@ -264,7 +271,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "late",
         budget: "many messages come twice, and many seconds late, after others that were sent \
                  later: nothing may be lost",
-        quality: LATE,
+        quality: TARDY,
         is_handoff_complete: false,
         ..CALM
     },

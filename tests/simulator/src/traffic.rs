@@ -19,7 +19,7 @@ use super::history::{ClientWrite, Outcome, WriteId};
 use super::machine::Machine;
 use super::merging;
 use super::queue::Micros;
-use super::world::{Happening, Inner, LATE, N, World, index, spec};
+use super::world::{EARLY, Happening, Inner, LATE, World, index, spec};
 
 /// A request that was not answered yet.
 pub struct Request {
@@ -68,8 +68,8 @@ impl World {
         if node.is_none() || *frozen_until_us > self.now_us {
             return self.think(client);
         }
-        let key = &self.keys[place];
-        match self.clients[client].wish(&mut self.rng, &self.scenario, (place, key)) {
+        let (key, n) = (&self.keys[place], self.replicas(place));
+        match self.clients[client].wish(&mut self.rng, &self.scenario, (place, key, n)) {
             Wish::Get(get, strict_r) => {
                 let asked = Asked::Get { client, key: place, strict_r };
                 self.ask(machine, asked, get);
@@ -241,6 +241,11 @@ impl World {
         client.into_iter().for_each(|client| self.think(client));
     }
 
+    /// How many owners a key has.
+    pub(super) fn replicas(&self, place: usize) -> u32 {
+        self.scenario.replicas(if place < self.early_keys { EARLY } else { LATE })
+    }
+
     fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
         let found = self.writes(key, &receipt.siblings);
         if receipt.siblings.versions().len() > 1 {
@@ -253,7 +258,8 @@ impl World {
         if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
             && self.keeps_siblings()
         {
-            let missing = checkers::strict_get(&self.history, (key, &found), r, N, from_us);
+            let n = self.replicas(key);
+            let missing = checkers::strict_get(&self.history, (key, &found), r, n, from_us);
             self.violations.extend(missing);
         }
     }
@@ -327,7 +333,7 @@ impl World {
                 let get = GetRequest {
                     keyspace: key.keyspace,
                     key: key.bytes,
-                    r: Some(N),
+                    r: Some(self.replicas(place)),
                     quorum: QuorumKind::Strict,
                     timeout_ms: 5_000,
                 };

@@ -450,7 +450,7 @@ pub fn index(node: NodeId) -> usize {
 pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
     KeyspaceSpec {
         name: name.to_owned(),
-        quorums: Quorums { n: N, r: 2, w: 2 },
+        quorums: Quorums { n: scenario.replicas(name), r: 2, w: 2 },
         durability: scenario.durability,
         reconcile: scenario.reconcile,
     }

@@ -192,7 +192,7 @@ impl Node {
             Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
-            Some(Purpose::Collect(effect)) => self.collect_written(effect, result.is_ok()),
+            Some(Purpose::Collect(effect)) => self.collect_written(effect, result),
             Some(Purpose::MovedHint(target, request)) => match result {
                 Ok(_) => self.hint_received(self.id, request),
                 Err(_) => self.hint_refused(target, request),

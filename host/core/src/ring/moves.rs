@@ -57,6 +57,18 @@ impl Ring {
             .with_seats(planned.seats().to_vec())
     }
 
+    /// This ring with every list in the order of what serves now: who stays keeps its place, who
+    /// comes takes the place of one that goes, and further owners are the last. So a keyspace
+    /// with fewer owners than the ring has changes them by moves only.
+    pub fn in_order_of(&self, now: &Ring) -> Ring {
+        let lists: Vec<Vec<NodeId>> = self
+            .partition_ids()
+            .map(|partition| in_place(now.owners(partition), self.planned_owners(partition)))
+            .collect();
+        Ring::new(self.version, self.replicas_max, &lists, self.moves.clone())
+            .with_seats(self.seats().to_vec())
+    }
+
     /// What is still to be handed over, in order of partition.
     pub fn moves(&self) -> &[Move] {
         &self.moves
@@ -144,6 +156,16 @@ impl Ring {
     }
 }
 
+/// The nodes of `then` in the order of `now`.
+fn in_place(now: impl Iterator<Item = NodeId>, then: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
+    let (now, then): (Vec<NodeId>, Vec<NodeId>) = (now.collect(), then.collect());
+    let mut coming = then.iter().filter(|node| !now.contains(node)).copied();
+    let place = |node: &NodeId| if then.contains(node) { Some(*node) } else { coming.next() };
+    let mut list: Vec<NodeId> = now.iter().filter_map(place).collect();
+    list.extend(coming);
+    list
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -203,6 +225,21 @@ mod tests {
             right.join(&one);
             prop_assert_eq!(&left, &right);
             prop_assert_eq!(left, made(&next, &both));
+        }
+    }
+
+    #[test]
+    fn an_order_is_kept() {
+        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        for (now, then, list) in [
+            (&[1, 2, 3][..], &[3, 1, 2][..], &[1, 2, 3][..]),
+            (&[1, 2, 3], &[4, 3, 1], &[1, 4, 3]),
+            (&[1, 2], &[3, 2, 1], &[1, 2, 3]),
+            (&[1, 2, 3], &[3, 4], &[4, 3]),
+            (&[1, 2, 3], &[3], &[3]),
+        ] {
+            let found = in_place(nodes(now).into_iter(), nodes(then).into_iter());
+            assert_eq!(found, nodes(list), "{now:?} -> {then:?}");
         }
     }
 

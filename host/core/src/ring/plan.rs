@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ClaimError, Ring, claim_from};
 use crate::catalogue::{
-    Catalogue, Committed, Decision, Removed, RingChange, StageError, check_change, seats_after,
+    Catalogue, Committed, Decision, Keyspace, Removed, RingChange, StageError, check_change,
+    seats_after,
 };
 use crate::id::{NodeId, PartitionId};
 
@@ -90,6 +91,13 @@ pub fn plan_of(catalogue: &Catalogue, changes: &[RingChange]) -> Result<Plan, Pl
     }
     let version = catalogue.ring.version() + 1;
     let planned = claim_from(&catalogue.ring, version, replicas_max, &seats, &replaced)?;
+    // The order says who is an owner of a keyspace with fewer of them.
+    let most = planned.replicas().max(catalogue.ring.replicas());
+    let is_narrow = |keyspace: &Keyspace| (keyspace.quorums.value.n as usize) < most;
+    let planned = match catalogue.live_keyspaces().any(is_narrow) {
+        true => planned.in_order_of(&catalogue.ring),
+        false => planned,
+    };
     let ring = catalogue.ring.towards(&planned);
     let zones = zones(catalogue, &seats);
     let (nodes, firsts_moved) = shares(&catalogue.ring, &ring);

@@ -84,7 +84,9 @@ pub(super) fn reply_to_wire(
     use proto::collect_reply::{Clean, Marked, Sealed};
     let result = match result {
         Err(reason) => Answer::Refused(reason),
-        Ok(CollectAnswer::Marked { life, agreed }) => Answer::Marked(Marked { life, agreed }),
+        Ok(CollectAnswer::Marked { life, agreed, absent }) => {
+            Answer::Marked(Marked { life, agreed, absent })
+        }
         Ok(CollectAnswer::Clean { life, hints_stored }) => {
             Answer::Clean(Clean { life, hints_stored })
         }
@@ -96,10 +98,11 @@ pub(super) fn reply_to_wire(
 }
 
 pub(super) fn reply_from_wire(reply: proto::CollectReply) -> Result<Message, WireError> {
+    use proto::collect_reply::Marked;
     let result = match required(reply.result, "an answer to a step of collection")? {
         Answer::Refused(reason) => Err(reason),
-        Answer::Marked(marked) => {
-            Ok(CollectAnswer::Marked { life: marked.life, agreed: marked.agreed })
+        Answer::Marked(Marked { life, agreed, absent }) => {
+            Ok(CollectAnswer::Marked { life, agreed, absent })
         }
         Answer::Clean(clean) => {
             Ok(CollectAnswer::Clean { life: clean.life, hints_stored: clean.hints_stored })
@@ -117,6 +120,7 @@ fn candidates_to_wire(candidates: Vec<Candidate>) -> Vec<proto::Candidate> {
         key: candidate.key,
         hash: bytes::Bytes::copy_from_slice(&candidate.hash.0.to_be_bytes()),
         is_deleted: candidate.is_deleted,
+        was_absent: candidate.was_absent,
     };
     candidates.into_iter().map(candidate).collect()
 }
@@ -128,6 +132,7 @@ fn candidates_from_wire(candidates: Vec<proto::Candidate>) -> Result<Vec<Candida
             key: candidate.key,
             hash: ObjectHash(u128::from_be_bytes(fixed(&candidate.hash, "an object's hash")?)),
             is_deleted: candidate.is_deleted,
+            was_absent: candidate.was_absent,
         })
     };
     candidates.into_iter().map(candidate).collect()

@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use super::{CANDIDATES_MAX, CollectEffect, KEYS_BYTES_MAX, Node, STEP_MS};
 use crate::causality::Siblings;
 use crate::collect::{Candidate, CollectAnswer, CollectAsk};
 use crate::event::{Action, Notice, ScanPage, StoreFailure};
-use crate::id::{NodeId, PartitionId};
+use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, RequestId};
 use crate::node::timers::Timer;
@@ -50,6 +52,8 @@ pub(super) struct Round {
     marked: BTreeMap<NodeId, u64>,
     clean: BTreeMap<NodeId, (u64, u64)>,
     floors: BTreeMap<NodeId, u64>,
+    /// What owners had nothing of when they marked.
+    absent: BTreeMap<NodeId, BTreeSet<(KeyspaceId, Bytes)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,10 @@ impl Round {
 
     fn ask(&self, node: NodeId) -> CollectAsk {
         let is_owner = self.owners.contains(&node);
-        let candidates = if is_owner { self.candidates.clone() } else { Vec::new() };
+        let mut candidates = if is_owner { self.candidates.clone() } else { Vec::new() };
+        if let Some(absent) = self.absent.get(&node).filter(|_| self.step == Step::Seal) {
+            candidates.iter_mut().for_each(|c| c.was_absent = absent.contains(&c.name()));
+        }
         let (life, hints_stored) = self.clean.get(&node).copied().unwrap_or_default();
         match self.step {
             Step::Mark => CollectAsk::Mark(candidates),
@@ -88,8 +95,11 @@ impl Round {
     /// Takes an answer in; `None` if it is no answer to the step.
     fn answered(&mut self, node: NodeId, answer: CollectAnswer) -> Option<()> {
         match (self.step, answer) {
-            (Step::Mark, CollectAnswer::Marked { life, agreed }) => {
+            (Step::Mark, CollectAnswer::Marked { life, agreed, absent }) => {
                 self.marked.insert(node, life);
+                let at = |place: &u32| self.candidates.get(*place as usize);
+                let keys = absent.iter().filter_map(at).map(Candidate::name).collect();
+                self.absent.insert(node, keys);
                 self.count(&agreed);
             }
             (Step::Clean, CollectAnswer::Clean { life, hints_stored }) => {
@@ -212,6 +222,7 @@ impl Node {
             key: bytes,
             hash: object_hash(key, held),
             is_deleted,
+            was_absent: false,
         })
     }
 
@@ -237,6 +248,7 @@ impl Node {
             marked: BTreeMap::new(),
             clean: BTreeMap::new(),
             floors: BTreeMap::new(),
+            absent: BTreeMap::new(),
         };
         self.collection.round = Some(Box::new(round));
         self.ask_step(Step::Mark);

@@ -5,7 +5,7 @@
 use super::{CANDIDATES_MAX, CollectEffect, FENCE_PERIOD_MS, Fence, Job, JobStep, STEP_MS};
 use crate::catalogue::Keyspace;
 use crate::collect::{Candidate, CollectAnswer, CollectAsk, Marked};
-use crate::event::{Action, Area, Notice, StoreFailure, Token};
+use crate::event::{Action, Area, Notice, StoreFailure, Stored, Token};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, RequestId};
 use crate::node::timers::Timer;
@@ -95,7 +95,8 @@ impl Node {
         let job = self.number();
         let agreed = Vec::new();
         let has_failed = false;
-        let known = Job { from, request, partition, step, waiting: 0, agreed, has_failed };
+        let absent = Vec::new();
+        let known = Job { from, request, partition, step, waiting: 0, agreed, absent, has_failed };
         self.collection.jobs.insert(job, known);
         job
     }
@@ -141,19 +142,26 @@ impl Node {
         Some(Marked {
             key: candidate.store_key(partition),
             hash: candidate.hash,
-            may_be_absent: candidate.is_deleted,
-            must_be_absent: !is_replica,
+            may_be_absent: candidate.is_deleted || !is_replica,
+            must_be_absent: candidate.was_absent,
             now_ms: self.now.wall_ms,
         })
     }
 
     /// The store has looked at a candidate, or dropped it.
-    pub(in crate::node) fn collect_written(&mut self, effect: CollectEffect, is_done: bool) {
+    pub(in crate::node) fn collect_written(
+        &mut self,
+        effect: CollectEffect,
+        result: Result<Stored, StoreFailure>,
+    ) {
         let CollectEffect::Candidate { job, place } = effect else { return };
         let Some(known) = self.collection.jobs.get_mut(&job) else { return };
         known.waiting -= 1;
-        if is_done {
+        if let Ok(stored) = result {
             known.agreed.push(place);
+            if stored.siblings.is_empty() {
+                known.absent.push(place);
+            }
         }
         self.end_job(job);
     }
@@ -164,15 +172,16 @@ impl Node {
             return;
         }
         let Some(known) = self.collection.jobs.remove(&job) else { return };
-        let Job { from, request, partition, step, mut agreed, has_failed, .. } = known;
+        let Job { from, request, partition, step, mut agreed, mut absent, has_failed, .. } = known;
         agreed.sort_unstable();
+        absent.sort_unstable();
         let life = self.collection.life;
         let is_unchanged = |hints_stored| {
             self.collection.hints_stored(partition) == hints_stored
                 && !self.collection.is_storing_hints(partition)
         };
         let answer = match step {
-            JobStep::Mark => CollectAnswer::Marked { life, agreed },
+            JobStep::Mark => CollectAnswer::Marked { life, agreed, absent },
             JobStep::Clean { hints_stored } if !has_failed && is_unchanged(hints_stored) => {
                 CollectAnswer::Clean { life, hints_stored }
             }

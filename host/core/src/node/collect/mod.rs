@@ -131,6 +131,7 @@ struct Job {
     /// Effects that have not ended.
     waiting: usize,
     agreed: Vec<u32>,
+    absent: Vec<u32>,
     has_failed: bool,
 }
 

@@ -68,10 +68,12 @@ impl Node {
         let Some(exchange) = self.exchanges.running.get(&id) else { return Vec::new() };
         let ours: BTreeMap<KeyspaceId, Sum> = ours.iter().copied().collect();
         let theirs: BTreeMap<KeyspaceId, Sum> = theirs.iter().copied().collect();
+        let pair = (exchange.partition, exchange.peer);
         let is_differing = |keyspace: &KeyspaceId| {
             exchange.only.is_none_or(|only| only == *keyspace)
                 && ours.get(keyspace) != theirs.get(keyspace)
-                && self.both_hold(*keyspace, exchange.partition, exchange.peer)
+                && (self.both_hold(*keyspace, exchange.partition, exchange.peer)
+                    || self.holds_beyond(*keyspace, pair, ours.get(keyspace)))
         };
         self.keyspaces.keys().copied().filter(is_differing).collect()
     }
@@ -87,6 +89,23 @@ impl Node {
         let is_next_beyond = ring.is_next_owner(partition, id)
             && ring.planned_owners(partition).skip(n).any(|owner| owner == id);
         !is_next_beyond && beyond.all(|owner| owner != id && owner != peer)
+    }
+
+    /// Whether this node holds something of a keyspace though it owns the partition beyond the
+    /// keyspace's n: it was one of the n in an earlier ring. That is kept like the others' until
+    /// it is deleted, or the partition given away.
+    fn holds_beyond(
+        &self,
+        keyspace: KeyspaceId,
+        (partition, peer): (PartitionId, NodeId),
+        ours: Option<&Sum>,
+    ) -> bool {
+        let Ok((catalogue, keyspace)) = self.keyspace(keyspace) else { return false };
+        let owners: Vec<NodeId> = catalogue.ring.owners(partition).collect();
+        let (within, beyond) = owners.split_at(owners.len().min(keyspace.quorums.value.n as usize));
+        ours.is_some_and(|sum| *sum != Sum::default())
+            && beyond.contains(&self.id)
+            && within.contains(&peer)
     }
 
     /// Whether the peer holds a keyspace that this node is to take over and does not know yet.

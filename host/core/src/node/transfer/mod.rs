@@ -41,8 +41,9 @@
 //! Ring n+2 starts from the owners that its proposer knew to serve. Who is an owner there and was
 //! none a moment ago (it had handed over, and the proposer did not know) fills the partition anew
 //! and counts for no read until it has. So does who is told that it owns a partition without having
-//! asked for it in this life: it may have lost its disk since. Coordinators with an older ring are
-//! refused for partitions that were moving in it, or they might be acknowledged what a node that
+//! asked for it in this life: it may have lost its disk since; and who becomes one of the first n,
+//! which are the owners of a keyspace with n replicas, because another one went. Coordinators with
+//! an older ring are refused for partitions that were moving in it, or they might be acknowledged what a node that
 //! was filled by then lacks.
 //!
 //! Left out: the source does not forward writes while it is copied; what is written meanwhile is
@@ -61,7 +62,7 @@ use crate::catalogue::Catalogue;
 use crate::event::{Action, Notice, Token};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId, TransferStep};
-use crate::ring::Move;
+use crate::ring::{Move, Ring};
 
 use leavings::Leavings;
 use source::Frozen;
@@ -164,6 +165,15 @@ impl Incoming {
         let keys_copied = self.keys_copied;
         TransferFigures { made: self.made, is_begun: true, keys_copied, step }
     }
+}
+
+/// The partitions whose owners may have changed from one ring to the other.
+fn changed_partitions(old: &Ring, new: &Ring) -> BTreeSet<PartitionId> {
+    if old.version() != new.version() {
+        return new.partition_ids().collect();
+    }
+    let is_made = |made: &&Move| new.moves().binary_search(made).is_err();
+    old.moves().iter().filter(is_made).map(|made| made.partition).collect()
 }
 
 /// Who brings a move about.
@@ -488,16 +498,25 @@ impl Node {
             let is_asked = |i: &Incoming| matches!(i.step, Step::HandOver { .. } | Step::Making);
             old.version() == new.version() && incoming.is_some_and(is_asked)
         };
-        let is_regained = |partition: &PartitionId| {
-            new.is_owner(*partition, id) && !old.is_owner(*partition, id) && !is_ready(partition)
+        // Each keyspace's owners are the first n of them.
+        let mut counts: BTreeSet<usize> =
+            self.keyspaces.values().map(|keyspace| keyspace.quorums.value.n as usize).collect();
+        counts.insert(usize::MAX);
+        let is_in = |ring: &Ring, partition: PartitionId, n: usize, node: NodeId| {
+            ring.owners(partition).take(n).any(|owner| owner == node)
+        };
+        let is_regained = |p: &PartitionId| {
+            counts.iter().any(|&n| is_in(new, *p, n, id) && !is_in(old, *p, n, id)) && !is_ready(p)
         };
         // Whom this node knew to serve: the proposer did not.
         let served = |partition: PartitionId| {
-            let owners = old.owners(partition);
-            (partition, owners.filter(|owner| !new.is_owner(partition, *owner)).collect())
+            let before = |&n: &usize| old.owners(partition).take(n).map(move |owner| (n, owner));
+            let gone = counts.iter().flat_map(before);
+            let gone = gone.filter(|(n, owner)| !is_in(new, partition, *n, *owner));
+            (partition, gone.map(|(_, owner)| owner).filter(|owner| *owner != id).collect())
         };
         let regained: BTreeMap<PartitionId, BTreeSet<NodeId>> =
-            new.partition_ids().filter(is_regained).map(served).collect();
+            changed_partitions(old, new).into_iter().filter(is_regained).map(served).collect();
         if !regained.is_empty() {
             self.fill_again(regained);
         }
