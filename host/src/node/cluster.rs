@@ -200,16 +200,18 @@ impl Node {
 
     /// Takes a catalogue in: the first one, or what the same cluster knows more.
     async fn adopt(&self, catalogue: Catalogue) -> Result<(), String> {
-        let mut joined = match self.catalogue() {
-            Some(own) => Catalogue::clone(&own),
-            None => catalogue.clone(),
-        };
-        joined.join(&catalogue).map_err(|error| error.to_string())?;
-        let joined = Arc::new(joined);
-        let (home, bytes) = (self.home.clone(), joined.encode());
+        if let Some(own) = self.catalogue() {
+            // Persisted with all other changes, in their order.
+            let mut joined = Catalogue::clone(&own);
+            joined.join(&catalogue).map_err(|error| error.to_string())?;
+            self.driver.adopt(Arc::new(catalogue));
+            return Ok(());
+        }
+        let first = Arc::new(catalogue);
+        let (home, bytes) = (self.home.clone(), first.encode());
         let saved = tokio::task::spawn_blocking(move || home.save(CATALOGUE_FILE, &bytes)).await;
         match saved {
-            Ok(Ok(())) => self.driver.adopt(joined),
+            Ok(Ok(())) => self.driver.adopt(first),
             Ok(Err(error)) => return Err(error.to_string()),
             Err(error) => return Err(error.to_string()),
         }

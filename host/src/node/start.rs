@@ -289,13 +289,14 @@ fn backlog(
         stores.refilled(Area::Data)?;
         return Ok(None);
     }
+    // If it cannot be read everything is copied again: nobody knows what this node cannot count on.
+    let all = || Backlog::all(loss.unwrap_or(0));
+    let decode = |content: bytes::Bytes| Backlog::decode(std::str::from_utf8(&content).ok()?);
     let kept = match home.load(FILL_FILE) {
-        Ok(content) => content,
-        // Then everything is copied again, which costs time only.
-        Err(HomeError::Damaged { .. }) => None,
+        Ok(content) => content.map(|content| decode(content).unwrap_or_else(all)),
+        Err(HomeError::Damaged { .. }) => Some(all()),
         Err(error) => return Err(error),
     };
-    let kept = kept.and_then(|content| Backlog::decode(std::str::from_utf8(&content).ok()?));
     Ok(Backlog::after(loss, kept).map(|backlog| {
         match backlog == Backlog::nothing(backlog.loss) && is_aside(Area::Data) {
             true => Backlog::all(backlog.loss),

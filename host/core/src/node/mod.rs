@@ -310,6 +310,9 @@ impl Node {
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
                 self.collection.hint_writes.remove(&token);
+                if let Ok(stored) = &result {
+                    self.suspect(token, &stored.siblings);
+                }
                 self.written(token, result);
                 self.write_ended(token);
             }

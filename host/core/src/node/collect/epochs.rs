@@ -39,6 +39,12 @@ impl Epochs {
     }
 }
 
+/// Whether `later` is a later epoch than `epoch`, and one that can have come about: rounds count one
+/// by one. A peer that says anything could close all that there will ever be.
+pub(super) fn is_epoch_after(later: u64, epoch: u64) -> bool {
+    later > epoch && later - epoch <= 1 << 40
+}
+
 impl Node {
     /// Goes on with the epochs that were kept. To be called before the first event.
     pub fn keep_epochs(&mut self, epochs: Epochs) {
@@ -76,7 +82,7 @@ impl Node {
         error: &ReplicaError,
     ) -> bool {
         let ReplicaError::StaleEpoch { floor } = error else { return false };
-        if *floor > self.collection.epochs.own {
+        if is_epoch_after(*floor, self.collection.epochs.own) {
             self.collection.epochs.own = *floor;
             self.persist_epochs(CollectEffect::CatchUp { epoch: *floor });
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{CANDIDATES_MAX, CollectEffect, KEYS_BYTES_MAX, Node, STEP_MS};
 use crate::causality::Siblings;
 use crate::collect::{Candidate, CollectAnswer, CollectAsk};
-use crate::event::{Action, Notice, ScanPage, StoreFailure};
+use crate::event::{Action, Notice, ScanPage, StoreFailure, Token};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, RequestId};
@@ -168,6 +168,10 @@ impl Node {
         if self.collection.walk.after.is_none() {
             let next = self.next_partition();
             self.collection.walk.partition = next;
+            // Put back by what is found, or written meanwhile.
+            if let Some(next) = next {
+                self.collection.suspects.remove(&next);
+            }
         }
         let Some(partition) = self.collection.walk.partition else { return };
         let walk = &mut self.collection.walk;
@@ -179,25 +183,30 @@ impl Node {
         self.act(Action::Scan { token, partition, after, count_max, bytes_max });
     }
 
-    /// The own partition behind the one that was read last.
+    /// The next own partition in which something may be to forget.
     fn next_partition(&self) -> Option<PartitionId> {
         let ring = &self.catalogue.as_ref()?.ring;
         let behind = self.collection.walk.partition;
-        let own = |p: &PartitionId| ring.is_owner(*p, self.id);
-        let later = |p: &PartitionId| behind.is_none_or(|behind| *p > behind);
-        let next = ring.partition_ids().filter(later).find(own);
-        next.or_else(|| ring.partition_ids().find(own))
+        let own = |p: &&PartitionId| ring.is_owner(**p, self.id);
+        let later = |p: &&PartitionId| behind.is_none_or(|behind| **p > behind);
+        let suspects = &self.collection.suspects;
+        let next = suspects.iter().filter(later).find(own);
+        next.or_else(|| suspects.iter().find(own)).copied()
     }
 
     /// A page is read.
     pub(in crate::node) fn collect_scanned(&mut self, result: Result<ScanPage, StoreFailure>) {
         self.collection.walk.is_reading = false;
+        let has_failed = result.is_err();
         let page = match result {
             Ok(page) => page,
             Err(_) => ScanPage::default(),
         };
         let found: Vec<Candidate> =
             page.objects.iter().filter_map(|(key, held)| self.candidate(key, held)).collect();
+        if has_failed || !found.is_empty() {
+            self.collection.suspects.extend(self.collection.walk.partition);
+        }
         let walk = &mut self.collection.walk;
         let is_end = page.next.is_none();
         walk.after = page.next;
@@ -212,9 +221,23 @@ impl Node {
         self.read_on();
     }
 
+    fn is_worth_forgetting(&self, held: &Siblings) -> bool {
+        held.is_deleted() || held.dead_actors() >= self.settings.dead_actors_min.max(1)
+    }
+
+    /// Something was written to the data store.
+    pub(in crate::node) fn suspect(&mut self, token: Token, held: &Siblings) {
+        if let Some(partition) = self.transfers.writing.get(&token)
+            && !held.is_empty()
+            && self.is_worth_forgetting(held)
+        {
+            self.collection.suspects.insert(*partition);
+        }
+    }
+
     fn candidate(&self, key: &StoreKey, held: &Siblings) -> Option<Candidate> {
         let is_deleted = held.is_deleted();
-        let is_one = is_deleted || held.dead_actors() >= self.settings.dead_actors_min.max(1);
+        let is_one = self.is_worth_forgetting(held);
         let StoreKey { keyspace, key: bytes, .. } = key;
         let (keyspace, bytes) = (*keyspace, bytes.clone());
         (is_one && self.keyspaces.contains_key(&keyspace)).then(|| Candidate {

@@ -2,6 +2,7 @@
 //! [`super`]. It remembers nothing of a round from one step to the next; the leader repeats what
 //! counts.
 
+use super::epochs::is_epoch_after;
 use super::{CANDIDATES_MAX, CollectEffect, FENCE_PERIOD_MS, Fence, Job, JobStep, STEP_MS};
 use crate::catalogue::Keyspace;
 use crate::collect::{Candidate, CollectAnswer, CollectAsk, Marked};
@@ -318,7 +319,9 @@ impl Node {
         let known = &mut self.collection.epochs.floors;
         for (node, floor) in floors {
             let known = known.entry(*node).or_insert(0);
-            *known = (*known).max(*floor);
+            if is_epoch_after(*floor, *known) {
+                *known = *floor;
+            }
         }
         // Who is no member, or no more, is refused anyway.
         known.retain(|node, _| catalogue.members.contains_key(node));

@@ -62,7 +62,8 @@
 //!
 //! # Limits
 //! One round at a time per leader, of [`CANDIDATES_MAX`] objects. Any owner leads, for what it finds
-//! in its own pages; two that find the same do the work twice.
+//! in its own pages; two that find the same do the work twice. A partition is read again only if
+//! something was found in it, or written that may be forgotten.
 //!
 //! Left out: a data directory that was restored from an old copy by hand revives what it holds;
 //! a hint that is damaged on disk holds up its partition, because nobody knows what it was.
@@ -172,6 +173,9 @@ pub(super) struct Collection {
     hints_stored: BTreeMap<PartitionId, u64>,
     jobs: BTreeMap<u64, Job>,
     fences: Vec<Fence>,
+    /// Partitions in which something may be to forget: all after a start or a change of the ring,
+    /// then those to which it was written.
+    pub(super) suspects: BTreeSet<PartitionId>,
     walk: Walk,
     round: Option<Box<Round>>,
     figures: CollectFigures,
@@ -187,6 +191,7 @@ impl Collection {
             hints_stored: BTreeMap::new(),
             jobs: BTreeMap::new(),
             fences: Vec::new(),
+            suspects: BTreeSet::new(),
             walk: Walk::default(),
             round: None,
             figures: CollectFigures::default(),

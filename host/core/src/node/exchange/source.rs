@@ -23,6 +23,8 @@ impl Node {
             self.send(from, Message::CatalogueDigest { digest });
         }
         let error = match self.owns(read.partition) {
+            // Who asks must not miss what is acknowledged here for coordinators of the older ring.
+            _ if their_ring > ring_version => Some(ReplicaError::NotOwner { ring_version }),
             _ if self.is_filling(read.partition) => Some(ReplicaError::Filling),
             false => Some(ReplicaError::NotOwner { ring_version }),
             true => None,

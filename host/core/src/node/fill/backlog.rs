@@ -29,12 +29,16 @@ impl Backlog {
 
     /// What is to be filled after a start: `loss` is the last loss of the data store, `kept` what
     /// was kept of the last fill. Without a loss there are only partitions that this node was
-    /// made an owner of without being handed them, under the loss 0.
+    /// made an owner of without being handed them, under the loss 0. A further loss takes nothing
+    /// off those who are to be read.
     pub fn after(loss: Option<u64>, kept: Option<Backlog>) -> Option<Self> {
-        let of = |loss: u64| kept.filter(|kept| kept.loss == loss);
-        match loss {
-            None => of(0),
-            Some(loss) => Some(of(loss).unwrap_or_else(|| Backlog::all(loss))),
+        match (loss, kept) {
+            (None, kept) => kept.filter(|kept| kept.loss == 0),
+            (Some(loss), Some(kept)) if kept.loss == loss => Some(kept),
+            (Some(loss), kept) => {
+                let also = kept.map(|kept| kept.also).unwrap_or_default();
+                Some(Backlog { also, ..Backlog::all(loss) })
+            }
         }
     }
 

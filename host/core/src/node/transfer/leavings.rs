@@ -57,11 +57,12 @@ impl Node {
         })
     }
 
-    /// The ring may be another: everything is to be looked at.
-    pub(super) fn check_leavings(&mut self) {
-        let partitions = self.catalogue.iter().flat_map(|catalogue| catalogue.ring.partition_ids());
-        let unchecked = partitions.filter(|partition| self.is_none_of_ours(*partition)).collect();
-        self.transfers.leavings.unchecked = unchecked;
+    /// The owners of these partitions may be others.
+    pub(super) fn check_leavings(&mut self, partitions: impl IntoIterator<Item = PartitionId>) {
+        let partitions = partitions.into_iter();
+        let foreign: Vec<PartitionId> =
+            partitions.filter(|partition| self.is_none_of_ours(*partition)).collect();
+        self.transfers.leavings.unchecked.extend(foreign);
     }
 
     /// Something was written: by a request that began when the partition was this node's, if it is
@@ -208,6 +209,7 @@ impl Node {
         let has_nothing = self.handoffs.is_empty()
             && self.requests.is_empty()
             && self.transfers.incoming.is_empty()
+            && self.collection.hint_writes.is_empty()
             && !self.is_making_moves();
         if is_leaving && has_nothing && self.has_no_leavings() {
             self.retire();

@@ -37,19 +37,13 @@
 //! [`leavings`]: a node that holds data of partitions that it neither serves nor will, pushes it
 //! to all owners and drops it. A node that gave up its seat and has nothing left is retired.
 //!
-//! # A ring that overtakes moves
-//! Ring n+2 starts from the owners that its proposer knew to serve. Who is an owner there and was
-//! none a moment ago (it had handed over, and the proposer did not know) fills the partition anew
-//! and counts for no read until it has. So does who is told that it owns a partition without having
-//! asked for it in this life: it may have lost its disk since; and who becomes one of the first n,
-//! which are the owners of a keyspace with n replicas, because another one went. Coordinators with
-//! an older ring are refused for partitions that were moving in it, or they might be acknowledged what a node that
-//! was filled by then lacks.
+//! A ring that is committed meanwhile: [`overtaken`].
 //!
 //! Left out: the source does not forward writes while it is copied; what is written meanwhile is
 //! found by the next exchange.
 
 mod leavings;
+mod overtaken;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,9 +56,10 @@ use crate::catalogue::Catalogue;
 use crate::event::{Action, Notice, Token};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId, TransferStep};
-use crate::ring::{Move, Ring};
+use crate::ring::Move;
 
 use leavings::Leavings;
+use overtaken::Overtaken;
 use source::Frozen;
 
 /// The most partitions that a node takes over at a time.
@@ -91,8 +86,7 @@ pub(super) struct Transfers {
     /// Of those, what could not be persisted and is to be tried again.
     unpersisted: BTreeSet<(u64, Move)>,
     leavings: Leavings,
-    /// Partitions that were moving, or whose owners were others, in the ring before.
-    overtaken: BTreeSet<PartitionId>,
+    overtaken: Overtaken,
     /// What was told last.
     told: Vec<TransferFigures>,
     /// Changes of the data store that are under way.
@@ -121,6 +115,7 @@ enum Step {
     /// It is frozen, under this number.
     Settle {
         freeze: u64,
+        due_ms: u64,
     },
     /// It was asked to hand over.
     HandOver {
@@ -167,15 +162,6 @@ impl Incoming {
     }
 }
 
-/// The partitions whose owners may have changed from one ring to the other.
-fn changed_partitions(old: &Ring, new: &Ring) -> BTreeSet<PartitionId> {
-    if old.version() != new.version() {
-        return new.partition_ids().collect();
-    }
-    let is_made = |made: &&Move| new.moves().binary_search(made).is_err();
-    old.moves().iter().filter(is_made).map(|made| made.partition).collect()
-}
-
 /// Who brings a move about.
 fn maker(catalogue: &Catalogue, pending: &Move) -> Option<NodeId> {
     let is_member = |node: &NodeId| catalogue.members.contains_key(node);
@@ -215,10 +201,11 @@ impl Node {
         if ring.moves().is_empty() || self.was_removed() {
             return;
         }
-        let free = self.admission.window(TRANSFERS_MAX);
+        let going = self.transfers.incoming.values().filter(|incoming| self.can_go_on(incoming));
+        let mut free = self.admission.window(TRANSFERS_MAX).saturating_sub(going.count());
         let now_ms = self.now.monotonic_ms;
         for pending in ring.moves() {
-            if self.transfers.incoming.len() >= free {
+            if free == 0 {
                 return;
             }
             let partition = pending.partition;
@@ -232,18 +219,52 @@ impl Node {
             let hands_over =
                 |from: NodeId| from != self.id && catalogue.members.contains_key(&from);
             let incoming = Incoming::new(*pending, pending.from.is_some_and(hands_over), now_ms);
-            self.transfers.incoming.insert(partition, incoming);
+            // Those that wait for one node must not hold up the others.
+            if self.can_go_on(&incoming) {
+                self.transfers.incoming.insert(partition, incoming);
+                free -= 1;
+            }
         }
+    }
+
+    /// Whether a transfer does not only wait for nodes that are not reachable.
+    fn can_go_on(&self, incoming: &Incoming) -> bool {
+        match (&incoming.step, incoming.made.from) {
+            (Step::Copy, Some(source)) => self.is_reachable(source),
+            (Step::Gather(done), _) => {
+                let others = self.gathered_from(&incoming.made);
+                let mut missing = others.iter().filter(|other| !done.contains(other)).peekable();
+                missing.peek().is_none() || missing.any(|other| self.is_reachable(*other))
+            }
+            _ => true,
+        }
+    }
+
+    /// Takes up what a move that is made leaves room for.
+    fn go_on_transferring(&mut self) {
+        self.find_transfers();
+        let is_new = |incoming: &Incoming| match &incoming.step {
+            Step::Copy => incoming.rounds == 0,
+            Step::Gather(done) => done.is_empty(),
+            _ => false,
+        };
+        let new = self.transfers.incoming.iter().filter(|(_, incoming)| is_new(incoming));
+        let new: Vec<PartitionId> = new.map(|(partition, _)| *partition).collect();
+        new.into_iter().for_each(|partition| self.drive(partition));
     }
 
     /// Does what a transfer waits for.
     fn drive(&mut self, partition: PartitionId) {
         let now_ms = self.now.monotonic_ms;
         let Some(incoming) = self.transfers.incoming.get_mut(&partition) else { return };
-        if let Step::Freeze { due_ms, .. } | Step::HandOver { due_ms, .. } = incoming.step
+        if let Step::Freeze { due_ms, .. }
+        | Step::Settle { due_ms, .. }
+        | Step::HandOver { due_ms, .. } = incoming.step
             && due_ms <= now_ms
         {
+            // The source has thawed.
             incoming.step = Step::Copy;
+            incoming.rests_until_ms = now_ms.saturating_add(REST_MS);
         }
         if incoming.rests_until_ms > now_ms {
             return;
@@ -327,7 +348,7 @@ impl Node {
                     false => self.drive(partition),
                 }
             }
-            Step::Settle { freeze } if incoming.made.from == Some(peer) => {
+            Step::Settle { freeze, .. } if incoming.made.from == Some(peer) => {
                 let freeze = *freeze;
                 match outcome.end == ExchangeEnd::Equal {
                     true => self.ask_to_hand_over(partition, peer, freeze),
@@ -386,8 +407,8 @@ impl Node {
         let Some(incoming) = self.transfers.incoming.values_mut().find(is_asked) else { return };
         let partition = incoming.made.partition;
         match (&incoming.step, result) {
-            (Step::Freeze { .. }, Ok(freeze)) => {
-                incoming.step = Step::Settle { freeze };
+            (Step::Freeze { due_ms, .. }, Ok(freeze)) => {
+                incoming.step = Step::Settle { freeze, due_ms: *due_ms };
                 self.drive(partition);
             }
             // That the move is made is told to everyone, and then this transfer is over.
@@ -439,6 +460,7 @@ impl Node {
         if let Some((to, request)) = asker {
             self.send(to, Message::TransferAnswer { request, result: Ok(0) });
         }
+        self.go_on_transferring();
     }
 
     fn persist_again(&mut self) {
@@ -465,60 +487,7 @@ impl Node {
             self.take_over(changed.clone());
             let token = self.effect(Purpose::Gossip);
             self.act(Action::Persist(token, changed));
-        }
-    }
-
-    /// Whether a coordinator's ring is too old for `partition`: it was moving, and who serves it in
-    /// this ring may have been filled before what that coordinator has acknowledged.
-    pub(super) fn is_overtaken(&self, partition: PartitionId, their_ring: u64) -> bool {
-        their_ring < self.ring_version() && self.transfers.overtaken.contains(&partition)
-    }
-
-    /// Another catalogue stands: see "A ring that overtakes moves".
-    pub(super) fn moves_taken_over(&mut self, before: Option<&Catalogue>) {
-        self.check_leavings();
-        let (Some(before), Some(catalogue)) = (before, self.catalogue.clone()) else { return };
-        let (old, new, id) = (&before.ring, &catalogue.ring, self.id);
-        if old == new || old.version() == 0 || self.was_removed() {
-            return;
-        }
-        if old.version() != new.version() {
-            let differs = |p: &PartitionId| {
-                !old.moves_of(*p).is_empty() || !old.owners(*p).eq(new.owners(*p))
-            };
-            self.transfers.overtaken = new.partition_ids().filter(differs).collect();
-            // Nobody was told of what was not durable: it is to be made again, of the new ring.
-            self.transfers.making.clear();
-            self.transfers.unpersisted.clear();
-            self.transfers.incoming.clear();
-        }
-        // Who has asked for it in this life holds all of it; before, it may have lost it since.
-        let is_ready = |partition: &PartitionId| {
-            let incoming = self.transfers.incoming.get(partition);
-            let is_asked = |i: &Incoming| matches!(i.step, Step::HandOver { .. } | Step::Making);
-            old.version() == new.version() && incoming.is_some_and(is_asked)
-        };
-        // Each keyspace's owners are the first n of them.
-        let mut counts: BTreeSet<usize> =
-            self.keyspaces.values().map(|keyspace| keyspace.quorums.value.n as usize).collect();
-        counts.insert(usize::MAX);
-        let is_in = |ring: &Ring, partition: PartitionId, n: usize, node: NodeId| {
-            ring.owners(partition).take(n).any(|owner| owner == node)
-        };
-        let is_regained = |p: &PartitionId| {
-            counts.iter().any(|&n| is_in(new, *p, n, id) && !is_in(old, *p, n, id)) && !is_ready(p)
-        };
-        // Whom this node knew to serve: the proposer did not.
-        let served = |partition: PartitionId| {
-            let before = |&n: &usize| old.owners(partition).take(n).map(move |owner| (n, owner));
-            let gone = counts.iter().flat_map(before);
-            let gone = gone.filter(|(n, owner)| !is_in(new, partition, *n, *owner));
-            (partition, gone.map(|(_, owner)| owner).filter(|owner| *owner != id).collect())
-        };
-        let regained: BTreeMap<PartitionId, BTreeSet<NodeId>> =
-            changed_partitions(old, new).into_iter().filter(is_regained).map(served).collect();
-        if !regained.is_empty() {
-            self.fill_again(regained);
+            self.go_on_transferring();
         }
     }
 }
