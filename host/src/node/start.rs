@@ -291,7 +291,7 @@ fn backlog(
     }
     // If it cannot be read everything is copied again: nobody knows what this node cannot count on.
     let all = || Backlog::all(loss.unwrap_or(0));
-    let decode = |content: bytes::Bytes| Backlog::decode(std::str::from_utf8(&content).ok()?);
+    let decode = |content: Bytes| Backlog::decode(std::str::from_utf8(&content).ok()?);
     let kept = match home.load(FILL_FILE) {
         Ok(content) => content.map(|content| decode(content).unwrap_or_else(all)),
         Err(HomeError::Damaged { .. }) => Some(all()),

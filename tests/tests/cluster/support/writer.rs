@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt;
 use stator_proto::v1;
 use stator_proto::v1::kv_client::KvClient;
 use tokio::task::JoinHandle;
@@ -15,6 +16,9 @@ use super::{Node, eventually, get, must, put, values};
 
 /// How long one put may take: a lane at a dead node goes on.
 const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many keys are looked at at a time in the end.
+const GETS_AT_ONCE: usize = 64;
 
 /// Writes one new key after the other, through each of its nodes at the same time.
 #[derive(Debug)]
@@ -108,15 +112,19 @@ pub async fn nothing_is_lost(
     r: u32,
     keys: &[String],
 ) -> Result<(), String> {
-    let mut kv = node.kv();
-    for key in keys {
+    let kv = node.kv();
+    let check = async |key: &String| {
         let request = v1::GetRequest { r: Some(r), ..get(keyspace, key) };
-        let answer = kv.get(request).await.map_err(|status| format!("{key}: {status}"))?;
+        let answer = kv.clone().get(request).await.map_err(|status| format!("{key}: {status}"))?;
         let found: Vec<_> = values(answer.get_ref()).into_iter().collect();
         let expected = [value_of(key)];
         must(found == expected, || {
             format!("{key}, one of {} acknowledged, has {found:?}", keys.len())
-        })?;
+        })
+    };
+    let mut checked = futures::stream::iter(keys).map(check).buffer_unordered(GETS_AT_ONCE);
+    while let Some(result) = checked.next().await {
+        result?;
     }
     Ok(())
 }

@@ -194,8 +194,13 @@ impl Node {
     ) {
         self.transfers.leavings.present = None;
         match result {
-            Ok(()) => self.notice(Notice::PartitionDropped(partition)),
-            Err(_) => drop(self.transfers.leavings.unchecked.insert(partition)),
+            Ok(()) => {
+                self.notice(Notice::PartitionDropped(partition));
+                self.next_leavings();
+            }
+            Err(_) => {
+                self.transfers.leavings.unchecked.insert(partition);
+            }
         }
         if !self.is_none_of_ours(partition) && self.owns(partition) {
             // The ring changed while it was dropped.
