@@ -104,7 +104,7 @@ pub const BUGS: &[Bug] = &[
     bug(
         "collect what an owner does not hold so",
         Planted::CollectUnmarked,
-        ("one", 40),
+        ("crashes", 100),
         &[REVIVED, SIBLINGS],
     ),
     bug(

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use futures::StreamExt;
 use stator_proto::v1;
 
 use crate::support::{
@@ -106,6 +107,51 @@ async fn what_nobody_reads_is_found_and_repaired_on_demand() {
     assert!(said.contains(&third), "{said}");
     cluster[2].signal(libc::SIGCONT);
     answers_alone(&mut cluster).await;
+}
+
+/// `STATOR_REPAIR_KEYS` sets how many keys there are (3,000 by default). Prints how long it took.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_among_many_is_found_without_comparing_the_others() {
+    let many = std::env::var("STATOR_REPAIR_KEYS").ok().and_then(|count| count.parse().ok());
+    let many: u64 = many.unwrap_or(3_000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = Cluster::start_with(3, |_| covering_in(folder.path(), 0)).await;
+    cluster.create(keyspace("many", 2, 2)).await;
+    let kv = cluster[0].kv();
+    let load = async |number: u64| {
+        let request = v1::PutRequest { w: Some(3), ..put("many", &format!("{number}"), "a value") };
+        kv.clone().put(request).await.map(drop)
+    };
+    let mut loads = futures::stream::iter(0..many).map(load).buffer_unordered(128);
+    while let Some(loaded) = loads.next().await {
+        loaded.expect("all three take it");
+    }
+    drop(loads);
+    cluster[2].set_isolated(true).await;
+    cluster[0].kv().put(put("many", "7", "another")).await.expect("two of three are there");
+    for node in &mut cluster.nodes_mut()[..2] {
+        node.kill().await;
+        std::fs::remove_dir_all(node.data_dir.join("hints")).expect("its hints are there");
+        node.restart().await;
+    }
+    cluster[2].set_isolated(false).await;
+    cluster.all_alive().await;
+    eventually("the trees are counted anew", async || {
+        for node in cluster.nodes() {
+            let figures = node.status().await?.anti_entropy.unwrap_or_default();
+            must(figures.trees_ready, || format!("{figures:?}"))?;
+        }
+        Ok(())
+    })
+    .await;
+
+    let started = std::time::Instant::now();
+    let (code, found, said) = repair(&cluster[1], &[]).await;
+    println!("{many} keys, one differs: repaired after {:?}, {found}", started.elapsed());
+    assert_eq!(code, Some(0), "{found} {said}");
+    assert_eq!((&found["keys_differed"], &found["keys_repaired"]), (&1.into(), &1.into()));
+    let compared = found["keys_compared"].as_u64().expect("it tells");
+    assert!(compared * 20 < many, "{compared} keys were compared");
 }
 
 #[tokio::test]
