@@ -44,6 +44,7 @@ use stator_core::message::Message;
 use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
 
 use checkers::Violation;
+use merging::Merger;
 use scenario::Scenario;
 pub use world::{N, TROUBLE_US, World};
 
@@ -222,7 +223,13 @@ pub struct Outcome {
 
 /// Runs a seed.
 pub fn run(options: Options) -> Outcome {
+    run_merging(options, merging::union)
+}
+
+/// Runs a seed in whose world `merger` merges.
+pub fn run_merging(options: Options, merger: Merger) -> Outcome {
     let mut world = World::new(&options);
+    world.merger = merger;
     let course = || match options.scenario().is_scripted {
         true => world.race(),
         false => world.live(),

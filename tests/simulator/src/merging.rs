@@ -1,7 +1,7 @@
 //! The merge module of a simulated world: the union of sets of write numbers.
 //!
-//! A value is the numbers of the writes that it contains, in ascending order. Where a module
-//! merges, a client's put carries on what its client had in hand, so the union is a join: it
+//! A value is the numbers of the writes that it contains, a line each, sorted as text. Where a
+//! module merges, a client's put carries on what its client had in hand, so the union is a join: it
 //! never loses a write, and what a merged value contains tells who it was made of.
 
 use std::collections::BTreeSet;
@@ -25,12 +25,13 @@ pub const UNION: ModuleDigest = ModuleDigest([0x75; 32]);
 /// The writes that a value contains.
 pub fn contained(value: &[u8]) -> BTreeSet<WriteId> {
     let text = String::from_utf8_lossy(value);
-    text.split(',').filter_map(|number| number.parse().ok()).collect()
+    text.split('\n').filter_map(|number| number.parse().ok()).collect()
 }
 
 /// The value that contains these writes.
 pub fn value_of(writes: &BTreeSet<WriteId>) -> Bytes {
-    writes.iter().map(WriteId::to_string).collect::<Vec<_>>().join(",").into()
+    let lines: BTreeSet<String> = writes.iter().map(|id| format!("{id}\n")).collect();
+    lines.into_iter().collect::<String>().into()
 }
 
 /// The writes that the values of all siblings contain.
@@ -39,7 +40,14 @@ pub fn contents(siblings: &Siblings) -> BTreeSet<WriteId> {
     versions.flat_map(|value| contained(value)).collect()
 }
 
-fn union(divergence: &Divergence) -> Resolution {
+/// What makes one value of siblings.
+pub type Merger = fn(&Divergence) -> Result<Resolution, MergeFailure>;
+
+/// The native twin of the module `lines` of `tests/guests`.
+///
+/// # Errors
+/// None.
+pub fn union(divergence: &Divergence) -> Result<Resolution, MergeFailure> {
     let values: Vec<&Bytes> =
         divergence.siblings.iter().filter_map(|sibling| sibling.value.as_ref()).collect();
     let all = values.iter().flat_map(|value| contained(value)).collect();
@@ -47,7 +55,7 @@ fn union(divergence: &Divergence) -> Resolution {
         true => Outcome::Delete,
         false => Outcome::Value(value_of(&all)),
     };
-    Resolution { outcome, note: None, events: Vec::new(), fuel_used: 1 }
+    Ok(Resolution { outcome, note: None, events: Vec::new(), fuel_used: 1 })
 }
 
 impl World {
@@ -62,7 +70,7 @@ impl World {
                 false => MergeFailure::NotLoaded(UNION),
             })
         } else {
-            Ok(Arc::new(union(divergence)))
+            (self.merger)(divergence).map(Arc::new)
         };
         let (now_us, writes) = (self.now_us, divergence.siblings.len());
         self.trace.line(

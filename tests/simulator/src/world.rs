@@ -28,6 +28,7 @@ use super::disk::DiskStep;
 use super::faults::Mend;
 use super::history::History;
 use super::machine::Machine;
+use super::merging::{self, Merger};
 use super::network::{Fate, Network};
 use super::operators::RingWatch;
 use super::planted::Noted;
@@ -120,6 +121,8 @@ pub struct World {
     pub(super) history: History,
     pub(super) dots: DotWatch,
     pub(super) rings: RingWatch,
+    /// What a module is.
+    pub(super) merger: Merger,
     /// The machine that died.
     pub(super) dead: Option<usize>,
     /// What planted bugs have to know later.
@@ -168,6 +171,7 @@ impl World {
             last_ticket: 0,
             dots: DotWatch::default(),
             rings: RingWatch::default(),
+            merger: merging::union,
             dead: None,
             noted: Noted::default(),
             violations: Vec::new(),
