@@ -349,7 +349,7 @@ fn repairs_are_refused_where_they_make_no_sense() {
     for ticket in 2..8 {
         world.happen(X, Event::Repair(ticket, RepairRequest::default()));
     }
-    let error = |ticket| world.repairs[&ticket].clone().err();
+    let error = |ticket| world.repairs[&ticket].err();
     assert!(matches!(error(1), Some(RepairError::NoPartition { partitions: 8, .. })));
     assert_eq!([2, 5].map(error), [None, None]);
     assert_eq!(error(6), Some(RepairError::TooMany { max: 4 }));

@@ -51,7 +51,7 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// A change that waits for the committer.
 pub(super) enum Job {
-    Write(WriteJob),
+    Write(Box<WriteJob>),
     Settle {
         target: NodeId,
         key: StoreKey,
@@ -147,7 +147,7 @@ impl Committer {
                 continue;
             }
             match job {
-                Job::Write(job) => self.stage_write(job),
+                Job::Write(job) => self.stage_write(*job),
                 Job::Settle { target, key, sequence, done } => {
                     self.stage_settle(target, key, sequence, done);
                 }

@@ -260,7 +260,7 @@ impl Stores {
 
     /// Queues a change of one key.
     pub fn write(&self, job: WriteJob) {
-        self.store(job.area).queue_job(Job::Write(job));
+        self.store(job.area).queue_job(Job::Write(Box::new(job)));
     }
 
     /// Takes `target` off the hint for `key`, which it has synced as it stood at `sequence`. The

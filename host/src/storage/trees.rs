@@ -25,6 +25,9 @@ use super::home::{Home, HomeError};
 use super::job::TreeJob;
 use super::records::{Found, Records};
 
+/// The objects of a page, and its last key unless nothing is left.
+type RebuildPage = (Vec<(StoreKey, ObjectHash)>, Option<StoreKey>);
+
 /// The file that holds the trees between a clean stop and the next start.
 const FILE: &str = "trees";
 
@@ -179,10 +182,7 @@ impl Committer {
         };
     }
 
-    fn rebuild_page(
-        &self,
-        rebuild: &Rebuild,
-    ) -> Result<(Vec<(StoreKey, ObjectHash)>, Option<StoreKey>), EngineError> {
+    fn rebuild_page(&self, rebuild: &Rebuild) -> Result<RebuildPage, EngineError> {
         let from = match &rebuild.behind {
             Some(behind) => above(&behind.encode()),
             None => rebuild.first.0.to_be_bytes().to_vec(),

@@ -95,7 +95,8 @@ async fn all() -> Result<bool> {
         }
     }
     // Later harm must not have undone what earlier harm left.
-    let faults = cluster.audit(&load::lock(&ledger).clone(), "").await?;
+    let written = load::lock(&ledger).clone();
+    let faults = cluster.audit(&written, "").await?;
     report::print(&lines);
     let is_good = lines.iter().all(Line::is_good) && faults == ledger::Faults::default();
     println!(

@@ -209,12 +209,14 @@ impl World {
     pub(super) fn plant_in(&mut self, from: usize, to: usize, message: &mut Message) {
         match (self.planted, message) {
             (Planted::CollectOverWrites, Message::Write(write)) => write.epoch = u64::MAX,
-            (Planted::CollectUnmarked, Message::CollectReply { result, .. }) => match result {
-                Ok(CollectAnswer::Marked { agreed, .. } | CollectAnswer::Sealed { agreed }) => {
-                    *agreed = (0..CANDIDATES_MAX as u32).collect();
-                }
-                _ => {}
-            },
+            (
+                Planted::CollectUnmarked,
+                Message::CollectReply {
+                    result:
+                        Ok(CollectAnswer::Marked { agreed, .. } | CollectAnswer::Sealed { agreed }),
+                    ..
+                },
+            ) => *agreed = (0..CANDIDATES_MAX as u32).collect(),
             (Planted::ServeUncopied, Message::TreeRead { request, read, .. })
                 if read.query == TreeQuery::Roots && self.takes_over(from, read.partition) =>
             {

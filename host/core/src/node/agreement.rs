@@ -461,10 +461,8 @@ impl Node {
         if let Some(removed) = catalogue.removed.get(&self.id).filter(|_| !was_removed) {
             self.notice(Notice::Removed(removed.ring_version));
         }
-        let is_over = |proposal: &Box<Proposal>| proposal.ring_version <= version;
-        let Some(proposal) = self.agreement.proposal.take_if(|proposal| is_over(proposal)) else {
-            return;
-        };
+        let over = self.agreement.proposal.take_if(|proposal| proposal.ring_version <= version);
+        let Some(proposal) = over else { return };
         let made = catalogue.history.get(&proposal.ring_version);
         let is_own = made.is_some_and(|made| made.nonce == proposal.nonce);
         let Some(ticket) = proposal.ticket else { return };

@@ -356,7 +356,7 @@ impl Table {
         while let Some(node) = queue.pop_front() {
             for next in 0..self.nodes.len() {
                 let is_open = |&p: &usize| self.fits(p, next, Some(node));
-                if from.contains_key(&next) || !self.owned[node].iter().any(|p| is_open(p)) {
+                if from.contains_key(&next) || !self.owned[node].iter().any(is_open) {
                     continue;
                 }
                 from.insert(next, node);

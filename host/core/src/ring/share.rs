@@ -119,7 +119,7 @@ fn round(exact: &[Exact], held: &[usize]) -> Vec<usize> {
     let mut whole: Vec<usize> = exact.iter().map(|share| share.floor()).collect();
     let sum: f64 = exact.iter().map(|share| share.fraction()).sum();
     let mut order: Vec<usize> =
-        (0..exact.len()).filter(|&i| exact[i].num % exact[i].den > 0).collect();
+        (0..exact.len()).filter(|&i| !exact[i].num.is_multiple_of(exact[i].den)).collect();
     order.sort_by(|&a, &b| {
         let is_above = |i: usize| held[i] > whole[i];
         is_above(b)

@@ -198,10 +198,7 @@ impl Node {
     pub(in crate::node) fn collect_scanned(&mut self, result: Result<ScanPage, StoreFailure>) {
         self.collection.walk.is_reading = false;
         let has_failed = result.is_err();
-        let page = match result {
-            Ok(page) => page,
-            Err(_) => ScanPage::default(),
-        };
+        let page = result.unwrap_or_default();
         let found: Vec<Candidate> =
             page.objects.iter().filter_map(|(key, held)| self.candidate(key, held)).collect();
         if has_failed || !found.is_empty() {
