@@ -172,7 +172,7 @@ async fn create(admin: &mut AdminClient<Channel>, name: &str, module: Option<Str
         None => v1::ReconcilePolicy::Siblings,
     };
     let module_digest = module.unwrap_or_default();
-    let reconcile = v1::Reconcile { policy: policy.into(), module_digest, fold: false };
+    let reconcile = v1::Reconcile { policy: policy.into(), module_digest, ..Default::default() };
     let keyspace = v1::Keyspace {
         name: name.to_owned(),
         n: 3,

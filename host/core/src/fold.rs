@@ -57,6 +57,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::ancestor;
 use crate::causality::{LiveVersion, Siblings};
 use crate::divergence::Outcome;
 use crate::id::{Dot, ModuleDigest};
@@ -124,6 +125,7 @@ pub fn fold(siblings: &Siblings, outcome: &Outcome, module: ModuleDigest) -> Opt
         schema: versions().map(|version| version.schema).max()?,
         origin: Origin::Fold { module, inputs: inputs(&stored) },
         base: shared_base(&stored),
+        ancestor: ancestor::shared(&stored),
         labels: labels(&stored),
         // Those of the inputs stay known by the notes of the record.
         request: None,

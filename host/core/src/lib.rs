@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod agreement;
+pub mod ancestor;
 pub mod catalogue;
 pub mod causality;
 pub mod codec;

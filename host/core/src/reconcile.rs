@@ -9,8 +9,10 @@
 
 use bytes::Bytes;
 
+use crate::ancestor;
 use crate::causality::{LiveVersion, Siblings};
 use crate::divergence::{Ancestor, Divergence, DivergentVersion};
+use crate::version::Payload;
 
 /// What a key's siblings are for a reader at a certain time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,27 +70,41 @@ pub fn view(siblings: &Siblings, now_ms: u64) -> View {
 
 /// What a module is handed for `versions`, as [`view`] gave them.
 pub fn divergence(keyspace: &str, key: &Bytes, versions: &[LiveVersion]) -> Divergence {
-    let mut hasher = blake3::Hasher::new_derive_key("stator divergence v1");
-    let mut text = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_be_bytes()).update(bytes);
-    };
-    text(keyspace.as_bytes());
-    text(key);
-    for LiveVersion { version, .. } in versions {
-        text(&version.payload.hash());
-        text(&version.schema.to_be_bytes());
-        text(&version.written_at_ms.to_be_bytes());
-    }
     let sibling = |live: &LiveVersion| DivergentVersion {
         value: live.version.payload.value().cloned(),
         schema: live.version.schema,
         written_at_ms: live.version.written_at_ms,
     };
-    Divergence {
-        keyspace: keyspace.to_owned(),
-        key: key.clone(),
-        siblings: versions.iter().map(sibling).collect(),
-        ancestor: Ancestor::Unknown,
-        fingerprint: *hasher.finalize().as_bytes(),
+    let siblings: Vec<DivergentVersion> = versions.iter().map(sibling).collect();
+    let ancestor = ancestor::shared(versions).told();
+    let mut name = Fingerprint(blake3::Hasher::new_derive_key("stator divergence v1"));
+    name.text(keyspace.as_bytes());
+    name.text(key);
+    siblings.iter().for_each(|sibling| name.version(sibling));
+    match &ancestor {
+        Ancestor::Unknown => {}
+        Ancestor::Absent => name.text(b"absent"),
+        Ancestor::Known(past) => {
+            name.text(b"known");
+            name.version(past);
+        }
+    }
+    let fingerprint = *name.0.finalize().as_bytes();
+    Divergence { keyspace: keyspace.to_owned(), key: key.clone(), siblings, ancestor, fingerprint }
+}
+
+/// A hash over all that a module sees.
+struct Fingerprint(blake3::Hasher);
+
+impl Fingerprint {
+    fn text(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_be_bytes()).update(bytes);
+    }
+
+    fn version(&mut self, version: &DivergentVersion) {
+        let payload = version.value.clone().map_or(Payload::Tombstone, Payload::Value);
+        self.text(&payload.hash());
+        self.text(&version.schema.to_be_bytes());
+        self.text(&version.written_at_ms.to_be_bytes());
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::ancestor::HeldAncestor;
 use crate::causality::{decode_dot, decode_dots, encode_dot, encode_dots};
 use crate::codec::{DecodeError, Reader, UnknownField, number, put_field, put_number, put_varint};
 use crate::id::{Dot, ModuleDigest};
@@ -123,6 +124,8 @@ pub struct Version {
     pub origin: Origin,
     /// What it replaced: the live dots that its writer had seen, in ascending order.
     pub base: Vec<Dot>,
+    /// What of its past is kept with it, where the keyspace wants that.
+    pub ancestor: HeldAncestor,
     /// The client's labels.
     pub labels: BTreeMap<String, String>,
     /// What its client called the write, if it gave a name.
@@ -141,6 +144,7 @@ mod tag {
     pub const BASE: u64 = 7;
     pub const LABELS: u64 = 8;
     pub const REQUEST: u64 = 9;
+    pub const ANCESTOR: u64 = 10;
 }
 
 const WHAT: &str = "version";
@@ -176,7 +180,8 @@ impl Version {
         let labels: usize = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
         let dots = self.base.len() + self.origin.input_count();
         let request = self.request.as_ref().map_or(0, |r| r.id.len() + FINGERPRINT_BYTES);
-        40 + request + self.payload.value().map_or(0, Bytes::len) + labels + dots * 24
+        let payloads = self.payload.value().map_or(0, Bytes::len) + self.ancestor.weight_bytes();
+        40 + request + payloads + labels + dots * 24
     }
 
     /// Appends the envelope.
@@ -219,6 +224,11 @@ impl Version {
             request.encode(&mut field);
             put_field(out, tag::REQUEST, &field);
         }
+        if self.ancestor != HeldAncestor::Unknown {
+            field.clear();
+            self.ancestor.encode(&mut field);
+            put_field(out, tag::ANCESTOR, &field);
+        }
         for unknown in &self.unknown {
             put_field(out, unknown.tag, &unknown.bytes);
         }
@@ -235,6 +245,7 @@ impl Version {
             schema: 0,
             origin: Origin::Fold { module: ModuleDigest([0; 32]), inputs: Vec::new() },
             base: Vec::new(),
+            ancestor: HeldAncestor::Unknown,
             labels: BTreeMap::new(),
             request: None,
             unknown: Vec::new(),
@@ -263,6 +274,9 @@ impl Version {
                 tag::REQUEST => {
                     let request = RequestName::decode(&mut Reader::new(bytes, WHAT))?;
                     version.request = Some(request);
+                }
+                tag::ANCESTOR => {
+                    version.ancestor = HeldAncestor::decode(Reader::new(bytes, WHAT))?;
                 }
                 _ => version.unknown.push(UnknownField { tag: field_tag, bytes }),
             }

@@ -23,6 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::ancestor::{self, Ancestors};
 use crate::causality::{Context, Fold, Siblings};
 use crate::collect::{Marked, attest, collect};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
@@ -58,6 +59,8 @@ pub enum Change {
         now_ms: u64,
         /// The sibling limit that holds for it.
         limits: SiblingLimits,
+        /// What it is to hold of its past.
+        ancestors: Ancestors,
     },
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),
@@ -247,7 +250,7 @@ pub fn write(
             record.siblings_mut().sync(siblings);
             None
         }
-        Change::Mint { context, draft, now_ms, limits } => {
+        Change::Mint { context, draft, now_ms, limits, ancestors } => {
             match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
                 Known::New => {}
                 Known::Retry(dot) => {
@@ -261,7 +264,8 @@ pub fn write(
                 check_limits(&record.siblings, context, draft, limits)?;
                 check_folds(&record.siblings, context, draft)?;
             }
-            Some(mint(&mut record, (context, draft), *now_ms, fold, minter))
+            let wanted = (context, draft, *ancestors);
+            Some(mint(&mut record, wanted, *now_ms, fold, minter))
         }
     };
     record.siblings_mut().fold(fold);
@@ -326,7 +330,7 @@ fn check_folds(siblings: &Siblings, context: &Context, draft: &Draft) -> Result<
 
 fn mint(
     record: &mut Record,
-    (context, draft): (&Context, &Draft),
+    (context, draft, ancestors): (&Context, &Draft, Ancestors),
     now_ms: u64,
     fold: Fold,
     minter: &mut Minter,
@@ -342,6 +346,7 @@ fn mint(
         schema: draft.schema,
         origin: Origin::Client(dot),
         base: record.siblings.seen_by(&context.vector),
+        ancestor: ancestor::for_write(&record.siblings, &context.vector, ancestors),
         labels: draft.labels.clone(),
         request: draft.request.clone(),
         unknown: Vec::new(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use history::{History, bytes, steps};
 use proptest::prelude::*;
+use stator_core::ancestor::{HeldAncestor, PastVersion};
 use stator_core::causality::{Context, Fold, Siblings, VersionVector};
 use stator_core::codec::{DecodeError, Reader, UnknownField, put_field};
 use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
@@ -54,16 +55,26 @@ fn request_note() -> impl Strategy<Value = RequestNote> {
     })
 }
 
+fn ancestor() -> impl Strategy<Value = HeldAncestor> {
+    let past = (dots(1..2), any::<Vec<u8>>(), any::<u32>(), any::<u64>());
+    let past = past.prop_map(|(dots, value, schema, written_at_ms)| {
+        let (dot, value) = (dots[0], value.into());
+        HeldAncestor::Known(Arc::new(PastVersion { dot, value, schema, written_at_ms }))
+    });
+    prop_oneof![Just(HeldAncestor::Unknown), Just(HeldAncestor::Absent), past]
+}
+
 fn version() -> impl Strategy<Value = Version> {
-    let unknown = prop::collection::btree_map(10..=u64::MAX, any::<Vec<u8>>(), 0..3);
+    let unknown = prop::collection::btree_map(11..=u64::MAX, any::<Vec<u8>>(), 0..3);
     let unknown = unknown.prop_map(|fields| {
         fields.into_iter().map(|(tag, bytes)| UnknownField { tag, bytes: bytes.into() }).collect()
     });
     let labels = prop::collection::btree_map("\\PC{0,8}", "\\PC{0,8}", 0..3);
     let numbers = (any::<u64>(), any::<Option<u64>>(), any::<u32>());
     let names = (labels, prop::option::of(request_name()), unknown);
-    (payload(), numbers, origin(), dots(0..3), names).prop_map(
-        |(payload, (written_at_ms, expires_at_ms, schema), origin, base, names)| {
+    let past = (dots(0..3), ancestor());
+    (payload(), numbers, origin(), past, names).prop_map(
+        |(payload, (written_at_ms, expires_at_ms, schema), origin, (base, ancestor), names)| {
             let (labels, request, unknown) = names;
             Version {
                 payload,
@@ -72,6 +83,7 @@ fn version() -> impl Strategy<Value = Version> {
                 schema,
                 origin,
                 base,
+                ancestor,
                 labels,
                 request,
                 unknown,
@@ -190,6 +202,7 @@ fn what_contradicts_itself_is_refused() {
     let dot =
         Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 0 }, counter: 1 };
     let version = Version {
+        ancestor: Default::default(),
         payload: Payload::Tombstone,
         written_at_ms: 1,
         expires_at_ms: None,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use stator_core::ancestor::{HeldAncestor, PastVersion};
 use stator_core::causality::{LiveVersion, Siblings, VersionVector};
 use stator_core::id::{Actor, Dot, Incarnation, NodeId};
 use stator_core::reconcile::{View, divergence, versions, view};
@@ -20,6 +21,7 @@ fn value(text: &'static str) -> Payload {
 
 fn version(node: u64, payload: Payload) -> Version {
     Version {
+        ancestor: Default::default(),
         payload,
         written_at_ms: 100,
         expires_at_ms: None,
@@ -130,7 +132,20 @@ fn a_module_sees_each_version_as_it_was_written() {
 fn a_fingerprint_differs_with_all_that_a_module_sees() {
     let live = |version: Version| LiveVersion { dots: vec![dot(1)], version: Arc::new(version) };
     let v = || version(1, value("v"));
-    let inputs: [(&str, &'static str, Vec<Version>); 12] = [
+    let past = |dot, word: &'static str, schema, written_at_ms| {
+        let value = Bytes::from_static(word.as_bytes());
+        HeldAncestor::Known(Arc::new(PastVersion { dot, value, schema, written_at_ms }))
+    };
+    let on = |ancestor: &HeldAncestor| {
+        let both = [v(), version(2, value("w"))];
+        both.map(|version| Version { ancestor: ancestor.clone(), ..version }).to_vec()
+    };
+    let inputs: [(&str, &'static str, Vec<Version>); 17] = [
+        ("carts", "k", on(&HeldAncestor::Absent)),
+        ("carts", "k", on(&past(dot(1), "", 0, 0))),
+        ("carts", "k", on(&past(dot(1), "v", 0, 0))),
+        ("carts", "k", on(&past(dot(1), "v", 1, 0))),
+        ("carts", "k", on(&past(dot(1), "v", 0, 1))),
         ("carts", "k", vec![v(), version(2, value("w"))]),
         ("cart", "sk", vec![v(), version(2, value("w"))]),
         ("carts", "l", vec![v(), version(2, value("w"))]),

@@ -21,7 +21,13 @@ fn minter() -> Minter {
 }
 
 fn put(context: Context, limits: SiblingLimits) -> Change {
-    Change::Mint { context, draft: draft(Some(1)), now_ms: 1_000, limits }
+    Change::Mint {
+        context,
+        draft: draft(Some(1)),
+        now_ms: 1_000,
+        limits,
+        ancestors: Default::default(),
+    }
 }
 
 fn minted(stored: Option<Record>, context: Context, minter: &mut Minter) -> (Record, Dot) {

@@ -216,15 +216,29 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
     let policy = v1::ReconcilePolicy::try_from(asked.policy)
         .map_err(|_| errors::unimplemented("this reconcile policy"))?;
     match policy {
+        v1::ReconcilePolicy::Module if asked.fold && asked.ancestor => {
+            let message = "what a fold makes has no ancestor to be told: leave out one of the two";
+            let field = "keyspace.reconcile.ancestor";
+            Err(errors::bad_field(field, "ANCESTOR_WITH_FOLD", message))
+        }
         v1::ReconcilePolicy::Module => {
             let digest = asked.module_digest.parse::<ModuleDigest>();
             digest
-                .map(if asked.fold { Reconcile::Fold } else { Reconcile::Module })
+                .map(match (asked.fold, asked.ancestor) {
+                    (true, _) => Reconcile::Fold,
+                    (false, true) => Reconcile::ThreeWay,
+                    (false, false) => Reconcile::Module,
+                })
                 .map_err(|error| errors::bad_field(field, "BAD_DIGEST", error.to_string()))
         }
         _ if asked.fold => {
             let message = "only the policy `module` folds what its module makes";
             Err(errors::bad_field("keyspace.reconcile.fold", "FOLD_WITHOUT_MODULE", message))
+        }
+        _ if asked.ancestor => {
+            let message = "only the policy `module` tells its module an ancestor";
+            let field = "keyspace.reconcile.ancestor";
+            Err(errors::bad_field(field, "ANCESTOR_WITHOUT_MODULE", message))
         }
         _ if !asked.module_digest.is_empty() => {
             let message = "only the policy `module` takes a module";
@@ -262,12 +276,15 @@ fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
     let policy = match reconcile {
         Reconcile::Siblings => v1::ReconcilePolicy::Siblings,
         Reconcile::LastWriteWins => v1::ReconcilePolicy::LastWriteWins,
-        Reconcile::Module(_) | Reconcile::Fold(_) => v1::ReconcilePolicy::Module,
+        Reconcile::Module(_) | Reconcile::Fold(_) | Reconcile::ThreeWay(_) => {
+            v1::ReconcilePolicy::Module
+        }
     };
     v1::Reconcile {
         policy: policy.into(),
         module_digest: reconcile.module().map(|digest| digest.to_string()).unwrap_or_default(),
         fold: matches!(reconcile, Reconcile::Fold(_)),
+        ancestor: matches!(reconcile, Reconcile::ThreeWay(_)),
     }
 }
 

@@ -34,6 +34,7 @@ Examples:
   stator keyspace create sessions --reconcile last-write-wins
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart --fold
+  stator keyspace create documents --module json-three-way --ancestor
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -62,8 +63,11 @@ pub(super) struct Create {
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
     /// Store what the module makes of concurrent versions in their place; its laws are checked
-    #[arg(long, requires = "module")]
+    #[arg(long, requires = "module", conflicts_with = "ancestor")]
     fold: bool,
+    /// Keep with every version one of its past, so that the module is told a common ancestor
+    #[arg(long, requires = "module")]
+    ancestor: bool,
     /// Check only, create nothing
     #[arg(long)]
     dry_run: bool,
@@ -117,7 +121,8 @@ impl Create {
         let [n, r, w] = [("-n", self.n), ("-r", self.r), ("-w", self.w)].map(at_least_one);
         let (n, r, w) = (n?, r?, w?);
         let admin = session.admin().await?;
-        let reconcile = policy_asked(&admin, self.reconcile, (self.module, self.fold)).await?;
+        let use_of_module = (self.module, self.fold, self.ancestor);
+        let reconcile = policy_asked(&admin, self.reconcile, use_of_module).await?;
         let keyspace = v1::Keyspace {
             name: self.name,
             n,
@@ -141,7 +146,7 @@ impl Create {
 async fn policy_asked(
     admin: &Admin,
     policy: Option<Policy>,
-    (module, fold): (Option<String>, bool),
+    (module, fold, ancestor): (Option<String>, bool, bool),
 ) -> Result<Option<v1::Reconcile>, Failure> {
     let plain = |policy: v1::ReconcilePolicy| {
         Some(v1::Reconcile { policy: policy.into(), ..Default::default() })
@@ -151,6 +156,7 @@ async fn policy_asked(
             policy: v1::ReconcilePolicy::Module.into(),
             module_digest: resolve(admin, &module).await?,
             fold,
+            ancestor,
         }),
         (Some(Policy::Module), None) => {
             return Err(Failure::usage("--reconcile module needs --module MODULE"));
@@ -197,8 +203,11 @@ pub(super) struct Update {
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
     /// Store what the module makes of concurrent versions in their place; its laws are checked
-    #[arg(long, requires = "module")]
+    #[arg(long, requires = "module", conflicts_with = "ancestor")]
     fold: bool,
+    /// Keep with every version one of its past, so that the module is told a common ancestor
+    #[arg(long, requires = "module")]
+    ancestor: bool,
     /// Change it only if this is its etag, as `describe` shows it
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -210,7 +219,8 @@ pub(super) struct Update {
 impl Update {
     async fn run(self, session: &Session) -> Result<(), Failure> {
         let admin = session.admin().await?;
-        let reconcile = policy_asked(&admin, self.reconcile, (self.module, self.fold)).await?;
+        let use_of_module = (self.module, self.fold, self.ancestor);
+        let reconcile = policy_asked(&admin, self.reconcile, use_of_module).await?;
         let given = [
             ("n", self.n.is_some()),
             ("r", self.r.is_some()),
@@ -324,6 +334,9 @@ fn policy(keyspace: &v1::Keyspace) -> (&'static str, &str) {
         Ok(v1::ReconcilePolicy::Siblings | v1::ReconcilePolicy::Unspecified) => ("siblings", ""),
         Ok(v1::ReconcilePolicy::LastWriteWins) => ("last-write-wins", ""),
         Ok(v1::ReconcilePolicy::Module) if reconcile.fold => ("fold", &reconcile.module_digest),
+        Ok(v1::ReconcilePolicy::Module) if reconcile.ancestor => {
+            ("three-way", &reconcile.module_digest)
+        }
         Ok(v1::ReconcilePolicy::Module) => ("module", &reconcile.module_digest),
         Err(_) => ("unknown", ""),
     }

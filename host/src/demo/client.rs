@@ -196,7 +196,11 @@ impl NodeClient {
             n: 3,
             r: 1,
             w: 1,
-            reconcile: Some(v1::Reconcile { policy: policy as i32, module_digest, fold: false }),
+            reconcile: Some(v1::Reconcile {
+                policy: policy as i32,
+                module_digest,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let request = v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: false };

@@ -68,7 +68,7 @@ impl Node {
             // Where the last write wins only one version is ever left.
             Reconcile::Siblings | Reconcile::LastWriteWins => Reading::Siblings(versions),
             // A fold happens behind the reader's back, if at all.
-            Reconcile::Module(module) | Reconcile::Fold(module) => {
+            Reconcile::Module(module) | Reconcile::Fold(module) | Reconcile::ThreeWay(module) => {
                 self.merge(module, keyspace, key, versions, deadline).await
             }
         }

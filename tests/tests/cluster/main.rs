@@ -5,6 +5,7 @@
 //! line and the messages. Every wait is for a condition (`support::eventually`); nothing asserts
 //! how long something took.
 
+mod ancestors;
 mod cli;
 mod client;
 mod collection;

@@ -74,7 +74,14 @@ async fn every_node_merges_a_conflict_alike(cluster: &Cluster) {
     let mut dots = vec![left.into_inner().dot, right.into_inner().dot];
     dots.sort_unstable();
     for node in cluster.nodes() {
-        let read = node.kv().get(get("carts", "cart")).await.expect("answered").into_inner();
+        // Until a node has compiled the module it answers the siblings, with the reason.
+        let read = eventually("the module answers", async || {
+            let read = node.kv().get(get("carts", "cart")).await.map_err(|s| s.to_string())?;
+            let failure = read.get_ref().merge.as_ref().map(|merge| merge.failure.clone());
+            must(failure.is_none_or(|why| why.is_empty()), || format!("{read:?}"))?;
+            Ok(read.into_inner())
+        })
+        .await;
         assert_eq!(values(&read), one(MERGED));
         let merge = read.merge.expect("explained");
         assert!(merge.merged && merge.sibling_count == 2, "{merge:?}");

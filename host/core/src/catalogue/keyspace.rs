@@ -49,6 +49,9 @@ pub enum Reconcile {
     /// This module merges them, and what it makes replaces them in the store: see
     /// [`crate::fold`].
     Fold(ModuleDigest),
+    /// This module merges them for every reader and is told their ancestor, for which every
+    /// version keeps a copy of one of its past: see [`crate::ancestor`].
+    ThreeWay(ModuleDigest),
 }
 
 impl Reconcile {
@@ -57,14 +60,19 @@ impl Reconcile {
         match self {
             Reconcile::LastWriteWins => Fold::LastWriteWins,
             // A module is not called where versions are stored, but by coordinators.
-            Reconcile::Siblings | Reconcile::Module(_) | Reconcile::Fold(_) => Fold::Keep,
+            Reconcile::Siblings
+            | Reconcile::Module(_)
+            | Reconcile::Fold(_)
+            | Reconcile::ThreeWay(_) => Fold::Keep,
         }
     }
 
     /// The module that merges, be it for readers only.
     pub fn module(&self) -> Option<ModuleDigest> {
         match self {
-            Reconcile::Module(digest) | Reconcile::Fold(digest) => Some(*digest),
+            Reconcile::Module(digest) | Reconcile::Fold(digest) | Reconcile::ThreeWay(digest) => {
+                Some(*digest)
+            }
             Reconcile::Siblings | Reconcile::LastWriteWins => None,
         }
     }
@@ -77,6 +85,7 @@ impl fmt::Display for Reconcile {
             Reconcile::LastWriteWins => f.write_str("last-write-wins"),
             Reconcile::Module(digest) => write!(f, "module {digest}"),
             Reconcile::Fold(digest) => write!(f, "fold {digest}"),
+            Reconcile::ThreeWay(digest) => write!(f, "three-way {digest}"),
         }
     }
 }

@@ -155,13 +155,21 @@ impl Node {
                 let is_agreed = get.is_agreed();
                 let (siblings, stale) = get.repairs();
                 stale.into_iter().for_each(|node| self.repair(node, &key, &siblings));
+                if is_agreed {
+                    self.note_held_by_all(&key, &siblings);
+                }
                 match is_client {
                     true if is_agreed => self.fold_after_get(&key, siblings),
                     true => {}
                     false => self.fold_read_ended(&key, is_agreed.then_some(siblings)),
                 }
             }
-            Some(InFlight::Put(put)) if put.is_everywhere() => self.fold_after_put(&put),
+            Some(InFlight::Put(put)) if put.is_everywhere() => {
+                if let Some(siblings) = put.siblings() {
+                    self.note_held_by_all(&put.key, siblings);
+                }
+                self.fold_after_put(&put);
+            }
             _ => {}
         }
     }

@@ -40,6 +40,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::Admission;
 use crate::agreement::Answer;
+use crate::ancestor::HeldByAll;
 use crate::catalogue::{Catalogue, Decision, Keyspace};
 use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
@@ -231,6 +232,7 @@ pub struct Node {
     collection: Collection,
     transfers: Transfers,
     folds: Folds,
+    held_by_all: HeldByAll,
     agreement: Agreement,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
@@ -274,6 +276,7 @@ impl Node {
             collection: Collection::new(life),
             transfers: Transfers::default(),
             folds: Folds::default(),
+            held_by_all: HeldByAll::default(),
             agreement: Agreement::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::client::Prepared;
 use super::timers::Timer;
 use super::{Forward, InFlight, Node, Purpose};
-use crate::catalogue::Durability;
+use crate::ancestor::Ancestors;
+use crate::catalogue::{Durability, Reconcile};
 use crate::causality::Siblings;
 use crate::event::{Action, Area, Notice, StoreFailure, Stored};
 use crate::id::{KeyspaceId, NodeId};
@@ -83,10 +84,32 @@ impl Node {
         self.requests.insert(request, InFlight::Put(Box::new(state)));
         let token = self.effect(Purpose::Mint(request));
         let PutRequest { context, draft, limits, .. } = put;
-        let change = Change::Mint { context, draft, now_ms: self.now.wall_ms, limits };
+        let ancestors = self.ancestors(&key);
+        let now_ms = self.now.wall_ms;
+        let change = Change::Mint { context, draft, now_ms, limits, ancestors };
         let is_sync = durability != Durability::Buffered;
         self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
         self.advance(request);
+    }
+
+    /// What a write of `key` is to hold of its past.
+    fn ancestors(&self, key: &StoreKey) -> Ancestors {
+        match self.keeps_ancestors(key.keyspace) {
+            true => Ancestors::Kept { held_by_all: self.held_by_all.of(key) },
+            false => Ancestors::NotKept,
+        }
+    }
+
+    pub(super) fn keeps_ancestors(&self, keyspace: KeyspaceId) -> bool {
+        let keyspace = self.keyspaces.get(&keyspace);
+        keyspace.is_some_and(|k| matches!(k.reconcile.value, Reconcile::ThreeWay(_)))
+    }
+
+    /// All owners hold `siblings`, as a client's request has shown.
+    pub(super) fn note_held_by_all(&mut self, key: &StoreKey, siblings: &Siblings) {
+        if self.keeps_ancestors(key.keyspace) {
+            self.held_by_all.note(key, siblings);
+        }
     }
 
     pub(super) fn forward(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use stator_core::ancestor::Ancestors;
 use stator_core::causality::{Context, Fold, Siblings};
 use stator_core::id::{Dot, Incarnation, NodeId};
 use stator_core::record::Record;
@@ -66,6 +67,10 @@ pub struct History {
     pub contexts: Vec<Context>,
     /// In the order of minting; a dot that stands twice was minted twice.
     pub minted: Vec<(Dot, Arc<Version>)>,
+    /// What the writer of each had seen.
+    pub seen: Vec<Context>,
+    /// What a put onto a replica's object is to hold of its past.
+    pub ancestors: fn(&Siblings) -> Ancestors,
 }
 
 impl History {
@@ -77,6 +82,8 @@ impl History {
             minters: (0..REPLICAS).map(minter).collect(),
             contexts: Vec::new(),
             minted: Vec::new(),
+            seen: Vec::new(),
+            ancestors: |_| Ancestors::NotKept,
         }
     }
 
@@ -101,8 +108,7 @@ impl History {
                 let context = context
                     .and_then(|i| self.contexts.get(i % self.contexts.len().max(1)).cloned())
                     .unwrap_or_default();
-                let (draft, limits) = (draft(value), NO_LIMITS);
-                self.write(at, &Change::Mint { context, draft, now_ms, limits });
+                self.put(at, context, draft(value), now_ms);
             }
             Step::Sync { from, to } => {
                 self.write(to, &Change::Sync(Arc::new(self.siblings(from))));
@@ -115,6 +121,14 @@ impl History {
                 self.minters[at] = Minter::new(node, incarnation, reserved);
             }
         }
+    }
+
+    pub fn put(&mut self, at: usize, context: Context, draft: Draft, now_ms: u64) {
+        let ancestors = (self.ancestors)(&self.siblings(at));
+        let limits = NO_LIMITS;
+        let change = Change::Mint { context: context.clone(), draft, now_ms, limits, ancestors };
+        self.write(at, &change);
+        self.seen.push(context);
     }
 
     fn write(&mut self, at: usize, change: &Change) {

@@ -51,7 +51,13 @@ pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
     let (mut record, mut dot) = (None, None);
     for value in 0..puts {
         let (context, draft) = (Context::default(), draft(Some(value as u8)));
-        let change = Change::Mint { context, draft, now_ms: 1, limits: history::NO_LIMITS };
+        let change = Change::Mint {
+            context,
+            draft,
+            now_ms: 1,
+            limits: history::NO_LIMITS,
+            ancestors: Default::default(),
+        };
         let written = write(record, &change, &[], Fold::Keep, &mut minter).unwrap();
         (record, dot) = (Some(written.record), written.dot);
     }

@@ -90,6 +90,7 @@ fn key(name: &str) -> StoreKey {
 
 fn mint(context: Context, value: impl Into<Bytes>) -> Change {
     Change::Mint {
+        ancestors: Default::default(),
         context,
         draft: Draft {
             payload: Payload::Value(value.into()),

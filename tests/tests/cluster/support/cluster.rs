@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use stator_proto::{upload, v1};
 use tempfile::TempDir;
 
-use super::{Node, cart, eventually, must};
+use super::{Node, built, eventually, must};
 
 /// Nodes of one cluster. Dropped, they are killed and their data is removed; if the test failed,
 /// the ends of their logs are shown.
@@ -77,12 +77,17 @@ impl Cluster {
 
     /// Uploads the cart module through the first node and tells how a keyspace uses it.
     pub async fn push_cart(&self) -> v1::Reconcile {
-        let messages = upload::messages("cart".to_owned(), String::new(), cart(), false);
+        self.push("cart").await
+    }
+
+    /// Uploads the component of an example merge.
+    pub async fn push(&self, name: &str) -> v1::Reconcile {
+        let messages = upload::messages(name.to_owned(), String::new(), built(name), false);
         let pushed = self[0].admin().push_module(futures::stream::iter(messages)).await;
         v1::Reconcile {
             policy: v1::ReconcilePolicy::Module.into(),
             module_digest: pushed.expect("taken").into_inner().digest,
-            fold: false,
+            ..Default::default()
         }
     }
 

@@ -13,7 +13,8 @@ pub use authority::{Authority, Identity};
 pub use cluster::Cluster;
 pub use codec::Raw;
 pub use guests::{
-    LOOP, ambush, cart, compile_bomb, core_module, foreign_import, module, other_world, pushing,
+    LOOP, ambush, built, cart, compile_bomb, core_module, foreign_import, module, other_world,
+    pushing,
 };
 pub use node::Node;
 pub use process::stator;
