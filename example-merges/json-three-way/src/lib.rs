@@ -2,9 +2,9 @@
 //!
 //! Two people edit one document at different places. What each of them *changed* can be told only
 //! by comparing with the common ancestor: a field that one sibling lacks may be new in the other,
-//! or removed from the one. Stator hands the ancestor over where every replica knows the same one
-//! (`Ancestor::Known`), says so where the key did not exist before (`Absent`), and otherwise that
-//! it does not know (`Unknown`).
+//! or removed from the one. In a keyspace that keeps ancestors (`--ancestor`) Stator hands it over
+//! where all siblings have the same (`Ancestor::Known`), says so where the key did not exist before
+//! (`Absent`), and otherwise that it does not know (`Unknown`).
 //!
 //! # The format
 //! A value is a JSON object, nested at most [`DEPTH_MAX`] deep. Clients change fields as they like

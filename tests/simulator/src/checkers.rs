@@ -60,6 +60,8 @@ pub const ANSWERED: &str = "every request is answered once, by its deadline";
 pub const VALUE: &str = "what is read is what was written";
 /// Where versions are folded no put is refused for its siblings.
 pub const REFUSED: &str = "where versions are folded no put is refused for siblings";
+/// What siblings have in common was there before each of them.
+pub const ANCESTOR: &str = "what siblings have in common is in the past of each";
 /// What is deleted leaves every store.
 pub const FORGOTTEN: &str = "what is deleted leaves every store";
 /// There is one ring of each version.
@@ -131,6 +133,20 @@ pub fn is_left(
     }
     let found = format!("all of {contained:?} was replaced or deleted, and is there");
     Some(Violation { rule: REVIVED, key: Some(key), found })
+}
+
+/// A module is told that `live` have `ancestor` in common.
+pub fn ancestor(
+    history: &History,
+    key: usize,
+    live: &BTreeSet<WriteId>,
+    ancestor: Option<WriteId>,
+) -> Option<Violation> {
+    let is_before =
+        |id: &WriteId| ancestor.is_some_and(|past| history.ancestors(*id).contains(&past));
+    let after = live.iter().find(|id| !is_before(id))?;
+    let found = format!("{live:?} are said to come from {ancestor:?}, which {after} has not seen");
+    Some(Violation { rule: ANCESTOR, key: Some(key), found })
 }
 
 /// What any reader got.
@@ -286,5 +302,18 @@ mod tests {
         assert_eq!(get(2, 10), None, "the put was not over yet");
         let replaced = BTreeSet::from([4]);
         assert_eq!(rule(strict_get(&history, (0, &replaced), 2, 3, 11)), None);
+    }
+
+    #[test]
+    fn an_ancestor_is_in_the_past_of_all() {
+        let history = history(ACKED);
+        let judge = |live: &[WriteId], past| {
+            rule(ancestor(&history, 0, &live.iter().copied().collect(), past))
+        };
+        assert_eq!(judge(&[2, 3], Some(1)), None);
+        assert_eq!(judge(&[3, 4], Some(1)), None, "seen by what 4 had seen");
+        assert_eq!(judge(&[2, 4], Some(3)), Some(ANCESTOR));
+        assert_eq!(judge(&[1, 2], Some(1)), Some(ANCESTOR), "nothing is in its own past");
+        assert_eq!(judge(&[2, 3], None), Some(ANCESTOR), "no client has written it");
     }
 }

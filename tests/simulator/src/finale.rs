@@ -1,9 +1,11 @@
 //! The end of a run: everything heals, the cluster comes to rest, and is judged.
 
+use stator_core::ancestor::{self, HeldAncestor};
 use stator_core::catalogue::{Catalogue, Keyspace};
 use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
+use stator_core::reconcile;
 use stator_core::record::Record;
 
 use super::checkers::{self, CONVERGED, EXCHANGED, FORGOTTEN, HANDED_OFF, RESTS, TREES, Violation};
@@ -251,6 +253,7 @@ impl World {
             let keeps_siblings = self.keeps_siblings();
             self.violations.extend(checkers::end(&self.history, place, &found, keeps_siblings));
             self.check_contents(place, &held, true);
+            self.check_ancestor(place, &held);
         }
     }
 
@@ -275,6 +278,19 @@ impl World {
             if is_end {
                 self.violations.extend(checkers::is_left(history, place, &live, &contained));
             }
+        }
+    }
+
+    /// Whether what siblings are said to come from was there before each of them.
+    pub(super) fn check_ancestor(&mut self, place: usize, siblings: &Siblings) {
+        let live = reconcile::versions(siblings, 0);
+        if let (2.., HeldAncestor::Known(past)) = (live.len(), ancestor::shared(&live)) {
+            self.report.ancestors_known += 1;
+            let write = |dot| self.dots.write(&self.keys[place], dot);
+            let dots = live.iter().filter_map(|live| live.version.origin.latest_dot());
+            let found = dots.filter_map(write).collect();
+            let violation = checkers::ancestor(&self.history, place, &found, write(past.dot));
+            self.violations.extend(violation);
         }
     }
 

@@ -142,6 +142,8 @@ pub struct Report {
     pub gets_answered: u64,
     /// Answers with siblings.
     pub siblings_seen: u64,
+    /// Siblings with a known ancestor, among answers and at the end.
+    pub ancestors_known: u64,
     /// Hints that were stored.
     pub hints_stored: u64,
     /// Hints that were delivered.
@@ -186,6 +188,7 @@ impl Report {
         self.puts_failed += other.puts_failed;
         self.gets_answered += other.gets_answered;
         self.siblings_seen += other.siblings_seen;
+        self.ancestors_known += other.ancestors_known;
         self.hints_stored += other.hints_stored;
         self.hints_delivered += other.hints_delivered;
         self.repairs += other.repairs;

@@ -139,7 +139,8 @@ const CALM: Scenario = Scenario {
     faults: &[],
     crashes_apart_us: 0,
     durability: Durability::All,
-    reconcile: Reconcile::Siblings,
+    // Siblings are kept, and with them what they have in common.
+    reconcile: Reconcile::ThreeWay(UNION),
     w_min: 1,
     is_handoff_complete: true,
     is_acked_kept: true,

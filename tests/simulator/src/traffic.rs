@@ -255,6 +255,7 @@ impl World {
         self.violations.extend(checkers::values(&receipt.siblings));
         self.violations.extend(checkers::answer(&self.history, key, &found));
         self.check_contents(key, &receipt.siblings, false);
+        self.check_ancestor(key, &receipt.siblings);
         if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
             && self.keeps_siblings()
         {

@@ -37,6 +37,7 @@ fn seeds_hold() {
         let Report { siblings_seen, hints_delivered, repairs, crashes, .. } = report;
         let counts = [siblings_seen, hints_delivered, repairs, crashes, report.puts_acked];
         assert!(report.fills > 10, "too few lost disks were filled: {report:?}");
+        assert!(report.ancestors_known > 10, "too few siblings had an ancestor: {report:?}");
         assert!(counts.iter().all(|count| *count > 100), "too little happened: {report:?}");
     }
 }

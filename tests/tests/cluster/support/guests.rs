@@ -9,7 +9,7 @@ use tonic::codegen::Bytes;
 mod texts;
 
 pub use texts::{
-    LOOP, ambush, built, cart, compile_bomb, core_module, foreign_import, module, other_world,
+    LOOP, ambush, built, compile_bomb, core_module, foreign_import, module, other_world,
 };
 
 /// The messages that upload `component`.

@@ -13,8 +13,7 @@ pub use authority::{Authority, Identity};
 pub use cluster::Cluster;
 pub use codec::Raw;
 pub use guests::{
-    LOOP, ambush, built, cart, compile_bomb, core_module, foreign_import, module, other_world,
-    pushing,
+    LOOP, ambush, built, compile_bomb, core_module, foreign_import, module, other_world, pushing,
 };
 pub use node::Node;
 pub use process::stator;
