@@ -14,6 +14,7 @@ mod folds;
 mod hostile;
 mod hostile_clients;
 mod metrics;
+mod options;
 mod partition;
 mod python;
 mod refills;

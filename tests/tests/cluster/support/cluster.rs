@@ -80,9 +80,10 @@ impl Cluster {
         self.push("cart").await
     }
 
-    /// Uploads the component of an example merge.
-    pub async fn push(&self, name: &str) -> v1::Reconcile {
-        let messages = upload::messages(name.to_owned(), String::new(), built(name), false);
+    /// Uploads a component that `make components` has built, under its file's name.
+    pub async fn push(&self, path: &str) -> v1::Reconcile {
+        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+        let messages = upload::messages(name, String::new(), built(path), false);
         let pushed = self[0].admin().push_module(futures::stream::iter(messages)).await;
         v1::Reconcile {
             policy: v1::ReconcilePolicy::Module.into(),
