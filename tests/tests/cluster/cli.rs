@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{Node, stator};
+use crate::support::{Node, built, stator};
 
 /// Runs `stator` with the node's addresses and checks the exit code.
 async fn run(node: &Node, arguments: &[&str], code: i32) -> Output {
@@ -83,6 +83,29 @@ async fn keyspaces_are_updated_field_by_field() {
     run(&node, &["keyspace", "update", "default"], 2).await;
     run(&node, &["keyspace", "delete", "default", "--dry-run"], 0).await;
     run(&node, &["keyspace", "describe", "default"], 0).await;
+}
+
+#[tokio::test]
+async fn what_a_keyspace_does_with_its_module_is_said_by_flags() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::start(folder.path(), "node", &[]).await;
+    let component = folder.path().join("three.wasm");
+    std::fs::write(&component, built("json-three-way")).expect("written");
+    let component = component.display().to_string();
+    run(&node, &["module", "push", &component], 0).await;
+
+    let create = ["keyspace", "create", "documents", "--module", "three", "--ancestor"];
+    let both = run(&node, &[&create[..], &["--fold"]].concat(), 2).await;
+    assert!(text(&both.stderr).contains("cannot be used with"), "{}", text(&both.stderr));
+    let created = run(&node, &[&create[..], &["--output", "json"]].concat(), 0).await;
+    assert_eq!(json(&created.stdout)["reconcile"], "three-way");
+    let listed = run(&node, &["keyspace", "list"], 0).await;
+    assert!(text(&listed.stdout).contains("three-way "), "{}", text(&listed.stdout));
+
+    let update = ["keyspace", "update", "documents", "--module", "three", "--output", "json"];
+    assert_eq!(json(&run(&node, &update, 0).await.stdout)["reconcile"], "module");
+    let back = [&update[..], &["--ancestor"]].concat();
+    assert_eq!(json(&run(&node, &back, 0).await.stdout)["reconcile"], "three-way");
 }
 
 #[tokio::test]
