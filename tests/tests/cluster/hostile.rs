@@ -129,7 +129,8 @@ fn push(node: &Node, component: Bytes) -> JoinHandle<Result<(), tonic::Status>> 
 
 /// Pushes a module and makes a keyspace of this name that uses it. Returns the name.
 async fn use_module(node: &Node, name: &str, component: Bytes) -> String {
-    let pushed = node.admin().push_module(pushing(component)).await.expect("harmless so far");
+    let pushed =
+        node.patient_admin().push_module(pushing(component)).await.expect("harmless so far");
     let reconcile = Some(v1::Reconcile {
         policy: v1::ReconcilePolicy::Module.into(),
         module_digest: pushed.into_inner().digest,

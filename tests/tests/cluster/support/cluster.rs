@@ -64,7 +64,7 @@ impl Cluster {
     pub async fn create(&self, keyspace: v1::Keyspace) {
         let name = keyspace.name.clone();
         let request = v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: false };
-        self[0].admin().create_keyspace(request).await.expect("created");
+        self[0].patient_admin().create_keyspace(request).await.expect("created");
         for node in &self.nodes {
             eventually("every node knows the keyspace", async || {
                 let request = v1::GetKeyspaceRequest { name: name.clone() };
@@ -84,7 +84,7 @@ impl Cluster {
     pub async fn push(&self, path: &str) -> v1::Reconcile {
         let name = path.rsplit('/').next().unwrap_or(path).to_owned();
         let messages = upload::messages(name, String::new(), built(path), false);
-        let pushed = self[0].admin().push_module(futures::stream::iter(messages)).await;
+        let pushed = self[0].patient_admin().push_module(futures::stream::iter(messages)).await;
         v1::Reconcile {
             policy: v1::ReconcilePolicy::Module.into(),
             module_digest: pushed.expect("taken").into_inner().digest,
