@@ -22,6 +22,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stator_core::codec::checksum;
@@ -35,6 +37,10 @@ const INCARNATION: &str = "incarnation";
 const LOST: &str = "lost";
 const CLEAN: &str = "clean";
 const MAGIC: &str = "stator-file 1";
+
+/// How long a process that has the lock may take to end: a node that is just restarted, or a
+/// child of it that was forked with the lock and has not yet begun its own program.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// The data directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -260,7 +266,13 @@ fn lock(directory: &Path) -> Result<File, HomeError> {
         .mode(0o600)
         .open(&path)
         .map_err(failed("open", &path))?;
-    match file.try_lock() {
+    let started = Instant::now();
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && started.elapsed() < LOCK_WAIT {
+        thread::sleep(LOCK_WAIT / 50);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
