@@ -57,7 +57,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ancestor;
 use crate::causality::{LiveVersion, Siblings};
 use crate::divergence::Outcome;
 use crate::id::{Dot, ModuleDigest};
@@ -125,7 +124,8 @@ pub fn fold(siblings: &Siblings, outcome: &Outcome, module: ModuleDigest) -> Opt
         schema: versions().map(|version| version.schema).max()?,
         origin: Origin::Fold { module, inputs: inputs(&stored) },
         base: shared_base(&stored),
-        ancestor: ancestor::shared(&stored),
+        // A join needs none.
+        past: None,
         labels: labels(&stored),
         // Those of the inputs stay known by the notes of the record.
         request: None,

@@ -9,7 +9,6 @@
 
 use bytes::Bytes;
 
-use crate::ancestor;
 use crate::causality::{LiveVersion, Siblings};
 use crate::divergence::{Ancestor, Divergence, DivergentVersion};
 use crate::version::Payload;
@@ -41,7 +40,7 @@ impl View {
 pub fn versions(siblings: &Siblings, now_ms: u64) -> Vec<LiveVersion> {
     let mut united: Vec<LiveVersion> = Vec::new();
     for version in siblings.versions() {
-        if version.version.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+        if !version.version.counts_at(now_ms) {
             continue;
         }
         match united.iter_mut().find(|known| known.version.payload == version.version.payload) {
@@ -68,15 +67,19 @@ pub fn view(siblings: &Siblings, now_ms: u64) -> View {
     }
 }
 
-/// What a module is handed for `versions`, as [`view`] gave them.
-pub fn divergence(keyspace: &str, key: &Bytes, versions: &[LiveVersion]) -> Divergence {
+/// What a module is handed for `versions`, as [`view`] gave them, and what they have in common.
+pub fn divergence(
+    keyspace: &str,
+    key: &Bytes,
+    versions: &[LiveVersion],
+    ancestor: Ancestor,
+) -> Divergence {
     let sibling = |live: &LiveVersion| DivergentVersion {
         value: live.version.payload.value().cloned(),
         schema: live.version.schema,
         written_at_ms: live.version.written_at_ms,
     };
     let siblings: Vec<DivergentVersion> = versions.iter().map(sibling).collect();
-    let ancestor = ancestor::shared(versions).told();
     let mut name = Fingerprint(blake3::Hasher::new_derive_key("stator divergence v1"));
     name.text(keyspace.as_bytes());
     name.text(key);

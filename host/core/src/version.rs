@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::ancestor::HeldAncestor;
+use crate::ancestor::Past;
 use crate::causality::{decode_dot, decode_dots, encode_dot, encode_dots};
 use crate::codec::{DecodeError, Reader, UnknownField, number, put_field, put_number, put_varint};
 use crate::id::{Dot, ModuleDigest};
@@ -124,8 +124,8 @@ pub struct Version {
     pub origin: Origin,
     /// What it replaced: the live dots that its writer had seen, in ascending order.
     pub base: Vec<Dot>,
-    /// What of its past is kept with it, where the keyspace wants that.
-    pub ancestor: HeldAncestor,
+    /// What is kept of its past, where the keyspace wants that.
+    pub past: Option<Past>,
     /// The client's labels.
     pub labels: BTreeMap<String, String>,
     /// What its client called the write, if it gave a name.
@@ -144,7 +144,7 @@ mod tag {
     pub const BASE: u64 = 7;
     pub const LABELS: u64 = 8;
     pub const REQUEST: u64 = 9;
-    pub const ANCESTOR: u64 = 10;
+    pub const PAST: u64 = 10;
 }
 
 const WHAT: &str = "version";
@@ -168,6 +168,11 @@ impl Version {
             .is_gt()
     }
 
+    /// Whether it has not expired at `now_ms` (milliseconds since 1970, UTC).
+    pub fn counts_at(&self, now_ms: u64) -> bool {
+        self.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms)
+    }
+
     /// When it was written, for the last write to win: the timestamp, then the dot of the write
     /// itself. A fold may have put the version under other dots too, at some replicas and not
     /// yet at others, so those must not decide.
@@ -180,8 +185,8 @@ impl Version {
         let labels: usize = self.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
         let dots = self.base.len() + self.origin.input_count();
         let request = self.request.as_ref().map_or(0, |r| r.id.len() + FINGERPRINT_BYTES);
-        let payloads = self.payload.value().map_or(0, Bytes::len) + self.ancestor.weight_bytes();
-        40 + request + payloads + labels + dots * 24
+        let past = self.past.as_ref().map_or(0, Past::weight_bytes);
+        40 + request + self.payload.value().map_or(0, Bytes::len) + labels + past + dots * 24
     }
 
     /// Appends the envelope.
@@ -224,10 +229,10 @@ impl Version {
             request.encode(&mut field);
             put_field(out, tag::REQUEST, &field);
         }
-        if self.ancestor != HeldAncestor::Unknown {
+        if let Some(past) = &self.past {
             field.clear();
-            self.ancestor.encode(&mut field);
-            put_field(out, tag::ANCESTOR, &field);
+            past.encode(&mut field);
+            put_field(out, tag::PAST, &field);
         }
         for unknown in &self.unknown {
             put_field(out, unknown.tag, &unknown.bytes);
@@ -245,7 +250,7 @@ impl Version {
             schema: 0,
             origin: Origin::Fold { module: ModuleDigest([0; 32]), inputs: Vec::new() },
             base: Vec::new(),
-            ancestor: HeldAncestor::Unknown,
+            past: None,
             labels: BTreeMap::new(),
             request: None,
             unknown: Vec::new(),
@@ -275,9 +280,7 @@ impl Version {
                     let request = RequestName::decode(&mut Reader::new(bytes, WHAT))?;
                     version.request = Some(request);
                 }
-                tag::ANCESTOR => {
-                    version.ancestor = HeldAncestor::decode(Reader::new(bytes, WHAT))?;
-                }
+                tag::PAST => version.past = Some(Past::decode(Reader::new(bytes, WHAT))?),
                 _ => version.unknown.push(UnknownField { tag: field_tag, bytes }),
             }
         }

@@ -59,7 +59,7 @@ pub enum Change {
         now_ms: u64,
         /// The sibling limit that holds for it.
         limits: SiblingLimits,
-        /// What it is to hold of its past.
+        /// What it is to keep of its past.
         ancestors: Ancestors,
     },
     /// Another replica's object, to be joined.
@@ -346,7 +346,7 @@ fn mint(
         schema: draft.schema,
         origin: Origin::Client(dot),
         base: record.siblings.seen_by(&context.vector),
-        ancestor: ancestor::for_write(&record.siblings, &context.vector, ancestors),
+        past: ancestor::past_of(&record.siblings, &context.vector, ancestors),
         labels: draft.labels.clone(),
         request: draft.request.clone(),
         unknown: Vec::new(),

@@ -103,7 +103,7 @@ fn dot(node: u64) -> Dot {
 
 fn written(dot: Dot, written_at_ms: u64, value: &'static str) -> Siblings {
     let version = Version {
-        ancestor: Default::default(),
+        past: None,
         payload: Payload::Value(value.into()),
         written_at_ms,
         expires_at_ms: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use history::{History, bytes, steps};
 use proptest::prelude::*;
-use stator_core::ancestor::{HeldAncestor, PastVersion};
+use stator_core::ancestor::{Past, PastVersion};
 use stator_core::causality::{Context, Fold, Siblings, VersionVector};
 use stator_core::codec::{DecodeError, Reader, UnknownField, put_field};
 use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
@@ -55,13 +55,14 @@ fn request_note() -> impl Strategy<Value = RequestNote> {
     })
 }
 
-fn ancestor() -> impl Strategy<Value = HeldAncestor> {
-    let past = (dots(1..2), any::<Vec<u8>>(), any::<u32>(), any::<u64>());
-    let past = past.prop_map(|(dots, value, schema, written_at_ms)| {
-        let (dot, value) = (dots[0], value.into());
-        HeldAncestor::Known(Arc::new(PastVersion { dot, value, schema, written_at_ms }))
+fn past() -> impl Strategy<Value = Past> {
+    let vector = || dots(0..3).prop_map(VersionVector::from_iter);
+    let ancestor = (dots(1..2), vector(), payload(), any::<u32>(), any::<u64>());
+    let ancestor = ancestor.prop_map(|(dots, seen, payload, schema, written_at_ms)| {
+        Arc::new(PastVersion { dot: dots[0], seen, payload, schema, written_at_ms })
     });
-    prop_oneof![Just(HeldAncestor::Unknown), Just(HeldAncestor::Absent), past]
+    let past = (vector(), prop::option::of(ancestor));
+    past.prop_map(|(seen, ancestor)| Past { seen, ancestor })
 }
 
 fn version() -> impl Strategy<Value = Version> {
@@ -72,9 +73,9 @@ fn version() -> impl Strategy<Value = Version> {
     let labels = prop::collection::btree_map("\\PC{0,8}", "\\PC{0,8}", 0..3);
     let numbers = (any::<u64>(), any::<Option<u64>>(), any::<u32>());
     let names = (labels, prop::option::of(request_name()), unknown);
-    let past = (dots(0..3), ancestor());
+    let past = (dots(0..3), prop::option::of(past()));
     (payload(), numbers, origin(), past, names).prop_map(
-        |(payload, (written_at_ms, expires_at_ms, schema), origin, (base, ancestor), names)| {
+        |(payload, (written_at_ms, expires_at_ms, schema), origin, (base, past), names)| {
             let (labels, request, unknown) = names;
             Version {
                 payload,
@@ -83,7 +84,7 @@ fn version() -> impl Strategy<Value = Version> {
                 schema,
                 origin,
                 base,
-                ancestor,
+                past,
                 labels,
                 request,
                 unknown,
@@ -202,7 +203,7 @@ fn what_contradicts_itself_is_refused() {
     let dot =
         Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 0 }, counter: 1 };
     let version = Version {
-        ancestor: Default::default(),
+        past: None,
         payload: Payload::Tombstone,
         written_at_ms: 1,
         expires_at_ms: None,

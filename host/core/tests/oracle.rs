@@ -42,7 +42,7 @@ fn id(actor: Actor) -> String {
 
 fn version(value: &str, dot: Dot) -> Arc<Version> {
     Arc::new(Version {
-        ancestor: Default::default(),
+        past: None,
         payload: Payload::Value(Bytes::copy_from_slice(value.as_bytes())),
         written_at_ms: 1,
         expires_at_ms: None,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stator_core::ancestor::{HeldAncestor, PastVersion};
 use stator_core::causality::{LiveVersion, Siblings, VersionVector};
+use stator_core::divergence::{Ancestor, DivergentVersion};
 use stator_core::id::{Actor, Dot, Incarnation, NodeId};
 use stator_core::reconcile::{View, divergence, versions, view};
 use stator_core::version::{Origin, Payload, Version};
@@ -21,7 +21,7 @@ fn value(text: &'static str) -> Payload {
 
 fn version(node: u64, payload: Payload) -> Version {
     Version {
-        ancestor: Default::default(),
+        past: None,
         payload,
         written_at_ms: 100,
         expires_at_ms: None,
@@ -111,7 +111,7 @@ fn the_order_of_arrival_does_not_show() {
             let mut joined = Siblings::new();
             order.into_iter().for_each(|at: usize| joined.sync(&parts[at]));
             let View::Divergent(versions) = view(&joined, 0) else { panic!("they differ") };
-            divergence("carts", &"k".into(), &versions).fingerprint
+            divergence("carts", &"k".into(), &versions, Ancestor::Unknown).fingerprint
         })
         .collect();
     assert_eq!(names.len(), 1);
@@ -120,7 +120,7 @@ fn the_order_of_arrival_does_not_show() {
 #[test]
 fn a_module_sees_each_version_as_it_was_written() {
     let two = siblings(&[(value("v"), None), (Payload::Tombstone, None)]);
-    let given = divergence("carts", &"k".into(), &versions(&two, 0));
+    let given = divergence("carts", &"k".into(), &versions(&two, 0), Ancestor::Unknown);
     assert_eq!((given.keyspace.as_str(), &given.key[..]), ("carts", &b"k"[..]));
     let seen: Vec<_> =
         given.siblings.iter().map(|s| (s.value.as_deref(), s.written_at_ms)).collect();
@@ -132,20 +132,7 @@ fn a_module_sees_each_version_as_it_was_written() {
 fn a_fingerprint_differs_with_all_that_a_module_sees() {
     let live = |version: Version| LiveVersion { dots: vec![dot(1)], version: Arc::new(version) };
     let v = || version(1, value("v"));
-    let past = |dot, word: &'static str, schema, written_at_ms| {
-        let value = Bytes::from_static(word.as_bytes());
-        HeldAncestor::Known(Arc::new(PastVersion { dot, value, schema, written_at_ms }))
-    };
-    let on = |ancestor: &HeldAncestor| {
-        let both = [v(), version(2, value("w"))];
-        both.map(|version| Version { ancestor: ancestor.clone(), ..version }).to_vec()
-    };
-    let inputs: [(&str, &'static str, Vec<Version>); 17] = [
-        ("carts", "k", on(&HeldAncestor::Absent)),
-        ("carts", "k", on(&past(dot(1), "", 0, 0))),
-        ("carts", "k", on(&past(dot(1), "v", 0, 0))),
-        ("carts", "k", on(&past(dot(1), "v", 1, 0))),
-        ("carts", "k", on(&past(dot(1), "v", 0, 1))),
+    let inputs: [(&str, &'static str, Vec<Version>); 12] = [
         ("carts", "k", vec![v(), version(2, value("w"))]),
         ("cart", "sk", vec![v(), version(2, value("w"))]),
         ("carts", "l", vec![v(), version(2, value("w"))]),
@@ -159,13 +146,22 @@ fn a_fingerprint_differs_with_all_that_a_module_sees() {
         ("carts", "k", vec![v(), Version { written_at_ms: 101, ..version(2, value("w")) }]),
         ("carts", "k", vec![Version { schema: 1, ..v() }, version(2, value("w"))]),
     ];
-    let count = inputs.len();
-    let names: BTreeSet<[u8; 32]> = inputs
+    let known = |value: &'static str, schema, written_at_ms| {
+        let value = Some(Bytes::from_static(value.as_bytes()));
+        Ancestor::Known(DivergentVersion { value, schema, written_at_ms })
+    };
+    let ancestors =
+        [Ancestor::Absent, known("", 0, 0), known("v", 0, 0), known("v", 1, 0), known("v", 0, 1)];
+    let count = inputs.len() + ancestors.len();
+    let name = |keyspace: &str, key: &'static str, versions: Vec<Version>, ancestor| {
+        let versions: Vec<LiveVersion> = versions.into_iter().map(live).collect();
+        divergence(keyspace, &Bytes::from_static(key.as_bytes()), &versions, ancestor).fingerprint
+    };
+    let two = || vec![v(), version(2, value("w"))];
+    let of_ancestors = ancestors.map(|ancestor| name("carts", "k", two(), ancestor));
+    let of_inputs = inputs
         .into_iter()
-        .map(|(keyspace, key, versions)| {
-            let versions: Vec<LiveVersion> = versions.into_iter().map(live).collect();
-            divergence(keyspace, &Bytes::from_static(key.as_bytes()), &versions).fingerprint
-        })
-        .collect();
+        .map(|(keyspace, key, versions)| name(keyspace, key, versions, Ancestor::Unknown));
+    let names: BTreeSet<[u8; 32]> = of_inputs.chain(of_ancestors).collect();
     assert_eq!(names.len(), count);
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use stator_core::ancestor::nearest;
 use stator_core::catalogue::{Keyspace, Reconcile};
 use stator_core::causality::{LiveVersion, Siblings};
-use stator_core::divergence::{MergeFailure, Outcome, Resolution};
+use stator_core::divergence::{Ancestor, Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::id::ModuleDigest;
 use stator_core::reconcile::{View, divergence, view};
 use tokio::time::Instant;
@@ -56,7 +57,8 @@ impl Node {
         siblings: &Siblings,
         deadline: Instant,
     ) -> Reading {
-        let view = view(siblings, self.clock.now().wall_ms);
+        let now_ms = self.clock.now().wall_ms;
+        let view = view(siblings, now_ms);
         metrics::histogram!(SIBLINGS.name, "keyspace" => keyspace.name.clone())
             .record(view.count() as f64);
         let versions = match view {
@@ -64,22 +66,22 @@ impl Node {
             View::Sole(version) => return Reading::Sole(version),
             View::Divergent(versions) => versions,
         };
-        match keyspace.reconcile.value {
+        let (module, ancestor) = match keyspace.reconcile.value {
             // Where the last write wins only one version is ever left.
-            Reconcile::Siblings | Reconcile::LastWriteWins => Reading::Siblings(versions),
+            Reconcile::Siblings | Reconcile::LastWriteWins => return Reading::Siblings(versions),
             // A fold happens behind the reader's back, if at all.
-            Reconcile::Module(module) | Reconcile::Fold(module) | Reconcile::ThreeWay(module) => {
-                self.merge(module, keyspace, key, versions, deadline).await
-            }
-        }
+            Reconcile::Module(module) | Reconcile::Fold(module) => (module, Ancestor::Unknown),
+            Reconcile::ThreeWay(module) => (module, nearest(siblings, now_ms).told()),
+        };
+        let divergence = divergence(&keyspace.name, key, &versions, ancestor);
+        self.merge(module, keyspace, (&divergence, versions), deadline).await
     }
 
     async fn merge(
         &self,
         module: ModuleDigest,
         keyspace: &Keyspace,
-        key: &Bytes,
-        inputs: Vec<LiveVersion>,
+        (divergence, inputs): (&Divergence, Vec<LiveVersion>),
         deadline: Instant,
     ) -> Reading {
         if !self.merges.is_loaded(&module) {
@@ -87,8 +89,7 @@ impl Node {
             let until = deadline.min(Instant::now() + MODULE_WAIT);
             let _ = tokio::time::timeout_at(until, self.modules.wait_for(&module)).await;
         }
-        let divergence = divergence(&keyspace.name, key, &inputs);
-        let merge = self.merges.resolve(&module, &divergence);
+        let merge = self.merges.resolve(&module, divergence);
         let late = || Err(MergeFailure::Unavailable("the client's deadline came first".into()));
         match tokio::time::timeout_at(deadline, merge).await.unwrap_or_else(|_| late()) {
             Ok(resolution) => match resolution.outcome {

@@ -60,8 +60,8 @@ pub const ANSWERED: &str = "every request is answered once, by its deadline";
 pub const VALUE: &str = "what is read is what was written";
 /// Where versions are folded no put is refused for its siblings.
 pub const REFUSED: &str = "where versions are folded no put is refused for siblings";
-/// What siblings have in common was there before each of them.
-pub const ANCESTOR: &str = "what siblings have in common is in the past of each";
+/// What siblings are said to come from is their nearest common ancestor.
+pub const ANCESTOR: &str = "what siblings are said to come from is their nearest common ancestor";
 /// What is deleted leaves every store.
 pub const FORGOTTEN: &str = "what is deleted leaves every store";
 /// There is one ring of each version.
@@ -135,18 +135,43 @@ pub fn is_left(
     Some(Violation { rule: REVIVED, key: Some(key), found })
 }
 
-/// A module is told that `live` have `ancestor` in common.
+/// A module is told that `live` have `ancestor` in common, or `None`: that there was no key.
 pub fn ancestor(
     history: &History,
     key: usize,
     live: &BTreeSet<WriteId>,
     ancestor: Option<WriteId>,
 ) -> Option<Violation> {
-    let is_before =
-        |id: &WriteId| ancestor.is_some_and(|past| history.ancestors(*id).contains(&past));
-    let after = live.iter().find(|id| !is_before(id))?;
-    let found = format!("{live:?} are said to come from {ancestor:?}, which {after} has not seen");
-    Some(Violation { rule: ANCESTOR, key: Some(key), found })
+    let violation = |found| Some(Violation { rule: ANCESTOR, key: Some(key), found });
+    let pasts: Vec<_> = live.iter().map(|id| (id, history.ancestors(*id))).collect();
+    let mut reach = BTreeSet::new();
+    if let Some(ancestor) = ancestor {
+        reach = history.ancestors(ancestor);
+        reach.insert(ancestor);
+        if let Some((id, _)) = pasts.iter().find(|(_, past)| !past.contains(&ancestor)) {
+            return violation(format!(
+                "{live:?} are said to come from {ancestor}, which {id} has not seen"
+            ));
+        }
+    }
+    let is_delete = |id: &WriteId| history.get(*id).is_some_and(|write| write.is_delete);
+    for (place, (_, a)) in pasts.iter().enumerate() {
+        for (_, b) in &pasts[..place] {
+            let mut common: BTreeSet<WriteId> = a & b;
+            if ancestor.is_none() {
+                // After a delete that both have seen there was no key.
+                for delete in common.clone().iter().filter(|id| is_delete(id)) {
+                    let before = history.ancestors(*delete);
+                    common.retain(|id| id != delete && !before.contains(id));
+                }
+            }
+            if let Some(nearer) = common.difference(&reach).next() {
+                let from = format!("{live:?} are said to come from {ancestor:?}");
+                return violation(format!("{from}; two had seen {nearer} too"));
+            }
+        }
+    }
+    None
 }
 
 /// What any reader got.
@@ -305,15 +330,18 @@ mod tests {
     }
 
     #[test]
-    fn an_ancestor_is_in_the_past_of_all() {
-        let history = history(ACKED);
+    fn an_ancestor_is_the_nearest_of_all() {
+        let mut history = history(ACKED);
+        history.start(write(&[4], None, ACKED));
+        history.start(write(&[4], None, ACKED));
         let judge = |live: &[WriteId], past| {
             rule(ancestor(&history, 0, &live.iter().copied().collect(), past))
         };
         assert_eq!(judge(&[2, 3], Some(1)), None);
-        assert_eq!(judge(&[3, 4], Some(1)), None, "seen by what 4 had seen");
-        assert_eq!(judge(&[2, 4], Some(3)), Some(ANCESTOR));
+        assert_eq!(judge(&[5, 6], Some(4)), None);
+        assert_eq!(judge(&[5, 6], Some(1)), Some(ANCESTOR), "both have seen 4");
+        assert_eq!(judge(&[2, 4], Some(3)), Some(ANCESTOR), "2 has not seen 3");
         assert_eq!(judge(&[1, 2], Some(1)), Some(ANCESTOR), "nothing is in its own past");
-        assert_eq!(judge(&[2, 3], None), Some(ANCESTOR), "no client has written it");
+        assert_eq!(judge(&[2, 3], None), Some(ANCESTOR), "there was a key");
     }
 }

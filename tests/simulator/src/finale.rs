@@ -1,11 +1,10 @@
 //! The end of a run: everything heals, the cluster comes to rest, and is judged.
 
-use stator_core::ancestor::{self, HeldAncestor};
+use stator_core::ancestor::{Nearest, nearest};
 use stator_core::catalogue::{Catalogue, Keyspace};
 use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
-use stator_core::reconcile;
 use stator_core::record::Record;
 
 use super::checkers::{self, CONVERGED, EXCHANGED, FORGOTTEN, HANDED_OFF, RESTS, TREES, Violation};
@@ -281,17 +280,20 @@ impl World {
         }
     }
 
-    /// Whether what siblings are said to come from was there before each of them.
+    /// Whether what siblings are said to come from is that.
     pub(super) fn check_ancestor(&mut self, place: usize, siblings: &Siblings) {
-        let live = reconcile::versions(siblings, 0);
-        if let (2.., HeldAncestor::Known(past)) = (live.len(), ancestor::shared(&live)) {
-            self.report.ancestors_known += 1;
-            let write = |dot| self.dots.write(&self.keys[place], dot);
-            let dots = live.iter().filter_map(|live| live.version.origin.latest_dot());
-            let found = dots.filter_map(write).collect();
-            let violation = checkers::ancestor(&self.history, place, &found, write(past.dot));
-            self.violations.extend(violation);
+        if siblings.live_count() < 2 {
+            return;
         }
+        let write = |dot| self.dots.write(&self.keys[place], dot);
+        let ancestor = match nearest(siblings, 0) {
+            Nearest::Unknown => return,
+            Nearest::Nothing => None,
+            Nearest::Version(past) => write(past.dot),
+        };
+        self.report.ancestors_known += u64::from(ancestor.is_some());
+        let found = self.writes(place, siblings);
+        self.violations.extend(checkers::ancestor(&self.history, place, &found, ancestor));
     }
 
     /// Whether concurrent writes are kept, be it in one version.

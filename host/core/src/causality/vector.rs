@@ -43,6 +43,14 @@ impl VersionVector {
         other.0.iter().all(|(actor, &counter)| counter <= self.get(actor))
     }
 
+    /// What both have seen.
+    pub fn meet(&self, other: &VersionVector) -> VersionVector {
+        let both = self
+            .iter()
+            .map(|Dot { actor, counter }| Dot { actor, counter: counter.min(other.get(&actor)) });
+        both.filter(|dot| dot.counter > 0).collect()
+    }
+
     /// The actors with their counters, in actor order.
     pub fn iter(&self) -> impl Iterator<Item = Dot> + '_ {
         self.0.iter().map(|(&actor, &counter)| Dot { actor, counter })

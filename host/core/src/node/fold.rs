@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::{Node, Purpose};
 use crate::catalogue::Reconcile;
 use crate::causality::{Fold, Siblings};
-use crate::divergence::{MergeFailure, Outcome, Resolution};
+use crate::divergence::{Ancestor, MergeFailure, Outcome, Resolution};
 use crate::event::{Action, Notice, Token};
 use crate::fold::{Foldable, fold, foldable};
 use crate::id::{KeyspaceId, ModuleDigest, NodeId, PartitionId};
@@ -160,7 +160,8 @@ impl Node {
             }
             Foldable::Divergent(_) if self.folds.has_failed(&job) => false,
             Foldable::Divergent(versions) => {
-                let divergence = Box::new(divergence(&name, &key.key, &versions));
+                let divergence =
+                    Box::new(divergence(&name, &key.key, &versions, Ancestor::Unknown));
                 self.folds.busy.insert(key.clone(), false);
                 let token = self.effect(Purpose::Fold(Box::new(job)));
                 self.act(Action::Merge { token, module, divergence });

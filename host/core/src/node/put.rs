@@ -92,7 +92,7 @@ impl Node {
         self.advance(request);
     }
 
-    /// What a write of `key` is to hold of its past.
+    /// What a write of `key` is to keep of its past.
     fn ancestors(&self, key: &StoreKey) -> Ancestors {
         match self.keeps_ancestors(key.keyspace) {
             true => Ancestors::Kept { held_by_all: self.held_by_all.of(key) },

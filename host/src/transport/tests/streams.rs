@@ -12,7 +12,7 @@ fn write(request: u64, value: Bytes) -> Message {
     let actor = Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 0 };
     let dot = Dot { actor, counter: 1 };
     let version = Version {
-        ancestor: Default::default(),
+        past: None,
         payload: Payload::Value(value),
         written_at_ms: 1,
         expires_at_ms: None,

@@ -57,7 +57,7 @@ fn any_siblings() -> impl Strategy<Value = Arc<Siblings>> {
             let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: epoch as u64 };
             let dot = Dot { actor, counter: 1 };
             let version = Version {
-                ancestor: Default::default(),
+                past: None,
                 payload,
                 written_at_ms,
                 expires_at_ms: None,
