@@ -112,8 +112,8 @@ fn an_ancestor_that_is_not_the_nearest_is_not_told() {
     let mut history = keeping(credulous);
     edit(&mut history, 0, 1);
     everywhere(&mut history);
-    history.ancestors = forgetful;
     let removed = edit(&mut history, 0, 2);
+    history.ancestors = forgetful;
     history.put(0, removed.clone(), draft(Some(1)), 1);
     history.put(0, removed, draft(Some(3)), 1);
     assert_eq!(told(&mut history), None);
