@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt;
 use stator_core::collect::CollectAnswer;
 use stator_core::event::{Action, Area, Notice};
-use stator_core::id::{Actor, NodeId, PartitionId};
+use stator_core::id::{Actor, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, RequestId};
 use stator_core::node::CANDIDATES_MAX;
-use stator_core::record::Record;
+use stator_core::record::{Mark, Record};
 use stator_core::tree::{TreeQuery, TreeRead};
-use stator_core::write::{Change, Minter};
+use stator_core::write::Change;
 
 use super::Planted;
 use super::checkers::{
@@ -181,18 +181,21 @@ impl StaleActors {
         }
     }
 
-    /// The minter that starts with the old actor of a key again, if the key was gone since.
-    pub(super) fn minter(
+    /// The record with a mark that begins with the old actor of its key again, if the key was
+    /// gone since.
+    pub(super) fn marked(
         &self,
         area: Area,
         key: &StoreKey,
-        stored: Option<&Record>,
-        minter: &Minter,
-    ) -> Option<Minter> {
-        let has_mark = stored.is_some_and(|record| record.mark.is_some());
-        let actor = self.actors.get(key).filter(|_| !has_mark && self.area == Some(area))?;
-        (actor.incarnation == minter.incarnation)
-            .then(|| Minter::new(minter.node, actor.incarnation, actor.epoch))
+        stored: Option<Record>,
+        incarnation: Incarnation,
+    ) -> Option<Record> {
+        let has_mark = stored.as_ref().is_some_and(|record| record.mark.is_some());
+        let actor = self.actors.get(key).filter(|_| !has_mark && self.area == Some(area));
+        let Some(&actor) = actor.filter(|actor| actor.incarnation == incarnation) else {
+            return stored;
+        };
+        Some(Record { mark: Some(Mark { actor, counter: 0 }), ..stored.unwrap_or_default() })
     }
 }
 

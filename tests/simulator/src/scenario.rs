@@ -33,7 +33,7 @@ pub enum FaultKind {
     BadDisk,
     /// What a machine sends and gets takes forty times as long.
     SlowNode,
-    /// An old copy of the first machine's data directory is put back, without its incarnation.
+    /// An old copy of the first machine's data directory is put back.
     Restore,
     /// A machine dies, and comes back only when all trouble is over. One at most.
     Die,
@@ -297,8 +297,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "restored copy",
-        budget: "an old copy of one machine's data directory is put back without its incarnation, \
-                 w at least 2; crashes, partitions; nobody forgets what was deleted: nothing may be lost",
+        budget: "an old copy of one machine's data directory is put back, w at least 2; crashes, partitions; nobody forgets what was deleted: nothing may be lost",
         quality: ROUGH,
         faults: &[(Restore, 2 * SECOND), (Partition, 10 * SECOND), (Crash, 10 * SECOND)],
         w_min: 2,
