@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::agreement::{Answer, Ask};
 use crate::catalogue::{Catalogue, Decision};
-use crate::causality::{Context, Siblings};
+use crate::causality::Siblings;
 use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
 use crate::id::{KeyspaceId, PartitionId};

@@ -167,7 +167,7 @@ pub enum RequestError {
         "the request id was used for another write of this key, {0}, which asked for something \
          else; nothing was changed: a retry repeats its request, a new request needs a new id"
     )]
-    RequestReused(crate::id::Dot),
+    RequestReused(Dot),
     /// The coordinator's store did not take it.
     #[error("the store of the coordinating node did not take the write: {reason}")]
     Store {

@@ -95,12 +95,12 @@ impl Scenario {
 
     /// Whether what was deleted is forgotten. A copy of before would bring it back.
     pub fn is_collecting(&self) -> bool {
-        !self.faults.iter().any(|(kind, _)| *kind == Restore)
+        !self.faults.iter().any(|(kind, _)| *kind == FaultKind::Restore)
     }
 
     /// Whether records get damaged without anyone noticing.
     pub fn is_rotting(&self) -> bool {
-        self.faults.iter().any(|(kind, _)| *kind == Rot)
+        self.faults.iter().any(|(kind, _)| *kind == FaultKind::Rot)
     }
 
     /// Whether what a module makes of siblings is stored in their place.
