@@ -169,7 +169,8 @@ pub struct Minter {
     pub node: NodeId,
     /// Its present life; never that of another minter, past or present.
     pub incarnation: Incarnation,
-    next_epoch: u64,
+    /// The epoch that it draws next.
+    pub next_epoch: u64,
     /// Actors of earlier epochs mint no more.
     oldest_epoch: u64,
 }

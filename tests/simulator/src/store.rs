@@ -230,14 +230,10 @@ impl Store {
         if is_damaged && matches!(change, Change::Attest(_) | Change::Collect(_)) {
             return Err(StoreFailure::Damaged);
         }
-        let stored = match change {
-            Change::Mint { .. } => {
-                self.stale_actors.marked(area, key, stored, self.minter.incarnation)
-            }
-            _ => stored,
-        };
+        let mut minter = self.stale_actors.minter(area, key, stored.as_ref(), &self.minter);
+        let minter = minter.as_mut().unwrap_or(&mut self.minter);
         let Written { mut record, dot, is_changed, is_removed } =
-            write(stored, change, targets, fold, &mut self.minter)?;
+            write(stored, change, targets, fold, minter)?;
         if is_changed && area == Area::Data {
             let is_left = !is_removed;
             record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
