@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::agreement::Acceptor;
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
-use crate::causality::{Fold, Siblings};
+use crate::causality::{Siblings, Survivors};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
@@ -132,7 +132,7 @@ pub enum Action {
         /// For a hint: who is to receive it.
         targets: Vec<NodeId>,
         /// What the keyspace does with concurrent versions where they are stored.
-        fold: Fold,
+        survivors: Survivors,
         /// Whether it must be synced first. Hints always are.
         is_sync: bool,
     },
