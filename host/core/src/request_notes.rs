@@ -9,12 +9,9 @@
 //! cut off or asked in the same instant, cannot recognise its retry. It mints a sibling with equal
 //! bytes, never less.
 
-use std::collections::BTreeSet;
-
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::id::Dot;
-use crate::record::Record;
 use crate::version::RequestName;
 
 /// How long the name of a replaced write is known, in milliseconds from its timestamp.
@@ -59,50 +56,11 @@ impl RequestNote {
 }
 
 /// The named writes among the live versions.
-fn live(siblings: &Siblings) -> impl Iterator<Item = RequestNote> {
+pub(crate) fn live(siblings: &Siblings) -> impl Iterator<Item = RequestNote> {
     siblings.live().filter_map(|(live_dot, version)| {
         let name = version.request.clone()?;
         // A fold may have put the version under other dots too.
         let dot = version.origin.latest_dot().unwrap_or(live_dot);
         Some(RequestNote { name, dot, written_at_ms: version.written_at_ms })
     })
-}
-
-impl Record {
-    /// What is known of the write called `name`, at `now_ms` by the clock.
-    pub fn known(&self, name: &RequestName, now_ms: u64) -> Known {
-        let is_fresh = |note: &RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
-        let notes = self.request_notes.iter().filter(|note| is_fresh(note)).cloned();
-        let mut all = live(&self.siblings).chain(notes);
-        match all.find(|known| known.name.id == name.id) {
-            None => Known::New,
-            Some(known) if known.name == *name => Known::Retry(known.dot),
-            Some(known) => Known::Other(known.dot),
-        }
-    }
-
-    /// Whether the retry of any named write would still be recognised by this record, at `now_ms`
-    /// by the clock.
-    pub(crate) fn knows_names(&self, now_ms: u64) -> bool {
-        let is_fresh = |note: RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
-        live(&self.siblings).chain(self.request_notes.iter().cloned()).any(is_fresh)
-    }
-
-    /// Notes what was live in `sources` and is not any more.
-    pub(crate) fn note_replaced<'a>(&mut self, sources: impl Iterator<Item = &'a Siblings>) {
-        let mut replaced: Vec<RequestNote> = sources.flat_map(live).collect();
-        if !replaced.is_empty() {
-            let ids = |siblings| live(siblings).map(|note| note.name.id).collect::<BTreeSet<_>>();
-            let (left, known) = (ids(&self.siblings), self.request_notes.iter().map(|n| n.dot));
-            let mut known: BTreeSet<Dot> = known.collect();
-            replaced.retain(|note| !left.contains(&note.name.id) && known.insert(note.dot));
-            self.request_notes.extend(replaced);
-            self.request_notes.sort_by_key(|note| note.written_at_ms);
-        }
-        let latest_ms = self.siblings.latest_ms();
-        let surplus = self.request_notes.len().saturating_sub(NOTES_MAX);
-        self.request_notes.drain(..surplus);
-        // By the time of the latest write: a store has no clock.
-        self.request_notes.retain(|n| latest_ms < n.written_at_ms.saturating_add(WINDOW_MS));
-    }
 }
