@@ -80,10 +80,13 @@ impl World {
         if let Some(change) = self.change_for_dead(&catalogue, node) {
             return self.change_ring(machine, CatalogueChange::StageRing(change));
         }
+        let leave = |change: &&RingChange| matches!(change, RingChange::Leave { .. });
+        let leavers = catalogue.staged_changes().iter().filter(leave).count();
+        let stay = catalogue.ring.seats().len().saturating_sub(leavers);
         let weight = Some(self.rng.random_range(1..4));
         let change = match (catalogue.ring.has_seat(node), self.rng.random_bool(0.3)) {
-            // Who leaves does not come back, and three are needed.
-            (true, false) if catalogue.ring.seats().len() > 4 => RingChange::Leave { node },
+            // Who leaves does not come back, and as many as there are owners are needed.
+            (true, false) if stay > self.scenario.owners as usize + 1 => RingChange::Leave { node },
             (true, true) if self.scenario.zones > 1 && self.rng.random_bool(0.3) => {
                 let owners = self.scenario.owners as u16;
                 RingChange::Replicas { replicas_max: self.rng.random_range(owners..=owners + 1) }
