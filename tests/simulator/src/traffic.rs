@@ -321,11 +321,11 @@ impl World {
         let gone: Vec<Ticket> = gone.map(|(ticket, _)| *ticket).collect();
         for ticket in gone {
             match self.requests.remove(&ticket).map(|request| request.asked) {
-                Some(Asked::Put { client, id }) => {
-                    if !self.tries_again(client, id, Outcome::Maybe) {
-                        self.history.end(id, Outcome::Maybe);
-                        self.think(client);
-                    }
+                Some(Asked::Put { client, id })
+                    if !self.tries_again(client, id, Outcome::Maybe) =>
+                {
+                    self.history.end(id, Outcome::Maybe);
+                    self.think(client);
                 }
                 Some(Asked::Get { client, .. }) => self.think(client),
                 _ => {}
