@@ -10,14 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{Durability, KeyspaceSpec, Quorums};
-use stator_core::event::{Area, Event, Notice};
+use stator_core::event::{
+    Area, Event, ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairFigures, RepairRequest,
+};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
-use stator_core::message::Message;
-use stator_core::node::{
-    ExchangeEnd, ExchangeFigures, ExchangeOutcome, RepairError, RepairFigures, RepairRequest,
-    Settings,
-};
+use stator_core::message::{ExchangeFigures, Message};
+use stator_core::node::Settings;
 use stator_core::record::Record;
 use stator_core::request::PutRequest;
 use stator_core::tree::{KeyHash, ObjectHash, TreeAnswer, TreeQuery, TreeRead, bucket_of};
@@ -73,6 +72,7 @@ fn total(outcomes: &[(PartitionId, NodeId, ExchangeOutcome)]) -> ExchangeFigures
         total.keys_compared += figures.keys_compared;
         total.keys_differed += figures.keys_differed;
         total.keys_repaired += figures.keys_repaired;
+        total.keys_damaged += figures.keys_damaged;
     }
     total
 }
@@ -147,6 +147,44 @@ fn a_damaged_copy_is_replaced_on_either_side() {
         assert!(world.hosts[&damaged].damaged.is_empty());
         assert_eq!(siblings(&world, X, "key 7"), siblings(&world, Y, "key 7"));
     }
+}
+
+/// The record of a key has rotted on these nodes, and is another one on the first of them, so
+/// that an exchange meets it.
+fn rot(world: &mut World, key: &str, nodes: &[NodeId]) {
+    let place = place(world, key);
+    for node in nodes {
+        world.host(*node).damaged.insert(Bytes::copy_from_slice(key.as_bytes()));
+    }
+    world.host(nodes[0]).store.insert(place, Record::default());
+    world.host(nodes[0]).trees = None;
+}
+
+#[test]
+fn what_is_damaged_everywhere_holds_up_nothing() {
+    let mut world = world();
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    rot(&mut world, "key 7", &[X, Y, Z]);
+    let outcomes = exchange(&mut world, X);
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 0);
+    assert!(total(&outcomes).keys_damaged > 0, "{outcomes:?}");
+    // What is damaged is in no sum any more.
+    let partition = place(&world, "key 7").1.partition;
+    let last = |peer| outcomes.iter().rfind(|(p, node, _)| (*p, *node) == (partition, peer));
+    assert!([Y, Z].iter().all(|peer| last(*peer).unwrap().2.end == ExchangeEnd::Equal));
+}
+
+#[test]
+fn what_is_damaged_on_two_owners_is_replaced_by_the_third() {
+    let mut world = world();
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    let whole = siblings(&world, Z, "key 7");
+    rot(&mut world, "key 7", &[X, Y]);
+    exchange(&mut world, X);
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 0);
+    exchange(&mut world, X);
+    assert!([X, Y].iter().all(|node| world.hosts[node].damaged.is_empty()));
+    assert!([X, Y].iter().all(|node| siblings(&world, *node, "key 7") == whole));
 }
 
 #[test]

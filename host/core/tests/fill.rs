@@ -4,12 +4,13 @@ mod world;
 
 use bytes::Bytes;
 use stator_core::catalogue::{CatalogueChange, KeyspaceSpec, Quorums};
-use stator_core::event::{Area, Event, Notice};
+use stator_core::causality::Context;
+use stator_core::event::{Area, Backlog, Event, Notice};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError};
-use stator_core::node::Backlog;
 use stator_core::request::{GetRequest, PutRequest, QuorumKind, RequestError};
-use stator_core::tree::TreeQuery;
+use stator_core::tree::{TreeAnswer, TreeQuery};
+use stator_core::version::Payload;
 use world::{Link, World, carts, put_of, values};
 
 const X: NodeId = NodeId(1);
@@ -267,4 +268,58 @@ fn what_others_own_or_nobody_owns_any_more_is_not_copied() {
     world.pass_ms(1);
     assert!(!is_filling(&world, X));
     assert_eq!(held(&world, X), 0, "what X owned alone is gone, what is not its own not copied");
+}
+
+#[test]
+fn what_comes_after_the_fill_is_over_revives_nothing() {
+    let quorums = Quorums { n: 3, r: 1, w: 3 };
+    let mut world = World::with(3, KeyspaceSpec { quorums, ..carts() });
+    world.put(Y, put_of("old"));
+    lose(&mut world, X);
+    // Y's answers arrive, those of Z do not. They suffice once the patience is over.
+    world.hold =
+        |message| matches!(message, Message::TreeReply { result: Ok(TreeAnswer::Objects(_)), .. });
+    let mut late = Vec::new();
+    for _ in 0..30 {
+        world.pass_ms(500);
+        for (from, to, message) in std::mem::take(&mut world.held) {
+            match from {
+                Y => world.happen(to, Event::Received(from, message)),
+                _ => late.push((from, to, message)),
+            }
+        }
+    }
+    assert!(!is_filling(&world, X) && !late.is_empty());
+    assert_eq!(world.values(X, Area::Data), ["old"]);
+
+    let read = world.get(Y);
+    let context = Context::of(&world.gets[&read].as_ref().unwrap().siblings);
+    let mut delete = PutRequest { context, ..put_of("") };
+    delete.draft.payload = Payload::Tombstone;
+    world.put(Y, delete);
+    world.hold = |_| false;
+    world.pass_ms(60_000);
+    let held: Vec<usize> = [X, Y, Z].map(|node| world.hosts[&node].store.len()).into();
+    assert_eq!(held, [0, 0, 0], "the delete is forgotten");
+    for (from, to, message) in late {
+        world.happen(to, Event::Received(from, message));
+    }
+    world.pass_ms(60_000);
+    let held: Vec<usize> = [X, Y, Z].map(|node| world.hosts[&node].store.len()).into();
+    assert_eq!(held, [0, 0, 0], "and what was deleted stays so");
+}
+
+#[test]
+fn who_was_read_is_not_read_again() {
+    let mut world = after_a_loss();
+    world.host(Z).link = Link::Silent;
+    world.pass_ms(1_000);
+    let before = world.hosts[&X].node.fill_figures().unwrap();
+    assert!(before.objects_copied >= keys().count() as u64, "{before:?}");
+    world.sent.clear();
+    world.host(Z).link = Link::Up;
+    world.pass_ms(5_000);
+    assert!(!is_filling(&world, X));
+    let again = world.sent.iter().filter(|(from, to, m)| (*from, *to) == (X, Y) && is_batch(m));
+    assert_eq!(again.count(), 0, "Y was read already");
 }

@@ -16,10 +16,9 @@ use stator_core::catalogue::{
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
 use stator_core::message::{
-    LeadReport, Message, PutReceipt, ReplicaError, ReplicaWrite, TransferStep,
+    ExchangeFigures, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
-use stator_core::node::ExchangeFigures;
-use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{Move, claim, plan};
 use stator_core::tree::{
     Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,

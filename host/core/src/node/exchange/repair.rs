@@ -103,7 +103,8 @@ impl Node {
     ) {
         let Some(exchange) = self.exchanges.running.get(&id) else { return };
         // The ring may have changed since the exchange began.
-        let is_void = exchange.reason != ExchangeReason::Leave && !self.may_hold(exchange.partition);
+        let is_void =
+            exchange.reason != ExchangeReason::Leave && !self.may_hold(exchange.partition);
         if is_void || theirs.is_empty() || theirs.len() > asked.len() {
             return self.end_exchange(id, ExchangeEnd::Failed);
         }

@@ -31,18 +31,14 @@
 //! Left out: filling after an unclean stop, which keyspaces of durability `one` and `buffered`
 //! need; hints that were lost with their store.
 
-mod backlog;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-pub use backlog::{Backlog, FillFigures};
-
 use super::Node;
 use super::catchup::Catchup;
-use super::exchange::{ExchangeEnd, ExchangeOutcome, ExchangeReason};
+use super::exchange::ExchangeReason;
 use super::timers::Timer;
-use crate::event::{Action, Notice};
+use crate::event::{Action, Backlog, ExchangeEnd, ExchangeOutcome, FillFigures, Notice};
 use crate::id::{NodeId, PartitionId};
 use crate::ring::Ring;
 
@@ -301,8 +297,7 @@ impl Node {
                 // Through. What it did not hold whole then, it may hold now.
                 None => {
                     let has_failed = fill.sources.get(&node).is_some_and(|s| s.has_failed);
-                    let rest_ms =
-                        if has_failed { REST_MS } else { self.settings.fill_patience_ms };
+                    let rest_ms = if has_failed { REST_MS } else { self.settings.fill_patience_ms };
                     let rests_until_ms = now_ms + rest_ms;
                     fill.sources.insert(node, Source { rests_until_ms, ..Source::default() });
                 }
