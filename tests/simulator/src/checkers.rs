@@ -66,6 +66,10 @@ pub const ANCESTOR: &str = "what siblings are said to come from is their nearest
 pub const FORGOTTEN: &str = "what is deleted leaves every store";
 /// There is one ring of each version.
 pub const ONE_RING: &str = "there is one ring of each version";
+/// The owners of a partition are on as many nodes and in as many zones as can be.
+pub const ZONES: &str = "owners are on as many nodes and in as many zones as can be";
+/// Once an operator's repair is done all owners hold the same.
+pub const REPAIRED: &str = "all owners hold the same once a repair is done";
 /// After healing the cluster comes to rest.
 pub const RESTS: &str = "after healing the cluster comes to rest";
 

@@ -84,7 +84,7 @@ impl Client {
         let is_blind = dice >= 80;
         let is_delete = !is_blind && dice >= 70;
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
-        let w = rng.random_range(scenario.w_min..=n);
+        let w = rng.random_range(scenario.w_min.min(n)..=n);
         let put = PutRequest {
             w: Some(w),
             quorum,

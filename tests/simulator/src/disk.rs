@@ -19,7 +19,8 @@ pub(super) struct DiskStep(Action);
 
 impl World {
     /// Queues an action for the disk.
-    pub(super) fn queue_for_disk(&mut self, machine: usize, action: Action) {
+    pub(super) fn queue_for_disk(&mut self, machine: usize, mut action: Action) {
+        self.plant_in_store(&mut action);
         let area = match &action {
             Action::Write { area, .. } | Action::FindAny { area, .. } => *area,
             Action::ListHints { .. } | Action::SettleHint { .. } => Area::Hints,
@@ -97,7 +98,7 @@ impl World {
         let Action::Write { token, area, key, change, targets, survivors, is_sync } = action else {
             return;
         };
-        let failure = self.disk_failure(machine);
+        let failure = self.disk_failure(machine).or_else(|| self.is_full(machine, area, &key));
         let result = match &failure {
             Some(DiskFailure { error, is_stored: false }) => Err(error.clone()),
             _ => match self.is_dropped(area, &change) {
@@ -113,6 +114,7 @@ impl World {
             },
         };
         self.watch(machine, area, &key, &result);
+        self.forget_surplus(machine, area, &key);
         self.rebuild_trees(machine);
         if self.planted == Planted::EarlyCollection {
             self.machines[machine].store.collect(&key);
@@ -124,6 +126,27 @@ impl World {
         let is_eager = self.planted == Planted::EagerAck && area == Area::Data;
         let is_sync = (is_sync || area == Area::Hints) && !is_eager;
         self.written(machine, area, is_sync, Event::Written(token, result));
+    }
+
+    /// Whether a store has no room for another hint, and what it answers then.
+    fn is_full(&mut self, machine: usize, area: Area, key: &StoreKey) -> Option<DiskFailure> {
+        let hints = &self.machines[machine].store.hints;
+        let max = self.scenario.hints_max.filter(|_| area == Area::Hints && self.is_trouble)?;
+        if hints.len() < max || hints.has(key) || self.planted == Planted::FullAck {
+            return None;
+        }
+        self.report.hints_refused += 1;
+        let error = StoreFailure::Unavailable("the hints have no room".to_owned());
+        Some(DiskFailure { error, is_stored: false })
+    }
+
+    /// The planted bug: what there is no room for is forgotten once it is answered.
+    fn forget_surplus(&mut self, machine: usize, area: Area, key: &StoreKey) {
+        let max = self.scenario.hints_max.filter(|_| self.planted == Planted::FullAck);
+        let hints = &mut self.machines[machine].store.hints;
+        if area == Area::Hints && max.is_some_and(|max| hints.len() > max) {
+            hints.forget(key);
+        }
     }
 
     /// Plans the next page of hash trees that are being rebuilt.

@@ -20,6 +20,7 @@ pub mod checkers;
 pub mod clients;
 mod disk;
 mod faults;
+mod files;
 mod finale;
 pub mod history;
 mod machine;
@@ -43,7 +44,7 @@ use checkers::Violation;
 use merging::Merger;
 pub use planted::Planted;
 use scenario::Scenario;
-pub use world::{N, TROUBLE_US, World};
+pub use world::{TROUBLE_US, World};
 
 /// What to run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -120,6 +121,16 @@ pub struct Report {
     pub moves: u64,
     /// Copies of partitions that were left behind, and dropped.
     pub partitions_dropped: u64,
+    /// Machines that stopped after they had handed over what they owed.
+    pub stops_in_order: u64,
+    /// Small files that a disk did not save.
+    pub saves_failed: u64,
+    /// Keyspaces that were deleted.
+    pub keyspaces_deleted: u64,
+    /// Repairs that an operator asked for and that came to their end.
+    pub repaired: u64,
+    /// Hints that a full store refused.
+    pub hints_refused: u64,
 }
 
 impl Report {
@@ -148,6 +159,11 @@ impl Report {
         self.rings += other.rings;
         self.moves += other.moves;
         self.partitions_dropped += other.partitions_dropped;
+        self.stops_in_order += other.stops_in_order;
+        self.saves_failed += other.saves_failed;
+        self.keyspaces_deleted += other.keyspaces_deleted;
+        self.repaired += other.repaired;
+        self.hints_refused += other.hints_refused;
     }
 }
 

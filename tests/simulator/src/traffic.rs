@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::RngExt;
-use stator_core::catalogue::CatalogueChange;
 use stator_core::causality::{Context, Siblings};
 use stator_core::event::{Event, Ticket};
 use stator_core::id::Dot;
@@ -20,7 +19,7 @@ use super::history::{ClientWrite, Outcome, WriteId};
 use super::machine::Machine;
 use super::merging;
 use super::queue::Micros;
-use super::world::{EARLY, Happening, Inner, LATE, World, index, spec};
+use super::world::{EARLY, Happening, Inner, LATE, World, index};
 
 /// A request that was not answered yet.
 pub struct Request {
@@ -50,9 +49,6 @@ enum Asked {
     WriteBack,
 }
 
-/// The ticket of the operator who makes the late keyspace.
-pub const LATE_TICKET: Ticket = u64::MAX;
-
 /// How much later than its deadline an answer may come: clocks count whole milliseconds.
 const GRACE_US: Micros = 5_000;
 
@@ -62,11 +58,11 @@ impl World {
         if !self.is_trouble || self.scenario.is_scripted {
             return;
         }
-        let keys = if self.is_late_ready { self.keys.len() } else { self.early_keys };
-        let place = self.rng.random_range(0..keys);
+        let places = self.places();
+        let place = places[self.rng.random_range(0..places.len())];
         let machine = self.rng.random_range(0..self.machines.len());
-        let Machine { node, frozen_until_us, .. } = &self.machines[machine];
-        if node.is_none() || *frozen_until_us > self.now_us {
+        let Machine { node, frozen_until_us, is_stopping, .. } = &self.machines[machine];
+        if node.is_none() || *is_stopping || *frozen_until_us > self.now_us {
             return self.think(client);
         }
         let (key, n) = (&self.keys[place], self.replicas(place));
@@ -207,12 +203,6 @@ impl World {
         self.last_ticket
     }
 
-    /// An operator makes the late keyspace on the first machine, if that runs.
-    pub(super) fn create_late(&mut self) {
-        let change = CatalogueChange::CreateKeyspace(spec(LATE, &self.scenario));
-        self.tell(0, Event::Change(LATE_TICKET, change));
-    }
-
     /// A get ended.
     pub(super) fn get_done(&mut self, ticket: Ticket, result: Result<GetReceipt, RequestError>) {
         self.trace.line(self.now_us, format_args!("get {ticket}: {}", outcome_of(&result)));
@@ -244,7 +234,7 @@ impl World {
 
     /// How many owners a key has.
     pub(super) fn replicas(&self, place: usize) -> u32 {
-        self.scenario.replicas(if place < self.early_keys { EARLY } else { LATE })
+        self.scenario.quorums(if place < self.early_keys { EARLY } else { LATE }).n
     }
 
     fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
