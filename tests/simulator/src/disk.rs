@@ -7,6 +7,7 @@
 use rand::RngExt;
 use stator_core::event::{Action, Area, Event, StoreFailure, Stored};
 use stator_core::keys::StoreKey;
+use stator_core::version::Version;
 use stator_core::write::Change;
 
 use super::Planted;
@@ -101,7 +102,7 @@ impl World {
         let failure = self.disk_failure(machine).or_else(|| self.is_full(machine, area, &key));
         let result = match &failure {
             Some(DiskFailure { error, is_stored: false }) => Err(error.clone()),
-            _ => match self.is_dropped(area, &change) {
+            _ => match self.is_dropped(machine, area, (&key, &change)) {
                 Some(stored) => Ok(stored),
                 None => {
                     let is_skipped = self.planted == Planted::SkipTree && self.rng.random_bool(0.1);
@@ -195,9 +196,12 @@ impl World {
                     self.now_us,
                     format_args!("n{machine} {area:?} {:?} = {writes:?} {dot:?}", key.key),
                 );
+                // A retry is answered with the dot of the first try.
+                let minted = dot.filter(|dot| self.dots.of_store_key(key, *dot).is_none());
                 if let Some(violation) = dot.and_then(|dot| self.dots.minted(key, dot, siblings)) {
                     self.violations.push(violation);
                 }
+                self.watch_name((machine, area), key, (minted, writes.into_iter()));
             }
             Err(error) => {
                 let now_us = self.now_us;
@@ -207,8 +211,19 @@ impl World {
     }
 
     /// Whether the planted bug drops this write, and what it answers then.
-    fn is_dropped(&mut self, area: Area, change: &Change) -> Option<Stored> {
+    fn is_dropped(
+        &mut self,
+        machine: usize,
+        area: Area,
+        (key, change): (&StoreKey, &Change),
+    ) -> Option<Stored> {
         match change {
+            Change::Mint { draft, .. } if self.planted == Planted::UniteEqual => {
+                let siblings = self.machines[machine].store.load(key, false).ok()??;
+                let is_equal = |version: &Version| version.payload == draft.payload;
+                let (dot, _) = siblings.live().find(|(_, version)| is_equal(version))?;
+                Some(Stored { siblings, dot: Some(dot) })
+            }
             Change::Sync(siblings)
                 if self.planted == Planted::DropHints
                     && area == Area::Hints

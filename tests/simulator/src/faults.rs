@@ -241,6 +241,9 @@ impl World {
 
     fn lie_still(&mut self, machine: usize) {
         self.abandon(machine);
+        if self.machines[machine].is_unclean {
+            self.names.forget(machine);
+        }
         // Half of them are back before anyone has noticed.
         let longest_us = if self.rng.random_bool(0.5) { 300_000 } else { 6_000_000 };
         let at_us = self.now_us + self.rng.random_range(20_000..longest_us);

@@ -202,7 +202,8 @@ impl World {
     /// Waits until all that is deleted has left every store, and every owner has forgotten the same
     /// of what lives. Nothing may be revived by that.
     fn forget(&mut self) {
-        if !self.scenario.is_collecting() {
+        // What names a retry may come by stays for minutes.
+        if !self.scenario.is_collecting() || self.scenario.is_naming {
             return self.judge();
         }
         // A leader looks at a few partitions a second.

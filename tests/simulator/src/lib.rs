@@ -25,6 +25,7 @@ mod finale;
 pub mod history;
 mod machine;
 pub mod merging;
+mod naming;
 pub mod network;
 mod operators;
 pub mod planted;
@@ -131,6 +132,10 @@ pub struct Report {
     pub repaired: u64,
     /// Hints that a full store refused.
     pub hints_refused: u64,
+    /// Puts that clients tried again.
+    pub retries: u64,
+    /// Dots that were minted for a write that had one.
+    pub minted_twice: u64,
 }
 
 impl Report {
@@ -164,6 +169,8 @@ impl Report {
         self.keyspaces_deleted += other.keyspaces_deleted;
         self.repaired += other.repaired;
         self.hints_refused += other.hints_refused;
+        self.retries += other.retries;
+        self.minted_twice += other.minted_twice;
     }
 }
 

@@ -146,6 +146,11 @@ impl Machine {
         left.is_some_and(|left| left.is_none_or(|left| !left.is_empty()))
     }
 
+    /// Whether clients' requests are taken.
+    pub fn takes_requests(&self, now_us: Micros) -> bool {
+        self.node.is_some() && !self.is_stopping && self.frozen_until_us <= now_us
+    }
+
     /// What time the machine believes it is.
     pub fn now(&self, now_us: Micros) -> Now {
         let monotonic_ms = self.origin_ms + (now_us - self.started_us) / 1_000;

@@ -26,9 +26,10 @@ use super::clients::{Client, Key};
 use super::disk::DiskStep;
 use super::faults::Mend;
 use super::files::File;
-use super::history::History;
+use super::history::{History, WriteId};
 use super::machine::Machine;
 use super::merging::{self, Merger};
+use super::naming::Names;
 use super::network::{Fate, Network};
 use super::operators::{Desk, RingWatch, zone_of};
 use super::planted::Noted;
@@ -81,6 +82,8 @@ pub(super) enum Inner {
 pub(super) enum Happening {
     /// A client does something.
     Client(usize),
+    /// A client tries a named write again.
+    Retry(usize, WriteId),
     /// An operator makes the late keyspace.
     CreateLate,
     /// An operator does something, and the next of the kind is planned.
@@ -123,6 +126,8 @@ pub struct World {
     pub(super) dead: BTreeSet<usize>,
     /// What operators know of keyspaces and of their repairs.
     pub(super) desk: Desk,
+    /// What is known of named writes.
+    pub(super) names: Names,
     /// What planted bugs have to know later.
     pub(super) noted: Noted,
     pub(super) violations: Vec<Violation>,
@@ -173,6 +178,7 @@ impl World {
             merger: merging::union,
             dead: BTreeSet::new(),
             desk: Desk::default(),
+            names: Names::default(),
             noted: Noted::default(),
             violations: Vec::new(),
             report: Report::default(),
@@ -240,6 +246,7 @@ impl World {
         }
         match what {
             Happening::Client(client) => self.client_turn(client),
+            Happening::Retry(client, id) => self.retry(client, id),
             Happening::CreateLate => self.create_late(),
             Happening::Operator(chore, mean_us) => self.operate(chore, mean_us),
             Happening::Rescue => self.rescue(),

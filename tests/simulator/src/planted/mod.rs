@@ -14,8 +14,8 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, ONE_RING, PANICKED, REPAIRED, RESTS, REVIVED,
-    SIBLINGS, STRICT, TREES, VALUE, ZONES,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, ONE_RING, PANICKED, REPAIRED, RESTS,
+    REVIVED, SIBLINGS, STRICT, TREES, VALUE, ZONES,
 };
 
 /// A bug of the world, to show that the checkers would find one like it.
@@ -84,6 +84,10 @@ pub enum Planted {
     FullAck,
     /// A full outbox sends what it says that it refuses.
     RefusedButSent,
+    /// A store takes a value that it holds already for a write that it has.
+    UniteEqual,
+    /// A retry reaches the node without its name.
+    DropName,
     /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
     RetryForward,
 }
@@ -246,6 +250,13 @@ pub const BUGS: &[Bug] = &[
         ("modules", 100),
         &[REVIVED, SIBLINGS],
     ),
+    bug(
+        "take equal values for one write",
+        Planted::UniteEqual,
+        ("payloads", 20),
+        &[LOST, STRICT, SIBLINGS],
+    ),
+    bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
     bug(
         "send what the outbox refused",

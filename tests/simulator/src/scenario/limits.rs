@@ -5,6 +5,32 @@ use super::{CALM, Chore, ROUGH, SECOND, Scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
+        name: "payloads",
+        budget: "many values are large, beyond the limit of siblings too, and many are the same; \
+                 crashes, partitions: nothing may be lost",
+        quality: ROUGH,
+        faults: &[(Crash, 4 * SECOND), (Partition, 6 * SECOND)],
+        is_varied: true,
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
+        name: "named",
+        budget: "clients name their writes and try again what they do not know the end of; \
+                 crashes, partitions, pauses: nothing may be lost, and who has received a write \
+                 does not mint it again",
+        quality: ROUGH,
+        faults: &[
+            (Crash, 5 * SECOND),
+            (Partition, 4 * SECOND),
+            (OneWay, 4 * SECOND),
+            (Freeze, 4 * SECOND),
+        ],
+        is_naming: true,
+        is_handoff_complete: false,
+        ..CALM
+    },
+    Scenario {
         name: "full",
         budget: "stores keep three hints, and a few messages are on their way from one machine to \
                  another, what is more is refused; partitions, pauses: nothing may be lost",

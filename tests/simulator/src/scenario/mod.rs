@@ -115,6 +115,10 @@ pub struct Scenario {
     pub spares: usize,
     /// What operators do, with the mean time between two of the kind.
     pub chores: &'static [(Chore, Micros)],
+    /// Whether clients write large values, and the same bytes as others.
+    pub is_varied: bool,
+    /// Whether clients name their writes, and try them again.
+    pub is_naming: bool,
     /// Whether clients do nothing but what the script of the race tells them.
     pub is_scripted: bool,
 }
@@ -210,6 +214,8 @@ const CALM: Scenario = Scenario {
     is_acked_kept: true,
     spares: 0,
     chores: &[],
+    is_varied: false,
+    is_naming: false,
     is_scripted: false,
 };
 
