@@ -102,10 +102,7 @@ fn class_of(header: &v1::ModuleHeader) -> Result<ModuleClass, Status> {
     match v1::ModuleClass::try_from(header.class) {
         Ok(v1::ModuleClass::Unspecified | v1::ModuleClass::Small) => Ok(ModuleClass::Small),
         Ok(v1::ModuleClass::Large) => Ok(ModuleClass::Large),
-        Err(_) => {
-            let message = format!("{} is no class of limits: small and large are", header.class);
-            Err(errors::bad_field("header.class", "BAD_CLASS", message))
-        }
+        Err(_) => Err(errors::unimplemented(&format!("class {}", header.class))),
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! The gRPC library decides about bytes that are no message, or too many, before a service is
 //! called: with INTERNAL, which blames the node, or OUT_OF_RANGE, and without an ErrorInfo; of a
-//! method that is none with UNIMPLEMENTED and without a word. The services never use these codes
-//! without details themselves, so an answer that consists of one of them alone is the library's. Errors after the answer has begun are in its trailers and stay as they are.
+//! method that is none with UNIMPLEMENTED and without a word. The codec of requests
+//! ([`stator_proto::strict`]) uses UNIMPLEMENTED with words, which name what is not offered. The
+//! services never use these codes without details themselves, so an answer that consists of one of
+//! them alone is the library's or the codec's. Errors after the answer has begun are in its trailers and stay as they are.
 
 use tonic::body::Body;
 use tonic::codegen::http::Response;
@@ -32,6 +34,9 @@ fn explained(status: &Status) -> Option<Status> {
     let (reason, what) = match status.code() {
         Code::Internal => ("MESSAGE_MALFORMED", "the request is not a message of this method"),
         Code::OutOfRange => ("MESSAGE_TOO_LARGE", "the request is larger than this node reads"),
+        Code::Unimplemented if !status.message().is_empty() => {
+            return Some(errors::unimplemented(status.message()));
+        }
         Code::Unimplemented => {
             let message = "this listener has no such method; reflection lists those it has";
             return Some(errors::status(Code::Unimplemented, "UNKNOWN_METHOD", message, &[]));
@@ -75,10 +80,21 @@ mod tests {
     }
 
     #[test]
+    fn an_option_without_a_name_is_told_from_a_method_without_one() {
+        let reason = |status: &Status| {
+            status.get_error_details().error_info().map(|info| info.reason.clone())
+        };
+        let option = through(Status::unimplemented("field 13 of stator.v1.PutRequest"));
+        assert_eq!(reason(&option).as_deref(), Some("NOT_OFFERED"));
+        assert!(option.message().contains("field 13"), "{option}");
+        let method = through(Status::unimplemented(""));
+        assert_eq!(reason(&method).as_deref(), Some("UNKNOWN_METHOD"));
+    }
+
+    #[test]
     fn what_a_service_says_is_handed_on() {
         let own = errors::status(Code::Internal, "REASON", "its own words", &[]);
         assert_eq!(through(own).message(), "its own words");
-        assert_eq!(through(Status::unimplemented("no such method")).code(), Code::Unimplemented);
         let success = explain_unread(Response::new(Body::default()));
         assert!(!success.headers().contains_key(Status::GRPC_STATUS));
     }

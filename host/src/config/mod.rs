@@ -9,6 +9,7 @@
 //! Settings of keyspaces are not here: they belong to the cluster, not to a node.
 
 mod check;
+mod environment;
 mod listeners;
 mod load;
 mod secret;
