@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::{errors, keyspaces};
 use crate::merge::ModuleRefused;
-use crate::merge::laws::{Law, Verdict};
+use crate::merge::laws::{Law, LawsUnchecked, Report, Verdict};
 use crate::node::Node;
 
 /// The longest name of a module.
@@ -29,7 +29,7 @@ pub(super) async fn push(
     node: &Arc<Node>,
     mut parts: Streaming<v1::PushModuleRequest>,
 ) -> Result<v1::Module, Status> {
-    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    node.catalogue().ok_or_else(errors::no_cluster)?;
     let header = match parts.message().await?.and_then(|first| first.part) {
         Some(Part::Header(header)) => header,
         _ => return Err(errors::bad_field("header", "HEADER_MISSING", "it comes first")),
@@ -40,36 +40,64 @@ pub(super) async fn push(
     }
     let class = class_of(&header)?;
     // Held until the module is kept or refused: its bytes are in memory so long.
-    let _place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
+    let place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
     let component = receive(node, &header, class, &mut parts).await?;
     let digest = ModuleDigest::of(&component);
     if !header.digest.is_empty() && header.digest != digest.to_string() {
         let message = format!("the bytes that arrived have the digest {digest}");
         return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
     }
-    node.merges.admit_as(class, component.clone()).await.map_err(|refusal| refused(&refusal))?;
+    // On a task of its own: who hangs up does not free the place of what still runs for it.
+    let work = judge(node.clone(), header, class, component);
+    let judged = tokio::spawn(async move {
+        let judged = work.await;
+        drop(place);
+        judged
+    });
+    judged.await.map_err(|error| {
+        let message = format!("the check of the module ended: {error}; nothing was changed");
+        errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[])
+    })?
+}
+
+async fn judge(
+    node: Arc<Node>,
+    header: v1::ModuleHeader,
+    class: ModuleClass,
+    component: Bytes,
+) -> Result<v1::Module, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let digest = ModuleDigest::of(&component);
     let module = Module {
         pushed_at_ms: node.clock.now().wall_ms,
         name: header.name,
         size_bytes: component.len() as u64,
         class,
     };
-    let laws = laws(node, &digest).await;
     if header.validate_only {
+        let (_, laws) = node.merges.dry_run(class, component).await.map_err(|why| refused(&why))?;
+        let laws = verdicts(&digest, laws.as_ref());
         return Ok(v1::Module { laws, ..message(&catalogue, &digest, &module) });
     }
+    let admitted = node.merges.admit_as(class, component.clone()).await;
+    admitted.map_err(|refusal| refused(&refusal))?;
+    let laws = node.merges.laws(&digest).await;
+    let laws = verdicts(&digest, laws.as_deref());
     let kept = node.modules.keep(&digest, component).await;
     let facts = [("effect", "NONE".to_owned())];
     kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &facts))?;
     let change = CatalogueChange::AddModule { digest, module };
-    let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
+    let catalogue = keyspaces::make(&node, &catalogue, change, false).await?;
     Ok(v1::Module { laws, ..get(&catalogue, &digest.to_string())? })
 }
 
 /// How the module stands to the merge laws. A view may break any of them, so that they could not be
 /// checked is no reason to refuse the module.
-async fn laws(node: &Node, digest: &ModuleDigest) -> Vec<v1::LawVerdict> {
-    match node.merges.laws(digest).await {
+fn verdicts(
+    digest: &ModuleDigest,
+    report: Result<&Report, &LawsUnchecked>,
+) -> Vec<v1::LawVerdict> {
+    match report {
         Ok(report) => report.verdicts().map(|(law, found)| verdict(law, found)).collect(),
         Err(error) => {
             tracing::warn!(module = %digest, %error, "the merge laws were not checked");

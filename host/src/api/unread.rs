@@ -12,7 +12,7 @@ use tonic::codegen::http::Response;
 use tonic::{Code, Status};
 
 use super::errors;
-use crate::listen::BodyTrouble;
+use crate::listen::{AnswerTrouble, BodyTrouble};
 
 /// Names the trailing details of a status; an answer of a service always has them.
 const DETAILS_HEADER: &str = "grpc-status-details-bin";
@@ -56,6 +56,24 @@ pub fn refuse_body(trouble: BodyTrouble) -> Status {
             errors::status(Code::DeadlineExceeded, "BODY_TOO_SLOW", message, &facts)
         }
         BodyTrouble::Full { bytes_max } => errors::exhausted(message, bytes_max),
+    }
+}
+
+/// The answer in the place of one that did not fit, or to a request that found no place.
+pub fn refuse_answer(trouble: AnswerTrouble, path: &str) -> Status {
+    match trouble {
+        AnswerTrouble::Requests { requests_max } => {
+            errors::exhausted(format!("{trouble}; nothing was changed"), requests_max)
+        }
+        AnswerTrouble::Full { bytes_max } => {
+            let method = path.rsplit('/').next().unwrap_or_default();
+            if ["Get", "List"].iter().any(|reads| method.starts_with(reads)) {
+                return errors::exhausted(format!("{trouble}; nothing was changed"), bytes_max);
+            }
+            let message = format!("{trouble}; this one is lost, not what it tells of");
+            let facts = [("limit", bytes_max.to_string()), ("effect", "MAYBE".to_owned())];
+            errors::status(Code::ResourceExhausted, "OVERLOADED", message, &facts)
+        }
     }
 }
 

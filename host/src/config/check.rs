@@ -149,6 +149,8 @@ impl Config {
             // An object must fit a message between nodes, which has at most 65 MiB.
             ("limits.siblings_bytes_max", limits.siblings_bytes_max as u64, 1, 32 << 20),
             ("limits.context_bytes_max", limits.context_bytes_max as u64, 256, 1 << 20),
+            // Room for the largest object there is.
+            ("limits.reads_bytes_max", limits.reads_bytes_max as u64, 128 << 20, 1 << 40),
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),

@@ -7,8 +7,12 @@ use std::time::Duration;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 
 use super::setup::SetupDesk;
+use crate::budget::ByteBudget;
 use crate::listen::{BodyLimits, DoorLimits};
 use crate::tls::{ClientTls, Tls};
+
+/// See [`TransportConfig::reads`].
+const READS_BYTES_MAX: usize = 128 << 20;
 
 /// The protocol versions that this program speaks, oldest and newest.
 pub const PROTOCOL_MIN: u32 = 1;
@@ -82,6 +86,8 @@ pub struct TransportConfig {
     pub door: DoorLimits,
     /// What bodies of requests before the handshake may hold.
     pub bodies: BodyLimits,
+    /// What values that replicas answer with may take until they are handed on.
+    pub reads: ByteBudget,
     /// Whether [`Transport::set_isolated`](super::Transport::set_isolated) works.
     pub enable_faults: bool,
     /// Who answers nodes that want to make a cluster; without one nobody does.
@@ -102,6 +108,7 @@ impl TransportConfig {
             tls: None,
             door: DoorLimits::default(),
             bodies: BodyLimits { bytes_max: 128 << 20, deadline: HANDSHAKE_DEADLINE },
+            reads: ByteBudget::new(READS_BYTES_MAX),
             enable_faults: false,
             setup_desk: None,
             queue_messages_max: QUEUE_MESSAGES_MAX,

@@ -99,7 +99,16 @@ impl MergeHost {
         plan: Plan,
     ) -> Result<Report, LawsUnchecked> {
         let loaded = self.0.module(module).ok_or(LawsUnchecked::NotLoaded(*module))?;
-        let running = Running { host: self.clone(), module: loaded, runtime: Handle::current() };
+        self.check_laws_of(loaded, samples, plan).await
+    }
+
+    pub(in crate::merge) async fn check_laws_of(
+        &self,
+        module: Arc<Loaded>,
+        samples: Option<Vec<Divergence>>,
+        plan: Plan,
+    ) -> Result<Report, LawsUnchecked> {
+        let running = Running { host: self.clone(), module, runtime: Handle::current() };
         let checking = spawn_blocking(move || {
             let samples = match samples {
                 Some(samples) => samples,
