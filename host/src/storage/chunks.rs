@@ -183,6 +183,10 @@ mod tests {
     use super::super::engine::{MemoryEngine, SledEngine};
     use super::*;
 
+    fn get(engine: &dyn Engine, key: &[u8]) -> Result<Stored, EngineError> {
+        super::get(engine, key, |_| Ok::<_, std::convert::Infallible>(())).map(|Ok(stored)| stored)
+    }
+
     fn write(engine: &dyn Engine, key: &[u8], value: &[u8], stamp: u64) {
         let replaced = match get(engine, key).unwrap() {
             Stored::Missing => 0,
