@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use stator::storage::{Area, EngineKind, Home, StoreOptions, Stores, WriteJob};
-use stator_core::causality::{Context, Fold};
+use stator_core::causality::{Context, Survivors};
 use stator_core::id::{KeyspaceId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::version::Payload;
@@ -130,7 +130,7 @@ fn job(
             ancestors: Default::default(),
         },
         targets: Vec::new(),
-        fold: Fold::Keep,
+        survivors: Survivors::All,
         sync: true,
         done,
     }

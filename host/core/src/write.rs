@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ancestor::{self, Ancestors};
-use crate::causality::{Context, Fold, Siblings};
+use crate::causality::{Context, Siblings, Survivors};
 use crate::collect::{Marked, attest, collect};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
 use crate::record::{Mark, Record};
@@ -233,12 +233,12 @@ pub fn write(
     stored: Option<Record>,
     change: &Change,
     targets: &[NodeId],
-    fold: Fold,
+    survivors: Survivors,
     minter: &mut Minter,
 ) -> Result<Written, WriteRefused> {
     match change {
-        Change::Attest(marked) => return attest(stored, marked, fold),
-        Change::Collect(marked) => return collect(stored, marked, fold),
+        Change::Attest(marked) => return attest(stored, marked, survivors),
+        Change::Collect(marked) => return collect(stored, marked, survivors),
         Change::Mint { .. } | Change::Sync(_) => {}
     }
     let is_new = stored.is_none();
@@ -260,15 +260,15 @@ pub fn write(
                 Known::Other(dot) => return Err(WriteRefused::RequestReused(dot)),
             }
             // Where the last write wins, versions do not pile up.
-            if fold == Fold::Keep {
+            if survivors == Survivors::All {
                 check_limits(&record.siblings, context, draft, limits)?;
                 check_folds(&record.siblings, context, draft)?;
             }
             let wanted = (context, draft, *ancestors);
-            Some(mint(&mut record, wanted, *now_ms, fold, minter))
+            Some(mint(&mut record, wanted, *now_ms, survivors, minter))
         }
     };
-    record.siblings_mut().fold(fold);
+    record.siblings_mut().keep(survivors);
     let arrived = match change {
         Change::Sync(siblings) => Some(&**siblings),
         Change::Mint { .. } | Change::Attest(_) | Change::Collect(_) => None,
@@ -332,7 +332,7 @@ fn mint(
     record: &mut Record,
     (context, draft, ancestors): (&Context, &Draft, Ancestors),
     now_ms: u64,
-    fold: Fold,
+    survivors: Survivors,
     minter: &mut Minter,
 ) -> Dot {
     let dot = minter.next_dot(record, context);
@@ -352,7 +352,7 @@ fn mint(
         unknown: Vec::new(),
     };
     let mut replaced = context.vector.clone();
-    if fold == Fold::LastWriteWins {
+    if survivors == Survivors::LastWrite {
         // It is the last write of all that is held here. Kept under its dot, they would come to
         // one more dot with every blind put.
         replaced.join(record.siblings.vector());

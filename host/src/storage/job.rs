@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use stator_core::causality::{Fold, Siblings};
+use stator_core::causality::{Siblings, Survivors};
 use stator_core::event::ScanPage;
 use stator_core::id::{Dot, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
@@ -53,7 +53,7 @@ pub struct WriteJob {
     /// For a hint: who is to receive it.
     pub targets: Vec<NodeId>,
     /// What is done with concurrent versions.
-    pub fold: Fold,
+    pub survivors: Survivors,
     /// Whether `done` waits until a power cut cannot take the write back. Hints always do.
     pub sync: bool,
     /// Gets the answer.

@@ -74,7 +74,7 @@ impl Node {
                 RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None };
             return self.put_done(asker, Err(error));
         }
-        let fold = self.fold(key.keyspace);
+        let survivors = self.survivors(key.keyspace);
         let (area, targets) = match state.is_owner() {
             true => (Area::Data, Vec::new()),
             false => (Area::Hints, state.primaries().to_vec()),
@@ -88,7 +88,7 @@ impl Node {
         let now_ms = self.now.wall_ms;
         let change = Change::Mint { context, draft, now_ms, limits, ancestors };
         let is_sync = durability != Durability::Buffered;
-        self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
         self.advance(request);
     }
 
@@ -272,14 +272,14 @@ impl Node {
         siblings: Arc<Siblings>,
     ) {
         let token = self.effect(Purpose::OwnHint(request, owner, key.keyspace));
-        let fold = self.fold(key.keyspace);
+        let survivors = self.survivors(key.keyspace);
         self.act(Action::Write {
             token,
             area: Area::Hints,
             key,
             change: Change::Sync(siblings),
             targets: vec![owner],
-            fold,
+            survivors,
             is_sync: true,
         });
     }

@@ -25,7 +25,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::version::Payload;
@@ -111,7 +111,7 @@ fn put_job(name: &str, value: &str, sync: bool, done: Done<WriteDone>) -> WriteJ
         key: key(name),
         change: mint(Context::default(), value.to_owned()),
         targets: Vec::new(),
-        fold: Fold::Keep,
+        survivors: Survivors::All,
         sync,
         done,
     }
@@ -150,7 +150,7 @@ fn sync(stores: &Stores, area: Area, name: &str, siblings: &Arc<Siblings>) -> Wr
         key: key(name),
         change: Change::Sync(siblings.clone()),
         targets: if area == Area::Hints { vec![A] } else { Vec::new() },
-        fold: Fold::Keep,
+        survivors: Survivors::All,
         sync: true,
         done,
     });
