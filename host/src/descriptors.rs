@@ -82,7 +82,8 @@ impl Doors {
                 ..wanted.clone()
             }
         };
-        let doors = Doors { client: share(left / 2), admin: share(left / 4), peer: share(left / 4) };
+        let doors =
+            Doors { client: share(left / 2), admin: share(left / 4), peer: share(left / 4) };
         tracing::warn!(
             open_files_max = limit,
             connections_max = wanted.connections_max,

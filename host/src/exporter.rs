@@ -74,7 +74,7 @@ impl Exporter {
                 while connections.try_join_next().is_some() {}
                 let is_full = connections.len() >= METRICS_CONNECTIONS_MAX;
                 tokio::select! {
-                    _ = stop.wait_for(|is_stopped| *is_stopped) => return,
+                    _ = async { stop.wait_for(|is_stopped| *is_stopped).await.is_ok() } => return,
                     _ = connections.join_next(), if is_full => {}
                     accepted = listener.accept(), if !is_full => match accepted {
                         Ok((stream, _)) => {

@@ -227,10 +227,7 @@ async fn listen(whom: &str, address: SocketAddr) -> anyhow::Result<TcpListener> 
         .with_context(|| format!("cannot listen for {whom} at {address}"))
 }
 
-fn client_routes(
-    node: &Arc<Node>,
-    is_serving: watch::Receiver<bool>,
-) -> anyhow::Result<Routes> {
+fn client_routes(node: &Arc<Node>, is_serving: watch::Receiver<bool>) -> anyhow::Result<Routes> {
     let limits = &node.config.limits;
     let contexts = limits.context_bytes_max.saturating_mul(8);
     let request = limits.value_bytes_max + limits.key_bytes_max + contexts + MESSAGE_OVERHEAD_BYTES;
@@ -245,10 +242,7 @@ fn client_routes(
     with_reflection(Routes::new(kv).add_service(routing).add_service(health), services)
 }
 
-fn admin_routes(
-    node: &Arc<Node>,
-    is_serving: watch::Receiver<bool>,
-) -> anyhow::Result<Routes> {
+fn admin_routes(node: &Arc<Node>, is_serving: watch::Receiver<bool>) -> anyhow::Result<Routes> {
     let admin = AdminServer::new(AdminService::new(node.clone()))
         .max_decoding_message_size(ADMIN_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);

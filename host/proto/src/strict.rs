@@ -114,11 +114,8 @@ impl From<prost::DecodeError> for Malformed {
 
 impl Schema {
     fn read() -> Schema {
-        let mut schema = Schema {
-            requests: BTreeSet::new(),
-            messages: HashMap::new(),
-            enums: HashMap::new(),
-        };
+        let mut schema =
+            Schema { requests: BTreeSet::new(), messages: HashMap::new(), enums: HashMap::new() };
         // Made by the build of this very program; a test reads it.
         let set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
         for file in &set.file {

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(health.check(asked("Kv")).await.expect_err("unknown").code(), Code::NotFound);
         let mut watch = health.watch(asked("")).await.expect("watched").into_inner();
         let mut unknown = health.watch(asked("Kv")).await.expect("watched").into_inner();
-        let mut next = async |watch: &mut <HealthService as Health>::WatchStream| {
+        let next = async |watch: &mut <HealthService as Health>::WatchStream| {
             watch.next().await.map(|told| told.expect("told").status())
         };
         assert_eq!(next(&mut watch).await, Some(ServingStatus::Serving));

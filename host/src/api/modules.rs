@@ -93,10 +93,7 @@ async fn judge(
 
 /// How the module stands to the merge laws. A view may break any of them, so that they could not be
 /// checked is no reason to refuse the module.
-fn verdicts(
-    digest: &ModuleDigest,
-    report: Result<&Report, &LawsUnchecked>,
-) -> Vec<v1::LawVerdict> {
+fn verdicts(digest: &ModuleDigest, report: Result<&Report, &LawsUnchecked>) -> Vec<v1::LawVerdict> {
     match report {
         Ok(report) => report.verdicts().map(|(law, found)| verdict(law, found)).collect(),
         Err(error) => {

@@ -88,12 +88,15 @@ mod tests {
 
     fn config(variables: &[(&str, &str)]) -> figment::Result<Config> {
         let owned = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        Figment::from(Serialized::defaults(Config::default())).merge(Environment::of(owned)).extract()
+        Figment::from(Serialized::defaults(Config::default()))
+            .merge(Environment::of(owned))
+            .extract()
     }
 
     #[test]
     fn a_text_may_look_like_anything() {
-        for text in ["12345", "1", "true", "1.5", "0x7f", "[a, b]", "{a=1}", "00", "\"", "", "-1e9"] {
+        for text in ["12345", "1", "true", "1.5", "0x7f", "[a, b]", "{a=1}", "00", "\"", "", "-1e9"]
+        {
             let config = config(&[
                 ("STATOR_CLUSTER", text),
                 ("STATOR_ZONE", text),

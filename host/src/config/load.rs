@@ -134,7 +134,9 @@ fn describe(error: Error) -> String {
 /// The words of a TOML error without the line of the file that they are about: a secret may be in
 /// it.
 fn without_excerpt(text: &str) -> String {
-    let is_told = |line: &&str| !line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    let is_told = |line: &&str| {
+        !line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|')
+    };
     text.lines().filter(is_told).collect::<Vec<_>>().join(": ")
 }
 

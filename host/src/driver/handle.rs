@@ -22,11 +22,14 @@ use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 #[error("the node is stopping")]
 pub struct DriverStopped;
 
+/// The room of what a peer sent.
+pub(super) type Room = Option<Arc<OwnedSemaphorePermit>>;
+
 /// Something for the event loop.
 pub(super) enum Input {
     Event(Event),
     /// What a peer sent, with its room in the queue.
-    Received(Event, Option<Arc<OwnedSemaphorePermit>>),
+    Received(Event, #[expect(dead_code, reason = "held, not read")] Room),
     Request(Request, Answer),
     Stop,
 }

@@ -40,7 +40,9 @@ const SHARE: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerTrouble {
     /// The answers of all clients together are too large.
-    #[error("answers that are not read yet hold listeners.answer_bytes_max = {bytes_max} bytes, or those of this connection half of it")]
+    #[error(
+        "answers that are not read yet hold listeners.answer_bytes_max = {bytes_max} bytes, or those of this connection half of it"
+    )]
     Full {
         /// The setting.
         bytes_max: usize,
@@ -71,7 +73,7 @@ struct Asker {
     hold: Arc<Hold>,
     path: Arc<str>,
     /// Of its open request.
-    place: Arc<OwnedSemaphorePermit>,
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl AnswerBudget {
@@ -101,11 +103,7 @@ impl AnswerBudget {
         if is_owed { Ok(charged) } else { Err(full) }
     }
 
-    async fn guard(
-        &self,
-        response: Response<Body>,
-        asker: Asker,
-    ) -> Response<Body> {
+    async fn guard(&self, response: Response<Body>, asker: Asker) -> Response<Body> {
         let (parts, mut body) = response.into_parts();
         if body.is_end_stream() {
             return Response::from_parts(parts, body);
@@ -275,7 +273,7 @@ where
         let (path, place) = (Arc::from(path), Arc::new(place));
         let peer = request.extensions().get::<Peer>();
         let hold = peer.map_or_else(|| Hold::new(usize::MAX), |peer| peer.hold.clone());
-        let asker = Asker { hold, path, place };
+        let asker = Asker { hold, path, _place: place };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;

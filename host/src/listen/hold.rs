@@ -126,7 +126,8 @@ impl Hold {
     /// Whether answers are read slower than at [`BYTES_PER_SECOND_MIN`], after a first `patience`.
     pub(super) fn is_stalled(&self, now: Instant, patience: Duration) -> bool {
         let pace = self.pace();
-        let earned = Duration::from_millis(pace.read_bytes.saturating_mul(1_000) / BYTES_PER_SECOND_MIN);
+        let earned =
+            Duration::from_millis(pace.read_bytes.saturating_mul(1_000) / BYTES_PER_SECOND_MIN);
         pace.since.is_some_and(|since| now.saturating_duration_since(since) > patience + earned)
     }
 

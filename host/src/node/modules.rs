@@ -157,7 +157,7 @@ impl ModuleKeeper {
         }
         // Who waits for a module that is not there yet asks again, or has given up.
         self.wanted.send_if_modified(|all| {
-            wanted.iter().for_each(|digest| drop(all.remove(digest)));
+            all.retain(|digest| !wanted.contains(digest));
             false
         });
         let unloaded = self.merges.unload_idle(IDLE, |digest| needed.contains(digest));

@@ -47,8 +47,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: ones
         SetupServer::new(service).max_decoding_message_size(CATALOGUE_BYTES_MAX)
     });
     let config = &shared.config;
-    let limits =
-        DoorLimits { stranger_bytes_max: Some(STRANGER_BYTES_MAX), ..config.door.clone() };
+    let limits = DoorLimits { stranger_bytes_max: Some(STRANGER_BYTES_MAX), ..config.door.clone() };
     let door = Door::new("peers", limits, config.tls.clone());
     let bodies = BodyBudget::new(config.bodies.clone(), refuse_body);
     let setups = Arc::new(Semaphore::new(SETUPS_MAX));

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
-use stator_proto::{upload, v1};
 use stator_proto::v1::kv_client::KvClient;
+use stator_proto::{upload, v1};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-use super::raw::{END_HEADERS, END_STREAM, HEADERS, DATA, Outcomes, PREFACE, Raw, SETTINGS, frame};
+use super::raw::{DATA, END_HEADERS, END_STREAM, HEADERS, Outcomes, PREFACE, Raw, SETTINGS, frame};
 use super::raw::{message, request_headers};
 use crate::support::{Node, built, get, put, stator};
 
