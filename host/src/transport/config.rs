@@ -15,9 +15,9 @@ use crate::tls::{ClientTls, Tls};
 const READS_BYTES_MAX: usize = 128 << 20;
 
 /// The protocol versions that this program speaks, oldest and newest.
-pub const PROTOCOL_MIN: u32 = 1;
+pub const PROTOCOL_MIN: u32 = 2;
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u32 = 1;
+pub const PROTOCOL_MAX: u32 = 2;
 
 /// The largest message, encoded: an object of 64 MiB and what surrounds it.
 pub const MESSAGE_BYTES_MAX: usize = 65 << 20;
