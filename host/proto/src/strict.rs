@@ -61,12 +61,13 @@ impl<U: Message + Name + Default> Decoder for StrictDecoder<U> {
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let message = buf.copy_to_bytes(buf.remaining());
+        let decoded = U::decode(message.clone());
+        let decoded = decoded.map_err(|error| Status::internal(error.to_string()))?;
         if U::PACKAGE == "stator.v1"
             && let Some(what) = unknown(U::NAME, &message)
         {
             return Err(Status::unimplemented(what));
         }
-        let decoded = U::decode(message).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(decoded))
     }
 }
@@ -80,7 +81,7 @@ fn unknown(name: &str, message: &[u8]) -> Option<String> {
     if !schema.requests.contains(&name) {
         return None;
     }
-    // What is no message is for the decoding to refuse.
+    // What is no message was refused by its decoding.
     schema.walk(&name, message, "").unwrap_or_default()
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn push(
     node: &Arc<Node>,
     mut parts: Streaming<v1::PushModuleRequest>,
 ) -> Result<v1::Module, Status> {
-    node.catalogue().ok_or_else(errors::no_cluster)?;
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let header = match parts.message().await?.and_then(|first| first.part) {
         Some(Part::Header(header)) => header,
         _ => return Err(errors::bad_field("header", "HEADER_MISSING", "it comes first")),
@@ -39,7 +39,8 @@ pub(super) async fn push(
         return Err(errors::bad_field("header.name", "BAD_NAME", message));
     }
     let class = class_of(&header)?;
-    // Held until the module is kept or refused: its bytes are in memory so long.
+    // Held until the module is kept or refused, and by what still runs for one who hung up: its
+    // bytes are in memory so long.
     let place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
     let component = receive(node, &header, class, &mut parts).await?;
     let digest = ModuleDigest::of(&component);
@@ -47,27 +48,6 @@ pub(super) async fn push(
         let message = format!("the bytes that arrived have the digest {digest}");
         return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
     }
-    // On a task of its own: who hangs up does not free the place of what still runs for it.
-    let work = judge(node.clone(), header, class, component);
-    let judged = tokio::spawn(async move {
-        let judged = work.await;
-        drop(place);
-        judged
-    });
-    judged.await.map_err(|error| {
-        let message = format!("the check of the module ended: {error}; nothing was changed");
-        errors::status(Code::Unavailable, "MODULE_NOT_CHECKED", message, &[])
-    })?
-}
-
-async fn judge(
-    node: Arc<Node>,
-    header: v1::ModuleHeader,
-    class: ModuleClass,
-    component: Bytes,
-) -> Result<v1::Module, Status> {
-    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
-    let digest = ModuleDigest::of(&component);
     let module = Module {
         pushed_at_ms: node.clock.now().wall_ms,
         name: header.name,
@@ -75,19 +55,20 @@ async fn judge(
         class,
     };
     if header.validate_only {
-        let (_, laws) = node.merges.dry_run(class, component).await.map_err(|why| refused(&why))?;
+        let tried = node.merges.dry_run(class, component, &place).await;
+        let (_, laws) = tried.map_err(|refusal| refused(&refusal))?;
         let laws = verdicts(&digest, laws.as_ref());
         return Ok(v1::Module { laws, ..message(&catalogue, &digest, &module) });
     }
     let admitted = node.merges.admit_as(class, component.clone()).await;
     admitted.map_err(|refusal| refused(&refusal))?;
-    let laws = node.merges.laws(&digest).await;
+    let laws = node.merges.laws_in(&digest, Some(&place)).await;
     let laws = verdicts(&digest, laws.as_deref());
     let kept = node.modules.keep(&digest, component).await;
     let facts = [("effect", "NONE".to_owned())];
     kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &facts))?;
     let change = CatalogueChange::AddModule { digest, module };
-    let catalogue = keyspaces::make(&node, &catalogue, change, false).await?;
+    let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
     Ok(v1::Module { laws, ..get(&catalogue, &digest.to_string())? })
 }
 

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 
 use super::class::Class;
-use super::host::{Inner, Loaded, MergeHost};
+use super::host::{Inner, Loaded, MergeHost, Place};
 use super::laws::{LawsUnchecked, Plan, Report};
 use super::memo::Answer;
 use super::refused::ModuleRefused;
@@ -63,9 +63,10 @@ impl MergeHost {
         &self,
         class: ModuleClass,
         component: Bytes,
+        place: &Place,
     ) -> Result<(ModuleInfo, Result<Report, LawsUnchecked>), ModuleRefused> {
         let (info, module) = self.try_out(class, component, Keep::Nothing).await?;
-        let laws = self.check_laws_of(module, None, Plan::OF_NODE).await;
+        let laws = self.check_laws_of(module, None, Plan::OF_NODE, Some(place)).await;
         Ok((info, laws))
     }
 

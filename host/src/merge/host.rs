@@ -25,6 +25,9 @@ use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 /// Modules that are received and checked at a time, and so held in memory.
 const CHECKS_MAX: usize = 8;
 
+/// See [`MergeHost::place_to_check`].
+pub type Place = Arc<OwnedSemaphorePermit>;
+
 /// A module that can be called, and where.
 pub(super) struct Loaded {
     pub(super) module: LoadedModule,
@@ -98,9 +101,9 @@ impl MergeHost {
 
     /// A place for a module that is to be received and checked. Take it before the bytes: each
     /// module is held in memory until it is refused or kept.
-    pub fn place_to_check(&self) -> Result<OwnedSemaphorePermit, ModuleRefused> {
+    pub fn place_to_check(&self) -> Result<Place, ModuleRefused> {
         let place = self.0.checking.clone().try_acquire_owned();
-        place.map_err(|_| ModuleRefused::Busy { limit: CHECKS_MAX })
+        place.map(Arc::new).map_err(|_| ModuleRefused::Busy { limit: CHECKS_MAX })
     }
 
     /// Whether the module can be called.
