@@ -50,6 +50,8 @@ pub const TREES: &str = "hash trees say what the store holds";
 pub const REVIVED: &str = "what was replaced or deleted stays so";
 /// There are no siblings without concurrency.
 pub const SIBLINGS: &str = "no siblings without concurrency";
+/// A named write is not minted again by who has received it.
+pub const NAMED: &str = "who has received a named write does not mint it again";
 /// A request that failed without effect has none.
 pub const NO_EFFECT: &str = "what was refused without effect has none";
 /// Strict quorums that intersect see each other.
@@ -66,17 +68,35 @@ pub const ANCESTOR: &str = "what siblings are said to come from is their nearest
 pub const FORGOTTEN: &str = "what is deleted leaves every store";
 /// There is one ring of each version.
 pub const ONE_RING: &str = "there is one ring of each version";
+/// The owners of a partition are on as many nodes and in as many zones as can be.
+pub const ZONES: &str = "owners are on as many nodes and in as many zones as can be";
+/// Once an operator's repair is done all owners hold the same.
+pub const REPAIRED: &str = "all owners hold the same once a repair is done";
 /// After healing the cluster comes to rest.
 pub const RESTS: &str = "after healing the cluster comes to rest";
 
 /// Remembers which write every dot of a key was minted for.
 #[derive(Debug, Default)]
-pub struct DotWatch(BTreeMap<(Key, Dot), WriteId>);
+pub struct DotWatch {
+    writes: BTreeMap<(Key, Dot), WriteId>,
+    /// How many dots each write has.
+    counts: BTreeMap<WriteId, usize>,
+}
 
 impl DotWatch {
     /// The write of `dot`, if a client made it.
     pub fn write(&self, key: &Key, dot: Dot) -> Option<WriteId> {
-        self.0.get(&(key.clone(), dot)).copied()
+        self.writes.get(&(key.clone(), dot)).copied()
+    }
+
+    /// The write of `dot` of a key as stores name it.
+    pub fn of_store_key(&self, key: &StoreKey, dot: Dot) -> Option<WriteId> {
+        self.write(&Key { keyspace: key.keyspace, bytes: key.key.clone() }, dot)
+    }
+
+    /// How many dots a write has.
+    pub fn count(&self, id: WriteId) -> usize {
+        self.counts.get(&id).copied().unwrap_or(0)
     }
 
     /// `dot` was minted for the version that is now live under it in `siblings`.
@@ -84,7 +104,10 @@ impl DotWatch {
         let version = siblings.live().find(|(live, _)| *live == dot)?.1;
         let id = version.labels.get(LABEL)?.parse().ok()?;
         let watched = Key { keyspace: key.keyspace, bytes: key.key.clone() };
-        let first = *self.0.entry((watched, dot)).or_insert(id);
+        let first = *self.writes.entry((watched, dot)).or_insert_with(|| {
+            *self.counts.entry(id).or_default() += 1;
+            id
+        });
         (first != id).then(|| Violation {
             rule: DOT,
             key: None,
@@ -98,7 +121,8 @@ pub fn values(siblings: &Siblings) -> Option<Violation> {
     let is_right = |version: &Version| match (&version.origin, version.payload.value()) {
         (Origin::Client(_), Some(value)) => {
             let label = version.labels.get(LABEL).and_then(|label| label.parse().ok());
-            label.is_some() && merging::contained(value).last().copied() == label
+            label.is_some()
+                && (*value == clients::SAME || merging::contained(value).last().copied() == label)
         }
         _ => true,
     };
@@ -188,7 +212,9 @@ pub fn answer(history: &History, key: usize, found: &BTreeSet<WriteId>) -> Optio
             Some(_) => {}
             None => return violation(VALUE, format!("nobody wrote {id}")),
         }
-        if let Some(old) = history.ancestors(id).intersection(found).next() {
+        let ancestors = history.ancestors(id);
+        let mut old = ancestors.intersection(found).filter(|old| !history.is_twin(**old));
+        if let Some(old) = old.next() {
             let text = format!("write {old} is beside write {id}, whose writer had seen it");
             return violation(SIBLINGS, text);
         }
@@ -225,7 +251,7 @@ pub fn end(
     let violation = |rule, found| Some(Violation { rule, key: Some(key), found });
     for &id in found {
         let later = history.successors(id).iter().find(|later| history.is_certain(**later));
-        if let Some(later) = later {
+        if let Some(later) = later.filter(|_| !history.is_twin(id)) {
             let text = format!("write {id} is live, though write {later} had seen it");
             return violation(REVIVED, text);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt;
 use stator_core::collect::CollectAnswer;
 use stator_core::event::{Action, Area, Notice};
-use stator_core::id::{NodeId, PartitionId};
+use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, RequestId};
 use stator_core::node::CANDIDATES_MAX;
@@ -14,7 +14,7 @@ use stator_core::write::Change;
 
 use super::Planted;
 use crate::machine::Machine;
-use crate::world::{Arrival, Happening, World, index};
+use crate::world::{Arrival, Happening, LATE, World, index};
 
 /// What bugs have to know later: numbers of requests, by who sent them.
 #[derive(Debug, Default)]
@@ -42,7 +42,15 @@ impl World {
             {
                 self.noted.roots.insert((from, *request), read.clone());
             }
-            (Planted::ServeUncopied, Message::TreeReply { request, result: Ok(roots) }) => {
+            (Planted::EqualRoots, Message::TreeRead { request, read, .. })
+                if read.query == TreeQuery::Roots =>
+            {
+                self.noted.roots.insert((from, *request), read.clone());
+            }
+            (
+                Planted::ServeUncopied | Planted::EqualRoots,
+                Message::TreeReply { request, result: Ok(roots) },
+            ) => {
                 if let Some(read) = self.noted.roots.remove(&(to, *request)) {
                     *roots = self.machines[to].store.read_tree(&read, usize::MAX);
                 }
@@ -96,6 +104,25 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// What was refused is on its way all the same.
+    pub(crate) fn plant_late(&mut self, (from, to): (usize, usize), message: &Message) {
+        if matches!(message, Message::Forward { .. }) {
+            let at_us = self.now_us + self.rng.random_range(1_000..400_000);
+            let arrival = Arrival::Message(self.machines[from].id, message.clone());
+            self.queue.plan(at_us, Happening::To(to, arrival));
+        }
+    }
+
+    /// Keys of a keyspace that was made anew are those of the first of its name.
+    pub(crate) fn plant_in_store(&mut self, action: &mut Action) {
+        if let (Planted::SameKeyspace, Action::Load { key, .. } | Action::Write { key, .. }) =
+            (self.planted, action)
+            && (2..9).any(|generation| key.keyspace == KeyspaceId::of(LATE, generation))
+        {
+            key.keyspace = KeyspaceId::of(LATE, 1);
         }
     }
 

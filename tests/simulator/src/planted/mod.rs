@@ -14,8 +14,8 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, ONE_RING, PANICKED, RESTS, REVIVED, SIBLINGS,
-    STRICT, TREES,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, ONE_RING, PANICKED, REPAIRED, RESTS,
+    REVIVED, SIBLINGS, STRICT, TREES, VALUE, ZONES,
 };
 
 /// A bug of the world, to show that the checkers would find one like it.
@@ -68,6 +68,26 @@ pub enum Planted {
     WrongSide,
     /// Who takes a partition over believes that it holds all of it.
     ServeUncopied,
+    /// A disk says that it has saved what it has not.
+    LoseSaves,
+    /// A machine that is to stop does not wait until owners are owed nothing.
+    StopInDebt,
+    /// Two operators commit a ring without a majority.
+    CommitTwice,
+    /// A ring is made as if all machines stood in one zone.
+    ForgetZones,
+    /// Who compares a partition is told its own sums.
+    EqualRoots,
+    /// The keyspace of a name has the data of the one that had it before.
+    SameKeyspace,
+    /// A store that is full of hints says that it keeps one more.
+    FullAck,
+    /// A full outbox sends what it says that it refuses.
+    RefusedButSent,
+    /// A store takes a value that it holds already for a write that it has.
+    UniteEqual,
+    /// A retry reaches the node without its name.
+    DropName,
     /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
     RetryForward,
 }
@@ -194,6 +214,54 @@ pub const BUGS: &[Bug] = &[
         "retry a forward that may have arrived",
         Planted::RetryForward,
         ("calm", 40),
+        &[SIBLINGS, REVIVED],
+    ),
+    bug(
+        "count a node before its fill where w is n",
+        Planted::CountBeforeFill,
+        ("every owner", 40),
+        &[STRICT, LOST],
+    ),
+    bug(
+        "count a node before its fill among five owners",
+        Planted::CountBeforeFill,
+        ("five owners", 200),
+        &[STRICT, LOST],
+    ),
+    bug(
+        "say that a small file is saved",
+        Planted::LoseSaves,
+        ("bad files", 200),
+        &[ONE_RING, LOST, REVIVED, SIBLINGS, STRICT, RESTS],
+    ),
+    bug("stop while owners are owed", Planted::StopInDebt, ("stops", 40), &[HANDED_OFF]),
+    bug(
+        "commit twice without a majority",
+        Planted::CommitTwice,
+        ("lost majority", 20),
+        &[ONE_RING],
+    ),
+    bug("make a ring without the zones", Planted::ForgetZones, ("zones", 20), &[ZONES]),
+    bug("repair with one's own sums", Planted::EqualRoots, ("repairs", 40), &[REPAIRED]),
+    bug("show a deleted keyspace in the next", Planted::SameKeyspace, ("keyspaces", 20), &[VALUE]),
+    bug(
+        "write a fold under a dot of its own once the module is active",
+        Planted::FreshDot,
+        ("modules", 100),
+        &[REVIVED, SIBLINGS],
+    ),
+    bug(
+        "take equal values for one write",
+        Planted::UniteEqual,
+        ("payloads", 20),
+        &[LOST, STRICT, SIBLINGS],
+    ),
+    bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
+    bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
+    bug(
+        "send what the outbox refused",
+        Planted::RefusedButSent,
+        ("full", 100),
         &[SIBLINGS, REVIVED],
     ),
     bug("write a fold under a dot of its own", Planted::FreshDot, ("fold race", 100), &[REVIVED]),
