@@ -86,11 +86,12 @@ impl Provider for Environment {
 mod tests {
     use super::*;
 
-    fn config(variables: &[(&str, &str)]) -> figment::Result<Config> {
+    fn config(variables: &[(&str, &str)]) -> Result<Config, Box<Error>> {
         let owned = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         Figment::from(Serialized::defaults(Config::default()))
             .merge(Environment::of(owned))
             .extract()
+            .map_err(Box::new)
     }
 
     #[test]

@@ -200,7 +200,7 @@ async fn little_is_read_of_a_stranger() {
     let mut sent = 0;
     // The rest fills the buffers of the system, which are less than this, and then nothing goes.
     while sent < 64 << 20 {
-        match tokio::time::timeout(std::time::Duration::from_millis(500), stream.write(&ping)).await {
+        match tokio::time::timeout(Duration::from_millis(500), stream.write(&ping)).await {
             Ok(Ok(bytes)) => sent += bytes,
             // Ended, or nothing is taken any more.
             _ => break,
