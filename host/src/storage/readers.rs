@@ -9,6 +9,7 @@ use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
 use super::StoreError;
+use super::committer::Job;
 use super::engine::EngineError;
 use super::group::answer;
 use super::hints::{self, HintIndex};
@@ -37,6 +38,8 @@ pub(super) struct Reader {
     pub(super) queue: Arc<Queue<Read>>,
     /// What the values take that it reads for clients and peers, until their answers are made.
     pub(super) budget: Arc<OnceLock<ByteBudget>>,
+    /// Of the data store's committer.
+    pub(super) committer: Arc<Queue<Job>>,
 }
 
 impl Reader {
@@ -61,6 +64,10 @@ impl Reader {
                     }
                     Read::Tree(job) => {
                         let result = self.trees.read(&self.data, &job);
+                        if self.trees.is_rebuilding() {
+                            // Damage may have been met. A full queue is one that will look.
+                            drop(self.committer.push(Job::Rebuild));
+                        }
                         answer(job.done, result);
                     }
                 }

@@ -442,21 +442,22 @@ impl Start<'_> {
         (data, data_meta, data_opened): (Records, Meta, Opened),
         (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
-        let reader = || {
+        let read = [(data.share(), hints.share()), (data.share(), hints.share())];
+        let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
+        let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
+        let [of_clients, of_background] = read.map(|(data_records, hints_records)| {
             Arc::new(Reader {
-                data: data.share(),
-                hints: hints.share(),
+                data: data_records,
+                hints: hints_records,
                 index: self.index.clone(),
                 trees: self.trees.clone(),
                 queue: Arc::new(Queue::new(self.options.jobs_max)),
                 budget: Arc::default(),
+                committer: data.queue.clone(),
             })
-        };
-        let (of_clients, of_background) = (reader(), reader());
+        });
         let (reads, pages) = (of_clients.queue.clone(), of_background.queue.clone());
         let budget = of_clients.budget.clone();
-        let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
-        let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
         let of_clients = std::iter::repeat_n(of_clients, self.options.readers.max(1));
         let readers = of_clients
             .chain([of_background])
