@@ -6,7 +6,7 @@
 //! unique whatever happened, because every start draws an incarnation of its own.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
@@ -35,6 +35,7 @@ use super::reopen::Reopening;
 use super::slot::Slot;
 use super::trees::SharedTrees;
 use super::trial;
+use crate::budget::ByteBudget;
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
 /// without [`Self::close`] is an unclean stop: what waits is done, but not synced.
@@ -45,6 +46,9 @@ pub struct Stores {
     data: StoreHandle,
     hints: StoreHandle,
     reads: Arc<Queue<Read>>,
+    budget: Arc<OnceLock<ByteBudget>>,
+    /// Those of the background.
+    pages: Arc<Queue<Read>>,
     trees: Arc<SharedTrees>,
     /// Whether the stop before may have lost writes that were not synced.
     is_after_unclean_stop: bool,
@@ -196,6 +200,13 @@ impl Stores {
         start.run(incarnation, (data_records, data_meta, data), (hints_records, hints_meta, hints))
     }
 
+    /// Has the values that it reads for clients and peers charged to `reads`.
+    pub fn charging(self, reads: ByteBudget) -> Self {
+        // Set once, before anyone reads.
+        let _ = self.budget.set(reads);
+        self
+    }
+
     /// The stores that are empty ones in the place of others, at this start or an earlier one:
     /// what they lack is with the node's peers. A store stays in this list, over starts too,
     /// until [`Self::refilled`] was called.
@@ -306,7 +317,7 @@ impl Stores {
 
     /// How many reads, of either store, wait.
     pub fn reads_waiting(&self) -> usize {
-        self.reads.len()
+        self.reads.len() + self.pages.len()
     }
 
     /// Stops cleanly: does what waits, makes everything durable, lets the engines go and notes
@@ -356,10 +367,11 @@ impl Stores {
 
     fn queue_read(&self, read: Read) {
         let store = Area::Data.name();
-        let (read, error) = match self.reads.push(read) {
+        let queue = if matches!(read, Read::Load(_)) { &self.reads } else { &self.pages };
+        let (read, error) = match queue.push(read) {
             Ok(()) => return,
             Err(Rejected::Full(read)) => {
-                let jobs_max = self.reads.items_max();
+                let jobs_max = queue.items_max();
                 (read, StoreError::Overloaded { store, jobs_max })
             }
             Err(Rejected::Closed(read)) => (read, StoreError::Closed { store }),
@@ -377,6 +389,7 @@ impl Stores {
         self.data.queue.close();
         self.hints.queue.close();
         self.reads.close();
+        self.pages.close();
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -423,23 +436,26 @@ impl Start<'_> {
         (data, data_meta, data_opened): (Records, Meta, Opened),
         (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
-        let reads = Arc::new(Queue::new(self.options.jobs_max));
-        let read = (data.share(), hints.share());
+        let read = [(data.share(), hints.share()), (data.share(), hints.share())];
         let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
         let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
-        let reader = Arc::new(Reader {
-            data: read.0,
-            hints: read.1,
-            index: self.index.clone(),
-            trees: self.trees.clone(),
-            queue: reads.clone(),
-            committer: data.queue.clone(),
-        });
-        let readers = (0..self.options.readers.max(1))
-            .map(|_| {
-                let reader = reader.clone();
-                spawn("store-reader", move || reader.run())
+        let [of_clients, of_background] = read.map(|(data_records, hints_records)| {
+            Arc::new(Reader {
+                data: data_records,
+                hints: hints_records,
+                index: self.index.clone(),
+                trees: self.trees.clone(),
+                queue: Arc::new(Queue::new(self.options.jobs_max)),
+                budget: Arc::default(),
+                committer: data.queue.clone(),
             })
+        });
+        let (reads, pages) = (of_clients.queue.clone(), of_background.queue.clone());
+        let budget = of_clients.budget.clone();
+        let of_clients = std::iter::repeat_n(of_clients, self.options.readers.max(1));
+        let readers = of_clients
+            .chain([of_background])
+            .map(|reader| spawn("store-reader", move || reader.run()))
             .collect::<Result<Vec<_>, _>>()?;
         let threads = Threads { data: data_thread, hints: hints_thread, readers };
         Ok(Stores {
@@ -449,6 +465,8 @@ impl Start<'_> {
             data,
             hints,
             reads,
+            budget,
+            pages,
             trees: self.trees,
             is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
@@ -465,7 +483,7 @@ impl Start<'_> {
     ) -> Result<(StoreHandle, JoinHandle<Committer>), OpenError> {
         let handle = StoreHandle {
             area: records.area,
-            queue: Arc::new(Queue::new(self.options.jobs_max)),
+            queue: Arc::new(Queue::weighing(self.options.jobs_max, Job::weight_bytes)),
             health: records.health.clone(),
         };
         records.health.show(&meta);

@@ -72,12 +72,12 @@ pub(in super::super) async fn dial(
         let found = hello.node;
         return Err(Refusal::OtherNode { expected, found }.into());
     }
+    let proof = prove(&shared.config.secret, Role::Dialer, &ours, &theirs);
+    outbox.push_control(proof_frame(proof));
     let proof = expect_proof(inbound, shared).await?;
     if !is_proven(shared, proof, Role::Acceptor, &ours, &theirs) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
-    let proof = prove(&shared.config.secret, Role::Dialer, &ours, &theirs);
-    outbox.push_control(proof_frame(proof));
     Ok(hello)
 }
 
@@ -96,12 +96,12 @@ pub(in super::super) async fn accept(
     }
     let ours = own_hello(shared, &roster)?;
     outbox.push_control(Content::Hello(ours.clone()));
-    let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
-    outbox.push_control(proof_frame(proof));
     let proof = expect_proof(inbound, shared).await?;
     if !is_proven(shared, proof, Role::Dialer, &theirs, &ours) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
+    let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
+    outbox.push_control(proof_frame(proof));
     Ok(hello)
 }
 
