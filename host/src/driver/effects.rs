@@ -339,7 +339,7 @@ impl Effects {
     }
 
     fn take_exchange(&self, partition: PartitionId, peer: NodeId, outcome: ExchangeOutcome) {
-        let ExchangeOutcome { end, figures } = outcome;
+        let ExchangeOutcome { end, figures, .. } = outcome;
         let word = match end {
             ExchangeEnd::Equal => "equal",
             ExchangeEnd::Different => "different",

@@ -7,6 +7,7 @@ use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
 use super::StoreError;
+use super::committer::Job;
 use super::engine::EngineError;
 use super::group::answer;
 use super::hints::{self, HintIndex};
@@ -31,6 +32,8 @@ pub(super) struct Reader {
     pub(super) index: Arc<HintIndex>,
     pub(super) trees: Arc<SharedTrees>,
     pub(super) queue: Arc<Queue<Read>>,
+    /// Of the data store's committer.
+    pub(super) committer: Arc<Queue<Job>>,
 }
 
 impl Reader {
@@ -54,6 +57,10 @@ impl Reader {
                     }
                     Read::Tree(job) => {
                         let result = self.trees.read(&self.data, &job);
+                        if self.trees.is_rebuilding() {
+                            // Damage may have been met. A full queue is one that will look.
+                            drop(self.committer.push(Job::Rebuild));
+                        }
                         answer(job.done, result);
                     }
                 }

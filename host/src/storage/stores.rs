@@ -430,15 +430,17 @@ impl Start<'_> {
         (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
         let reads = Arc::new(Queue::new(self.options.jobs_max));
+        let read = (data.share(), hints.share());
+        let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
+        let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
         let reader = Arc::new(Reader {
-            data: data.share(),
-            hints: hints.share(),
+            data: read.0,
+            hints: read.1,
             index: self.index.clone(),
             trees: self.trees.clone(),
             queue: reads.clone(),
+            committer: data.queue.clone(),
         });
-        let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
-        let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
         let readers = (0..self.options.readers.max(1))
             .map(|_| {
                 let reader = reader.clone();

@@ -15,7 +15,7 @@ use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::tree::{
-    KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees,
+    Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees,
     bucket_of, object_hash,
 };
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
@@ -259,7 +259,7 @@ impl Store {
             record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
             match is_damaged {
                 // What it added to the tree is not known any more.
-                true => self.trees.distrust(key.partition),
+                true => self.trees.mended(key, record.object_hash),
                 false => self.trees.changed(key, old_hash, record.object_hash),
             }
         }
@@ -301,7 +301,7 @@ impl Store {
             self.stale_actors.left(Area::Data, &key, read.as_ref().ok().and_then(Option::as_ref));
             match read {
                 Ok(Some(record)) => self.trees.changed(&key, Some(record.object_hash(&key)), None),
-                _ => self.trees.distrust(partition),
+                _ => self.trees.mended(&key, None),
             }
             self.data.step(key, None, self.minter.reserved_until());
         }
@@ -387,11 +387,11 @@ impl Store {
             .map(|(key, bytes)| (key.clone(), Record::decode(bytes.clone())))
             .collect();
         let next = page.last().filter(|_| page.len() == count_max).map(|(key, _)| key.clone());
-        let whole = page.into_iter().filter_map(|(key, record)| {
-            let hash = record.ok()?.object_hash(&key);
-            Some((key, hash))
+        let met = page.into_iter().map(|(key, record)| {
+            let hash = record.ok().map(|record| record.object_hash(&key));
+            (key, hash)
         });
-        self.trees.met(whole, next);
+        self.trees.met(met, next);
     }
 
     /// The trees that the records give.
@@ -404,17 +404,37 @@ impl Store {
     }
 
     /// Reads the trees, at most `count_max` records for keys.
-    pub fn read_tree(&self, read: &TreeRead, count_max: usize) -> TreeAnswer {
+    pub fn read_tree(&mut self, read: &TreeRead, count_max: usize) -> TreeAnswer {
         match (self.trees.answer(read.partition, &read.query), &read.query) {
             (Some(answer), _) => answer,
             (None, TreeQuery::Keys(part)) => {
                 TreeAnswer::Keys(self.tree_page(read.partition, part, count_max))
             }
+            (None, TreeQuery::Objects(keyspace, keys)) => {
+                let keys = keys.iter().take(count_max.max(1));
+                let place = |key: &Bytes| StoreKey {
+                    partition: read.partition,
+                    keyspace: *keyspace,
+                    key: key.clone(),
+                };
+                TreeAnswer::Objects(keys.map(|key| self.held(&place(key))).collect())
+            }
             (None, _) => TreeAnswer::NotReady,
         }
     }
 
-    fn tree_page(&self, partition: PartitionId, part: &Part, count_max: usize) -> TreePage {
+    fn held(&mut self, key: &StoreKey) -> Held {
+        match self.data.read(key) {
+            Ok(None) => Held::Nothing,
+            Ok(Some(record)) => Held::Whole(record.siblings),
+            Err(_) => {
+                self.trees.met_damaged(key);
+                Held::Damaged
+            }
+        }
+    }
+
+    fn tree_page(&mut self, partition: PartitionId, part: &Part, count_max: usize) -> TreePage {
         let mut page = TreePage::default();
         let is_asked = |key: &StoreKey| {
             key.partition == partition
@@ -426,6 +446,9 @@ impl Store {
         for (count, (key, bytes)) in records.enumerate() {
             if part.buckets.contains(&bucket_of(key)) {
                 let record = Record::decode(bytes.clone()).ok();
+                if record.is_none() {
+                    self.trees.met_damaged(key);
+                }
                 let hash: Option<ObjectHash> = record.map(|record| record.object_hash(key));
                 page.keys.push(KeyHash { key: key.key.clone(), hash });
             }

@@ -87,9 +87,8 @@ impl Node {
             }
             Some(InFlight::Forward(_)) => return,
             None => {
-                self.fill_refused(node, request);
                 self.collect_refused(node, request);
-                self.exchange_refused(node, request, failure == Failure::Damaged);
+                self.exchange_refused(node, request);
                 self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);
             }
@@ -205,7 +204,6 @@ impl Node {
                 Ok(_) => self.hint_received(self.id, request),
                 Err(_) => self.hint_refused(target, request),
             },
-            Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             Some(Purpose::ExchangeObject(exchange, request)) => {
                 self.repair_joined(exchange, request, result);
             }

@@ -93,8 +93,6 @@ impl Node {
         if let Some(InFlight::Get(get)) = self.requests.get_mut(&request) {
             get.answered(node, held);
             self.advance(request);
-        } else {
-            self.repair_read(node, request, held);
         }
     }
 

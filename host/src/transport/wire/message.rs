@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use stator_core::catalogue::Catalogue;
 use stator_core::causality::Siblings;
-use stator_core::id::{KeyspaceId, NodeId, PartitionId};
+use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError, ReplicaWrite};
 use stator_proto::peer::v1 as proto;
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, collect, fill, fixed, required, ring, transfer, tree};
+use super::{WireError, collect, fixed, required, ring, transfer, tree};
 use proto::message::Body;
-use proto::{fill_reply, forward_reply, read_reply, replica_error};
+use proto::{forward_reply, read_reply, replica_error};
 
 /// What a message without an object counts for in a queue.
 pub(super) const PLAIN_BYTES: usize = 128;
@@ -35,8 +35,6 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
                 + put.context.vector.len() * 24
                 + labels
         }
-        Message::FillRead { after, .. } => after.as_ref().map_or(0, |(_, key)| key.len()),
-        Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
         Message::TreeRead { read, .. } => tree::read_bytes(read),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
         Message::LeadReply { result, .. } => result.as_ref().map_or(0, tree::report_bytes),
@@ -92,24 +90,8 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
                 Err(error) => forward_reply::Result::Error(error_to_wire(error)),
             }),
         }),
-        Message::FillRead { request, partition, ring_version, after, bytes_max } => {
-            Body::FillRead(proto::FillRead {
-                request,
-                partition: partition.0.into(),
-                ring_version,
-                after: after.map(fill::cursor_to_wire),
-                bytes_max,
-            })
-        }
-        Message::FillReply { request, result } => Body::FillReply(proto::FillReply {
-            request,
-            result: Some(match result {
-                Ok(page) => fill_reply::Result::Page(fill::page_to_wire(page)),
-                Err(error) => fill_reply::Result::Error(replica_error_to_wire(error)),
-            }),
-        }),
-        Message::TreeRead { request, ring_version, read } => {
-            Body::TreeRead(tree::read_to_wire(request, ring_version, read))
+        Message::TreeRead { request, ring_version, is_fill, read } => {
+            Body::TreeRead(tree::read_to_wire(request, (ring_version, is_fill), read))
         }
         Message::TreeReply { request, result } => {
             Body::TreeReply(tree::reply_to_wire(request, result))
@@ -190,22 +172,6 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
             result: match required(reply.result, "a forward's result")? {
                 forward_reply::Result::Receipt(receipt) => Ok(receipt_from_wire(receipt)?),
                 forward_reply::Result::Error(error) => Err(error_from_wire(error)?),
-            },
-        },
-        Body::FillRead(read) => Message::FillRead {
-            request: read.request,
-            partition: u16::try_from(read.partition)
-                .map(PartitionId)
-                .map_err(|_| WireError::OutOfRange("a partition"))?,
-            ring_version: read.ring_version,
-            after: read.after.map(fill::cursor_from_wire),
-            bytes_max: read.bytes_max,
-        },
-        Body::FillReply(reply) => Message::FillReply {
-            request: reply.request,
-            result: match required(reply.result, "a fill's result")? {
-                fill_reply::Result::Page(page) => Ok(fill::page_from_wire(page)?),
-                fill_reply::Result::Error(error) => Err(replica_error_from_wire(error)?),
             },
         },
         Body::TreeRead(read) => tree::read_from_wire(read)?,

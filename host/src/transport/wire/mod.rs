@@ -6,7 +6,6 @@
 //! version does not know is an error: the handshake agreed on a version, so nobody sends one.
 
 mod collect;
-mod fill;
 mod message;
 mod request;
 mod ring;
