@@ -25,6 +25,7 @@ mod ring;
 mod secrets;
 mod sloppy;
 mod startup;
+mod stops;
 mod support;
 mod tls;
 mod transfers;

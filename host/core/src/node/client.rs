@@ -70,6 +70,10 @@ impl Node {
                     Failure::Refused | Failure::Damaged => {
                         get.failed(node, failure == Failure::Damaged)
                     }
+                    Failure::NoRoom(bytes_max) => {
+                        get.has_no_room(node, bytes_max);
+                        false
+                    }
                 };
                 if was_waiting {
                     self.ask_next(request);
@@ -78,7 +82,9 @@ impl Node {
             Some(InFlight::Put(put)) => {
                 let place = match failure {
                     Failure::Late => put.is_late(node, due_ms),
-                    Failure::Refused | Failure::Damaged => put.failed(node, due_ms),
+                    Failure::Refused | Failure::Damaged | Failure::NoRoom(_) => {
+                        put.failed(node, due_ms)
+                    }
                 };
                 place.into_iter().for_each(|place| self.place(request, place));
             }

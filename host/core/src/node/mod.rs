@@ -132,6 +132,8 @@ enum Failure {
     Refused,
     /// It did not do it because its copy is damaged.
     Damaged,
+    /// It, or this node for its answer, had no room for the value among so many bytes.
+    NoRoom(u64),
     /// It has not answered. It may yet.
     Late,
 }
@@ -141,6 +143,7 @@ impl Failure {
         match error {
             // Both are repaired by the get that met them.
             ReplicaError::Damaged | ReplicaError::Filling => Failure::Damaged,
+            ReplicaError::NoRoom { bytes_max } => Failure::NoRoom(*bytes_max),
             _ => Failure::Refused,
         }
     }
