@@ -263,8 +263,8 @@ impl Store {
             record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
             match is_damaged {
                 // What it added to the tree is not known any more.
-                true => self.trees.mended(key, record.object_hash),
-                false => self.trees.changed(key, old_hash, record.object_hash),
+                true if !self.passes_over_damage => self.trees.mended(key, record.object_hash),
+                _ => self.trees.changed(key, old_hash, record.object_hash),
             }
         }
         let shelf = self.shelf_mut(area);
