@@ -29,10 +29,7 @@ use crate::driver::{
 use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
-use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, Transport, TransportConfig};
-
-/// How often peers are told of reserved epochs.
-const RESERVATIONS_PERIOD: Duration = Duration::from_secs(1);
+use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, TransportConfig};
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,11 +138,7 @@ impl Node {
         let mailbox = Mailbox::new();
         let desk = Arc::new(Desk { node: OnceLock::new() });
         let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
-        let me = PeerIdentity {
-            node: home.node(),
-            incarnation: stores.incarnation(),
-            epochs_reserved: stores.reserved_until(),
-        };
+        let me = PeerIdentity { node: home.node(), incarnation: stores.incarnation() };
         let mut transport = TransportConfig::new(me, config.peer_secret());
         transport.previous_secrets = config.previous_peer_secrets();
         transport.door = door;
@@ -192,7 +185,6 @@ impl Node {
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
         tokio::spawn(modules.clone().run(shared));
-        tokio::spawn(tell_reservations(stores.clone(), transport.clone()));
 
         let node = Arc::new(Node {
             id: home.node(),
@@ -406,20 +398,6 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     merges.limits.value_bytes_max = config.limits.value_bytes_max;
     merges.large_limits.value_bytes_max = config.limits.value_bytes_max;
     Ok(MergeHost::new(merges)?)
-}
-
-/// Keeps peers told of the epochs that this node has reserved, so that they recognise a copy of
-/// its data directory. Ends when the stores are gone.
-async fn tell_reservations(stores: Arc<Stores>, transport: Transport) {
-    let stores = Arc::downgrade(&stores);
-    let mut period = tokio::time::interval(RESERVATIONS_PERIOD);
-    loop {
-        period.tick().await;
-        match stores.upgrade() {
-            Some(stores) => transport.epochs_reserved(stores.reserved_until()),
-            None => return,
-        }
-    }
 }
 
 /// What peers send, handed on.

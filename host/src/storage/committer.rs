@@ -14,8 +14,8 @@
 //! Because the thread is the only writer, load, sync and store of a key are one step without any
 //! lock, and readers never wait for a sync. Writes that need none are synced soon after.
 //!
-//! With every group goes the store's note ([`super::meta`]): the latest sequence, and the epochs
-//! reserved, so that a dot is never stored without the reservation of its epoch.
+//! With every group goes the store's note ([`super::meta`]): the latest sequence and the count of
+//! objects, so that a start sees what was lost in silence.
 //!
 //! An engine that fails at a write takes the store out of service: what it holds is unknown until
 //! it is reopened, which this thread does once the disk takes writes again (`reopen.rs`).
@@ -338,9 +338,6 @@ impl Committer {
             self.meta.sequence
         });
         self.meta.objects = self.meta.objects.saturating_add_signed(group.objects_added());
-        // After the mints of this group, so that it covers their epochs.
-        self.meta.reserved_until =
-            self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until();
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
         self.records.engine.apply(batch).map_err(|error| self.fail(error, Effect::Maybe))?;
         self.unsynced_since.get_or_insert_with(Instant::now);

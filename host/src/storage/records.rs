@@ -264,9 +264,6 @@ impl Records {
             meta.objects += 1;
             if let Found::Whole(record, _) = found {
                 meta.sequence = meta.sequence.max(record.sequence);
-                // Any epoch that a mark shows was reserved.
-                let epoch = record.mark.map_or(0, |mark| mark.actor.epoch + 1);
-                meta.reserved_until = meta.reserved_until.max(epoch);
             }
         })?;
         Ok(Kept::Rebuilt(meta))

@@ -1,9 +1,9 @@
 //! Both stores of a node, opened, running and closed together.
 //!
-//! The order of a start is what keeps dots unique (see `stator_core::write`): open the engines,
-//! read what they hold, take away the note of the last clean stop, compare. Only if the note is
-//! there and names exactly what the engines hold does the node go on with its incarnation; else
-//! it draws a new one, durably, before anything is served.
+//! The order of a start is what finds losses: open the engines, read what they hold, take away
+//! the note of the last clean stop, compare. Only if the note is there and names exactly what the
+//! engines hold was nothing lost; else the node compares with its peers what it has. Dots are
+//! unique whatever happened, because every start draws an incarnation of its own.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,7 +42,6 @@ use crate::budget::ByteBudget;
 pub struct Stores {
     home: Arc<Home>,
     incarnation: Incarnation,
-    minter: Arc<Mutex<Minter>>,
     index: Arc<HintIndex>,
     data: StoreHandle,
     hints: StoreHandle,
@@ -153,7 +152,7 @@ impl Stores {
     ) -> Result<Stores, OpenError> {
         let is_kept = options.engine.is_kept();
         let kept = (data.kept, hints.kept);
-        let had_run = home.incarnation()?.is_some();
+        let had_run = home.is_used();
         let stop = home.take_clean_stop()?;
         if is_kept && had_run {
             for (area, kept, noted) in [
@@ -165,28 +164,28 @@ impl Stores {
                 }
             }
         }
-        if home.is_used() && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
+        if had_run && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
             // Before the store's own note: once that is there it looks like any other store.
             home.note_loss()?;
         }
         let set_aside = aside::finish(&home)?;
         let is_whole = is_kept && set_aside.is_empty();
-        let gone_on = go_on(&home, stop, kept)?.filter(|_| is_whole);
-        let sequence = gone_on.as_ref().map(|(_, data, _)| data.sequence);
+        let gone_on = go_on(stop, kept).filter(|_| is_whole);
+        let sequence = gone_on.as_ref().map(|(data, _)| data.sequence);
         let trees = Arc::new(SharedTrees::take(&home, sequence)?);
         let is_after_unclean_stop = had_run && gone_on.is_none();
         let (data_records, hints_records) = (data.records(), hints.records());
-        let (incarnation, data_meta, hints_meta) = match gone_on {
-            Some(gone_on) => gone_on,
+        let (data_meta, hints_meta) = match gone_on {
+            Some(metas) => metas,
             None => {
                 let metas = (kept.0.after_unclean_stop(), kept.1.after_unclean_stop());
                 data_records.note(&metas.0)?;
                 hints_records.note(&metas.1)?;
-                (home.draw_incarnation()?, metas.0, metas.1)
+                metas
             }
         };
-        let reserved_until = data_meta.reserved_until.max(hints_meta.reserved_until);
-        let minter = Minter::new(home.node(), incarnation, reserved_until);
+        let incarnation = home.begin_life()?;
+        let minter = Minter::new(home.node(), incarnation);
         for aside in &set_aside {
             let records = if aside.area == Area::Data { &data_records } else { &hints_records };
             let words = if aside.path == home.path().join(aside.area.name()) {
@@ -262,11 +261,6 @@ impl Stores {
     /// The node's present life.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
-    }
-
-    /// The first epoch that is not reserved: it never goes back in a data directory's life.
-    pub fn reserved_until(&self) -> u64 {
-        self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until()
     }
 
     /// Queues a change of one key.
@@ -346,9 +340,10 @@ impl Stores {
         if !self.is_kept {
             return Ok(());
         }
-        // Marks of before a store was reopened are void, and only this process knows it.
+        // What was not synced before a store was reopened may be lost, and only this process
+        // knows it.
         if self.data.health.was_reopened() || self.hints.health.was_reopened() {
-            tracing::info!("a store was reopened: the next start draws a new incarnation");
+            tracing::info!("a store was reopened: the next start compares it with its peers");
             return Ok(());
         }
         // An engine may write while it closes.
@@ -357,7 +352,6 @@ impl Stores {
         }
         self.trees.save(&self.home, data.sequence)?;
         self.home.note_clean_stop(CleanStop {
-            incarnation: self.incarnation,
             data_sequence: data.sequence,
             hints_sequence: hints.sequence,
         })?;
@@ -467,7 +461,6 @@ impl Start<'_> {
         Ok(Stores {
             home: self.home,
             incarnation,
-            minter: self.minter,
             index: self.index,
             data,
             hints,
@@ -551,18 +544,10 @@ fn loss(kept: Kept, noted: Option<u64>) -> Option<String> {
 }
 
 /// What to go on with, if the note of the last clean stop was there and nothing was lost since.
-fn go_on(
-    home: &Home,
-    stop: Option<CleanStop>,
-    kept: (Kept, Kept),
-) -> Result<Option<(Incarnation, Meta, Meta)>, HomeError> {
-    let (Some(incarnation), (Kept::Noted(data), Kept::Noted(hints))) = (home.incarnation()?, kept)
-    else {
-        return Ok(None);
-    };
-    let now =
-        CleanStop { incarnation, data_sequence: data.sequence, hints_sequence: hints.sequence };
-    Ok((stop == Some(now)).then_some((incarnation, data, hints)))
+fn go_on(stop: Option<CleanStop>, kept: (Kept, Kept)) -> Option<(Meta, Meta)> {
+    let (Kept::Noted(data), Kept::Noted(hints)) = kept else { return None };
+    let now = CleanStop { data_sequence: data.sequence, hints_sequence: hints.sequence };
+    (stop == Some(now)).then_some((data, hints))
 }
 
 fn finish(area: Area, thread: JoinHandle<Committer>) -> Result<Meta, CloseError> {

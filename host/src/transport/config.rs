@@ -66,9 +66,6 @@ pub struct PeerIdentity {
     pub node: NodeId,
     /// Its present life.
     pub incarnation: Incarnation,
-    /// The first epoch that it has not reserved, as stored. Once it grows, say so with
-    /// [`Transport::epochs_reserved`](super::Transport::epochs_reserved).
-    pub epochs_reserved: u64,
 }
 
 /// What a transport is started with.

@@ -232,12 +232,6 @@ impl Transport {
         self.shared.set_roster(Roster { cluster, members, removed });
     }
 
-    /// Says that this node has reserved epochs up to `until`, durably: peers remember it and
-    /// refuse a copy of the data directory that says less.
-    pub fn epochs_reserved(&self, until: u64) {
-        self.shared.epochs_reserved.fetch_max(until, Ordering::AcqRel);
-    }
-
     /// Queues a message and returns at once.
     ///
     /// # Errors

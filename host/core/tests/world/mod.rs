@@ -180,7 +180,7 @@ impl World {
                 trees: None,
                 rebuilt: Vec::new(),
                 stuck: Vec::new(),
-                minter: Minter::new(node, Incarnation(id), 0),
+                minter: Minter::new(node, Incarnation(id)),
                 sequence: 0,
             };
             (node, host)

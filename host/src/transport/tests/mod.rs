@@ -142,7 +142,7 @@ impl Peer {
 }
 
 fn config(id: u64) -> TransportConfig {
-    let me = PeerIdentity { node: NodeId(id), incarnation: Incarnation(1), epochs_reserved: 100 };
+    let me = PeerIdentity { node: NodeId(id), incarnation: Incarnation(1) };
     TransportConfig { enable_faults: true, ..TransportConfig::new(me, SECRET) }
 }
 
