@@ -224,7 +224,7 @@ async fn connections_leave_descriptors_to_the_store_and_to_operators() {
     let admin = format!("http://{}", node.addresses.admin);
     let status = stator(["--admin", &admin, "cluster", "status"]).await;
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
-    assert!(node.log().contains("listeners.connections_max"), "the log says so");
+    node.logs("listeners.connections_max").await;
     assert!(!node.log().contains("Too many open files"), "{}", node.log_tail());
     drop(held);
 }
