@@ -159,7 +159,8 @@ impl Node {
     pub async fn move_to(&mut self, host: usize) -> Result<()> {
         let lab = self.setup.lab.clone();
         let device = ["dev", "eth0"];
-        for (verb, host) in [("add", host), ("del", self.host)] {
+        // The first of a network takes the others along when it goes.
+        for (verb, host) in [("del", self.host), ("add", host)] {
             let address = format!("{}/24", lab.address(host));
             run(lab.at(self.number, "ip").args(["addr", verb, &address]).args(device)).await?;
         }

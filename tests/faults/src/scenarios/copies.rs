@@ -1,9 +1,14 @@
 //! Copies of a data directory: one process is the node, the other is refused and named.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use stator_client::{Effect, Entry};
 
 use crate::cluster::{Cluster, eventually};
+use crate::load::{KEYSPACE, client};
 use crate::node::Node;
+
+/// How a second holder is refused, and the alarm of those who refuse it.
+const REASON: &str = "SECOND_HOLDER";
 
 /// Node 3 runs, and then a copy of it on the spare machine.
 pub async fn copy(cluster: &mut Cluster) -> Result<()> {
@@ -56,12 +61,15 @@ pub async fn is_refused(node: &mut Node) -> Result<()> {
             Some(0) => bail!("it ended as if all were well"),
             Some(_) => {}
             None => {
-                let status = node.status().await?;
-                ensure!(!status.alarms.is_empty(), "it is {:?}, without an alarm", status.state());
+                let mut entry = Entry::blind(KEYSPACE, "copied");
+                entry.set("nowhere");
+                let refused = client(&node.endpoint())?.put(entry).await.err();
+                let refused = refused.context("it acknowledged a put")?;
+                ensure!(refused.reason() == REASON, "{refused:?}");
+                ensure!(refused.effect() == Effect::None, "{refused:?}");
             }
         }
-        let log = node.log().await?;
-        ensure!(log.contains("copy"), "its log names no copy");
+        ensure!(node.log().await?.contains("copy"), "its log names no copy");
         Ok(())
     })
     .await
@@ -72,7 +80,7 @@ pub async fn is_named(cluster: &Cluster) -> Result<()> {
     eventually("the others name the intruder", async || {
         for number in [1, 2, 4, 5] {
             let alarms = cluster.nodes[number - 1].status().await?.alarms;
-            if alarms.iter().any(|alarm| alarm.message.contains("copy")) {
+            if alarms.iter().any(|alarm| alarm.reason == REASON) {
                 return Ok(());
             }
         }
