@@ -48,6 +48,8 @@ pub enum Planted {
     CollectOverLeavings,
     /// Replica writes carry an epoch that nobody has closed.
     CollectOverWrites,
+    /// Nobody's clock is behind that of who asks.
+    ExpireByOneClock,
     /// Owners mark and seal what they do not hold so.
     CollectUnmarked,
     /// What a module makes of siblings is written back under a dot of its own.
@@ -86,6 +88,8 @@ pub enum Planted {
     RefusedButSent,
     /// A store takes a value that it holds already for a write that it has.
     UniteEqual,
+    /// A store that meets damage goes on as if its hash trees were right.
+    PassOverDamage,
     /// A retry reaches the node without its name.
     DropName,
     /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
@@ -172,6 +176,12 @@ pub const BUGS: &[Bug] = &[
         &[REVIVED, SIBLINGS],
     ),
     bug(
+        "let go of what has expired by one clock",
+        Planted::ExpireByOneClock,
+        ("restarts", 40),
+        &[LOST, STRICT, CONVERGED, EXCHANGED],
+    ),
+    bug(
         "serve a partition before it was copied",
         Planted::ServeUncopied,
         ("ring changes", 100),
@@ -255,6 +265,12 @@ pub const BUGS: &[Bug] = &[
         Planted::UniteEqual,
         ("payloads", 20),
         &[LOST, STRICT, SIBLINGS],
+    ),
+    bug(
+        "pass over damage in a transfer",
+        Planted::PassOverDamage,
+        ("rot in new rings", 100),
+        &[RESTS],
     ),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
