@@ -19,6 +19,7 @@ pub mod divergence;
 pub mod event;
 pub mod failure;
 pub mod fold;
+pub mod holder;
 pub mod id;
 pub mod keys;
 pub mod message;

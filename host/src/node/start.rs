@@ -13,8 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision, Member};
-use stator_core::event::{Backlog, Epochs};
-use stator_core::id::{ModuleDigest, NodeId};
+use stator_core::event::{Backlog, Epochs, Event};
+use stator_core::holder::Holder;
+use stator_core::id::{Incarnation, ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node as Protocol, Settings};
 
@@ -129,7 +130,7 @@ impl Node {
         let opened = tokio::task::spawn_blocking(move || open(&to_open, of_stores)).await??;
         let Opened { home, stores, files, catalogue, backlog, ballot, epochs } = opened;
         check_cluster(&config, catalogue.as_ref())?;
-        let member = member(&config, &addresses);
+        let member = Member { incarnation: stores.incarnation(), ..member(&config, &addresses) };
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
         let merges = merge_host(&config)?;
 
@@ -137,9 +138,12 @@ impl Node {
         let now = clock.now();
         let mailbox = Mailbox::new();
         let desk = Arc::new(Desk { node: OnceLock::new() });
-        let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
+        let shared = Shared::new(catalogue.clone());
+        let sink = Sink { inbox: mailbox.inbox(), files: files.clone(), shared: shared.clone() };
+        let sink = Arc::new(sink);
         let me = PeerIdentity { node: home.node(), incarnation: stores.incarnation() };
         let mut transport = TransportConfig::new(me, config.peer_secret());
+        transport.advertised = member.holder();
         transport.previous_secrets = config.previous_peer_secrets();
         transport.door = door;
         transport.reads = reads;
@@ -147,7 +151,6 @@ impl Node {
         transport.setup_desk = Some(desk.clone());
         let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
 
-        let shared = Shared::new(catalogue.clone());
         let effects = Effects::new(
             home.clone(),
             stores.clone(),
@@ -175,6 +178,7 @@ impl Node {
             }
         }
         protocol.keep_epochs(epochs);
+        protocol.live_as(stores.incarnation());
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
         }
@@ -211,7 +215,8 @@ impl Node {
 
     /// This node as a member.
     pub(super) fn member(&self) -> Member {
-        member(&self.config, &self.addresses)
+        let incarnation = self.incarnation;
+        Member { incarnation, ..member(&self.config, &self.addresses) }
     }
 }
 
@@ -318,7 +323,7 @@ fn check_cluster(config: &Config, catalogue: Option<&Catalogue>) -> Result<(), S
     }
 }
 
-/// The catalogue to start with: the stored one, with this node's present addresses; or, of a
+/// The catalogue to start with: the stored one, of a cluster of one with its present addresses; or, of a
 /// fresh directory that waits for nobody, that of a cluster of one.
 async fn own_catalogue(
     config: &Config,
@@ -329,6 +334,7 @@ async fn own_catalogue(
     let mut is_changed = false;
     let catalogue = match stored {
         Some(mut catalogue) => {
+            let is_alone = catalogue.members.len() == 1;
             if let Some(known) = catalogue.members.get_mut(&home.node()) {
                 // The ring was made for these: they are changed as the ring is.
                 let labels = known.value.clone();
@@ -343,9 +349,13 @@ async fn own_catalogue(
                          changes them"
                     );
                 }
-                let present = Member { region, zone, weight, ..member.clone() };
-                is_changed = known.value != present;
-                known.set(present);
+                // Who is served as the node, and where, other members say if there are any: this
+                // may be a copy.
+                if is_alone {
+                    let present = Member { region, zone, weight, ..member.clone() };
+                    is_changed = known.value != present;
+                    known.set(present);
+                }
             }
             Some(catalogue)
         }
@@ -388,6 +398,7 @@ fn member(config: &Config, addresses: &Addresses) -> Member {
         region: config.region.clone(),
         zone: config.zone.clone(),
         weight: config.weight,
+        incarnation: Incarnation::default(),
     }
 }
 
@@ -404,6 +415,7 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
 struct Sink {
     inbox: Inbox,
     files: ModuleFiles,
+    shared: Arc<Shared>,
 }
 
 impl PeerSink for Sink {
@@ -419,8 +431,21 @@ impl PeerSink for Sink {
         self.inbox.probed(bytes);
     }
 
+    fn holder_found(&self, node: NodeId, holder: Holder) {
+        self.inbox.deliver(Event::HolderFound(node, holder));
+    }
+
+    fn held_by(&self, holder: Holder) {
+        self.inbox.deliver(Event::ToldOf(Some(Box::new(holder))));
+    }
+
+    fn is_alive(&self, node: NodeId) -> bool {
+        self.shared.is_alive(node)
+    }
+
     fn connected(&self, node: NodeId) {
         tracing::info!(%node, "connected");
+        self.inbox.deliver(Event::ToldOf(None));
     }
 
     fn disconnected(&self, node: NodeId) {

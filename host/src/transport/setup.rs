@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 use stator_core::catalogue::{Catalogue, Member};
-use stator_core::id::{ClusterId, NodeId};
+use stator_core::id::{ClusterId, Incarnation, NodeId};
 use stator_proto::peer::v1 as wire;
 use stator_proto::peer::v1::setup_client::SetupClient;
 use stator_proto::peer::v1::setup_server::Setup;
@@ -226,6 +226,7 @@ fn to_wire(introduction: &Introduction) -> wire::Introduction {
         zone: member.zone,
         region: member.region,
         weight: member.weight,
+        incarnation: member.incarnation.0,
         cluster: introduction
             .cluster
             .map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0.to_be_bytes())),
@@ -244,6 +245,7 @@ fn from_wire(wire: wire::Introduction) -> Introduction {
             region: wire.region,
             zone: wire.zone,
             weight: wire.weight,
+            incarnation: Incarnation(wire.incarnation),
         },
         cluster: cluster.map(|id| ClusterId(u128::from_be_bytes(id))),
         cluster_name: wire.cluster_name,
