@@ -5,6 +5,7 @@
 //! protobuf in `api`, `cli` and `transport`, WIT in `merge`. `telemetry` and `budget` are below all of
 //! them: names and a recorder, as for logs, and bytes that are counted.
 
+pub mod address;
 pub mod api;
 pub mod budget;
 pub mod cli;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stator_core::holder::Holder;
 use stator_core::id::NodeId;
 use stator_proto::peer::v1 as proto;
 use stator_proto::peer::v1::peer_client::PeerClient;
@@ -16,6 +15,7 @@ use super::config::{
     HANDSHAKE_DEADLINE, KEEPALIVE_DEADLINE, KEEPALIVE_INTERVAL, STREAM_WINDOW_BYTES,
 };
 use super::handshake::{self, HandshakeError};
+use super::holders::Place;
 use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
 use crate::tls;
@@ -43,12 +43,18 @@ pub(super) async fn keep_dialled(shared: Arc<Shared>, peer: NodeId) {
         let process = shared.asking(peer);
         let address = process.as_ref().map_or(&address, |process| &process.peer_address);
         if !shared.is_isolated() && (process.is_some() || !shared.is_connected(peer)) {
-            match attempt(&shared, (peer, process.as_ref()), address).await {
-                Ok(()) => backoff = BACKOFF_MIN,
-                Err(error) => {
-                    shared.not_found(peer, process.as_ref(), &error);
-                    shared.note_failed(Some((peer, address)), &error);
+            let place = process.as_ref().map_or(Place::Known, Place::Named);
+            let mut tried = attempt(&shared, (peer, place), address).await;
+            if let Err(error) = &tried {
+                shared.not_found(peer, process.as_ref(), error);
+                let found = shared.elsewhere(peer, address).filter(|_| process.is_none());
+                if let Some(found) = found {
+                    tried = attempt(&shared, (peer, Place::Met), &found).await;
                 }
+            }
+            match tried {
+                Ok(()) => backoff = BACKOFF_MIN,
+                Err(error) => shared.note_failed(Some((peer, address)), &error),
             }
         }
         tokio::select! {
@@ -70,7 +76,7 @@ fn jittered(backoff: Duration) -> Duration {
 /// One connection: ends when its session has ended.
 async fn attempt(
     shared: &Arc<Shared>,
-    whom: (NodeId, Option<&Holder>),
+    whom: (NodeId, Place<'_>),
     address: &str,
 ) -> Result<(), HandshakeError> {
     let outbox = Arc::new(Outbox::new(&shared.config));

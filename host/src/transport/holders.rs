@@ -9,6 +9,17 @@ use stator_core::id::{Incarnation, NodeId};
 use super::handshake::{HandshakeError, Hello, Refusal};
 use super::{Shared, lock, read};
 
+/// Where a member is dialled.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Where the catalogue knows it.
+    Known,
+    /// Where this process says that it is.
+    Named(&'a Holder),
+    /// Where it was met by other means: it asks there.
+    Met,
+}
+
 impl Shared {
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
@@ -49,15 +60,18 @@ impl Shared {
         }
     }
 
-    /// A process answered at a member's address, or at the one that `asked` named, and proved
-    /// itself.
-    pub fn answered(&self, hello: &Hello, asked: Option<&Holder>) -> Result<(), Refusal> {
+    /// A process answered where a member was dialled, and proved itself.
+    pub fn answered(&self, hello: &Hello, place: Place<'_>) -> Result<(), Refusal> {
         let (node, now_ms) = (hello.node, self.now_ms());
         let found = Found::Process(hello.process.clone());
         let mut holders = lock(&self.holders);
-        let decided = match asked {
-            None => holders.answered(now_ms, node, found),
-            Some(asked) => holders.found(now_ms, node, asked, found),
+        let decided = match place {
+            Place::Known => holders.answered(now_ms, node, found),
+            Place::Named(asked) => holders.found(now_ms, node, asked, found),
+            Place::Met => match holders.asks(now_ms, node, &hello.process, false) {
+                Standing::Asking => return Err(Refusal::NotKnownYet(node)),
+                Standing::Held | Standing::Refused(_) => None,
+            },
         };
         if let Some(holder) = decided {
             tracing::warn!(peer = %node, incarnation = %holder.incarnation,

@@ -9,6 +9,7 @@ use tonic::Streaming;
 use super::{Hello, Refusal, Role, prove};
 use crate::transport::Shared;
 use crate::transport::config::{HANDSHAKE_DEADLINE, Roster};
+use crate::transport::holders::Place;
 use crate::transport::outbox::Outbox;
 use crate::transport::session::next_frame;
 use crate::transport::wire::{WireError, fixed};
@@ -83,10 +84,10 @@ impl HandshakeError {
     }
 }
 
-/// The dialer's side: `expected` was dialled, where it is known to be or where `asked` says it is.
+/// The dialer's side: `expected` was dialled at this place.
 pub(in super::super) async fn dial(
     shared: &Shared,
-    (expected, asked): (NodeId, Option<&Holder>),
+    (expected, place): (NodeId, Place<'_>),
     inbound: &mut Streaming<proto::Frame>,
     outbox: &Outbox,
 ) -> Result<Hello, HandshakeError> {
@@ -106,7 +107,7 @@ pub(in super::super) async fn dial(
     if !is_proven(shared, proof, Role::Acceptor, &ours, &theirs) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
-    shared.answered(&hello, asked)?;
+    shared.answered(&hello, place)?;
     match next_content(inbound, shared).await? {
         Content::Welcome(_) => Ok(hello),
         _ => Err(WireError::Missing("a welcome").into()),
