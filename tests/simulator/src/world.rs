@@ -148,6 +148,7 @@ impl World {
             ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
         for machine in &mut machines {
             machine.store.stale_actors.plant(options.planted);
+            machine.store.passes_over_damage = options.planted == Planted::PassOverDamage;
         }
         let early_keys = rng.random_range(scenario.keys.0..=scenario.keys.1);
         let keyspaces = scenario.keyspaces;
