@@ -475,6 +475,7 @@ fn catalogue(
             region: String::new(),
             zone: zone(number as usize - 1, scenario, planted),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(number), Versioned::new(member));
     }

@@ -114,6 +114,7 @@ pub fn catalogue(members: u64) -> Catalogue {
             region: String::new(),
             zone: String::new(),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(node), Versioned::new(member));
     }
