@@ -70,8 +70,11 @@ async fn members_that_have_all_moved_find_one_another() {
     let all: Vec<&str> = nodes.iter().map(|node| node.addresses.admin.as_str()).collect();
     let (code, _, words) = cluster(&nodes[0], &["init", "--nodes", &all.join(",")]).await;
     assert_eq!(code, Some(0), "{words}");
-    for node in &mut nodes {
+    // All of them first: who has seen one stop does not see it alive.
+    for node in &nodes {
         node.sees_all(3).await;
+    }
+    for node in &mut nodes {
         node.signal(libc::SIGTERM);
         assert!(node.ended().await);
     }
@@ -81,8 +84,11 @@ async fn members_that_have_all_moved_find_one_another() {
     for node in &mut nodes[1..] {
         node.restart_elsewhere(&["--seeds", &seed]).await;
     }
-    for node in &mut nodes {
+    // All of them first: who has seen one stop does not see it alive.
+    for node in &nodes {
         node.sees_all(3).await;
+    }
+    for node in &mut nodes {
         node.signal(libc::SIGTERM);
         assert!(node.ended().await);
     }
