@@ -16,13 +16,14 @@ use stator_core::event::{Backlog, Epochs};
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node as Protocol, Settings};
+use stator_core::ring::MadeMoves;
 
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
-    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, Mailbox,
-    Shared,
+    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
+    Mailbox, Shared,
 };
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
@@ -216,6 +217,16 @@ impl Node {
     }
 }
 
+/// The catalogue with the moves that were made since it was saved; it is saved with them, so that
+/// their file begins anew.
+fn with_moves(home: &Home, mut catalogue: Catalogue) -> Result<Catalogue, StartError> {
+    if MadeMoves::replay(&home.appended(MOVES_FILE)?, &mut catalogue.ring) {
+        home.save(CATALOGUE_FILE, &catalogue.encode())?;
+    }
+    home.remove(MOVES_FILE)?;
+    Ok(catalogue)
+}
+
 fn open(config: &Config) -> Result<Opened, StartError> {
     let home = Arc::new(Home::open(&config.data_dir)?);
     let catalogue = match home.load(CATALOGUE_FILE)? {
@@ -224,6 +235,10 @@ fn open(config: &Config) -> Result<Opened, StartError> {
             Catalogue::decode(&bytes)
                 .map_err(|why| StartError::Catalogue { path: config.data_dir.clone(), why })?,
         ),
+    };
+    let catalogue = match catalogue {
+        Some(catalogue) => Some(with_moves(&home, catalogue)?),
+        None => None,
     };
     // Before the stores: a directory of another cluster is not touched.
     check_cluster(config, catalogue.as_ref())?;

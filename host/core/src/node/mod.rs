@@ -43,7 +43,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::admission::Admission;
 use crate::agreement::Answer;
 use crate::ancestor::HeldByAll;
-use crate::catalogue::{Catalogue, Decision, Keyspace};
+use crate::catalogue::{Catalogue, CatalogueDigest, Decision, Keyspace};
 use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
@@ -51,7 +51,7 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
-use crate::ring::Move;
+use crate::ring::MadeMoves;
 pub use collect::{CANDIDATES_MAX, CollectFigures};
 pub use exchange::REPAIRS_RUNNING_MAX;
 
@@ -177,8 +177,8 @@ enum Purpose {
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
     // Transfers.
-    /// A catalogue with a move that this node made.
-    HandOver(u64, Move),
+    /// Moves that this node made or was told of.
+    Moves(MadeMoves),
     /// The roots of a partition that is not this node's any more.
     LeftTree(PartitionId),
     /// What is left of such a partition.
@@ -205,8 +205,10 @@ pub struct Node {
     id: NodeId,
     settings: Settings,
     catalogue: Option<Arc<Catalogue>>,
-    /// Of the catalogue; kept because it is compared often.
+    /// Of the catalogue; kept because it is compared often, and its parts because a move changes
+    /// little of them.
     digest: [u8; 32],
+    parts: CatalogueDigest,
     /// Of the catalogue; kept because every request looks one up.
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     detector: Detector,
@@ -255,6 +257,7 @@ impl Node {
             settings,
             catalogue: None,
             digest: [0; 32],
+            parts: CatalogueDigest::default(),
             keyspaces: BTreeMap::new(),
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
@@ -397,10 +400,13 @@ impl Node {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        // Gossip brings it once it may be told.
-        if matches!(message, Message::Catalogue { .. }) && self.is_making_moves() {
-            return;
-        }
+        let message = match message {
+            Message::Catalogue { catalogue, is_reply_wanted } => {
+                let catalogue = self.tellable(catalogue);
+                Message::Catalogue { catalogue, is_reply_wanted }
+            }
+            other => other,
+        };
         self.act(Action::Send(to, message));
     }
 
@@ -462,7 +468,7 @@ impl Node {
             Message::TransferAnswer { request, result } => {
                 self.transfer_answered(from, request, result);
             }
-            Message::Moved { ring_version, made } => self.moved(from, ring_version, &made),
+            Message::Moved(made) => self.moved(from, &made),
             Message::TreeRead { request, ring_version, is_fill, read } => {
                 self.peer_reads_tree(from, request, (ring_version, is_fill), read);
             }

@@ -335,7 +335,9 @@ impl World {
                 let result = (self.merge)(&divergence);
                 self.queue.push_back((at, Event::Merged(token, result)));
             }
-            Action::Persist(token, _) | Action::PersistEpochs(token, _) => {
+            Action::Persist(token, _)
+            | Action::PersistMoves(token, _)
+            | Action::PersistEpochs(token, _) => {
                 self.queue.push_back((at, Event::Persisted(token, Ok(()))));
             }
             Action::Send(to, message) => self.send(at, to, message),

@@ -215,7 +215,7 @@ impl Node {
             && self.requests.is_empty()
             && self.transfers.incoming.is_empty()
             && self.collection.hint_writes.is_empty()
-            && !self.is_making_moves();
+            && !self.transfers.making.is_open();
         if is_leaving && has_nothing && self.has_no_leavings() {
             self.retire();
         }
