@@ -170,9 +170,9 @@ pub enum Action {
         /// The page ends with the object that goes beyond this.
         bytes_max: usize,
     },
-    /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
-    /// it: after a restart what is kept too much is copied again.
-    PersistFill(Backlog),
+    /// Keep durably what is left of a fill, in place of what was kept before;
+    /// [`Event::Persisted`] answers.
+    PersistFill(Token, Backlog),
     // Hash trees.
     /// A repair began, or did not. [`Notice::Repair`] tells how far it is.
     RepairStarted(Ticket, Result<RepairId, RepairError>),

@@ -140,8 +140,8 @@ impl Effects {
             Action::PersistMoves(token, made) => {
                 let _ = self.persist.send(Persist::Moves(token, made));
             }
-            Action::PersistFill(backlog) => {
-                let _ = self.persist.send(Persist::Fill(backlog));
+            Action::PersistFill(token, backlog) => {
+                let _ = self.persist.send(Persist::Fill(token, backlog));
             }
             Action::Scan { token, partition, after, count_max, bytes_max } => {
                 let inbox = self.inbox.clone();
@@ -439,7 +439,7 @@ enum Persist {
     Catalogue(Token, Arc<Catalogue>),
     Moves(Token, MadeMoves),
     Ballot(Token, Box<Acceptor<Arc<Decision>>>),
-    Fill(Backlog),
+    Fill(Token, Backlog),
     Epochs(Token, Epochs),
 }
 
@@ -489,16 +489,18 @@ async fn persist_all(
                 }
                 inbox.deliver(Event::Persisted(token, result));
             }
-            Persist::Fill(backlog) => {
+            Persist::Fill(token, backlog) => {
                 let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);
                 let mut result =
                     save(&home, FILL_FILE, move || backlog.encode().into_bytes()).await;
                 if let (true, true, Some(stores)) = (is_filled, result.is_ok(), stores.upgrade()) {
                     result = blocking(move || stores.refilled(StoreArea::Data)).await;
                 }
-                if let Err(error) = result {
-                    tracing::warn!(%error, "after a restart the fill copies more than it must");
+                if let Err(error) = &result {
+                    tracing::error!(%error, "what is left of a fill could not be persisted: what \
+                                             makes this node an owner waits for it");
                 }
+                inbox.deliver(Event::Persisted(token, result));
             }
         }
     }

@@ -20,7 +20,7 @@ pub(super) enum File {
     /// Moves that are added to it.
     Moves(Token, MadeMoves),
     /// What is left of a fill.
-    Fill(String),
+    Fill(Token, String),
     /// Send epochs.
     Epochs(Token, String),
     /// What the node has promised and accepted.
@@ -69,11 +69,11 @@ impl World {
                 }
                 Event::Persisted(token, result)
             }
-            File::Fill(backlog) => {
+            File::Fill(token, backlog) => {
                 if is_stored {
                     disk.backlog = Some(backlog);
                 }
-                return;
+                Event::Persisted(token, result)
             }
             File::Ballot(token, acceptor) => {
                 if is_stored {

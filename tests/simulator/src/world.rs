@@ -336,7 +336,9 @@ impl World {
                 self.save(machine, File::Catalogue(token, catalogue));
             }
             Action::PersistMoves(token, made) => self.save(machine, File::Moves(token, made)),
-            Action::PersistFill(backlog) => self.save(machine, File::Fill(backlog.encode())),
+            Action::PersistFill(token, backlog) => {
+                self.save(machine, File::Fill(token, backlog.encode()));
+            }
             Action::PersistEpochs(token, epochs) => {
                 self.save(machine, File::Epochs(token, epochs.encode()));
             }

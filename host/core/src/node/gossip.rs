@@ -71,7 +71,11 @@ impl Node {
         if let Some(Purpose::Moves(made)) = purpose {
             return self.moves_persisted(made, result.is_ok());
         }
+        if let Some(Purpose::Backlog) = purpose {
+            return self.backlog_persisted(token, result);
+        }
         let Some(catalogue) = self.catalogue.clone() else { return };
+        self.saves.is_catalogue_behind |= result.is_err();
         let result = result.map(|()| catalogue);
         match purpose {
             Some(Purpose::Change(ticket)) => {
@@ -93,6 +97,7 @@ impl Node {
             let digest = self.digest;
             self.send(peers[chosen], Message::CatalogueDigest { digest });
         }
+        self.saves_due();
         self.finish_commit();
         let at_ms = self.in_ms(self.settings.gossip_period_ms);
         self.timers.set(at_ms, Timer::Gossip);

@@ -13,6 +13,7 @@
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
 //! - `agreement`: committing the next ring, and what becomes of removed nodes;
+//! - `saves`: what must be durable before what;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
@@ -31,6 +32,7 @@ mod gossip;
 mod handoff;
 mod put;
 mod replica;
+mod saves;
 mod timers;
 mod transfer;
 
@@ -62,6 +64,7 @@ use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
+use saves::Saves;
 use timers::{Timer, Timers};
 use transfer::Transfers;
 
@@ -177,6 +180,8 @@ enum Purpose {
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
     // Transfers.
+    /// What is left of a fill.
+    Backlog,
     /// Moves that this node made or was told of.
     Moves(MadeMoves),
     /// The roots of a partition that is not this node's any more.
@@ -222,6 +227,7 @@ pub struct Node {
     fill: Option<Box<Fill>>,
     /// The last loss of the data store; 0 without one.
     last_loss: u64,
+    saves: Saves,
     exchanges: Exchanges,
     collection: Collection,
     transfers: Transfers,
@@ -267,6 +273,7 @@ impl Node {
             moved_hints: BTreeMap::new(),
             fill: None,
             last_loss: 0,
+            saves: Saves::default(),
             exchanges: Exchanges::default(),
             collection: Collection::new(life),
             transfers: Transfers::default(),
@@ -387,6 +394,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action) {
+        let Some(action) = self.hold_back(action) else { return };
         self.collection.watch(&action);
         if let Action::Write { token, area: Area::Data, key, .. } = &action {
             let (token, partition) = (*token, key.partition);
@@ -519,6 +527,7 @@ impl Node {
                 Timer::Transfer => self.transfer_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
+                Timer::Saves => self.saves_due(),
                 Timer::Commit => self.commit_due(),
                 Timer::Detector(number) => {
                     if let Some(timer) = self.detector_timers.remove(&number) {
