@@ -2,13 +2,16 @@
 //!
 //! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
-//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. `telemetry` is below all of them: names
-//! and a recorder, as for logs.
+//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. `telemetry` and `budget` are below all of
+//! them: names and a recorder, as for logs, and bytes that are counted.
 
+pub mod address;
 pub mod api;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 pub mod driver;
 pub mod exporter;
 pub mod listen;

@@ -248,6 +248,12 @@ pub enum ReplicaError {
     /// Its store failed or is out of service, or has no room for hints.
     #[error("its store is not available: {0}")]
     Store(String),
+    /// The value does not fit what values that are being read may take together, there or here.
+    #[error("values that are being read take {bytes_max} bytes already")]
+    NoRoom {
+        /// What they may take.
+        bytes_max: u64,
+    },
 }
 
 impl Message {

@@ -15,6 +15,7 @@ use stator_core::write::WriteRefused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::address::HostPort;
 use crate::driver::DriverStopped;
 use crate::merge::laws::MayNotFold;
 
@@ -85,6 +86,12 @@ pub(super) fn bad_field_with(
     let mut details = with_info(reason, &facts);
     details.add_bad_request_violation(field, message.clone());
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+/// An address that a request names in `field`, as it is dialled.
+pub(super) fn address(field: &str, text: &str) -> Result<String, Status> {
+    let read = text.parse::<HostPort>().map(|address| address.to_string());
+    read.map_err(|bad| bad_field(field, "BAD_ADDRESS", bad.to_string()))
 }
 
 /// What the request asks for is planned, and not offered yet.
@@ -199,6 +206,7 @@ pub(super) fn request(error: &RequestError) -> Status {
             let facts = [("dot", dot.to_string()), ("effect", "NONE".to_owned())];
             status(Code::AlreadyExists, "REQUEST_ID_REUSED", message, &facts)
         }
+        RequestError::NoRoom { bytes_max } => exhausted(message, *bytes_max as usize),
         RequestError::Store { effect, .. } => {
             let facts = [("effect", effect_name(*effect).to_owned())];
             fell_short(*effect, "STORE_UNAVAILABLE", message, &facts)

@@ -6,13 +6,16 @@
 
 mod admin;
 mod errors;
+mod health;
 mod hints;
 mod keyspaces;
 mod kv;
 mod limits;
+mod membership;
 mod modules;
 mod names;
 mod observe;
+mod recover;
 mod repair;
 mod ring;
 mod routing;
@@ -21,7 +24,9 @@ mod unread;
 mod versions;
 
 pub use admin::AdminService;
+pub use health::HealthService;
 pub use kv::KvService;
+pub use membership::Membership;
 pub use observe::RequestLayer;
 pub use routing::RoutingService;
-pub use unread::{explain_unread, refuse_body};
+pub use unread::{explain_unread, refuse_answer, refuse_body};

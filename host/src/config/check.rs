@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::Config;
+use super::{Config, Secret};
+use crate::address::HostPort;
 
 /// Why a node does not start with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +43,9 @@ pub enum Refusal {
          cluster_secret_file (or cluster_secret)"
     )]
     NoSecret(SocketAddr),
-    /// A secret that everyone knows.
-    #[error("cluster_secret and previous_secrets must not be empty: everyone knows that secret")]
-    EmptySecret,
+    /// A secret that can be guessed.
+    #[error("a secret in {0} is too short: {rule}", rule = Secret::RULE)]
+    ShortSecret(&'static str),
     /// A switch for tests on a node that others can reach.
     #[error(
         "enable_faults lets anyone who reaches the admin listener cut the node off, so it needs \
@@ -65,6 +66,29 @@ pub enum Refusal {
         second: &'static str,
         /// Where both would listen.
         address: SocketAddr,
+    },
+    /// Others would be told to dial an address that stands for all of the machine's.
+    #[error(
+        "{setting} = {address} is where this node listens, and nothing that others can dial: give \
+         {advertise} = HOST:PORT, by which they reach it"
+    )]
+    Undeclared {
+        /// The listener's setting.
+        setting: &'static str,
+        /// Where it would listen.
+        address: SocketAddr,
+        /// The setting that is missing.
+        advertise: &'static str,
+    },
+    /// Two listeners are told by one address.
+    #[error("{first} and {second} are both {address}: each listener is reached by its own")]
+    SameAdvertised {
+        /// A setting.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What both are.
+        address: HostPort,
     },
     /// A number outside of what makes sense.
     #[error("{setting} = {value} is out of range: {least} to {most} is allowed")]
@@ -116,8 +140,11 @@ impl Config {
         if !self.peer_listen.ip().is_loopback() && self.cluster_secret.is_none() {
             return Err(Refusal::NoSecret(self.peer_listen));
         }
-        if self.cluster_secret.iter().chain(&self.previous_secrets).any(|s| s.reveal().is_empty()) {
-            return Err(Refusal::EmptySecret);
+        if self.cluster_secret.as_ref().is_some_and(Secret::is_short) {
+            return Err(Refusal::ShortSecret("cluster_secret"));
+        }
+        if self.previous_secrets.iter().any(Secret::is_short) {
+            return Err(Refusal::ShortSecret("previous_secrets"));
         }
         for (index, (first, address)) in listeners.into_iter().enumerate() {
             let same = listeners[index + 1..].iter().find(|(_, other)| *other == address);
@@ -125,7 +152,30 @@ impl Config {
                 return Err(Refusal::SameAddress { first, second, address });
             }
         }
+        self.check_advertised()?;
         self.check_ranges()
+    }
+
+    fn check_advertised(&self) -> Result<(), Refusal> {
+        let advertised = [
+            ("advertise_client", &self.advertise_client),
+            ("advertise_admin", &self.advertise_admin),
+            ("advertise_peer", &self.advertise_peer),
+        ];
+        for ((setting, address), (advertise, told)) in self.listeners().into_iter().zip(advertised)
+        {
+            if address.ip().to_canonical().is_unspecified() && told.is_none() {
+                return Err(Refusal::Undeclared { setting, address, advertise });
+            }
+        }
+        for (index, (first, told)) in advertised.into_iter().enumerate() {
+            let Some(address) = told else { continue };
+            let others = &advertised[index + 1..];
+            if let Some((second, _)) = others.iter().find(|(_, other)| *other == told) {
+                return Err(Refusal::SameAdvertised { first, second, address: address.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn listeners(&self) -> [(&'static str, SocketAddr); 3] {
@@ -146,6 +196,8 @@ impl Config {
             // An object must fit a message between nodes, which has at most 65 MiB.
             ("limits.siblings_bytes_max", limits.siblings_bytes_max as u64, 1, 32 << 20),
             ("limits.context_bytes_max", limits.context_bytes_max as u64, 256, 1 << 20),
+            // Room for the largest object there is.
+            ("limits.reads_bytes_max", limits.reads_bytes_max as u64, 128 << 20, 1 << 40),
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
@@ -166,13 +218,16 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
     use crate::tls::TlsFiles;
 
     const ANYWHERE: &str = "0.0.0.0:7103";
 
     fn exposed() -> Config {
-        Config { peer_listen: ANYWHERE.parse().expect("an address"), ..Config::default() }
+        Config {
+            peer_listen: ANYWHERE.parse().expect("an address"),
+            advertise_peer: "node-1:7103".parse().ok(),
+            ..Config::default()
+        }
     }
 
     #[test]
@@ -182,14 +237,14 @@ mod tests {
         assert!(matches!(refusal, Refusal::Unencrypted { setting: "peer_listen", .. }));
         config.insecure = true;
         assert!(matches!(config.check(), Err(Refusal::NoSecret(_))));
-        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.cluster_secret = Some(Secret::new("open sesame, open again"));
         assert_eq!(config.check(), Ok(()));
     }
 
     #[test]
     fn a_listener_with_tls_may_be_reached_and_peers_verify_each_other() {
         let mut config = exposed();
-        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.cluster_secret = Some(Secret::new("open sesame, open again"));
         config.tls.client = Some(TlsFiles::default());
         assert!(matches!(config.check(), Err(Refusal::Unencrypted { section: "peer", .. })));
         config.tls.peer = Some(TlsFiles::default());
@@ -203,11 +258,26 @@ mod tests {
     }
 
     #[test]
+    fn who_listens_everywhere_says_where_it_is_and_each_listener_elsewhere() {
+        let mut config = exposed();
+        config.insecure = true;
+        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.advertise_peer = None;
+        let words = config.check().expect_err("undeclared").to_string();
+        assert!(words.contains("peer_listen = 0.0.0.0:7103") && words.contains("advertise_peer"));
+        config.peer_listen = "[::]:7103".parse().expect("an address");
+        assert!(matches!(config.check(), Err(Refusal::Undeclared { .. })));
+        config.advertise_peer = "node-1:7103".parse().ok();
+        config.advertise_client = "NODE-1:7103".parse().ok();
+        assert!(matches!(config.check(), Err(Refusal::SameAdvertised { .. })));
+    }
+
+    #[test]
     fn faults_stay_on_loopback_even_when_insecure() {
         let config = Config {
             insecure: true,
             enable_faults: true,
-            cluster_secret: Some(Secret::new("open sesame")),
+            cluster_secret: Some(Secret::new("open sesame, open again")),
             ..exposed()
         };
         assert!(matches!(config.check(), Err(Refusal::FaultsExposed { .. })));

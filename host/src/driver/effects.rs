@@ -28,6 +28,7 @@ use crate::telemetry::names::{
     COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES,
     PARTITIONS_DROPPED,
 };
+use crate::telemetry::vital::Vital;
 use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
@@ -77,12 +78,12 @@ impl Effects {
         match action {
             // A client that went away does not want its answer.
             Action::GetDone(ticket, result) => {
-                if let Some(Answer::Get(sender)) = answers.remove(&ticket) {
+                if let Some(Answer::Get(sender, _held)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
             Action::PutDone(ticket, result) => {
-                if let Some(Answer::Put(sender)) = answers.remove(&ticket) {
+                if let Some(Answer::Put(sender, _held)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
@@ -94,6 +95,11 @@ impl Effects {
             // Anti-entropy.
             Action::RepairStarted(ticket, result) => {
                 if let Some(Answer::Repair(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
+            Action::BroughtHome(ticket, result) => {
+                if let Some(Answer::BringHome(sender)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
@@ -315,9 +321,10 @@ impl Effects {
             ),
             Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
             Notice::Removed(ring_version) => tracing::error!(
-                ring_version,
-                "this node was removed from the cluster, for ever: it serves nothing any more; \
-                 stop it, and give its machine an empty data directory to join as a new node"
+                "this node was removed from this cluster with ring version {ring_version}, for \
+                 ever, and serves nothing any more: `stator cluster recover` brings home what it \
+                 alone holds; then stop it, and give its machine an empty data directory to join \
+                 as a new node"
             ),
             Notice::TransferProgress(figures) => {
                 *self.shared.transfers.lock().unwrap_or_else(PoisonError::into_inner) = figures;
@@ -423,6 +430,7 @@ fn failure(error: StoreError) -> StoreFailure {
     match error {
         StoreError::Refused(refused) => StoreFailure::Refused(refused),
         StoreError::Damaged { .. } => StoreFailure::Damaged,
+        StoreError::NoRoom { bytes_max } => StoreFailure::NoRoom { bytes_max },
         StoreError::OutOfService { effect: Effect::Maybe, .. } | StoreError::Engine { .. } => {
             StoreFailure::Failed(error.to_string())
         }
@@ -448,6 +456,7 @@ async fn persist_all(
     inbox: Inbox,
     mut all: UnboundedReceiver<Persist>,
 ) {
+    let _vital = Vital("what keeps the node's small files");
     while let Some(next) = all.recv().await {
         match next {
             Persist::Catalogue(token, catalogue) => {

@@ -1,18 +1,20 @@
 //! What the rest of the node holds of the driver: a way in, and what it publishes.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{
-    ChangeFailure, CommitError, CommitRequest, Event, FillFigures, RepairError, RepairFigures,
-    RepairId, RepairRequest, Ticket, TransferFigures,
+    ChangeFailure, CommitError, CommitRequest, Event, FillFigures, NotBroughtHome, RepairError,
+    RepairFigures, RepairId, RepairRequest, Ticket, TransferFigures,
 };
+use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::node::CollectFigures;
 use stator_core::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 
@@ -21,9 +23,14 @@ use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 #[error("the node is stopping")]
 pub struct DriverStopped;
 
+/// The room of what a peer sent.
+pub(super) type Room = Option<Arc<OwnedSemaphorePermit>>;
+
 /// Something for the event loop.
 pub(super) enum Input {
     Event(Event),
+    /// What a peer sent, with its room in the queue.
+    Received(Event, #[expect(dead_code, reason = "held, not read")] Room),
     Request(Request, Answer),
     Stop,
 }
@@ -34,6 +41,7 @@ pub(super) enum Request {
     Change(CatalogueChange),
     Commit(CommitRequest),
     Repair(RepairRequest),
+    BringHome(Box<Homecoming>),
 }
 
 impl Request {
@@ -44,17 +52,23 @@ impl Request {
             Request::Change(change) => Event::Change(ticket, change),
             Request::Commit(request) => Event::CommitRing(ticket, request),
             Request::Repair(request) => Event::Repair(ticket, request),
+            Request::BringHome(home) => Event::BringHome(ticket, home),
         }
     }
 }
 
+/// What a request of a client takes of the node's room: let go when its work is done, whether its
+/// client is still there or not.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
 /// Who waits for a request.
 pub(super) enum Answer {
-    Get(oneshot::Sender<Result<GetReceipt, RequestError>>),
-    Put(oneshot::Sender<Result<PutReceipt, RequestError>>),
+    Get(oneshot::Sender<Result<GetReceipt, RequestError>>, Held),
+    Put(oneshot::Sender<Result<PutReceipt, RequestError>>, Held),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
     Repair(oneshot::Sender<Result<RepairId, RepairError>>),
+    BringHome(oneshot::Sender<Result<(), NotBroughtHome>>),
 }
 
 /// What the loop publishes. Readers hold the locks for a copy at most.
@@ -191,16 +205,18 @@ impl DriverHandle {
     pub async fn get(
         &self,
         request: GetRequest,
+        held: Held,
     ) -> Result<Result<GetReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Get(request), Answer::Get).await
+        self.ask(Request::Get(request), |sender| Answer::Get(sender, held)).await
     }
 
     /// Coordinates a put, or hands it to who owns the key.
     pub async fn put(
         &self,
         request: PutRequest,
+        held: Held,
     ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Put(Box::new(request)), Answer::Put).await
+        self.ask(Request::Put(Box::new(request)), |sender| Answer::Put(sender, held)).await
     }
 
     /// Changes the catalogue.
@@ -225,6 +241,14 @@ impl DriverHandle {
         request: RepairRequest,
     ) -> Result<Result<RepairId, RepairError>, DriverStopped> {
         self.ask(Request::Repair(request), Answer::Repair).await
+    }
+
+    /// Takes what a former member held; it is durable then, and on its way to its owners.
+    pub async fn bring_home(
+        &self,
+        home: Homecoming,
+    ) -> Result<Result<(), NotBroughtHome>, DriverStopped> {
+        self.ask(Request::BringHome(Box::new(home)), Answer::BringHome).await
     }
 
     /// Makes the node part of a cluster whose catalogue it has persisted.

@@ -1,15 +1,16 @@
 //! A connection that passed the door.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use super::hold::Hold;
 use super::opening::PREFACE;
 use super::places::Place;
 
@@ -87,29 +88,41 @@ pub(super) enum Io {
 /// A connection that the gRPC library may have. It keeps its place until it is dropped.
 pub struct Connection {
     io: Io,
-    local: SocketAddr,
-    from: SocketAddr,
-    _place: Place,
+    place: Place,
+}
+
+/// Whose connection a request came on: an extension of every request.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The node's hold on the connection.
+    pub hold: Arc<Hold>,
 }
 
 impl Connection {
-    pub(super) fn new(io: Io, local: SocketAddr, from: SocketAddr, place: Place) -> Self {
-        Connection { io, local, from, _place: place }
+    pub(super) fn new(io: Io, place: Place) -> Self {
+        Connection { io, place }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.place.hold().is_ended() {
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "ended by this node")),
+            false => Ok(()),
+        }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo { local_addr: Some(self.local), remote_addr: Some(self.from) }
+    fn connect_info(&self) -> Peer {
+        Peer { hold: self.place.hold().clone() }
     }
 }
 
 /// Calls a method of whichever stream it is.
 macro_rules! on_stream {
     ($connection:expr, $method:ident $(, $argument:expr)*) => {
-        match &mut $connection.get_mut().io {
+        match &mut $connection.as_mut().get_mut().io {
             Io::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Io::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
@@ -118,28 +131,45 @@ macro_rules! on_stream {
 
 impl AsyncRead for Connection {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_read, cx, buf)
+        let hold = self.place.hold();
+        // Before it is looked at: what changes afterwards wakes this task.
+        hold.wait(cx.waker());
+        self.check()?;
+        let readable = hold.readable();
+        if readable == usize::MAX {
+            return on_stream!(self, poll_read, cx, buf);
+        }
+        if readable == 0 {
+            return Poll::Pending;
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(readable.min(buf.remaining())));
+        std::task::ready!(on_stream!(self, poll_read, cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        self.place.hold().was_read(read);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         on_stream!(self, poll_write, cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_stream!(self, poll_flush, cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         on_stream!(self, poll_shutdown, cx)
     }
 
@@ -151,10 +181,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         on_stream!(self, poll_write_vectored, cx, bufs)
     }
 }

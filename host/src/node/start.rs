@@ -4,8 +4,10 @@
 //! read, the stores have drawn their incarnation before anyone hears of this node, and the
 //! catalogue is loaded before a peer can send one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -13,24 +15,28 @@ use bytes::Bytes;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision, Member};
 use stator_core::event::{Backlog, Epochs};
+use stator_core::founding::Promise;
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node as Protocol, Settings};
 use stator_core::ring::MadeMoves;
 
-use super::cluster::{Desk, single};
+use super::acquaint;
+use super::cluster::{Desk, kept_promise, single};
+use super::contact::Contact;
 use super::{ModuleFiles, ModuleKeeper, Node};
+use crate::address::HostPort;
+use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
     self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
     Mailbox, Shared,
 };
+use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
-use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
-
-/// How often peers are told of reserved epochs.
-const RESERVATIONS_PERIOD: Duration = Duration::from_secs(1);
+use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, TransportConfig};
+use tokio::sync::Notify;
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,22 +116,30 @@ struct Opened {
     ballot: Result<Ballot, String>,
     /// Under which the node sends, and what it refuses.
     epochs: Epochs,
+    /// When it last had contact with others.
+    contact: BTreeMap<NodeId, Option<u64>>,
+    /// What the node has promised to who makes a cluster.
+    promise: Option<Promise>,
 }
 
 type Ballot = Acceptor<Arc<Decision>>;
 
 impl Node {
-    /// Starts a node on a bound transport. `client` and `admin` are where its other listeners
-    /// are bound.
+    /// Starts a node on a bound transport with this door. `client` and `admin` are where its other
+    /// listeners are bound.
     pub async fn start(
         config: Config,
         bound: BoundTransport,
+        door: DoorLimits,
         (client, admin): (SocketAddr, SocketAddr),
     ) -> Result<Arc<Node>, StartError> {
         let addresses = advertised(&config, bound.local_addr(), client, admin);
         let to_open = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
-        let Opened { home, stores, files, catalogue, backlog, ballot, epochs } = opened;
+        let reads = ByteBudget::new(config.limits.reads_bytes_max);
+        let of_stores = reads.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&to_open, of_stores)).await??;
+        let Opened { home, stores, files, catalogue, backlog, ballot, epochs, promise, contact } =
+            opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
@@ -135,15 +149,19 @@ impl Node {
         let now = clock.now();
         let mailbox = Mailbox::new();
         let desk = Arc::new(Desk { node: OnceLock::new() });
-        let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
-        let me = PeerIdentity {
-            node: home.node(),
-            incarnation: stores.incarnation(),
-            epochs_reserved: stores.reserved_until(),
-        };
+        let lost = Arc::new(Notify::new());
+        let contact = Arc::new(Contact::start(home.clone(), contact, clock));
+        let sink = Arc::new(Sink {
+            inbox: mailbox.inbox(),
+            files: files.clone(),
+            contact: contact.clone(),
+            lost: lost.clone(),
+        });
+        let me = PeerIdentity { node: home.node(), incarnation: stores.incarnation() };
         let mut transport = TransportConfig::new(me, config.peer_secret());
         transport.previous_secrets = config.previous_peer_secrets();
-        transport.door = config.listeners.door();
+        transport.door = door;
+        transport.reads = reads;
         transport.enable_faults = config.enable_faults;
         transport.setup_desk = Some(desk.clone());
         let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
@@ -186,7 +204,6 @@ impl Node {
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
         tokio::spawn(modules.clone().run(shared));
-        tokio::spawn(tell_reservations(stores.clone(), transport.clone()));
 
         let node = Arc::new(Node {
             id: home.node(),
@@ -203,11 +220,16 @@ impl Node {
             home,
             derived: super::secrets::Derived::default(),
             initialising: tokio::sync::Mutex::new(()),
+            making: std::sync::Mutex::default(),
+            promised: std::sync::Mutex::new(promise),
+            contact,
             driver_task: std::sync::Mutex::new(Some(task)),
         });
         let weak: Weak<Node> = Arc::downgrade(&node);
         // Set once, here.
-        let _ = desk.node.set(weak);
+        let _ = desk.node.set(weak.clone());
+        node.greet().await;
+        tokio::spawn(acquaint::run(weak, lost));
         Ok(node)
     }
 
@@ -227,7 +249,7 @@ fn with_moves(home: &Home, mut catalogue: Catalogue) -> Result<Catalogue, StartE
     Ok(catalogue)
 }
 
-fn open(config: &Config) -> Result<Opened, StartError> {
+fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
     let home = Arc::new(Home::open(&config.data_dir)?);
     let catalogue = match home.load(CATALOGUE_FILE)? {
         None => None,
@@ -253,14 +275,16 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         trial: std::env::current_exe().ok().map(|program| vec![program.into(), OPEN_STORE.into()]),
         ..StoreOptions::default()
     };
-    let stores = Arc::new(Stores::open(home.clone(), &options)?);
+    let stores = Arc::new(Stores::open(home.clone(), &options)?.charging(reads));
     let path = config.data_dir.join("modules");
     let files =
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
     let backlog = backlog(&home, &stores, catalogue.as_ref())?;
     let ballot = ballot(&home)?;
     let epochs = epochs(&home)?;
-    Ok(Opened { home, stores, files, catalogue, backlog, ballot, epochs })
+    let promise = kept_promise(&home)?;
+    let contact = Contact::load(&home)?;
+    Ok(Opened { home, stores, files, catalogue, backlog, ballot, epochs, promise, contact })
 }
 
 fn ballot(home: &Home) -> Result<Result<Ballot, String>, HomeError> {
@@ -386,8 +410,8 @@ fn advertised(
     client: SocketAddr,
     admin: SocketAddr,
 ) -> Addresses {
-    let told = |configured: &Option<String>, bound: SocketAddr| {
-        configured.clone().unwrap_or_else(|| bound.to_string())
+    let told = |configured: &Option<HostPort>, bound: SocketAddr| {
+        configured.as_ref().map_or_else(|| bound.to_string(), HostPort::to_string)
     };
     Addresses {
         peer: told(&config.advertise_peer, peer),
@@ -416,29 +440,22 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     Ok(MergeHost::new(merges)?)
 }
 
-/// Keeps peers told of the epochs that this node has reserved, so that they recognise a copy of
-/// its data directory. Ends when the stores are gone.
-async fn tell_reservations(stores: Arc<Stores>, transport: Transport) {
-    let stores = Arc::downgrade(&stores);
-    let mut period = tokio::time::interval(RESERVATIONS_PERIOD);
-    loop {
-        period.tick().await;
-        match stores.upgrade() {
-            Some(stores) => transport.epochs_reserved(stores.reserved_until()),
-            None => return,
-        }
-    }
-}
-
 /// What peers send, handed on.
 struct Sink {
     inbox: Inbox,
     files: ModuleFiles,
+    contact: Arc<Contact>,
+    /// Told when a session or an attempt at one fails.
+    lost: Arc<Notify>,
 }
 
 impl PeerSink for Sink {
-    fn received(&self, from: NodeId, message: Message) {
-        self.inbox.received(from, message);
+    fn room(&self, bytes: usize) -> Pin<Box<dyn Future<Output = Option<Room>> + Send + '_>> {
+        Box::pin(self.inbox.room(bytes))
+    }
+
+    fn received(&self, from: NodeId, message: Message, room: Option<&Room>) {
+        self.inbox.received(from, message, room.cloned());
     }
 
     fn probed(&self, bytes: Bytes) {
@@ -447,10 +464,17 @@ impl PeerSink for Sink {
 
     fn connected(&self, node: NodeId) {
         tracing::info!(%node, "connected");
+        self.contact.began(node);
     }
 
     fn disconnected(&self, node: NodeId) {
         tracing::info!(%node, "disconnected");
+        self.contact.ended(node);
+        self.lost.notify_one();
+    }
+
+    fn refused(&self, _: Option<NodeId>, _: &str) {
+        self.lost.notify_one();
     }
 
     fn undelivered(&self, to: NodeId, request: u64) {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::config::{Roster, TransportConfig};
-use super::handshake::{HandshakeError, Reservations};
+use super::handshake::HandshakeError;
 use super::probe::Prober;
 use super::session::Session;
 use super::{PeerSink, dial, lock};
@@ -19,11 +19,9 @@ use super::{PeerSink, dial, lock};
 pub(super) struct Shared {
     pub me: NodeId,
     pub incarnation: Incarnation,
-    pub epochs_reserved: AtomicU64,
     pub config: TransportConfig,
     pub sink: Arc<dyn PeerSink>,
     pub roster: watch::Sender<Option<Arc<Roster>>>,
-    pub reservations: Reservations,
     pub sessions: RwLock<BTreeMap<NodeId, Arc<Session>>>,
     /// Held while a session comes or goes and the sink is told.
     pub announcing: Mutex<()>,
@@ -33,6 +31,8 @@ pub(super) struct Shared {
     pub prober: Prober,
     /// The peers that a task keeps dialled.
     dialled: Mutex<BTreeSet<NodeId>>,
+    /// Where members were met that had moved; the roster tells once they have a session.
+    found: Mutex<BTreeMap<NodeId, String>>,
     /// The failure that was logged last, so that each is logged once while it lasts.
     last_failure: Mutex<BTreeMap<Option<NodeId>, String>>,
     /// `None` once the transport is stopped.
@@ -49,17 +49,16 @@ impl Shared {
         Shared {
             me: config.me.node,
             incarnation: config.me.incarnation,
-            epochs_reserved: AtomicU64::new(config.me.epochs_reserved),
             prober: Prober::new(probes, config.accepted_secrets()),
             config,
             sink,
             roster: watch::Sender::new(None),
-            reservations: Reservations::default(),
             sessions: RwLock::default(),
             announcing: Mutex::default(),
             isolated: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             dialled: Mutex::default(),
+            found: Mutex::default(),
             last_failure: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
             runtime: Handle::current(),
@@ -120,6 +119,23 @@ impl Shared {
             dialled.remove(&peer);
         }
         address
+    }
+
+    /// A member was met at another address than the roster has.
+    pub fn met(&self, peer: NodeId, address: &str) {
+        let Some(roster) = self.roster() else { return };
+        let is_news = roster.members.get(&peer).is_some_and(|known| known != address)
+            && lock(&self.found).insert(peer, address.to_owned()).is_none_or(|at| at != address);
+        if is_news {
+            tracing::info!(%peer, address, "a member was met where it was not before");
+            // Whoever waits to dial it need not.
+            self.roster.send_replace(Some(roster));
+        }
+    }
+
+    /// Where else than at `address` the peer may be.
+    pub fn elsewhere(&self, peer: NodeId, address: &str) -> Option<String> {
+        lock(&self.found).get(&peer).filter(|found| *found != address).cloned()
     }
 
     /// Logs a connection that came to nothing, once while the reason lasts.

@@ -70,6 +70,10 @@ impl Node {
                     Failure::Refused | Failure::Damaged => {
                         get.failed(node, failure == Failure::Damaged)
                     }
+                    Failure::NoRoom(bytes_max) => {
+                        get.has_no_room(node, bytes_max);
+                        false
+                    }
                 };
                 if was_waiting {
                     self.ask_next(request);
@@ -78,7 +82,9 @@ impl Node {
             Some(InFlight::Put(put)) => {
                 let place = match failure {
                     Failure::Late => put.is_late(node, due_ms),
-                    Failure::Refused | Failure::Damaged => put.failed(node, due_ms),
+                    Failure::Refused | Failure::Damaged | Failure::NoRoom(_) => {
+                        put.failed(node, due_ms)
+                    }
                 };
                 place.into_iter().for_each(|place| self.place(request, place));
             }
@@ -200,6 +206,9 @@ impl Node {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
             Some(Purpose::Collect(effect)) => self.collect_written(effect, result),
+            Some(Purpose::BringHome(ticket, from, keyspace)) => {
+                self.brought_home(ticket, (from, keyspace), result);
+            }
             Some(Purpose::MovedHint(target, request)) => match result {
                 Ok(_) => self.hint_received(self.id, request),
                 Err(_) => self.hint_refused(target, request),

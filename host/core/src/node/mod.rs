@@ -12,7 +12,8 @@
 //! - `collect`: forgetting what was deleted;
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
-//! - `agreement`: committing the next ring, and what becomes of removed nodes;
+//! - `agreement`: committing the next ring;
+//! - `removed`: what becomes of nodes that were removed;
 //! - `saves`: what must be durable before what;
 //! - `timers`: what is due when.
 //!
@@ -31,6 +32,7 @@ mod get;
 mod gossip;
 mod handoff;
 mod put;
+mod removed;
 mod replica;
 mod saves;
 mod timers;
@@ -135,6 +137,8 @@ enum Failure {
     Refused,
     /// It did not do it because its copy is damaged.
     Damaged,
+    /// It, or this node for its answer, had no room for the value among so many bytes.
+    NoRoom(u64),
     /// It has not answered. It may yet.
     Late,
 }
@@ -144,6 +148,7 @@ impl Failure {
         match error {
             // Both are repaired by the get that met them.
             ReplicaError::Damaged | ReplicaError::Filling => Failure::Damaged,
+            ReplicaError::NoRoom { bytes_max } => Failure::NoRoom(*bytes_max),
             _ => Failure::Refused,
         }
     }
@@ -195,6 +200,8 @@ enum Purpose {
     Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
     /// A committed ring.
     Commit(Ticket),
+    /// What a former member held, kept for its owners as a hint for that member.
+    BringHome(Ticket, NodeId, KeyspaceId),
 }
 
 impl Purpose {
@@ -342,6 +349,7 @@ impl Node {
             Event::Merged(token, result) => self.merged(token, result),
             Event::CommitRing(ticket, request) => self.commit(ticket, request),
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
+            Event::BringHome(ticket, home) => self.bring_home(ticket, *home),
             Event::Stopping => self.stop(),
             Event::Tick => self.tick(),
         }
@@ -451,6 +459,11 @@ impl Node {
     fn received(&mut self, from: NodeId, message: Message) {
         if self.is_removed(from) {
             return self.tell_removed(from, &message);
+        }
+        let is_gossip =
+            matches!(message, Message::Catalogue { .. } | Message::CatalogueDigest { .. });
+        if self.was_removed() && !is_gossip {
+            return;
         }
         match message {
             Message::Read { request, keyspace, key, ring_version, is_fallback } => {

@@ -8,6 +8,8 @@ use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError, ReplicaWrite};
 use stator_proto::peer::v1 as proto;
 
+use crate::budget::{ByteBudget, NoRoom};
+
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
 use super::request::{receipt_from_wire, receipt_to_wire};
 use super::{WireError, collect, fixed, required, ring, transfer, tree};
@@ -232,6 +234,19 @@ fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
     })
 }
 
+/// Charges the value that a replica answers with, or says in its place that there is no room.
+pub(in crate::transport) fn charge(message: &mut proto::Message, reads: &ByteBudget) {
+    let Some(Body::ReadReply(reply)) = &mut message.body else { return };
+    let Some(read_reply::Result::Siblings(value)) = &mut reply.result else { return };
+    match reads.charge(std::mem::take(value)) {
+        Ok(charged) => *value = charged,
+        Err(NoRoom { bytes_max }) => {
+            let error = replica_error_to_wire(ReplicaError::NoRoom { bytes_max });
+            reply.result = Some(read_reply::Result::Error(error));
+        }
+    }
+}
+
 pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
     use replica_error::Kind;
     let kind = match error {
@@ -242,6 +257,7 @@ pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError 
         ReplicaError::Store(said) => Kind::Store(said),
         ReplicaError::NotMember => Kind::NotMember(proto::Nothing {}),
         ReplicaError::StaleEpoch { floor } => Kind::StaleEpoch(floor),
+        ReplicaError::NoRoom { bytes_max } => Kind::NoRoom(bytes_max),
     };
     proto::ReplicaError { kind: Some(kind) }
 }
@@ -258,5 +274,6 @@ pub(super) fn replica_error_from_wire(
         Kind::Store(said) => ReplicaError::Store(said),
         Kind::NotMember(_) => ReplicaError::NotMember,
         Kind::StaleEpoch(floor) => ReplicaError::StaleEpoch { floor },
+        Kind::NoRoom(bytes_max) => ReplicaError::NoRoom { bytes_max },
     })
 }

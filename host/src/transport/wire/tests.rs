@@ -122,6 +122,7 @@ fn any_replica_error() -> impl Strategy<Value = ReplicaError> {
         Just(ReplicaError::Damaged),
         Just(ReplicaError::Filling),
         ".{0,9}".prop_map(ReplicaError::Store),
+        any::<u64>().prop_map(|bytes_max| ReplicaError::NoRoom { bytes_max }),
     ]
 }
 
@@ -151,6 +152,7 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
             RequestError::RequestReused(Dot { actor, counter })
         }),
         any::<u64>().prop_map(|ring_version| RequestError::Removed { ring_version }),
+        any::<u64>().prop_map(|bytes_max| RequestError::NoRoom { bytes_max }),
         sizes().prop_map(|(found, max)| {
             RequestError::Refused(WriteRefused::TooManySiblings { found, max })
         }),
