@@ -433,6 +433,12 @@ impl Host {
                 self.trees = None;
                 return None;
             }
+            Action::DropPartition { token, partition } => {
+                self.store
+                    .retain(|(area, key), _| (*area, key.partition) != (Area::Data, partition));
+                self.trees = None;
+                Event::Dropped(token, Ok(()))
+            }
             Action::FindAny { token, area, partition } => {
                 let mut keys = self.store.keys();
                 let found = keys.any(|(a, key)| *a == area && key.partition == partition);
