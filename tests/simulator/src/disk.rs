@@ -38,12 +38,11 @@ impl World {
                 let result = self.machines[machine].store.load(&key, with_hints);
                 self.tell(machine, Event::Loaded(token, result));
             }
-            Action::Scan { token, partition, after, .. } => {
+            Action::ReadIndex { token, query, .. } => {
                 // So few that most partitions take several pages.
                 let count_max = self.rng.random_range(1..4);
-                let store = &self.machines[machine].store;
-                let page = store.scan(partition, after.as_ref(), count_max);
-                self.tell(machine, Event::Scanned(token, Ok(page)));
+                let page = self.machines[machine].store.read_index(&query, count_max);
+                self.tell(machine, Event::IndexRead(token, Ok(page)));
             }
             Action::FindAny { token, area, partition } => {
                 let is_blind = match area {
@@ -200,6 +199,11 @@ impl World {
                 let minted = dot.filter(|dot| self.dots.of_store_key(key, *dot).is_none());
                 if let Some(violation) = dot.and_then(|dot| self.dots.minted(key, dot, siblings)) {
                     self.violations.push(violation);
+                }
+                let version = siblings.live().find(|(live, _)| Some(*live) == *dot);
+                if let Some(at_ms) = version.and_then(|(_, version)| version.expires_at_ms) {
+                    let id = version.and_then(|(_, version)| clients::write_of(version));
+                    id.into_iter().for_each(|id| self.history.expires(id, at_ms));
                 }
                 self.watch_name((machine, area), key, (minted, writes.into_iter()));
             }

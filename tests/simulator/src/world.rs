@@ -297,6 +297,7 @@ impl World {
     pub(super) fn tell(&mut self, machine: usize, event: Event) {
         self.report.events += 1;
         let now = self.machines[machine].now(self.now_us);
+        self.machines[machine].wall_max_ms = self.machines[machine].wall_max_ms.max(now.wall_ms);
         let Some(node) = &mut self.machines[machine].node else {
             return;
         };
@@ -355,8 +356,8 @@ impl World {
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
-            | Action::Scan { .. }
             | Action::FindAny { .. }
+            | Action::ReadIndex { .. }
             | Action::ReadTree { .. }
             | Action::RebuildTree(_)
             | Action::DropPartition { .. }

@@ -93,7 +93,9 @@ impl Node {
             }
             Some(InFlight::Forward(_)) => return,
             None => {
-                self.collect_refused(node, request);
+                self.collecting(|collection, around| {
+                    collection.undelivered(around, (node, request));
+                });
                 self.exchange_refused(node, request);
                 self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);

@@ -86,7 +86,8 @@ impl Node {
         let PutRequest { context, draft, limits, .. } = put;
         let ancestors = self.ancestors(&key);
         let now_ms = self.now.wall_ms;
-        let change = Change::Mint { context, draft, now_ms, limits, ancestors };
+        let passed_ms = self.clocks_passed_ms();
+        let change = Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors };
         let is_sync = durability != Durability::Buffered;
         self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
         self.advance(request);

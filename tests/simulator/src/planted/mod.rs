@@ -48,6 +48,8 @@ pub enum Planted {
     CollectOverLeavings,
     /// Replica writes carry an epoch that nobody has closed.
     CollectOverWrites,
+    /// Nobody's clock is behind that of who asks.
+    ExpireByOneClock,
     /// Owners mark and seal what they do not hold so.
     CollectUnmarked,
     /// What a module makes of siblings is written back under a dot of its own.
@@ -170,6 +172,12 @@ pub const BUGS: &[Bug] = &[
         Planted::CollectUnmarked,
         ("crashes", 100),
         &[REVIVED, SIBLINGS],
+    ),
+    bug(
+        "let go of what has expired by one clock",
+        Planted::ExpireByOneClock,
+        ("restarts", 40),
+        &[LOST, STRICT, CONVERGED, EXCHANGED],
     ),
     bug(
         "serve a partition before it was copied",

@@ -160,6 +160,11 @@ impl Scenario {
         self.faults.iter().any(|(kind, _)| *kind == FaultKind::Rot)
     }
 
+    /// Whether some values are put with a time to live. They are not folded.
+    pub fn is_expiring(&self) -> bool {
+        !self.is_folding()
+    }
+
     /// Whether what a module makes of siblings is stored in their place.
     pub fn is_folding(&self) -> bool {
         matches!(self.reconcile, Reconcile::Fold(_)) || self.does(Chore::Modules)

@@ -233,7 +233,7 @@ impl Node {
         let has_nothing = self.handoffs.is_empty()
             && !self.is_in_debt()
             && self.transfers.incoming.is_empty()
-            && self.collection.hint_writes.is_empty()
+            && !self.collection.is_storing_hints()
             && !self.transfers.making.is_open();
         if is_leaving && has_nothing && self.has_no_leavings() {
             self.retire();

@@ -48,7 +48,6 @@ impl Node {
         let new = &catalogue.ring;
         let Some(old) = before.map(|before| &before.ring).filter(|old| old.version() > 0) else {
             self.transfers.overtaken.oldest_of_all = new.version();
-            self.collection.suspects.extend(new.partition_ids());
             return self.check_leavings(new.partition_ids());
         };
         // Members may be others, and with them who brings a move about.
@@ -82,7 +81,7 @@ impl Node {
             return;
         };
         self.check_leavings(changed.iter().copied());
-        self.collection.suspects.extend(&changed);
+        self.collection.owners_changed(&changed);
         let regained = self.regained(old, &catalogue.ring, changed);
         if !regained.is_empty() {
             self.fill_again(regained);
