@@ -23,6 +23,7 @@ use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
 use crate::causality::{Siblings, Survivors};
 use crate::collect::{IndexPage, IndexQuery};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
+use crate::holder::{Holder, Standing};
 use crate::homecoming::Homecoming;
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 pub use crate::id::{Ticket, Token};
@@ -59,6 +60,10 @@ pub enum Event {
     Change(Ticket, CatalogueChange),
     /// This node becomes part of a cluster: its first catalogue, persisted already.
     Adopted(Arc<Catalogue>),
+    /// A member is served by this process from now on.
+    HolderFound(NodeId, Holder),
+    /// A member says that this node is another process; with `None`, that it is this one.
+    ToldOf(Option<Box<Holder>>),
     /// A peer's message arrived.
     Received(NodeId, Message),
     /// A message that starts a request could not be handed to the network.
@@ -364,6 +369,8 @@ pub enum Notice {
     RingCommitted(u64),
     /// Another operator staged changes at the same time elsewhere, and those stand.
     StagingOverruled,
+    /// Whether this process is served as the node it says it is.
+    Standing(Standing),
     /// This node was removed from the cluster with the ring of this version.
     Removed(u64),
 }

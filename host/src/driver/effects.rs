@@ -10,6 +10,7 @@ use stator_core::event::{
     Action, Area, Backlog, Epochs, Event, ExchangeEnd, ExchangeOutcome, FillFigures, HeldHint,
     Notice, StoreFailure, Stored, Ticket, Token,
 };
+use stator_core::holder::Standing;
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
@@ -260,6 +261,8 @@ impl Effects {
         self.stores.keep_trees(catalogue.cluster);
         let members = catalogue.members.iter();
         let roster = members.map(|(node, m)| (*node, m.value.peer_address.clone())).collect();
+        let held = catalogue.members.iter();
+        self.transport.set_holders(held.map(|(node, m)| (*node, m.version, m.value.holder())));
         let removed = catalogue.removed.iter().map(|(node, r)| (*node, r.ring_version)).collect();
         self.transport.set_roster_without(catalogue.cluster, roster, removed);
         self.shared.catalogue.send_replace(Some(catalogue.clone()));
@@ -270,9 +273,11 @@ impl Effects {
             Notice::MemberUp(node) => {
                 tracing::info!(%node, "reachable");
                 self.down(|down| down.retain(|known| *known != node));
+                self.shared.alive(|alive| _ = alive.insert(node));
             }
             Notice::MemberDown(node) => {
                 tracing::warn!(%node, "not reachable");
+                self.shared.alive(|alive| _ = alive.remove(&node));
                 self.down(|down| {
                     if !down.contains(&node) {
                         down.push(node);
@@ -324,6 +329,19 @@ impl Effects {
                  alone holds; then stop it, and give its machine an empty data directory to join \
                  as a new node"
             ),
+            Notice::Standing(standing) => {
+                match &standing {
+                    Standing::Held => tracing::debug!("this process is served as the node"),
+                    Standing::Asking => tracing::info!("the other members are asked to let in"),
+                    Standing::Refused(holder) => tracing::error!(
+                        incarnation = %holder.incarnation,
+                        address = holder.peer_address,
+                        "another process is this node: the data directory was copied. This copy \
+                         serves nothing while the other one runs: stop one of the two"
+                    ),
+                }
+                self.shared.standing.send_replace(standing);
+            }
             Notice::TransferProgress(figures) => {
                 *self.shared.transfers.lock().unwrap_or_else(PoisonError::into_inner) = figures;
             }

@@ -62,6 +62,7 @@ impl World {
                 self.machines[machine].store.drop_partition(partition);
                 self.written(machine, Area::Data, true, Event::Dropped(token, Ok(())));
             }
+            Action::RebuildTree(_) if self.planted == Planted::PassOverDamage => {}
             Action::RebuildTree(partition) => {
                 self.machines[machine].store.trees.distrust(partition);
                 self.rebuild_trees(machine);

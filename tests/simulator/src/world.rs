@@ -148,6 +148,7 @@ impl World {
             ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
         for machine in &mut machines {
             machine.store.stale_actors.plant(options.planted);
+            machine.store.passes_over_damage = options.planted == Planted::PassOverDamage;
         }
         let early_keys = rng.random_range(scenario.keys.0..=scenario.keys.1);
         let keyspaces = scenario.keyspaces;
@@ -477,6 +478,7 @@ fn catalogue(
             region: String::new(),
             zone: zone(number as usize - 1, scenario, planted),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(number), Versioned::new(member));
     }

@@ -38,6 +38,7 @@ impl Node {
         self.act(Action::CatalogueChanged(catalogue));
         self.ring_taken_over(before.as_deref());
         self.moves_taken_over(before.as_deref());
+        self.look_at_standing();
     }
 
     pub(super) fn change(&mut self, ticket: Ticket, change: &CatalogueChange) {

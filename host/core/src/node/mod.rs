@@ -12,6 +12,7 @@
 //! - `collect`: forgetting what was deleted;
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
+//! - `holding`: whether this process is the node, among copies of its data directory;
 //! - `agreement`: committing the next ring;
 //! - `removed`: what becomes of nodes that were removed;
 //! - `saves`: what must be durable before what;
@@ -31,6 +32,7 @@ mod fold;
 mod get;
 mod gossip;
 mod handoff;
+mod holding;
 mod put;
 mod removed;
 mod replica;
@@ -66,6 +68,7 @@ use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
+use holding::Holding;
 use saves::Saves;
 use timers::{Timer, Timers};
 use transfer::Transfers;
@@ -238,6 +241,7 @@ pub struct Node {
     folds: Folds,
     held_by_all: HeldByAll,
     agreement: Agreement,
+    holding: Holding,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -284,6 +288,7 @@ impl Node {
             folds: Folds::default(),
             held_by_all: HeldByAll::default(),
             agreement: Agreement::default(),
+            holding: Holding::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -306,6 +311,8 @@ impl Node {
             Event::Put(ticket, put) => self.start_put(Asker::Client(ticket), put),
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),
+            Event::HolderFound(node, holder) => self.hold(node, &holder),
+            Event::ToldOf(holder) => self.told_by_member(holder.map(|holder| *holder)),
             Event::Received(from, message) => self.received(from, message),
             Event::Undelivered(to, request) => self.replica_failed(to, request, Failure::Refused),
             Event::Probed(bytes) => {

@@ -121,6 +121,7 @@ pub fn catalogue(members: u64) -> Catalogue {
             region: String::new(),
             zone: String::new(),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(node), Versioned::new(member));
     }

@@ -198,6 +198,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
                 region: "eu".to_owned(),
                 zone: format!("z{}", node % 2),
                 weight: 1,
+                incarnation: Default::default(),
             };
             catalogue.members.insert(NodeId(node), Versioned::new(member));
         }

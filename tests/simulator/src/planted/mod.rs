@@ -88,6 +88,8 @@ pub enum Planted {
     RefusedButSent,
     /// A store takes a value that it holds already for a write that it has.
     UniteEqual,
+    /// A store that meets damage goes on as if its hash trees were right.
+    PassOverDamage,
     /// A retry reaches the node without its name.
     DropName,
     /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
@@ -263,6 +265,12 @@ pub const BUGS: &[Bug] = &[
         Planted::UniteEqual,
         ("payloads", 20),
         &[LOST, STRICT, SIBLINGS],
+    ),
+    bug(
+        "pass over damage in a transfer",
+        Planted::PassOverDamage,
+        ("rot in new rings", 100),
+        &[RESTS],
     ),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
