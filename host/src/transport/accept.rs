@@ -128,7 +128,7 @@ async fn welcome(
             if let Some(known) = stranger {
                 known.hold.trust();
             }
-            session::run(&shared, &hello, inbound, outbox).await;
+            session::run(&shared, (&hello, hello.node), inbound, outbox).await;
         }
         Err(error) => {
             shared.note_failed(None, &error);

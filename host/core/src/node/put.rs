@@ -23,6 +23,9 @@ fn is_untouched(error: &RequestError) -> bool {
 
 impl Node {
     pub(super) fn start_put(&mut self, asker: Asker, put: PutRequest) {
+        if let (Asker::Client(_), Err(error)) = (asker, self.may_write()) {
+            return self.put_done(asker, Err(error));
+        }
         let prepared = match self.prepare((put.keyspace, &put.key), "w", put.w) {
             Ok(prepared) => prepared,
             Err(error) => return self.put_done(asker, Err(error)),
