@@ -30,7 +30,7 @@ pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
 use crate::message::Message;
 use crate::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
-use crate::ring::Move;
+use crate::ring::{MadeMoves, Move};
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
 pub use commit::{CommitError, CommitRequest};
@@ -168,9 +168,9 @@ pub enum Action {
         /// Its commit.
         sequence: u64,
     },
-    /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
-    /// it: after a restart what is kept too much is copied again.
-    PersistFill(Backlog),
+    /// Keep durably what is left of a fill, in place of what was kept before;
+    /// [`Event::Persisted`] answers.
+    PersistFill(Token, Backlog),
     // Hash trees.
     /// A repair began, or did not. [`Notice::Repair`] tells how far it is.
     RepairStarted(Ticket, Result<RepairId, RepairError>),
@@ -228,8 +228,11 @@ pub enum Action {
     /// Persist durably what this node has promised and accepted, in place of what it had before:
     /// nothing of it leaves the node until that is done.
     PersistBallot(Token, Acceptor<Arc<Decision>>),
-    /// Persist the catalogue durably.
+    /// Persist the catalogue durably; [`Event::Persisted`] answers. With the next one that is
+    /// persisted, what was added by [`Action::PersistMoves`] before is in it.
     Persist(Token, Arc<Catalogue>),
+    /// Add to what is persisted that these moves are made, durably; [`Event::Persisted`] answers.
+    PersistMoves(Token, MadeMoves),
     /// The catalogue is another now: look for modules to fetch and peers to connect.
     CatalogueChanged(Arc<Catalogue>),
     /// Something worth a log line or a counter.

@@ -14,6 +14,7 @@ use stator_core::holder::Standing;
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
+use stator_core::ring::MadeMoves;
 use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -33,6 +34,9 @@ use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
 pub const CATALOGUE_FILE: &str = "catalogue";
+/// The file in the data directory that holds the moves that were made since the catalogue was
+/// saved.
+pub const MOVES_FILE: &str = "moves";
 /// The file in the data directory that holds what the node promised for the next ring.
 pub const BALLOT_FILE: &str = "ballot";
 /// The file in the data directory that holds what is left of a partition fill.
@@ -140,8 +144,11 @@ impl Effects {
             Action::Persist(token, catalogue) => {
                 let _ = self.persist.send(Persist::Catalogue(token, catalogue));
             }
-            Action::PersistFill(backlog) => {
-                let _ = self.persist.send(Persist::Fill(backlog));
+            Action::PersistMoves(token, made) => {
+                let _ = self.persist.send(Persist::Moves(token, made));
+            }
+            Action::PersistFill(token, backlog) => {
+                let _ = self.persist.send(Persist::Fill(token, backlog));
             }
             // Collection.
             Action::ReadIndex { token, query, count_max } => {
@@ -454,8 +461,9 @@ fn failure(error: StoreError) -> StoreFailure {
 /// What is kept in small files, one after the other.
 enum Persist {
     Catalogue(Token, Arc<Catalogue>),
+    Moves(Token, MadeMoves),
     Ballot(Token, Box<Acceptor<Arc<Decision>>>),
-    Fill(Backlog),
+    Fill(Token, Backlog),
     Epochs(Token, Epochs),
 }
 
@@ -468,9 +476,25 @@ async fn persist_all(
     while let Some(next) = all.recv().await {
         match next {
             Persist::Catalogue(token, catalogue) => {
-                let result = save(&home, CATALOGUE_FILE, move || catalogue.encode()).await;
+                let home = home.clone();
+                let save = move || {
+                    home.save(CATALOGUE_FILE, &catalogue.encode())?;
+                    // They are in it. What stays behind says nothing new.
+                    home.remove(MOVES_FILE)
+                };
+                let result = blocking(save).await;
                 if let Err(error) = &result {
                     tracing::error!(%error, "the catalogue could not be persisted");
+                }
+                inbox.deliver(Event::Persisted(token, result));
+            }
+            Persist::Moves(token, made) => {
+                let home = home.clone();
+                let append = move || home.append(MOVES_FILE, made.encode().as_bytes());
+                let result = blocking(append).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "moves could not be persisted: they are tried again, \
+                                             and nobody is told of them");
                 }
                 inbox.deliver(Event::Persisted(token, result));
             }
@@ -490,16 +514,18 @@ async fn persist_all(
                 }
                 inbox.deliver(Event::Persisted(token, result));
             }
-            Persist::Fill(backlog) => {
+            Persist::Fill(token, backlog) => {
                 let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);
                 let mut result =
                     save(&home, FILL_FILE, move || backlog.encode().into_bytes()).await;
                 if let (true, true, Some(stores)) = (is_filled, result.is_ok(), stores.upgrade()) {
                     result = blocking(move || stores.refilled(StoreArea::Data)).await;
                 }
-                if let Err(error) = result {
-                    tracing::warn!(%error, "after a restart the fill copies more than it must");
+                if let Err(error) = &result {
+                    tracing::error!(%error, "what is left of a fill could not be persisted: what \
+                                             makes this node an owner waits for it");
                 }
+                inbox.deliver(Event::Persisted(token, result));
             }
         }
     }

@@ -20,6 +20,7 @@ use stator_core::holder::Holder;
 use stator_core::id::{Incarnation, ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node as Protocol, Settings};
+use stator_core::ring::MadeMoves;
 
 use super::acquaint;
 use super::cluster::{Desk, kept_promise, single};
@@ -29,8 +30,8 @@ use crate::address::HostPort;
 use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
-    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, Mailbox,
-    Shared,
+    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
+    Mailbox, Shared,
 };
 use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
@@ -243,6 +244,16 @@ impl Node {
     }
 }
 
+/// The catalogue with the moves that were made since it was saved; it is saved with them, so that
+/// their file begins anew.
+fn with_moves(home: &Home, mut catalogue: Catalogue) -> Result<Catalogue, StartError> {
+    if MadeMoves::replay(&home.appended(MOVES_FILE)?, &mut catalogue.ring) {
+        home.save(CATALOGUE_FILE, &catalogue.encode())?;
+    }
+    home.remove(MOVES_FILE)?;
+    Ok(catalogue)
+}
+
 fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
     let home = Arc::new(Home::open(&config.data_dir)?);
     let catalogue = match home.load(CATALOGUE_FILE)? {
@@ -251,6 +262,10 @@ fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
             Catalogue::decode(&bytes)
                 .map_err(|why| StartError::Catalogue { path: config.data_dir.clone(), why })?,
         ),
+    };
+    let catalogue = match catalogue {
+        Some(catalogue) => Some(with_moves(&home, catalogue)?),
+        None => None,
     };
     // Before the stores: a directory of another cluster is not touched.
     check_cluster(config, catalogue.as_ref())?;

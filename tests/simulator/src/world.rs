@@ -337,7 +337,10 @@ impl World {
             Action::Persist(token, catalogue) => {
                 self.save(machine, File::Catalogue(token, catalogue));
             }
-            Action::PersistFill(backlog) => self.save(machine, File::Fill(backlog.encode())),
+            Action::PersistMoves(token, made) => self.save(machine, File::Moves(token, made)),
+            Action::PersistFill(token, backlog) => {
+                self.save(machine, File::Fill(token, backlog.encode()));
+            }
             Action::PersistEpochs(token, epochs) => {
                 self.save(machine, File::Epochs(token, epochs.encode()));
             }

@@ -18,6 +18,7 @@
 
 mod change;
 mod class;
+mod digest;
 mod keyspace;
 mod ring_change;
 mod stage;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
 pub use class::{ModuleClass, UnknownClass};
+pub use digest::CatalogueDigest;
 pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
 };
@@ -227,7 +229,7 @@ impl Catalogue {
 
     /// A hash over all of it: equal digests, equal catalogues.
     pub fn digest(&self) -> [u8; 32] {
-        versioned::digest(self)
+        CatalogueDigest::of(self).whole()
     }
 
     /// The keyspace called `name`, if it exists.

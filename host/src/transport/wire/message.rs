@@ -38,6 +38,7 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
                 + labels
         }
         Message::TreeRead { read, .. } => tree::read_bytes(read),
+        Message::Moved(made) => transfer::moves_bytes(made),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
         Message::LeadReply { result, .. } => result.as_ref().map_or(0, tree::report_bytes),
         // A decision holds a ring, most of a catalogue.
@@ -48,7 +49,6 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::Clocks(clocks) => clocks.len() * 16,
         Message::TransferAsk { .. }
         | Message::TransferAnswer { .. }
-        | Message::Moved { .. }
         | Message::Lead { .. }
         | Message::CollectReply { .. }
         | Message::WriteReply { .. }
@@ -120,9 +120,7 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::TransferAnswer { request, result } => {
             Body::TransferAnswer(transfer::answer_to_wire(request, result))
         }
-        Message::Moved { ring_version, made } => {
-            Body::Moved(transfer::moved_to_wire(ring_version, made))
-        }
+        Message::Moved(made) => Body::Moved(transfer::moved_to_wire(made)),
         Message::Clocks(told) => Body::Clocks(collect::clocks_to_wire(told)),
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
