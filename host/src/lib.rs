@@ -2,8 +2,8 @@
 //!
 //! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
-//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. `telemetry` is below all of them: names
-//! and a recorder, as for logs.
+//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. Below all of them are `telemetry`, names
+//! and a recorder, as for logs, and `pause`, which notices that the process was stopped.
 
 pub mod api;
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod exporter;
 pub mod listen;
 pub mod merge;
 pub mod node;
+pub mod pause;
 pub mod server;
 pub mod storage;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::opening::PREFACE;
 use super::places::Place;
+use crate::pause::Life;
 
 /// A stream whose first bytes were read already and are given again.
 pub(super) struct Replayed<S> {
@@ -84,17 +85,24 @@ pub(super) enum Io {
     Tls(Box<Replayed<TlsStream<Replayed<TcpStream>>>>),
 }
 
-/// A connection that the gRPC library may have. It keeps its place until it is dropped.
+/// A connection that the gRPC library may have. It keeps its place until it is dropped, and ends
+/// with the first pause of the process.
 pub struct Connection {
     io: Io,
     local: SocketAddr,
     from: SocketAddr,
+    life: Life,
     _place: Place,
 }
 
 impl Connection {
-    pub(super) fn new(io: Io, local: SocketAddr, from: SocketAddr, place: Place) -> Self {
-        Connection { io, local, from, _place: place }
+    pub(super) fn new(
+        io: Io,
+        (local, from): (SocketAddr, SocketAddr),
+        life: Life,
+        place: Place,
+    ) -> Self {
+        Connection { io, local, from, life, _place: place }
     }
 }
 
@@ -109,7 +117,7 @@ impl Connected for Connection {
 /// Calls a method of whichever stream it is.
 macro_rules! on_stream {
     ($connection:expr, $method:ident $(, $argument:expr)*) => {
-        match &mut $connection.get_mut().io {
+        match &mut $connection.io {
             Io::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Io::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
@@ -122,7 +130,16 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_read, cx, buf)
+        let this = self.get_mut();
+        if this.life.poll_end(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let read = on_stream!(this, poll_read, cx, buf);
+        // The pause may have been between: then nobody knows when these bytes arrived.
+        match read.is_ready() && !this.life.goes_on() {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            false => read,
+        }
     }
 }
 
@@ -132,15 +149,15 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, poll_write, cx, buf)
+        on_stream!(self.get_mut(), poll_write, cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_flush, cx)
+        on_stream!(self.get_mut(), poll_flush, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self, poll_shutdown, cx)
+        on_stream!(self.get_mut(), poll_shutdown, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -155,6 +172,6 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self, poll_write_vectored, cx, bufs)
+        on_stream!(self.get_mut(), poll_write_vectored, cx, bufs)
     }
 }

@@ -21,6 +21,7 @@ mod figures;
 mod opening;
 mod places;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub use figures::Figures;
 
 use places::Places;
 
+use crate::pause::Life;
 use crate::tls::Tls;
 
 /// After an error of `accept`, which mostly means that there are no file descriptors left.
@@ -98,11 +100,21 @@ impl Door {
         async_stream::stream! {
             // Dropped with the stream, and with it those that have not passed yet.
             let mut opening = JoinSet::new();
+            let mut life = Life::begin();
             loop {
                 let next = tokio::select! {
+                    biased;
+                    () = life.end() => Next::Opened(None),
                     accepted = listener.accept() => Next::Accepted(accepted),
                     Some(opened) = opening.join_next() => Next::Opened(opened.ok().flatten()),
                 };
+                if !life.goes_on() {
+                    // What was connected meanwhile may hold requests from any time of the pause.
+                    drop(next);
+                    turn_away(&listener);
+                    life = Life::begin();
+                    continue;
+                }
                 match next {
                     Next::Accepted(Ok((stream, _))) => self.admit(stream, &mut opening),
                     Next::Accepted(Err(error)) => {
@@ -126,8 +138,9 @@ impl Door {
         match self.places.take(from.ip()) {
             Ok(place) => {
                 let deadline = self.limits.opening_deadline;
+                let kept = (Life::begin(), place);
                 opening.spawn(async move {
-                    let opened = opening::open(stream, from, tls, deadline, place).await;
+                    let opened = opening::open(stream, from, tls, deadline, kept).await;
                     opened.inspect_err(|why| figures.count(whom, from, why)).ok()
                 });
             }
@@ -141,6 +154,18 @@ impl Door {
                     });
                 }
             }
+        }
+    }
+}
+
+/// Ends all connections that wait to be accepted.
+fn turn_away(listener: &TcpListener) {
+    let waiting = listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from);
+    match waiting {
+        // Nothing waits any more, or the next that waits is gone: either way that was all.
+        Ok(waiting) => while waiting.accept().is_ok() {},
+        Err(error) => {
+            tracing::error!(%error, "connections that were made during a pause are served");
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::connection::{Connection, Io, Replayed};
 use super::figures::Closed;
 use super::places::Place;
+use crate::pause::Life;
 use crate::tls::TlsAcceptor;
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -38,7 +39,7 @@ pub(super) async fn open(
     from: SocketAddr,
     tls: Option<TlsAcceptor>,
     deadline: Duration,
-    place: Place,
+    (life, place): (Life, Place),
 ) -> Result<Connection, Closed> {
     let local = stream.local_addr().map_err(|_| Closed::Broken)?;
     let io = match tls {
@@ -46,7 +47,7 @@ pub(super) async fn open(
         Some(tls) => timeout(deadline, encrypted(stream, tls)).await,
     };
     let io = io.unwrap_or(Err(Closed::TooSlow(deadline)))?;
-    Ok(Connection::new(io, local, from, place))
+    Ok(Connection::new(io, (local, from), life, place))
 }
 
 async fn plain(stream: TcpStream) -> Result<Io, Closed> {

@@ -26,6 +26,7 @@ use super::outbox::{Frames, Outbox};
 use super::setup::{CATALOGUE_BYTES_MAX, SetupService};
 use super::{Shared, session};
 use crate::listen::{BodyBudget, BodyTrouble, Door};
+use crate::pause::Life;
 
 /// A peer opens one stream per connection; a few more do no harm.
 const STREAMS_MAX: u32 = 8;
@@ -99,9 +100,10 @@ impl Peer for PeerService {
 }
 
 async fn welcome(shared: Arc<Shared>, mut inbound: Streaming<proto::Frame>, outbox: Arc<Outbox>) {
+    let life = Life::begin();
     let shaken = timeout(HANDSHAKE_DEADLINE, handshake::accept(&shared, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
-        Ok(hello) => session::run(&shared, &hello, inbound, outbox).await,
+        Ok(hello) => session::run(&shared, &hello, (inbound, outbox), life).await,
         Err(error) => {
             shared.note_failed(None, &error);
             outbox.end_with(error.as_refusal());

@@ -17,6 +17,7 @@ use super::config::{
 use super::handshake::{self, HandshakeError, Refusal};
 use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
+use crate::pause::Life;
 use crate::tls;
 
 /// A refusal has this long to reach the peer before the connection goes.
@@ -78,12 +79,13 @@ fn jittered(backoff: Duration) -> Duration {
 
 /// One connection: ends when its session has ended.
 async fn attempt(shared: &Arc<Shared>, peer: NodeId, address: &str) -> Result<(), HandshakeError> {
+    let life = Life::begin();
     let outbox = Arc::new(Outbox::new(&shared.config));
     let frames = Frames { shared: shared.clone(), outbox: outbox.clone() };
     let (client, mut inbound) = connect(shared, address, frames).await?;
     let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, peer, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
-        Ok(hello) => session::run(shared, &hello, inbound, outbox).await,
+        Ok(hello) => session::run(shared, &hello, (inbound, outbox), life).await,
         Err(error) => {
             outbox.end_with(error.as_refusal());
             let ended = async { while let Ok(Some(_)) = inbound.message().await {} };
