@@ -83,6 +83,47 @@ fn the_core_has_no_clock_no_randomness_and_no_unordered_map() {
     assert_eq!(mentions("host/core/src", &words), Vec::<String>::new());
 }
 
+/// The core's modules from the bottom up. Those of one step may know one another.
+const CORE: [&[&str]; 11] = [
+    &["id", "codec"],
+    &["keys", "position", "quorum", "agreement", "divergence", "failure", "admission"],
+    &["causality", "version", "ancestor"],
+    &["ring", "catalogue"],
+    &["tree", "request_notes", "reconcile"],
+    &["record", "fold"],
+    &["write", "collect"],
+    &["request"],
+    &["message"],
+    &["event"],
+    &["node"],
+];
+
+#[test]
+fn no_module_of_the_core_knows_what_stands_above_it() {
+    let step_of = |module: &str| CORE.iter().position(|step| step.contains(&module));
+    let folder = root().join("host/core/src");
+    let mut found = Vec::new();
+    for (path, text) in sources(&folder) {
+        let inside = path.strip_prefix(&folder).expect("a path inside");
+        let first = inside.iter().next().and_then(|part| part.to_str()).expect("a name");
+        let module = first.trim_end_matches(".rs");
+        if module == "lib" {
+            continue;
+        }
+        let step = step_of(module).unwrap_or_else(|| panic!("where does {module} stand?"));
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let names = line.split("crate::").skip(1).map(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+                &rest[..end.unwrap_or(rest.len())]
+            });
+            let above = |name: &&str| step_of(name).is_none_or(|other| other > step);
+            found.extend(names.filter(above).map(|name| format!("{}: {name}", path.display())));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn adapters_do_not_know_one_another_nor_what_is_above_them() {
     let layers = ["storage", "transport", "merge"];

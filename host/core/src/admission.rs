@@ -19,7 +19,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::event::Token;
+use crate::id::Token;
 
 /// The 99th percentile of the store's foreground latency above which background work gives way,
 /// in milliseconds. The paper's example.

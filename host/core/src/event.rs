@@ -7,6 +7,13 @@
 //!
 //! [`Node::on_event`]: crate::node::Node::on_event
 
+mod commit;
+mod epochs;
+mod exchange;
+mod fill;
+mod repair;
+mod transfer;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,17 +23,19 @@ use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
 use crate::causality::{Fold, Siblings};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
+pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
-use crate::message::{Message, PutReceipt};
-use crate::node::TransferFigures;
-use crate::node::{
-    Backlog, CommitError, CommitRequest, Epochs, ExchangeOutcome, FillFigures, RepairError,
-    RepairFigures, RepairId, RepairRequest,
-};
-use crate::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use crate::message::Message;
+use crate::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
 use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
+pub use commit::{CommitError, CommitRequest};
+pub use epochs::Epochs;
+pub use exchange::{ExchangeEnd, ExchangeOutcome};
+pub use fill::{Backlog, FillFigures};
+pub use repair::{RepairError, RepairFigures, RepairId, RepairRequest};
+pub use transfer::TransferFigures;
 
 /// What time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -36,12 +45,6 @@ pub struct Now {
     /// Milliseconds since 1970 (UTC), as the machine believes. Timestamps use it.
     pub wall_ms: u64,
 }
-
-/// Names a request of a client or operator, chosen by the driver.
-pub type Ticket = u64;
-
-/// Names an effect whose result is awaited, chosen by the protocol.
-pub type Token = u64;
 
 /// Something that happened.
 #[derive(Debug, Clone)]

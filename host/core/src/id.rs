@@ -186,6 +186,15 @@ impl<'de> Deserialize<'de> for ModuleDigest {
     }
 }
 
+/// Names a request of a client or operator, chosen by the driver.
+pub type Ticket = u64;
+
+/// Names an effect whose result is awaited, chosen by the protocol.
+pub type Token = u64;
+
+/// The number of a request to another node, unique in its sender's life.
+pub type RequestId = u64;
+
 #[cfg(test)]
 mod tests {
     use super::*;

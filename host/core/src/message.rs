@@ -10,16 +10,13 @@ use bytes::Bytes;
 
 use crate::agreement::{Answer, Ask};
 use crate::catalogue::{Catalogue, Decision};
-use crate::causality::{Context, Siblings};
+use crate::causality::Siblings;
 use crate::collect::{CollectAnswer, CollectAsk};
-use crate::id::{Dot, KeyspaceId, PartitionId};
-use crate::node::ExchangeFigures;
-use crate::request::{PutRequest, RequestError};
+pub use crate::id::RequestId;
+use crate::id::{KeyspaceId, PartitionId};
+use crate::request::{PutReceipt, PutRequest, RequestError};
 use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
-
-/// The number of a request, unique in its sender's life.
-pub type RequestId = u64;
 
 /// A message from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,20 +314,15 @@ impl Message {
     }
 }
 
-/// What a put did, as its coordinator saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PutReceipt {
-    /// The name of the write.
-    pub dot: Dot,
-    /// What the client has seen now, only if its version is the only one left: with siblings
-    /// left, it would claim what the client has not seen.
-    pub context: Option<Context>,
-    /// The versions that remain beside it.
-    pub siblings_remaining: u32,
-    /// Distinct nodes that hold it.
-    pub acked: u32,
-    /// Those of them that hold it as a hint.
-    pub hinted: u32,
-    /// The coordinator's ring.
-    pub ring_version: u64,
+/// What an exchange found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExchangeFigures {
+    /// Questions that were put to the peer.
+    pub questions: u64,
+    /// Keys whose hashes were compared.
+    pub keys_compared: u64,
+    /// Keys that differed.
+    pub keys_differed: u64,
+    /// Those of them that both sides hold alike now.
+    pub keys_repaired: u64,
 }

@@ -12,8 +12,9 @@ use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_field, put_number};
 use crate::id::{Actor, Dot, NodeId};
 use crate::keys::StoreKey;
-use crate::request_notes::RequestNote;
+use crate::request_notes::{Known, NOTES_MAX, RequestNote, WINDOW_MS, live};
 use crate::tree::{ObjectHash, object_hash};
+use crate::version::RequestName;
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
@@ -153,5 +154,44 @@ impl Record {
             }
         }
         Ok(record)
+    }
+}
+
+impl Record {
+    /// What is known of the write called `name`, at `now_ms` by the clock.
+    pub fn known(&self, name: &RequestName, now_ms: u64) -> Known {
+        let is_fresh = |note: &RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
+        let notes = self.request_notes.iter().filter(|note| is_fresh(note)).cloned();
+        let mut all = live(&self.siblings).chain(notes);
+        match all.find(|known| known.name.id == name.id) {
+            None => Known::New,
+            Some(known) if known.name == *name => Known::Retry(known.dot),
+            Some(known) => Known::Other(known.dot),
+        }
+    }
+
+    /// Whether the retry of any named write would still be recognised by this record, at `now_ms`
+    /// by the clock.
+    pub(crate) fn knows_names(&self, now_ms: u64) -> bool {
+        let is_fresh = |note: RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
+        live(&self.siblings).chain(self.request_notes.iter().cloned()).any(is_fresh)
+    }
+
+    /// Notes what was live in `sources` and is not any more.
+    pub(crate) fn note_replaced<'a>(&mut self, sources: impl Iterator<Item = &'a Siblings>) {
+        for note in sources.flat_map(live) {
+            let is_live = live(&self.siblings).any(|other| other.name.id == note.name.id);
+            if is_live || self.request_notes.iter().any(|known| known.dot == note.dot) {
+                continue;
+            }
+            let after = |known: &RequestNote| known.written_at_ms <= note.written_at_ms;
+            let place = self.request_notes.partition_point(after);
+            self.request_notes.insert(place, note);
+        }
+        let latest_ms = self.siblings.latest_ms();
+        let surplus = self.request_notes.len().saturating_sub(NOTES_MAX);
+        self.request_notes.drain(..surplus);
+        // By the time of the latest write: a store has no clock.
+        self.request_notes.retain(|n| latest_ms < n.written_at_ms.saturating_add(WINDOW_MS));
     }
 }

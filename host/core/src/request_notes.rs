@@ -12,7 +12,6 @@
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::id::Dot;
-use crate::record::Record;
 use crate::version::RequestName;
 
 /// How long the name of a replaced write is known, in milliseconds from its timestamp.
@@ -57,50 +56,11 @@ impl RequestNote {
 }
 
 /// The named writes among the live versions.
-fn live(siblings: &Siblings) -> impl Iterator<Item = RequestNote> {
+pub(crate) fn live(siblings: &Siblings) -> impl Iterator<Item = RequestNote> {
     siblings.live().filter_map(|(live_dot, version)| {
         let name = version.request.clone()?;
         // A fold may have put the version under other dots too.
         let dot = version.origin.latest_dot().unwrap_or(live_dot);
         Some(RequestNote { name, dot, written_at_ms: version.written_at_ms })
     })
-}
-
-impl Record {
-    /// What is known of the write called `name`, at `now_ms` by the clock.
-    pub fn known(&self, name: &RequestName, now_ms: u64) -> Known {
-        let is_fresh = |note: &RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
-        let notes = self.request_notes.iter().filter(|note| is_fresh(note)).cloned();
-        let mut all = live(&self.siblings).chain(notes);
-        match all.find(|known| known.name.id == name.id) {
-            None => Known::New,
-            Some(known) if known.name == *name => Known::Retry(known.dot),
-            Some(known) => Known::Other(known.dot),
-        }
-    }
-
-    /// Whether the retry of any named write would still be recognised by this record, at `now_ms`
-    /// by the clock.
-    pub(crate) fn knows_names(&self, now_ms: u64) -> bool {
-        let is_fresh = |note: RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
-        live(&self.siblings).chain(self.request_notes.iter().cloned()).any(is_fresh)
-    }
-
-    /// Notes what was live in `sources` and is not any more.
-    pub(crate) fn note_replaced<'a>(&mut self, sources: impl Iterator<Item = &'a Siblings>) {
-        for note in sources.flat_map(live) {
-            let is_live = live(&self.siblings).any(|other| other.name.id == note.name.id);
-            if is_live || self.request_notes.iter().any(|known| known.dot == note.dot) {
-                continue;
-            }
-            let after = |known: &RequestNote| known.written_at_ms <= note.written_at_ms;
-            let place = self.request_notes.partition_point(after);
-            self.request_notes.insert(place, note);
-        }
-        let latest_ms = self.siblings.latest_ms();
-        let surplus = self.request_notes.len().saturating_sub(NOTES_MAX);
-        self.request_notes.drain(..surplus);
-        // By the time of the latest write: a store has no clock.
-        self.request_notes.retain(|n| latest_ms < n.written_at_ms.saturating_add(WINDOW_MS));
-    }
 }

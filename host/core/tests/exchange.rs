@@ -10,14 +10,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{Durability, KeyspaceSpec, Quorums};
-use stator_core::event::{Area, Event, Notice};
+use stator_core::event::{
+    Area, Event, ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairFigures, RepairRequest,
+};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
-use stator_core::message::Message;
-use stator_core::node::{
-    ExchangeEnd, ExchangeFigures, ExchangeOutcome, RepairError, RepairFigures, RepairRequest,
-    Settings,
-};
+use stator_core::message::{ExchangeFigures, Message};
+use stator_core::node::Settings;
 use stator_core::record::Record;
 use stator_core::request::PutRequest;
 use stator_core::tree::{KeyHash, ObjectHash, TreeAnswer, TreeQuery, bucket_of};

@@ -4,10 +4,9 @@ mod world;
 
 use bytes::Bytes;
 use stator_core::catalogue::{CatalogueChange, KeyspaceSpec, Quorums};
-use stator_core::event::{Area, Event, Notice};
+use stator_core::event::{Area, Backlog, Event, Notice};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError};
-use stator_core::node::Backlog;
 use stator_core::request::{GetRequest, PutRequest, QuorumKind, RequestError};
 use world::{Link, World, carts, put_of, values};
 

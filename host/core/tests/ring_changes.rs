@@ -7,10 +7,10 @@ use stator_core::catalogue::{
     Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, Member, Quorums, Reconcile,
     RingChange, Secret, StageError, Versioned,
 };
-use stator_core::event::{Action, Event, Now};
+use stator_core::event::{Action, CommitError, CommitRequest, Event, Now};
 use stator_core::id::{ClusterId, NodeId};
 use stator_core::message::Message;
-use stator_core::node::{CommitError, CommitRequest, Node, Settings};
+use stator_core::node::{Node, Settings};
 use stator_core::ring::{PlanError, claim, plan};
 
 fn member(number: u64) -> Member {

@@ -1,7 +1,7 @@
 //! Repair on demand.
 
+use stator_core::event::{RepairError, RepairFigures, RepairId, RepairRequest};
 use stator_core::id::PartitionId;
-use stator_core::node::{RepairError, RepairFigures, RepairId, RepairRequest};
 use stator_proto::v1;
 use tonic::{Code, Status};
 

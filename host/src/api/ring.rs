@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use stator_core::catalogue::{Catalogue, CatalogueChange, RingChange, StageError};
+use stator_core::event::{CommitError, CommitRequest, TransferFigures};
 use stator_core::id::NodeId;
-use stator_core::node::{CommitError, CommitRequest, TransferFigures};
 use stator_core::request::Effect;
 use stator_core::ring::{Plan, PlanError, plan};
 use stator_proto::v1;

@@ -1,8 +1,8 @@
 //! What a node tells about itself.
 
 use stator_core::catalogue::{Catalogue, Member};
+use stator_core::event::TransferFigures;
 use stator_core::id::NodeId;
-use stator_core::node::TransferFigures;
 use stator_proto::v1;
 
 use super::hints;

@@ -7,12 +7,12 @@ use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::divergence::Divergence;
 use stator_core::event::{
-    Action, Area, Event, HeldHint, Notice, StoreFailure, Stored, Ticket, Token,
+    Action, Area, Backlog, Epochs, Event, ExchangeEnd, ExchangeOutcome, FillFigures, HeldHint,
+    Notice, StoreFailure, Stored, Ticket, Token,
 };
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
-use stator_core::node::{Backlog, Epochs, ExchangeEnd, ExchangeOutcome, FillFigures};
 use stator_core::tree::TreeRead;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use stator_core::catalogue::{Catalogue, CatalogueChange};
-use stator_core::event::{ChangeFailure, Event, Ticket};
-use stator_core::id::{KeyspaceId, NodeId};
-use stator_core::message::PutReceipt;
-use stator_core::node::{
-    CollectFigures, CommitError, CommitRequest, FillFigures, RepairError, RepairFigures, RepairId,
-    RepairRequest, TransferFigures,
+use stator_core::event::{
+    ChangeFailure, CommitError, CommitRequest, Event, FillFigures, RepairError, RepairFigures,
+    RepairId, RepairRequest, Ticket, TransferFigures,
 };
-use stator_core::request::{GetReceipt, GetRequest, PutRequest, RequestError};
+use stator_core::id::{KeyspaceId, NodeId};
+use stator_core::node::CollectFigures;
+use stator_core::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision, Member};
+use stator_core::event::{Backlog, Epochs};
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
-use stator_core::node::{Backlog, Epochs, Node as Protocol, Settings};
+use stator_core::node::{Node as Protocol, Settings};
 
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};

@@ -11,8 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use stator_core::catalogue::Durability;
 use stator_core::causality::{Context, Siblings};
 use stator_core::id::KeyspaceId;
-use stator_core::message::PutReceipt;
-use stator_core::request::{Effect, GetRequest, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{Effect, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError};
 use stator_core::version::Payload;
 use stator_core::write::{Draft, SiblingLimits};
 

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use rand::RngExt;
-use stator_core::event::Area;
+use stator_core::event::{Area, Backlog};
 use stator_core::id::Incarnation;
-use stator_core::node::Backlog;
 
 use super::Planted;
 use super::queue::Micros;

@@ -1,7 +1,7 @@
 //! A deterministic simulation of a whole cluster: the real [`stator_core::node::Node`] and the
 //! real write path, in a world of one random source and virtual time.
 //!
-//! A run is a seed. It chooses the [scenario](scenario::SCENARIOS), how many machines there are,
+//! A run is a seed. It chooses the [scenario](scenario::all), how many machines there are,
 //! what clients do, what fails when, how long every message takes. For forty virtual seconds
 //! clients read and write while faults strike; then everything heals, the
 //! cluster must come to rest, and the checkers judge what is left by the clients'
@@ -15,6 +15,7 @@
 //! Left out: several disks per machine, clocks that run at different speeds
 //! (they only jump), and the transport: a message is a value here.
 
+mod brief;
 pub mod checkers;
 pub mod clients;
 mod disk;
@@ -38,69 +39,11 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use stator_core::agreement::{Answer, Ask};
-use stator_core::collect::{Candidate, CollectAsk};
-use stator_core::message::Message;
-use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
-
 use checkers::Violation;
 use merging::Merger;
+pub use planted::Planted;
 use scenario::Scenario;
 pub use world::{N, TROUBLE_US, World};
-
-/// A bug of the world, to show that the checkers would find one like it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Planted {
-    /// None.
-    #[default]
-    Nothing,
-    /// A store answers some hints without storing them.
-    DropHints,
-    /// A machine goes on in its old incarnation after a crash.
-    OldActor,
-    /// A store acknowledges before it has synced.
-    EagerAck,
-    /// A store drops a key of which only tombstones are left.
-    EarlyCollection,
-    /// Some puts reach the node without their context.
-    DropContext,
-    /// A machine that lost its disk counts at once, before it is filled.
-    CountBeforeFill,
-    /// A store writes some records without changing its hash trees.
-    SkipTree,
-    /// Nobody compares hash trees.
-    NoExchange,
-    /// A node forgets what it has promised or accepted for a ring once it has said so.
-    ForgetPromise,
-    /// Machines say that they hold no hints of a partition although they do.
-    CollectOverHints,
-    /// Machines say that they hold nothing of partitions of others although they do.
-    CollectOverLeavings,
-    /// Replica writes carry an epoch that nobody has closed.
-    CollectOverWrites,
-    /// Owners mark and seal what they do not hold so.
-    CollectUnmarked,
-    /// What a module makes of siblings is written back under a dot of its own.
-    FreshDot,
-    /// A hint is deleted though it changed while it was sent.
-    SettleChanged,
-    /// A machine goes on with its actors after it lost its disk.
-    ActorAfterLoss,
-    /// A machine goes on with the actor of a key of a partition that left it and came back.
-    ActorAfterReturn,
-    /// A fallback goes on with the actor of a key after it delivered its hint.
-    ActorOnFallback,
-    /// Some deletes reach the node without their context.
-    DropDeleteContext,
-    /// A put gives a context back though siblings are left that its client has not seen.
-    ContextWithSiblings,
-    /// A repair sends an owner what that owner has already.
-    WrongSide,
-    /// Who takes a partition over believes that it holds all of it.
-    ServeUncopied,
-    /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
-    RetryForward,
-}
 
 /// What to run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -123,9 +66,8 @@ impl Options {
 
     /// The scenario that is run.
     pub fn scenario(&self) -> &'static Scenario {
-        let all = || scenario::SCENARIOS.iter().chain([&scenario::FOLD_RACE]);
-        let named = |name| all().find(|scenario| scenario.name == name);
-        self.scenario.and_then(named).unwrap_or_else(|| scenario::of_seed(self.seed))
+        let named = self.scenario.and_then(scenario::named);
+        named.unwrap_or_else(|| scenario::of_seed(self.seed))
     }
 }
 
@@ -276,110 +218,5 @@ impl fmt::Display for Outcome {
             "replay: make simulate REPLAY=1 FIRST={seed} SCENARIO='{}'",
             self.options.scenario().name
         )
-    }
-}
-
-/// A step of collection on one line.
-fn collect_brief(ask: &CollectAsk) -> String {
-    let keys = |candidates: &[Candidate]| {
-        candidates.iter().map(|candidate| candidate.key.clone()).collect::<Vec<_>>()
-    };
-    match ask {
-        CollectAsk::Mark(candidates) => format!("mark {:?}", keys(candidates)),
-        CollectAsk::Clean => "clean".to_owned(),
-        CollectAsk::Fence => "fence".to_owned(),
-        CollectAsk::Seal { candidates, .. } => format!("seal {:?}", keys(candidates)),
-        CollectAsk::Drop { candidates, .. } => format!("drop {:?}", keys(candidates)),
-    }
-}
-
-/// A message on one line.
-fn brief(message: &Message) -> String {
-    let error = |error: &stator_core::message::ReplicaError| format!("failed: {error}");
-    match message {
-        Message::Read { request, key, .. } => format!("read {request} {key:?}"),
-        Message::ReadReply { request, result } => {
-            let held = |held: &Option<std::sync::Arc<_>>| match held {
-                Some(siblings) => format!("{:?}", clients::writes(siblings)),
-                None => "nothing".to_owned(),
-            };
-            format!("read {request} {}", result.as_ref().map_or_else(error, held))
-        }
-        Message::Write(write) => {
-            let hint_for: Vec<usize> = write.hint_for.iter().map(|n| world::index(*n)).collect();
-            let writes = clients::writes(&write.siblings);
-            format!("write {} {:?} {writes:?} hint for {hint_for:?}", write.request, write.key)
-        }
-        Message::WriteReply { request, result } => {
-            let done = |()| "done".to_owned();
-            format!("write {request} {}", result.as_ref().map_or_else(error, |&r| done(r)))
-        }
-        Message::Forward { request, put } => {
-            format!("forward {request} {:?} {:?}", put.key, put.draft.labels)
-        }
-        Message::ForwardReply { request, result } => match result {
-            Ok(receipt) => format!("forward {request} acknowledged by {}", receipt.acked),
-            Err(error) => format!("forward {request} {error}"),
-        },
-        Message::FillRead { request, partition, after, .. } => {
-            format!("fill {request} of partition {partition} after {after:?}")
-        }
-        Message::FillReply { request, result } => match result {
-            Ok(page) => {
-                let keys: Vec<_> = page.objects.iter().map(|(_, key, _)| key).collect();
-                format!("fill {request} {keys:?}, whole: {}", page.is_whole)
-            }
-            Err(error) => format!("fill {request} failed: {error}"),
-        },
-        Message::TreeRead { request, read, .. } => {
-            let TreeRead { partition, query } = read;
-            let what = match query {
-                TreeQuery::Roots => "roots".to_owned(),
-                TreeQuery::Sums(_, nodes) => format!("{} sums", nodes.len()),
-                TreeQuery::Keys(part) => format!("keys of {} buckets", part.buckets.len()),
-            };
-            format!("tree {request} of partition {partition}: {what}")
-        }
-        Message::TreeReply { request, result } => {
-            let answer = |answer: &TreeAnswer| match answer {
-                TreeAnswer::Sums(sums) => format!("{} sums", sums.len()),
-                answer => format!("{answer:?}"),
-            };
-            format!("tree {request} {}", result.as_ref().map_or_else(error, answer))
-        }
-        Message::Collect { request, partition, ask, .. } => {
-            format!("collect {request} in partition {partition}: {}", collect_brief(ask))
-        }
-        Message::CollectReply { request, result } => format!("collect {request} {result:?}"),
-        Message::TransferAsk { request, partition, step, .. } => {
-            format!("transfer {request} of partition {partition}: {step:?}")
-        }
-        Message::TransferAnswer { request, result } => format!("transfer {request} {result:?}"),
-        Message::Moved { ring_version, made } => format!("ring {ring_version} {made:?}"),
-        Message::Lead { request, partition, .. } => {
-            format!("lead {request} of partition {partition}")
-        }
-        Message::LeadReply { request, .. } => format!("lead {request}"),
-        Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
-        Message::Catalogue { is_reply_wanted, .. } => {
-            format!("catalogue, reply wanted: {is_reply_wanted}")
-        }
-        Message::RingAsk { ring_version, ask } => match &**ask {
-            Ask::Prepare(ballot) => format!("prepare ring {ring_version} {ballot:?}"),
-            Ask::Accept(ballot, decision) => {
-                let nonce = decision.committed.nonce;
-                format!("accept ring {ring_version} {ballot:?} {nonce:x}")
-            }
-        },
-        Message::RingAnswer { ring_version, answer } => match &**answer {
-            Answer::Promised { ballot, accepted } => {
-                let accepted = accepted.as_ref().map(|(under, _)| under);
-                format!("ring {ring_version} promised {ballot:?}, accepted {accepted:?}")
-            }
-            Answer::Accepted { ballot } => format!("ring {ring_version} accepted {ballot:?}"),
-            Answer::Refused { ballot, promised } => {
-                format!("ring {ring_version} refused {ballot:?}, promised {promised:?}")
-            }
-        },
     }
 }

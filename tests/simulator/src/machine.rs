@@ -6,9 +6,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision};
-use stator_core::event::{Area, Now};
+use stator_core::event::{Area, Backlog, Epochs, Now};
 use stator_core::id::{Incarnation, NodeId};
-use stator_core::node::{Backlog, Epochs, Node, Settings};
+use stator_core::node::{Node, Settings};
 
 use super::queue::Micros;
 use super::store::Store;

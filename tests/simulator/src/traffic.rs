@@ -9,8 +9,9 @@ use stator_core::causality::{Context, Siblings};
 use stator_core::event::{Event, Ticket};
 use stator_core::id::Dot;
 use stator_core::keys::StoreKey;
-use stator_core::message::PutReceipt;
-use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{
+    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError,
+};
 
 use super::Planted;
 use super::checkers;

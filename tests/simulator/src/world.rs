@@ -22,6 +22,7 @@ use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
 use stator_core::ring::claim;
 
+use super::brief::brief;
 use super::checkers::{DotWatch, Violation};
 use super::clients::{Client, Key};
 use super::disk::DiskStep;
@@ -247,7 +248,7 @@ impl World {
             Happening::To(machine, Arrival::Message(from, message)) => {
                 self.trace.line(
                     self.now_us,
-                    format_args!("n{machine} <- n{}: {}", index(from), super::brief(&message)),
+                    format_args!("n{machine} <- n{}: {}", index(from), brief(&message)),
                 );
                 self.tell(machine, Event::Received(from, message));
             }
@@ -420,7 +421,7 @@ impl World {
             }
             Fate::Lost => {
                 let (now_us, to) = (self.now_us, link.1);
-                let brief = super::brief(&message);
+                let brief = brief(&message);
                 self.trace.line(now_us, format_args!("n{from} -> n{to}: lost {brief}"));
             }
             Fate::Refused => {

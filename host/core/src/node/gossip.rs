@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use rand_chacha::rand_core::Rng;
 
-use super::{CommitError, Node, Purpose, Timer};
+use super::{Node, Purpose, Timer};
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Removed};
-use crate::event::{Action, ChangeFailure, Notice, Ticket, Token};
+use crate::event::{Action, ChangeFailure, CommitError, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
 

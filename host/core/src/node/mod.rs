@@ -50,13 +50,8 @@ use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::{Asker, Put};
 use crate::ring::Move;
-pub use agreement::{CommitError, CommitRequest};
-pub use collect::{CANDIDATES_MAX, CollectFigures, Epochs};
-pub use exchange::{
-    ExchangeEnd, ExchangeFigures, ExchangeOutcome, REPAIRS_RUNNING_MAX, RepairError, RepairFigures,
-    RepairId, RepairRequest,
-};
-pub use fill::{Backlog, FillFigures};
+pub use collect::{CANDIDATES_MAX, CollectFigures};
+pub use exchange::REPAIRS_RUNNING_MAX;
 
 use collect::{CollectEffect, Collection};
 use exchange::{ExchangeId, Exchanges};
@@ -66,7 +61,6 @@ use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use timers::{Timer, Timers};
-pub use transfer::TransferFigures;
 use transfer::Transfers;
 
 /// What an operator may tune; the defaults suit a local network.

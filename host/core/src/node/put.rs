@@ -11,9 +11,9 @@ use crate::causality::Siblings;
 use crate::event::{Action, Area, Notice, StoreFailure, Stored};
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
-use crate::message::{Message, PutReceipt, ReplicaWrite, RequestId};
+use crate::message::{Message, ReplicaWrite, RequestId};
 use crate::request::put::{Asker, Place, Put};
-use crate::request::{Effect, PutRequest, QuorumKind, RequestError};
+use crate::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
 use crate::write::{Change, WriteRefused};
 
 /// Whether the store of who coordinated certainly did nothing, so that another owner may try.

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use super::{Effect, GetReceipt, QuorumKind, RequestError};
 use crate::causality::{Fold, Siblings};
-use crate::event::Ticket;
-use crate::id::NodeId;
+use crate::id::{NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::quorum::{Standing, Tally};
 use crate::ring::PreferenceList;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::causality::{Context, Siblings};
-use crate::id::KeyspaceId;
+use crate::id::{Dot, KeyspaceId};
 use crate::write::{Draft, SiblingLimits};
 
 /// Which nodes count for a quorum.
@@ -72,6 +72,24 @@ pub struct GetReceipt {
     pub siblings: Arc<Siblings>,
     /// Distinct nodes that answered.
     pub answered: u32,
+    /// The coordinator's ring.
+    pub ring_version: u64,
+}
+
+/// What a put did, as its coordinator saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutReceipt {
+    /// The name of the write.
+    pub dot: Dot,
+    /// What the client has seen now, only if its version is the only one left: with siblings
+    /// left, it would claim what the client has not seen.
+    pub context: Option<Context>,
+    /// The versions that remain beside it.
+    pub siblings_remaining: u32,
+    /// Distinct nodes that hold it.
+    pub acked: u32,
+    /// Those of them that hold it as a hint.
+    pub hinted: u32,
     /// The coordinator's ring.
     pub ring_version: u64,
 }
@@ -149,7 +167,7 @@ pub enum RequestError {
         "the request id was used for another write of this key, {0}, which asked for something \
          else; nothing was changed: a retry repeats its request, a new request needs a new id"
     )]
-    RequestReused(crate::id::Dot),
+    RequestReused(Dot),
     /// The coordinator's store did not take it.
     #[error("the store of the coordinating node did not take the write: {reason}")]
     Store {

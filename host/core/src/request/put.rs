@@ -14,12 +14,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{Effect, PutRequest, QuorumKind, RequestError};
+use super::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
 use crate::causality::{Context, LiveVersion, Siblings};
-use crate::event::Ticket;
-use crate::id::{Dot, NodeId};
+use crate::id::{Dot, NodeId, RequestId, Ticket};
 use crate::keys::StoreKey;
-use crate::message::{PutReceipt, RequestId};
 use crate::quorum::{Standing, Tally};
 use crate::ring::PreferenceList;
 use crate::version::Origin;

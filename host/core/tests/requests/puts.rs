@@ -1,10 +1,9 @@
 //! Scripts of puts.
 
 use stator_core::causality::Context;
-use stator_core::message::PutReceipt;
 use stator_core::request::QuorumKind::{self, Sloppy, Strict};
-use stator_core::request::RequestError;
 use stator_core::request::put::{Asker, Place, Put};
+use stator_core::request::{PutReceipt, RequestError};
 
 use crate::cast::{Cast, DEADLINE_MS, REPLICA_TIMEOUT_MS, Script, short, words, written};
 

@@ -17,15 +17,17 @@ use stator_core::catalogue::{
 use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{
-    Action, Area, ChangeFailure, Event, HeldHint, Notice, Now, ScanPage, StoreFailure, Stored,
-    Ticket,
+    Action, Area, Backlog, ChangeFailure, Event, HeldHint, Notice, Now, RepairError, RepairId,
+    ScanPage, StoreFailure, Stored, Ticket,
 };
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
-use stator_core::message::{Message, PutReceipt};
-use stator_core::node::{Backlog, Node, RepairError, RepairId, Settings};
+use stator_core::message::Message;
+use stator_core::node::{Node, Settings};
 use stator_core::record::Record;
-use stator_core::request::{GetReceipt, GetRequest, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{
+    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError,
+};
 use stator_core::ring::{PreferenceList, claim};
 use stator_core::tree::{Trees, object_hash};
 use stator_core::version::Payload;

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use stator_core::id::{KeyspaceId, PartitionId};
-use stator_core::message::{LeadReport, Message, ReplicaError};
-use stator_core::node::ExchangeFigures;
+use stator_core::message::{ExchangeFigures, LeadReport, Message, ReplicaError};
 use stator_core::tree::{
     BUCKETS, Buckets, KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
     TreeRead,

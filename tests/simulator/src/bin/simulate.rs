@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use stator_simulator::scenario::{FOLD_RACE, SCENARIOS};
+use stator_simulator::scenario;
 use stator_simulator::seeds::{Tally, run_all};
 use stator_simulator::{Options, run};
 
@@ -22,15 +22,16 @@ fn asked<T: FromStr>(name: &str, default: T) -> Result<T, String> {
     }
 }
 
-fn scenario() -> Result<Option<&'static str>, String> {
+fn asked_scenario() -> Result<Option<&'static str>, String> {
     let Some(name) = std::env::var("SCENARIO").ok().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
-    let names: Vec<_> =
-        SCENARIOS.iter().chain([&FOLD_RACE]).map(|scenario| scenario.name).collect();
-    match names.iter().find(|known| **known == name) {
-        Some(known) => Ok(Some(known)),
-        None => Err(format!("SCENARIO={name:?} is none of {}", names.join(", "))),
+    match scenario::named(&name) {
+        Some(known) => Ok(Some(known.name)),
+        None => {
+            let names: Vec<_> = scenario::all().map(|scenario| scenario.name).collect();
+            Err(format!("SCENARIO={name:?} is none of {}", names.join(", ")))
+        }
     }
 }
 
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
 /// Whether all rules hold.
 fn simulate() -> Result<bool, String> {
     let (first, seeds) = (asked("FIRST", 0u64)?, asked("SEEDS", 1_000u64)?);
-    let (failures_max, scenario) = (asked("FAILURES", 10usize)?, scenario()?);
+    let (failures_max, scenario) = (asked("FAILURES", 10usize)?, asked_scenario()?);
     let options = move |seed| Options { scenario, ..Options::of_seed(seed) };
     if asked("REPLAY", 0u8)? != 0 {
         return Ok(replay(options(first)));

@@ -2,42 +2,11 @@
 //! sent under one that they have closed. They are kept on disk by both sides, so that they never go
 //! back and a message from before a restart is as old as it is.
 
-use std::collections::BTreeMap;
-
 use super::{CollectEffect, Node};
-use crate::event::Action;
+use crate::event::{Action, Epochs};
 use crate::id::NodeId;
 use crate::message::{ReplicaError, RequestId};
 use crate::node::InFlight;
-
-/// The epochs that a node keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Epochs {
-    /// Its own.
-    pub own: u64,
-    /// The oldest that it takes from others.
-    pub floors: BTreeMap<NodeId, u64>,
-}
-
-impl Epochs {
-    /// As text for people too.
-    pub fn encode(&self) -> String {
-        let floors = self.floors.iter().map(|(node, floor)| format!("from {node} {floor}\n"));
-        format!("own {}\n{}", self.own, floors.collect::<String>())
-    }
-
-    /// Reads what [`Self::encode`] wrote; `None` if it is anything else.
-    pub fn decode(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        let own = lines.next()?.strip_prefix("own ")?.parse().ok()?;
-        let mut floors = BTreeMap::new();
-        for line in lines {
-            let (node, floor) = line.strip_prefix("from ")?.split_once(' ')?;
-            floors.insert(node.parse().ok()?, floor.parse().ok()?);
-        }
-        Some(Epochs { own, floors })
-    }
-}
 
 /// Whether `later` is a later epoch than `epoch`, and one that can have come about: rounds count one
 /// by one. A peer that says anything could close all that there will ever be.
@@ -119,21 +88,5 @@ impl Node {
 
     pub(super) fn use_epoch(&mut self, epoch: u64) {
         self.collection.epoch = self.collection.epoch.max(epoch);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_read_back() {
-        let floors = [(NodeId(3), 4), (NodeId(u64::MAX), 0)].into_iter().collect();
-        for epochs in [Epochs::default(), Epochs { own: u64::MAX, floors }] {
-            assert_eq!(Epochs::decode(&epochs.encode()), Some(epochs));
-        }
-        for bad in ["", "own\n", "own x\n", "own 1\nfrom\n", "own 1\nfrom 0000 x\n"] {
-            assert_eq!(Epochs::decode(bad), None, "{bad:?}");
-        }
     }
 }

@@ -74,11 +74,9 @@ mod member;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use epochs::Epochs;
-
 use super::exchange::ExchangeId;
 use super::{Node, Purpose};
-use crate::event::{Action, Area, Token};
+use crate::event::{Action, Area, Epochs, Token};
 use crate::id::{NodeId, PartitionId};
 use crate::message::RequestId;
 use leader::{Round, Walk};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Exchange, ExchangeEnd, ExchangeId, ExchangeReason, Step, Walk};
-use crate::event::Action;
+use super::{Exchange, ExchangeId, ExchangeReason, Step, Walk};
+use crate::event::{Action, ExchangeEnd};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::node::Node;

@@ -42,12 +42,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::{Node, Purpose};
-use crate::event::{Action, Notice, StoreFailure, Token};
+use crate::event::{Action, ExchangeEnd, ExchangeOutcome, Notice, StoreFailure, Token};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
-use crate::message::{Message, ReplicaError, RequestId};
+use crate::message::{ExchangeFigures, Message, ReplicaError, RequestId};
 use crate::tree::{Buckets, KeyHash, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead};
+pub use operator::REPAIRS_RUNNING_MAX;
 use operator::Repairs;
-pub use operator::{REPAIRS_RUNNING_MAX, RepairError, RepairFigures, RepairId, RepairRequest};
 use repair::Repair;
 use schedule::Schedule;
 
@@ -72,54 +72,6 @@ pub enum ExchangeReason {
     Leave,
     /// An operator wants it, by this lead.
     Operator(u64),
-}
-
-/// How an exchange ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExchangeEnd {
-    /// The roots are equal.
-    Equal,
-    /// The roots still differ, by what was written meanwhile or could not be repaired.
-    Different,
-    /// One of the two cannot tell at present: its trees or its store are being rebuilt, or it
-    /// does not own the partition.
-    Skipped,
-    /// The peer or the store did not answer.
-    Failed,
-}
-
-/// What an exchange found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ExchangeFigures {
-    /// Questions that were put to the peer.
-    pub questions: u64,
-    /// Keys whose hashes were compared.
-    pub keys_compared: u64,
-    /// Keys that differed.
-    pub keys_differed: u64,
-    /// Those of them that both sides hold alike now.
-    pub keys_repaired: u64,
-}
-
-/// The end of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExchangeOutcome {
-    /// How it ended.
-    pub end: ExchangeEnd,
-    /// What it found.
-    pub figures: ExchangeFigures,
-}
-
-impl ExchangeOutcome {
-    /// Whether both held all that either had held when it began.
-    pub fn is_compared(&self) -> bool {
-        match self.end {
-            ExchangeEnd::Equal => true,
-            // What differs now was written meanwhile.
-            ExchangeEnd::Different => self.figures.keys_repaired == self.figures.keys_differed,
-            ExchangeEnd::Skipped | ExchangeEnd::Failed => false,
-        }
-    }
 }
 
 /// All exchanges that this node is the initiator of, and those that are to be made.

@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::rand_core::Rng;
 
-use super::{EXCHANGES_MAX, ExchangeOutcome, ExchangeReason};
+use super::{EXCHANGES_MAX, ExchangeReason};
 use crate::catalogue::Durability;
+use crate::event::ExchangeOutcome;
 use crate::id::{NodeId, PartitionId};
 use crate::node::Node;
 use crate::node::timers::Timer;

@@ -49,7 +49,6 @@
 //!
 //! [`Settings::fill_patience_ms`]: super::Settings::fill_patience_ms
 
-mod backlog;
 mod pages;
 mod source;
 
@@ -58,11 +57,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-pub use backlog::{Backlog, FillFigures};
-
 use super::Node;
 use super::timers::Timer;
-use crate::event::{Action, Notice};
+use crate::event::{Action, Backlog, FillFigures, Notice};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::RequestId;
 use crate::ring::Ring;

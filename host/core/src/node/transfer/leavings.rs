@@ -10,9 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Action, Notice, StoreFailure};
+use crate::event::{Action, ExchangeOutcome, Notice, StoreFailure};
 use crate::id::{NodeId, PartitionId};
-use crate::node::exchange::{ExchangeOutcome, ExchangeReason};
+use crate::node::exchange::ExchangeReason;
 use crate::node::{Node, Purpose};
 use crate::tree::{Sum, TreeAnswer, TreeQuery, TreeRead};
 

@@ -49,11 +49,11 @@ mod source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::exchange::{ExchangeEnd, ExchangeOutcome, ExchangeReason};
+use super::exchange::ExchangeReason;
 use super::timers::Timer;
 use super::{Node, Purpose};
 use crate::catalogue::Catalogue;
-use crate::event::{Action, Notice, Token};
+use crate::event::{Action, ExchangeEnd, ExchangeOutcome, Notice, Token, TransferFigures};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId, TransferStep};
 use crate::ring::Move;
@@ -126,19 +126,6 @@ enum Step {
     Gather(BTreeSet<NodeId>),
     /// The move is made, and being persisted.
     Making,
-}
-
-/// How far a transfer to this node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransferFigures {
-    /// What is being handed over.
-    pub made: Move,
-    /// Whether anything was begun.
-    pub is_begun: bool,
-    /// Keys that were copied so far.
-    pub keys_copied: u64,
-    /// What is done at present, for people.
-    pub step: &'static str,
 }
 
 impl Incoming {

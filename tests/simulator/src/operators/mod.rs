@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use stator_core::catalogue::{Catalogue, CatalogueChange, RingChange};
-use stator_core::event::Event;
+use stator_core::event::{CommitError, CommitRequest, Event};
 use stator_core::id::NodeId;
-use stator_core::node::{CommitError, CommitRequest};
 
 use super::checkers::{ONE_RING, Violation};
 use super::world::{Happening, World};

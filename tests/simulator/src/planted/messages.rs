@@ -1,0 +1,114 @@
+//! Bugs as what machines say to one another, or do with what was said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+use stator_core::collect::CollectAnswer;
+use stator_core::event::{Action, Area, Notice};
+use stator_core::id::{NodeId, PartitionId};
+use stator_core::keys::StoreKey;
+use stator_core::message::{Message, RequestId};
+use stator_core::node::CANDIDATES_MAX;
+use stator_core::tree::{TreeQuery, TreeRead};
+use stator_core::write::Change;
+
+use super::Planted;
+use crate::machine::Machine;
+use crate::world::{Arrival, Happening, World, index};
+
+/// What bugs have to know later: numbers of requests, by who sent them.
+#[derive(Debug, Default)]
+pub struct Noted {
+    reads: BTreeSet<(usize, RequestId)>,
+    /// Questions for the roots of a partition that the asker is to take over.
+    roots: BTreeMap<(usize, RequestId), TreeRead>,
+}
+
+impl World {
+    /// Bugs as what a machine says.
+    pub(crate) fn plant_in(&mut self, from: usize, to: usize, message: &mut Message) {
+        match (self.planted, message) {
+            (Planted::CollectOverWrites, Message::Write(write)) => write.epoch = u64::MAX,
+            (
+                Planted::CollectUnmarked,
+                Message::CollectReply {
+                    result:
+                        Ok(CollectAnswer::Marked { agreed, .. } | CollectAnswer::Sealed { agreed }),
+                    ..
+                },
+            ) => *agreed = (0..CANDIDATES_MAX as u32).collect(),
+            (Planted::ServeUncopied, Message::TreeRead { request, read, .. })
+                if read.query == TreeQuery::Roots && self.takes_over(from, read.partition) =>
+            {
+                self.noted.roots.insert((from, *request), read.clone());
+            }
+            (Planted::ServeUncopied, Message::TreeReply { request, result: Ok(roots) }) => {
+                if let Some(read) = self.noted.roots.remove(&(to, *request)) {
+                    *roots = self.machines[to].store.read_tree(&read, usize::MAX);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn takes_over(&self, machine: usize, partition: PartitionId) -> bool {
+        let Machine { id, node, .. } = &self.machines[machine];
+        let catalogue = node.as_ref().and_then(|node| node.catalogue());
+        let moves = catalogue.map_or(&[][..], |catalogue| catalogue.ring.moves_of(partition));
+        moves.iter().any(|made| made.to == Some(*id))
+    }
+
+    /// Repairs carry what their receiver holds already: those after a get, and those of owners who
+    /// compare their hash trees.
+    pub(crate) fn plant_wrong_side(
+        &mut self,
+        machine: usize,
+        is_read: bool,
+        actions: &mut [Action],
+    ) {
+        if self.planted != Planted::WrongSide {
+            return;
+        }
+        let mut repaired: Option<NodeId> = None;
+        for action in actions {
+            match action {
+                Action::Notice(Notice::ReadRepaired(node)) => repaired = Some(*node),
+                // Owners who compare write what they joined under the number they read it with.
+                Action::Send(_, Message::Read { request, .. }) => {
+                    self.noted.reads.insert((machine, *request));
+                }
+                Action::Send(to, Message::Write(write))
+                    if repaired.take() == Some(*to)
+                        || self.noted.reads.contains(&(machine, write.request)) =>
+                {
+                    let key =
+                        |key: &StoreKey| key.keyspace == write.keyspace && key.key == write.key;
+                    let mut records = self.machines[index(*to)].store.data.records();
+                    let held = records.find(|(known, _)| key(known));
+                    write.siblings = held.map(|(_, record)| record.siblings).unwrap_or_default();
+                }
+                Action::Write { key, change: Change::Sync(siblings), area: Area::Data, .. }
+                    if repaired.is_some() || is_read =>
+                {
+                    repaired = None;
+                    let held = self.machines[machine].store.load(key, false);
+                    *siblings = held.ok().flatten().unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A forward goes to another node as well.
+    pub(crate) fn plant_retry(&mut self, from: usize, message: &Message) {
+        if self.planted != Planted::RetryForward || !matches!(message, Message::Forward { .. }) {
+            return;
+        }
+        let other = self.rng.random_range(0..self.machines.len());
+        if other != from && self.rng.random_bool(0.3) {
+            let at_us = self.now_us + self.rng.random_range(1_000..400_000);
+            let arrival = Arrival::Message(self.machines[from].id, message.clone());
+            self.queue.plan(at_us, Happening::To(other, arrival));
+        }
+    }
+}

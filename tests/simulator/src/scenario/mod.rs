@@ -1,0 +1,184 @@
+//! What kinds of runs there are: how bad the world is, and what may be lost in it.
+//!
+//! Every scenario states its fault budget. Within the budget nothing that was acknowledged may
+//! be lost; a scenario that loses something is a bug of Stator or of its statement.
+
+mod plain;
+mod rings;
+
+use stator_core::catalogue::{Durability, Reconcile};
+
+use super::merging::UNION;
+use super::network::Quality;
+use super::queue::Micros;
+use super::world::{LATE, N};
+
+/// A kind of fault, with how long it lasts on average where it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The machines fall into two groups that do not hear each other.
+    Partition,
+    /// Some links carry nothing in one direction.
+    OneWay,
+    /// A machine loses its power: what was not synced is gone.
+    Crash,
+    /// All machines lose their power at once.
+    PowerCut,
+    /// A machine loses its power and all data that it had, synced or not.
+    LoseDisk,
+    /// A machine stops with everything synced.
+    Stop,
+    /// A machine does nothing for a while, then goes on.
+    Freeze,
+    /// A machine's disk takes a hundred times as long.
+    SlowDisk,
+    /// A machine's store answers some writes with an error.
+    BadDisk,
+    /// What a machine sends and gets takes forty times as long.
+    SlowNode,
+    /// An old copy of the first machine's data directory is put back, without its incarnation.
+    Restore,
+    /// A machine dies, and comes back only when all trouble is over. One at most.
+    Die,
+    /// A machine's wall clock jumps by up to five minutes.
+    Skew,
+    /// A record of the first machine is damaged.
+    Rot,
+}
+
+/// A kind of run.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What faults it has, and what may be lost by them.
+    pub budget: &'static str,
+    /// The least and the most machines.
+    pub machines: (usize, usize),
+    /// The network without cuts.
+    pub quality: Quality,
+    /// Kinds of faults with the mean time between two of the kind.
+    pub faults: &'static [(FaultKind, Micros)],
+    /// No two crashes are closer than this.
+    pub crashes_apart_us: Micros,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+    /// What concurrent versions mean.
+    pub reconcile: Reconcile,
+    /// The smallest w that clients ask for.
+    pub w_min: u32,
+    /// Whether replication and hints alone must bring every write to every owner. A coordinator
+    /// that crashes forgets whom it owes what, so only where none does and no disk fails.
+    pub is_handoff_complete: bool,
+    /// Whether every owner keeps what it acknowledged, so that strict quorums intersect.
+    pub is_acked_kept: bool,
+    /// How many of the machines are members without a seat at first.
+    pub spares: usize,
+    /// The mean time between two things that an operator does to the ring, if any is done.
+    pub operators_us: Option<Micros>,
+    /// Whether clients do nothing but what the script of the race tells them.
+    pub is_scripted: bool,
+}
+
+impl Scenario {
+    /// In what time all partitions are compared with their other owners; 0 for never, so that
+    /// anti-entropy does not bring what hints should.
+    pub fn exchange_cover_ms(&self) -> u64 {
+        if self.is_handoff_complete { 0 } else { 10_000 }
+    }
+
+    /// How many owners a keyspace has. Where the ring changes, one of the two has fewer than the
+    /// ring has for each partition.
+    pub fn replicas(&self, keyspace: &str) -> u32 {
+        if keyspace == LATE && self.operators_us.is_some() { N - 1 } else { N }
+    }
+
+    /// Whether what was deleted is forgotten. A copy of before would bring it back.
+    pub fn is_collecting(&self) -> bool {
+        !self.faults.iter().any(|(kind, _)| *kind == FaultKind::Restore)
+    }
+
+    /// Whether records get damaged without anyone noticing.
+    pub fn is_rotting(&self) -> bool {
+        self.faults.iter().any(|(kind, _)| *kind == FaultKind::Rot)
+    }
+
+    /// Whether what a module makes of siblings is stored in their place.
+    pub fn is_folding(&self) -> bool {
+        matches!(self.reconcile, Reconcile::Fold(_))
+    }
+}
+
+const SECOND: Micros = 1_000_000;
+
+/// How long unsynced writes stay in memory at most.
+pub const WRITE_BEHIND_US: Micros = 2 * SECOND;
+
+const LOSSY: Quality = Quality {
+    delay_min_us: 100,
+    delay_max_us: 20_000,
+    straggles: 0.01,
+    loses: 0.08,
+    repeats: 0.05,
+};
+
+const TARDY: Quality =
+    Quality { delay_min_us: 100, delay_max_us: 60_000, straggles: 0.06, loses: 0.0, repeats: 0.3 };
+
+const ROUGH: Quality = Quality {
+    delay_min_us: 100,
+    delay_max_us: 8_000,
+    straggles: 0.005,
+    loses: 0.01,
+    repeats: 0.02,
+};
+
+/// Good machines on a good network: the base of all other scenarios.
+const CALM: Scenario = Scenario {
+    name: "calm",
+    budget: "no faults: nothing may be lost",
+    machines: (3, 6),
+    quality: Quality::GOOD,
+    faults: &[],
+    crashes_apart_us: 0,
+    durability: Durability::All,
+    // Siblings are kept, and with them what they have in common.
+    reconcile: Reconcile::ThreeWay(UNION),
+    w_min: 1,
+    is_handoff_complete: true,
+    is_acked_kept: true,
+    spares: 0,
+    operators_us: None,
+    is_scripted: false,
+};
+
+/// One conflict of one key, folded while a client that has seen all of it deletes or replaces it.
+pub const FOLD_RACE: Scenario = Scenario {
+    name: "fold race",
+    budget: "messages are late, repeated and rarely lost: the client's write wins",
+    machines: (3, 4),
+    quality: ROUGH,
+    reconcile: Reconcile::Fold(UNION),
+    is_handoff_complete: false,
+    is_scripted: true,
+    ..CALM
+};
+
+/// All scenarios, in the order in which seeds take them.
+const GROUPS: &[&[Scenario]] = &[plain::SCENARIOS, rings::SCENARIOS];
+
+/// All scenarios that seeds take.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    GROUPS.iter().copied().flatten()
+}
+
+/// The scenario of this name, be it one that no seed takes.
+pub fn named(name: &str) -> Option<&'static Scenario> {
+    all().chain([&FOLD_RACE]).find(|scenario| scenario.name == name)
+}
+
+/// The scenario that a seed runs.
+pub fn of_seed(seed: u64) -> &'static Scenario {
+    let place = seed % all().count() as u64;
+    all().nth(place as usize).unwrap_or(&CALM)
+}

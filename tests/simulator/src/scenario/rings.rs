@@ -1,0 +1,51 @@
+//! Operators change the ring meanwhile.
+
+use super::FaultKind::{Crash, Die, LoseDisk, OneWay, Partition, Stop};
+use super::{CALM, ROUGH, SECOND, Scenario};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "ring changes",
+        budget: "operators join, leave and weigh nodes, two at a time too; partitions, crashes, \
+                 lost messages: there is one ring of each version, and nothing may be lost",
+        machines: (6, 10),
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (Crash, 4 * SECOND), (OneWay, 12 * SECOND)],
+        is_handoff_complete: false,
+        spares: 3,
+        operators_us: Some(SECOND),
+        ..CALM
+    },
+    Scenario {
+        name: "dead nodes",
+        budget: "one machine dies, and operators replace or remove it while they change the ring; \
+                 crashes, clean stops, partitions; w at least 2: nothing may be lost, and the dead \
+                 one is no member any more if it comes back",
+        machines: (6, 9),
+        quality: ROUGH,
+        faults: &[
+            (Die, 5 * SECOND),
+            (Crash, 8 * SECOND),
+            (Stop, 8 * SECOND),
+            (Partition, 10 * SECOND),
+        ],
+        w_min: 2,
+        is_handoff_complete: false,
+        spares: 2,
+        operators_us: Some(SECOND),
+        ..CALM
+    },
+    Scenario {
+        name: "lost disks in new rings",
+        budget: "machines lose all data while operators change the ring, each only when the others \
+                 are filled; crashes, partitions; w at least 2: nothing may be lost",
+        machines: (6, 9),
+        quality: ROUGH,
+        faults: &[(LoseDisk, 4 * SECOND), (Crash, 8 * SECOND), (Partition, 10 * SECOND)],
+        w_min: 2,
+        is_handoff_complete: false,
+        spares: 2,
+        operators_us: Some(2 * SECOND),
+        ..CALM
+    },
+];
