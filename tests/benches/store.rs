@@ -128,10 +128,12 @@ fn job(
             now_ms: number as u64,
             limits,
             ancestors: Default::default(),
+            until_ms: u64::MAX,
         },
         targets: Vec::new(),
         fold: Fold::Keep,
         sync: true,
+        until: None,
         done,
     }
 }

@@ -61,6 +61,9 @@ pub enum Change {
         limits: SiblingLimits,
         /// What it is to keep of its past.
         ancestors: Ancestors,
+        /// Not to be begun from then on, by the monotonic clock of the node: nobody waits for it
+        /// any more. For whoever carries it out; [`write()`] has no clock.
+        until_ms: u64,
     },
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),
@@ -250,7 +253,7 @@ pub fn write(
             record.siblings_mut().sync(siblings);
             None
         }
-        Change::Mint { context, draft, now_ms, limits, ancestors } => {
+        Change::Mint { context, draft, now_ms, limits, ancestors, .. } => {
             match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
                 Known::New => {}
                 Known::Retry(dot) => {

@@ -124,6 +124,7 @@ impl Replicas {
                 }
                 let change = Change::Mint {
                     ancestors: Default::default(),
+                    until_ms: u64::MAX,
                     context,
                     draft,
                     now_ms: u64::from(number / 3),
@@ -251,7 +252,7 @@ proptest! {
         let siblings = run.replicas.siblings(at);
         let Some(folded) = united(&siblings) else { return Ok(()) };
         let context = Context::of(&siblings);
-        let delete = Change::Mint { context, draft: draft(None), now_ms: 9, limits: NO_LIMITS, ancestors: Default::default() };
+        let delete = Change::Mint { context, draft: draft(None), now_ms: 9, limits: NO_LIMITS, ancestors: Default::default(), until_ms: u64::MAX };
         let dot = run.write(at, &delete).expect("it has seen everything");
         let deleted = run.replicas.siblings(at);
         // Whichever comes first, the delete is what is left.

@@ -25,7 +25,14 @@ fn name(id: u8, asked: u8) -> RequestName {
 
 fn mint(id: u8, asked: u8, context: Context, now_ms: u64) -> Change {
     let draft = Draft { request: Some(name(id, asked)), ..draft(Some(asked)) };
-    Change::Mint { context, draft, now_ms, limits: NO_LIMITS, ancestors: Default::default() }
+    Change::Mint {
+        context,
+        draft,
+        now_ms,
+        limits: NO_LIMITS,
+        ancestors: Default::default(),
+        until_ms: u64::MAX,
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -186,6 +186,9 @@ pub(super) fn request(error: &RequestError) -> Status {
             let facts = [("effect", "MAYBE".to_owned())];
             status(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, &facts)
         }
+        RequestError::Expired => {
+            status(Code::DeadlineExceeded, "EXPIRED", message, &[("effect", "NONE".to_owned())])
+        }
         RequestError::Refused(WriteRefused::PartlyFolded { .. }) => {
             // What a client does with it: read, decide, write again.
             status(Code::Aborted, "PARTLY_FOLDED", message, &[("effect", "NONE".to_owned())])

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use stator_core::causality::{Fold, Siblings};
 use stator_core::event::ScanPage;
@@ -56,6 +57,8 @@ pub struct WriteJob {
     pub fold: Fold,
     /// Whether `done` waits until a power cut cannot take the write back. Hints always do.
     pub sync: bool,
+    /// Not begun from then on: nobody waits for it any more.
+    pub until: Option<Instant>,
     /// Gets the answer.
     pub done: Done<WriteDone>,
 }

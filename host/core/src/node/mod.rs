@@ -290,6 +290,12 @@ impl Node {
     pub fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
         self.now = now;
         match event {
+            Event::Get(ticket, get) if get.timeout_ms == 0 => {
+                self.act(Action::GetDone(ticket, Err(RequestError::Expired)));
+            }
+            Event::Put(ticket, put) if put.timeout_ms == 0 => {
+                self.act(Action::PutDone(ticket, Err(RequestError::Expired)));
+            }
             Event::Get(ticket, get) => self.start_get(ticket, get),
             Event::Put(ticket, put) => self.start_put(Asker::Client(ticket), put),
             Event::Change(ticket, change) => self.change(ticket, &change),
@@ -331,6 +337,7 @@ impl Node {
             Event::CommitRing(ticket, request) => self.commit(ticket, request),
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
             Event::Stopping => self.stop(),
+            Event::Paused { ms } => self.paused(ms),
             Event::Tick => self.tick(),
         }
         std::mem::take(&mut self.out)
@@ -518,6 +525,15 @@ impl Node {
                     }
                 }
             }
+        }
+    }
+
+    /// Nobody could answer this node's probes while it was stopped: their time begins again. All
+    /// other timers are due as they are.
+    fn paused(&mut self, ms: u64) {
+        for (at_ms, timer) in self.timers.detector() {
+            self.timers.drop(at_ms, timer);
+            self.timers.set(at_ms.saturating_add(ms), timer);
         }
     }
 

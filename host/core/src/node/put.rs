@@ -80,13 +80,14 @@ impl Node {
             false => (Area::Hints, state.primaries().to_vec()),
         };
         let request = self.number();
+        let until_ms = state.deadline_ms;
         state.retry = matches!(asker, Asker::Client(_)).then(|| Box::new(put.clone()));
         self.requests.insert(request, InFlight::Put(Box::new(state)));
         let token = self.effect(Purpose::Mint(request));
         let PutRequest { context, draft, limits, .. } = put;
         let ancestors = self.ancestors(&key);
         let now_ms = self.now.wall_ms;
-        let change = Change::Mint { context, draft, now_ms, limits, ancestors };
+        let change = Change::Mint { context, draft, now_ms, limits, ancestors, until_ms };
         let is_sync = durability != Durability::Buffered;
         self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
         self.advance(request);

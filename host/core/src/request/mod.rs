@@ -159,6 +159,12 @@ pub enum RequestError {
         "the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied"
     )]
     OutcomeUnknown,
+    /// Its deadline had passed before its turn came.
+    #[error(
+        "the request's deadline had passed before this node came to it, counted from its arrival; \
+         nothing was done"
+    )]
+    Expired,
     /// The key's siblings do not allow it.
     #[error(transparent)]
     Refused(crate::write::WriteRefused),

@@ -126,7 +126,14 @@ impl History {
     pub fn put(&mut self, at: usize, context: Context, draft: Draft, now_ms: u64) {
         let ancestors = (self.ancestors)(&self.siblings(at));
         let limits = NO_LIMITS;
-        let change = Change::Mint { context: context.clone(), draft, now_ms, limits, ancestors };
+        let change = Change::Mint {
+            context: context.clone(),
+            draft,
+            now_ms,
+            limits,
+            ancestors,
+            until_ms: u64::MAX,
+        };
         self.write(at, &change);
         self.seen.push(context);
     }

@@ -57,6 +57,7 @@ pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
             now_ms: 1,
             limits: history::NO_LIMITS,
             ancestors: Default::default(),
+            until_ms: u64::MAX,
         };
         let written = write(record, &change, &[], Fold::Keep, &mut minter).unwrap();
         (record, dot) = (Some(written.record), written.dot);

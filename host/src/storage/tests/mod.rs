@@ -91,6 +91,7 @@ fn key(name: &str) -> StoreKey {
 fn mint(context: Context, value: impl Into<Bytes>) -> Change {
     Change::Mint {
         ancestors: Default::default(),
+        until_ms: u64::MAX,
         context,
         draft: Draft {
             payload: Payload::Value(value.into()),
@@ -113,6 +114,7 @@ fn put_job(name: &str, value: &str, sync: bool, done: Done<WriteDone>) -> WriteJ
         targets: Vec::new(),
         fold: Fold::Keep,
         sync,
+        until: None,
         done,
     }
 }
@@ -152,6 +154,7 @@ fn sync(stores: &Stores, area: Area, name: &str, siblings: &Arc<Siblings>) -> Wr
         targets: if area == Area::Hints { vec![A] } else { Vec::new() },
         fold: Fold::Keep,
         sync: true,
+        until: None,
         done,
     });
     reply.get().unwrap()

@@ -152,6 +152,10 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
         RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
             Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
         }
+        RequestError::Expired => {
+            let effect = effect_to_wire(Effect::None);
+            Kind::Store(Store { reason: error.to_string(), effect })
+        }
         // A client's write is never refused for this.
         RequestError::Refused(refused @ WriteRefused::NotAsMarked) => {
             let effect = effect_to_wire(Effect::None);
