@@ -243,8 +243,6 @@ impl Node {
         let is_of = |request: &InFlight| match request {
             InFlight::Get(get) => get.key.partition == partition,
             InFlight::Put(put) => put.key.partition == partition,
-            // It carries no object.
-            InFlight::Forward(_) => false,
         };
         let open = self.requests.iter().filter(|(_, request)| is_of(request));
         let requests = open.map(|(request, _)| *request).collect();
