@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use stator::storage::{Area, EngineKind, Home, StoreOptions, Stores, WriteJob};
-use stator_core::causality::{Context, Fold};
+use stator_core::causality::{Context, Survivors};
 use stator_core::id::{KeyspaceId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::version::Payload;
@@ -129,9 +129,10 @@ fn job(
             limits,
             ancestors: Default::default(),
             until_ms: u64::MAX,
+            is_lent: false,
         },
         targets: Vec::new(),
-        fold: Fold::Keep,
+        survivors: Survivors::All,
         sync: true,
         until: None,
         done,

@@ -15,7 +15,7 @@
 
 use bytes::Bytes;
 
-use crate::causality::{Fold, Siblings};
+use crate::causality::{Siblings, Survivors};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::record::Record;
@@ -135,13 +135,14 @@ pub struct Marked {
 pub(crate) fn attest(
     stored: Option<Record>,
     marked: &Marked,
-    fold: Fold,
+    survivors: Survivors,
 ) -> Result<Written, WriteRefused> {
     let is_as_marked = match &stored {
         None => marked.may_be_absent || marked.must_be_absent,
         Some(_) if marked.must_be_absent => false,
         Some(record) => {
-            record.object_hash(&marked.key) == marked.hash && is_forgettable(record, marked, fold)
+            record.object_hash(&marked.key) == marked.hash
+                && is_forgettable(record, marked, survivors)
         }
     };
     let record = stored.unwrap_or_default();
@@ -155,10 +156,11 @@ pub(crate) fn attest(
 pub(crate) fn collect(
     stored: Option<Record>,
     marked: &Marked,
-    fold: Fold,
+    survivors: Survivors,
 ) -> Result<Written, WriteRefused> {
     let Some(mut record) = stored else { return Err(WriteRefused::NotAsMarked) };
-    if record.object_hash(&marked.key) != marked.hash || !is_forgettable(&record, marked, fold) {
+    if record.object_hash(&marked.key) != marked.hash || !is_forgettable(&record, marked, survivors)
+    {
         return Err(WriteRefused::NotAsMarked);
     }
     let is_removed = record.siblings.is_deleted();
@@ -172,7 +174,7 @@ pub(crate) fn collect(
 }
 
 /// Whether the record may go, as far as its own node's promises are concerned.
-fn is_forgettable(record: &Record, marked: &Marked, fold: Fold) -> bool {
+fn is_forgettable(record: &Record, marked: &Marked, survivors: Survivors) -> bool {
     if !record.siblings.is_deleted() {
         return record.siblings.dead_actors() > 0;
     }
@@ -180,7 +182,7 @@ fn is_forgettable(record: &Record, marked: &Marked, fold: Fold) -> bool {
     let is_named = record.knows_names(marked.now_ms);
     // A put that meets the tombstone gets a later timestamp; one that does not must have one, too.
     let is_of_the_future =
-        fold == Fold::LastWriteWins && record.siblings.latest_ms() >= marked.now_ms;
+        survivors == Survivors::LastWrite && record.siblings.latest_ms() >= marked.now_ms;
     !is_named && !is_of_the_future
 }
 
@@ -188,11 +190,5 @@ impl Siblings {
     /// Whether every live version is a tombstone.
     pub fn is_deleted(&self) -> bool {
         self.live().all(|(_, version)| version.payload.value().is_none())
-    }
-
-    /// How many actors have no live dot.
-    pub fn dead_actors(&self) -> usize {
-        let is_dead = |dot: &crate::id::Dot| !self.live().any(|(live, _)| live.actor == dot.actor);
-        self.vector().iter().filter(is_dead).count()
     }
 }

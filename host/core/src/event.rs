@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::agreement::Acceptor;
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
-use crate::causality::{Fold, Siblings};
+use crate::causality::{Siblings, Survivors};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 pub use crate::id::{Ticket, Token};
@@ -141,7 +141,7 @@ pub enum Action {
         /// For a hint: who is to receive it.
         targets: Vec<NodeId>,
         /// What the keyspace does with concurrent versions where they are stored.
-        fold: Fold,
+        survivors: Survivors,
         /// Whether it must be synced first. Hints always are.
         is_sync: bool,
     },

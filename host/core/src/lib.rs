@@ -21,6 +21,7 @@ pub mod failure;
 pub mod fold;
 pub mod id;
 pub mod keys;
+pub mod lent;
 pub mod message;
 pub mod node;
 pub mod position;

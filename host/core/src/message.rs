@@ -13,8 +13,8 @@ use crate::catalogue::{Catalogue, Decision};
 use crate::causality::Siblings;
 use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
-use crate::id::{KeyspaceId, PartitionId};
-use crate::request::{PutReceipt, PutRequest, RequestError};
+use crate::id::{Dot, KeyspaceId, PartitionId};
+use crate::request::{PutRequest, RequestError};
 use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
 

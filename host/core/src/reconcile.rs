@@ -7,6 +7,8 @@
 //! order, equal payloads once, at their lowest dot: for equal payloads no merge is called, but
 //! each dot stays, because a client that saw only one of them may kill only that one.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::causality::{LiveVersion, Siblings};
@@ -38,18 +40,24 @@ impl View {
 /// The versions of `siblings` that count at `now_ms` (milliseconds since 1970, UTC), equal
 /// payloads united at their lowest dot, in dot order. Tombstones are versions too.
 pub fn versions(siblings: &Siblings, now_ms: u64) -> Vec<LiveVersion> {
+    let mut versions = siblings.versions();
+    versions.retain(|live| live.version.counts_at(now_ms));
+    let kind = |live: &LiveVersion| live.version.payload.value().map(Bytes::len);
+    let mut counts: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    versions.iter().for_each(|live| *counts.entry(kind(live)).or_default() += 1);
+    // By hash, so that large values are read once, and only if others are as long.
+    let mut places: BTreeMap<[u8; 32], usize> = BTreeMap::new();
     let mut united: Vec<LiveVersion> = Vec::new();
-    for version in siblings.versions() {
-        if !version.version.counts_at(now_ms) {
-            continue;
-        }
-        match united.iter_mut().find(|known| known.version.payload == version.version.payload) {
-            Some(known) => {
-                known.dots.extend(version.dots);
+    for live in versions {
+        if counts.get(&kind(&live)) != Some(&1) {
+            let place = *places.entry(live.version.payload.hash()).or_insert(united.len());
+            if let Some(known) = united.get_mut(place) {
+                known.dots.extend(live.dots);
                 known.dots.sort_unstable();
+                continue;
             }
-            None => united.push(version),
         }
+        united.push(live);
     }
     united
 }

@@ -179,14 +179,13 @@ impl Record {
 
     /// Notes what was live in `sources` and is not any more.
     pub(crate) fn note_replaced<'a>(&mut self, sources: impl Iterator<Item = &'a Siblings>) {
-        for note in sources.flat_map(live) {
-            let is_live = live(&self.siblings).any(|other| other.name.id == note.name.id);
-            if is_live || self.request_notes.iter().any(|known| known.dot == note.dot) {
-                continue;
-            }
-            let after = |known: &RequestNote| known.written_at_ms <= note.written_at_ms;
-            let place = self.request_notes.partition_point(after);
-            self.request_notes.insert(place, note);
+        let mut replaced: Vec<RequestNote> = sources.flat_map(live).collect();
+        if !replaced.is_empty() {
+            let left: BTreeSet<Bytes> = live(&self.siblings).map(|note| note.name.id).collect();
+            let mut known: BTreeSet<Dot> = self.request_notes.iter().map(|n| n.dot).collect();
+            replaced.retain(|note| !left.contains(&note.name.id) && known.insert(note.dot));
+            self.request_notes.extend(replaced);
+            self.request_notes.sort_by_key(|note| note.written_at_ms);
         }
         let latest_ms = self.siblings.latest_ms();
         let surplus = self.request_notes.len().saturating_sub(NOTES_MAX);

@@ -14,7 +14,7 @@ use crate::codec::{DecodeError, Reader, UnknownField, number, put_field, put_num
 use crate::id::{Dot, ModuleDigest};
 
 /// What a version says the key holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Eq)]
 pub enum Payload {
     /// These bytes.
     Value(Bytes),
@@ -31,6 +31,11 @@ impl Payload {
         }
     }
 
+    /// How many bytes there are: none in a tombstone, nor in an empty value.
+    pub fn len_bytes(&self) -> usize {
+        self.value().map_or(0, Bytes::len)
+    }
+
     /// A hash that tells payloads apart; a tombstone differs from an empty value.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key("stator payload v1");
@@ -41,6 +46,37 @@ impl Payload {
         *hasher.finalize().as_bytes()
     }
 }
+
+impl PartialEq for Payload {
+    /// A value that was shared is the same without a look at its bytes.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Payload::Value(a), Payload::Value(b)) => {
+                let is_shared = a.as_ptr() == b.as_ptr();
+                a.len() == b.len() && (is_shared || compare::is_equal(a, b))
+            }
+            (Payload::Tombstone, Payload::Tombstone) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Where the bytes of values are compared, so that a test can count them.
+mod compare {
+    #[cfg(test)]
+    thread_local! {
+        pub(crate) static COMPARED_BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
+    pub(super) fn is_equal(a: &[u8], b: &[u8]) -> bool {
+        #[cfg(test)]
+        COMPARED_BYTES.set(COMPARED_BYTES.get() + a.len());
+        a == b
+    }
+}
+
+#[cfg(test)]
+pub(crate) use compare::COMPARED_BYTES;
 
 /// Where a version comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +148,6 @@ impl RequestName {
 /// One payload with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// What the key holds.
-    pub payload: Payload,
     /// When the coordinator minted it: milliseconds since 1970 (UTC), later than all it replaced.
     pub written_at_ms: u64,
     /// When it stops counting: milliseconds since 1970 (UTC); `None` is never.
@@ -132,6 +166,9 @@ pub struct Version {
     pub request: Option<RequestName>,
     /// Fields of a newer version of Stator.
     pub unknown: Vec<UnknownField>,
+    /// What the key holds. The last field, so that versions that differ in any other are compared
+    /// without it.
+    pub payload: Payload,
 }
 
 mod tag {
@@ -168,6 +205,18 @@ impl Version {
             .is_gt()
     }
 
+    /// Whether it is the same write as `other`: equal, but that the values of a client's write
+    /// are not compared.
+    pub fn is_same_write(&self, other: &Version) -> bool {
+        let envelope = |v: &Version| {
+            (v.written_at_ms, v.expires_at_ms, v.payload.len_bytes(), v.payload.value().is_some())
+        };
+        match &self.origin {
+            Origin::Client(_) => self.origin == other.origin && envelope(self) == envelope(other),
+            Origin::Fold { .. } => self == other,
+        }
+    }
+
     /// Whether it has not expired at `now_ms` (milliseconds since 1970, UTC).
     pub fn counts_at(&self, now_ms: u64) -> bool {
         self.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms)
@@ -186,7 +235,7 @@ impl Version {
         let dots = self.base.len() + self.origin.input_count();
         let request = self.request.as_ref().map_or(0, |r| r.id.len() + FINGERPRINT_BYTES);
         let past = self.past.as_ref().map_or(0, Past::weight_bytes);
-        40 + request + self.payload.value().map_or(0, Bytes::len) + labels + past + dots * 24
+        40 + request + self.payload.len_bytes() + labels + past + dots * 24
     }
 
     /// Appends the envelope.

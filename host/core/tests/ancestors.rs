@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use history::{History, REPLICAS, Step, draft, steps};
 use proptest::prelude::*;
 use stator_core::ancestor::{Ancestors, Nearest, VALUE_BYTES_MAX, nearest};
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::divergence::Ancestor;
 use stator_core::id::Dot;
 use stator_core::version::Payload;
@@ -29,7 +29,7 @@ fn forgetful(_: &Siblings) -> Ancestors {
 }
 
 fn keeping(ancestors: fn(&Siblings) -> Ancestors) -> History {
-    History { ancestors, ..History::new(Fold::Keep) }
+    History { ancestors, ..History::new(Survivors::All) }
 }
 
 /// Puts `value`, with the context of all that the replica holds.
@@ -221,7 +221,7 @@ fn what_is_too_long_is_not_kept() {
 
 #[test]
 fn nothing_is_kept_where_nobody_wants_it() {
-    let mut history = History::new(Fold::Keep);
+    let mut history = History::new(Survivors::All);
     edit(&mut history, 0, 1);
     everywhere(&mut history);
     edit(&mut history, 0, 2);

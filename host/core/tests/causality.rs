@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use history::{History, REPLICAS, Step, bytes, joined, steps};
 use proptest::prelude::*;
-use stator_core::causality::{Context, Fold, Siblings, VersionVector};
+use stator_core::causality::{Context, Siblings, Survivors, VersionVector};
 use stator_core::id::{Actor, Dot, Incarnation, NodeId};
 use stator_core::version::{Origin, Payload, Version};
 
-fn folds() -> impl Strategy<Value = Fold> {
-    prop_oneof![Just(Fold::Keep), Just(Fold::LastWriteWins)]
+fn folds() -> impl Strategy<Value = Survivors> {
+    prop_oneof![Just(Survivors::All), Just(Survivors::LastWrite)]
 }
 
 proptest! {
@@ -39,7 +39,7 @@ proptest! {
     fn the_last_write_wins_everywhere(
         steps in steps(false), order in Just((0..REPLICAS).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let fold = Fold::LastWriteWins;
+        let fold = Survivors::LastWrite;
         let history = History::run(fold, &steps);
         let all = history.all();
         let end = order.iter().fold(Siblings::new(), |end, &at| joined(&end, &all[at], fold));
@@ -51,7 +51,7 @@ proptest! {
     #[test]
     fn without_losses_no_live_write_is_lost(steps in steps(false)) {
         // A model that knows only sets: a write is dead once a put has covered it.
-        let mut history = History::new(Fold::Keep);
+        let mut history = History::new(Survivors::All);
         let mut killed = std::collections::BTreeSet::new();
         for step in &steps {
             let before = history.minted.len();
@@ -80,7 +80,7 @@ proptest! {
     fn a_put_kills_exactly_what_its_context_covers(
         steps in steps(false), read in 0..REPLICAS, at in 0..REPLICAS,
     ) {
-        let mut history = History::run(Fold::Keep, &steps);
+        let mut history = History::run(Survivors::All, &steps);
         let context = Context::of(&history.siblings(read)).vector;
         let before = history.siblings(at);
         history.contexts = vec![Context { vector: context.clone(), timestamp_ms: 0 }];
@@ -123,7 +123,7 @@ fn written(dot: Dot, written_at_ms: u64, value: &'static str) -> Siblings {
 /// against an older one of a larger dot has not become any larger.
 #[test]
 fn a_tie_is_decided_by_the_dots_of_the_writes_themselves() {
-    let fold = Fold::LastWriteWins;
+    let fold = Survivors::LastWrite;
     for (two, three) in [("x", "y"), ("y", "x")] {
         let (w2, w3) = (written(dot(2), 5, two), written(dot(3), 5, three));
         let old = written(dot(9), 1, "old");
@@ -138,7 +138,7 @@ fn a_tie_is_decided_by_the_dots_of_the_writes_themselves() {
 
 #[test]
 fn a_context_of_one_folded_dot_kills_only_that_one() {
-    let fold = Fold::LastWriteWins;
+    let fold = Survivors::LastWrite;
     let (w2, w3) = (written(dot(2), 5, "two"), written(dot(3), 6, "three"));
     let mut folded = joined(&w2, &w3, fold);
     let seen: VersionVector = [dot(2)].into_iter().collect();

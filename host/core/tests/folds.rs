@@ -11,7 +11,7 @@ use bytes::Bytes;
 use history::{History, NO_LIMITS, REPLICAS, bytes, draft};
 use proptest::prelude::*;
 use stator_core::catalogue::{KeyspaceSpec, Reconcile};
-use stator_core::causality::{Context, Fold, LiveVersion, Siblings};
+use stator_core::causality::{Context, LiveVersion, Siblings, Survivors};
 use stator_core::divergence::{MergeFailure, Outcome};
 use stator_core::event::{Area, Notice};
 use stator_core::fold::{Foldable, fold, foldable};
@@ -94,7 +94,7 @@ struct Replicas {
 impl Replicas {
     fn run(steps: &[Step]) -> Self {
         let mut run = Replicas {
-            replicas: History::new(Fold::Keep),
+            replicas: History::new(Survivors::All),
             known: Vec::new(),
             written: BTreeMap::new(),
             refused: 0,
@@ -125,6 +125,7 @@ impl Replicas {
                 let change = Change::Mint {
                     ancestors: Default::default(),
                     until_ms: u64::MAX,
+                    is_lent: false,
                     context,
                     draft,
                     now_ms: u64::from(number / 3),
@@ -150,7 +151,7 @@ impl Replicas {
     fn write(&mut self, at: usize, change: &Change) -> Option<Dot> {
         let minter = &mut self.replicas.minters[at];
         let stored = self.replicas.records[at].clone();
-        let written = write(stored, change, &[], Fold::Keep, minter).ok()?;
+        let written = write(stored, change, &[], Survivors::All, minter).ok()?;
         self.replicas.records[at] = Some(written.record);
         written.dot
     }
@@ -225,7 +226,7 @@ proptest! {
         values in prop::collection::vec(0u8..4, 2..7), cut in 1usize..6, at in 0usize..6,
     ) {
         let minted = |values: &[u8], node: usize| {
-            let mut replicas = History::new(Fold::Keep);
+            let mut replicas = History::new(Survivors::All);
             values.iter().enumerate().for_each(|(i, value)| {
                 let (now_ms, context) = (u64::from(*value), None);
                 let at = (node + i) % REPLICAS;
@@ -252,7 +253,7 @@ proptest! {
         let siblings = run.replicas.siblings(at);
         let Some(folded) = united(&siblings) else { return Ok(()) };
         let context = Context::of(&siblings);
-        let delete = Change::Mint { context, draft: draft(None), now_ms: 9, limits: NO_LIMITS, ancestors: Default::default(), until_ms: u64::MAX };
+        let delete = Change::Mint { context, draft: draft(None), now_ms: 9, limits: NO_LIMITS, ancestors: Default::default(), until_ms: u64::MAX, is_lent: false };
         let dot = run.write(at, &delete).expect("it has seen everything");
         let deleted = run.replicas.siblings(at);
         // Whichever comes first, the delete is what is left.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use history::{History, bytes, steps};
 use proptest::prelude::*;
 use stator_core::ancestor::{Past, PastVersion};
-use stator_core::causality::{Context, Fold, Siblings, VersionVector};
+use stator_core::causality::{Context, Siblings, Survivors, VersionVector};
 use stator_core::codec::{DecodeError, Reader, UnknownField, put_field};
 use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
@@ -102,7 +102,7 @@ fn record() -> impl Strategy<Value = Record> {
     let local = (mark, targets, any::<u64>(), notes, hash, since);
     (steps(false), local).prop_map(
         |(steps, (mark, targets, sequence, request_notes, object_hash, held_since_ms))| {
-            let siblings = Arc::new(History::run(Fold::LastWriteWins, &steps).siblings(0));
+            let siblings = Arc::new(History::run(Survivors::LastWrite, &steps).siblings(0));
             let mark = mark.map(|dots| Mark { actor: dots[0].actor, counter: dots[0].counter });
             Record { siblings, mark, targets, sequence, request_notes, object_hash, held_since_ms }
         },
@@ -119,7 +119,7 @@ proptest! {
 
     #[test]
     fn siblings_read_back(steps in steps(true), lww: bool) {
-        let fold = if lww { Fold::LastWriteWins } else { Fold::Keep };
+        let fold = if lww { Survivors::LastWrite } else { Survivors::All };
         for siblings in History::run(fold, &steps).all() {
             let encoded = bytes(&siblings);
             let decoded = Siblings::decode(encoded.clone().into()).unwrap();
@@ -175,7 +175,7 @@ proptest! {
     fn altered_siblings_are_refused_or_sound(
         steps in steps(false), at: prop::sample::Index, byte: u8,
     ) {
-        let mut encoded = bytes(&History::run(Fold::Keep, &steps).siblings(0));
+        let mut encoded = bytes(&History::run(Survivors::All, &steps).siblings(0));
         prop_assume!(!encoded.is_empty());
         let at = at.index(encoded.len());
         encoded[at] = byte;

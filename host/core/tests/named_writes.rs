@@ -9,7 +9,7 @@ use bytes::Bytes;
 use history::{NO_LIMITS, REPLICAS, draft};
 use proptest::prelude::*;
 use stator_core::catalogue::{CatalogueChange, KeyspaceUpdate, Reconcile};
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::event::Area;
 use stator_core::id::{Dot, Incarnation, NodeId};
 use stator_core::record::Record;
@@ -32,6 +32,7 @@ fn mint(id: u8, asked: u8, context: Context, now_ms: u64) -> Change {
         limits: NO_LIMITS,
         ancestors: Default::default(),
         until_ms: u64::MAX,
+        is_lent: false,
     }
 }
 
@@ -72,7 +73,7 @@ fn live(siblings: &Siblings) -> BTreeSet<u8> {
 proptest! {
     #[test]
     fn who_has_held_a_named_write_answers_its_retry_with_its_dot(steps in steps(), lww: bool) {
-        let fold = if lww { Fold::LastWriteWins } else { Fold::Keep };
+        let fold = if lww { Survivors::LastWrite } else { Survivors::All };
         let mut records: Vec<Record> = vec![Record::default(); REPLICAS];
         let minter = |at| Minter::new(NodeId(at as u64 + 1), Incarnation(1), 0);
         let mut minters: Vec<Minter> = (0..REPLICAS).map(minter).collect();
@@ -115,7 +116,7 @@ proptest! {
 #[test]
 fn another_request_under_the_same_id_is_refused_and_changes_nothing() {
     let mut minter = Minter::new(NodeId(1), Incarnation(1), 0);
-    let mut put = |stored, change: &Change| write(stored, change, &[], Fold::Keep, &mut minter);
+    let mut put = |stored, change: &Change| write(stored, change, &[], Survivors::All, &mut minter);
     let first = put(None, &mint(1, 1, Context::default(), 1)).unwrap();
     let refused = WriteRefused::RequestReused(first.dot.unwrap());
     let other = mint(1, 2, Context::default(), 2);
@@ -131,7 +132,7 @@ fn replaced_writes_are_forgotten_after_the_window_and_beyond_the_count() {
     let mut minter = Minter::new(NodeId(1), Incarnation(1), 0);
     let mut stored = None;
     let mut put = |stored, id: u8, context, now_ms| {
-        write(stored, &mint(id, 0, context, now_ms), &[], Fold::Keep, &mut minter).unwrap()
+        write(stored, &mint(id, 0, context, now_ms), &[], Survivors::All, &mut minter).unwrap()
     };
     let count = NOTES_MAX as u8 + 2;
     for id in 0..count {

@@ -77,10 +77,10 @@ impl Driven {
 
     /// What the store answers to a write on a key that it holds nothing of.
     fn store(&mut self, action: &Action) -> Event {
-        let Action::Write { token, change, targets, fold, .. } = action else {
+        let Action::Write { token, change, targets, survivors, .. } = action else {
             panic!("not a write: {action:?}");
         };
-        let written = write(None, change, targets, *fold, &mut self.minter).unwrap();
+        let written = write(None, change, targets, *survivors, &mut self.minter).unwrap();
         let stored = Stored { siblings: written.record.siblings, dot: written.dot };
         Event::Written(*token, Ok(stored))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use history::{History, NO_LIMITS, Step, draft, steps};
 use proptest::prelude::*;
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::id::{Dot, Incarnation, NodeId};
 use stator_core::record::Record;
 use stator_core::write::{
@@ -28,25 +28,26 @@ fn put(context: Context, limits: SiblingLimits) -> Change {
         limits,
         ancestors: Default::default(),
         until_ms: u64::MAX,
+        is_lent: false,
     }
 }
 
 fn minted(stored: Option<Record>, context: Context, minter: &mut Minter) -> (Record, Dot) {
-    let written = write(stored, &put(context, NO_LIMITS), &[], Fold::Keep, minter).unwrap();
+    let written = write(stored, &put(context, NO_LIMITS), &[], Survivors::All, minter).unwrap();
     (written.record, written.dot.unwrap())
 }
 
 proptest! {
     #[test]
     fn no_dot_is_minted_twice(steps in steps(true)) {
-        let history = History::run(Fold::Keep, &steps);
+        let history = History::run(Survivors::All, &steps);
         let dots: BTreeSet<Dot> = history.minted.iter().map(|(dot, _)| *dot).collect();
         prop_assert_eq!(dots.len(), history.minted.len());
     }
 
     #[test]
     fn the_reservation_is_never_behind_use(steps in steps(true)) {
-        let mut history = History::new(Fold::Keep);
+        let mut history = History::new(Survivors::All);
         for step in &steps {
             history.step(step);
             for (dot, _) in &history.minted {
@@ -58,7 +59,7 @@ proptest! {
 
     #[test]
     fn a_write_is_later_than_all_it_meets_and_replaces(steps in steps(false)) {
-        let mut history = History::new(Fold::Keep);
+        let mut history = History::new(Survivors::All);
         for step in &steps {
             let before = history.minted.len();
             let (met_ms, seen_ms) = match step {
@@ -150,14 +151,14 @@ fn a_sibling_limit_refuses_only_what_kills_nothing() {
     for (limits, context, expected) in table {
         let before = minter.clone();
         let change = put(context.clone(), limits);
-        let result = write(Some(stored.clone()), &change, &[], Fold::Keep, &mut minter);
+        let result = write(Some(stored.clone()), &change, &[], Survivors::All, &mut minter);
         if result.is_err() {
             assert_eq!(minter, before, "a refused put draws no epoch");
         }
         assert_eq!(result.map(|written| written.record.siblings.live_count()), expected);
     }
     let theirs = Change::Sync(Arc::new(Siblings::clone(&crowd(9, &mut minter).unwrap().siblings)));
-    let written = write(Some(stored), &theirs, &[], Fold::Keep, &mut minter).unwrap();
+    let written = write(Some(stored), &theirs, &[], Survivors::All, &mut minter).unwrap();
     assert_eq!(written.record.siblings.live_count(), 12, "replication is never refused");
 }
 
@@ -168,7 +169,7 @@ fn blind_puts_to_a_folding_keyspace_neither_pile_up_nor_are_refused() {
     let mut stored = None;
     for _ in 0..10 {
         let change = put(Context::default(), limits);
-        let fold = Fold::LastWriteWins;
+        let fold = Survivors::LastWrite;
         let written = write(stored, &change, &[], fold, &mut minter).unwrap();
         assert_eq!(written.record.siblings.live_count(), 1);
         stored = Some(written.record);
@@ -181,7 +182,7 @@ fn a_record_changes_only_by_news() {
     let (record, _) = minted(None, Context::default(), &mut minter);
     let mut sync = |stored: Option<&Record>, siblings: &Arc<Siblings>, targets: &[NodeId]| {
         let change = Change::Sync(siblings.clone());
-        write(stored.cloned(), &change, targets, Fold::Keep, &mut minter).unwrap()
+        write(stored.cloned(), &change, targets, Survivors::All, &mut minter).unwrap()
     };
     let Written { record: same, is_changed, dot, .. } = sync(Some(&record), &record.siblings, &[]);
     assert_eq!((same, is_changed, dot), (record.clone(), false, None));

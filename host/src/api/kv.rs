@@ -302,10 +302,6 @@ impl Kv for KvService {
         let deadline = self.deadline(&request);
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
-        if put.value.is_empty() {
-            let message = "a value has at least one byte; to remove a key, delete it";
-            return Err(errors::bad_field("value", "VALUE_EMPTY", message));
-        }
         if put.value.len() > max {
             let found = put.value.len();
             let message = format!("it has {found} bytes; the limit value_bytes_max is {max}");

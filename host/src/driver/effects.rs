@@ -108,7 +108,7 @@ impl Effects {
             Action::Send(to, message) => self.send(to, message),
             Action::Probe(to, bytes) => self.transport.send_probe(to, bytes),
             Action::Load { token, key, with_hints } => self.load(token, key, with_hints),
-            Action::Write { token, area, key, change, targets, fold, is_sync } => {
+            Action::Write { token, area, key, change, targets, survivors, is_sync } => {
                 let inbox = self.inbox.clone();
                 let done = Box::new(move |result: Result<WriteDone, StoreError>| {
                     let result = result
@@ -126,7 +126,7 @@ impl Effects {
                     key,
                     change,
                     targets,
-                    fold,
+                    survivors,
                     sync: is_sync,
                     until,
                     done,

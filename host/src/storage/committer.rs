@@ -208,7 +208,7 @@ impl Committer {
         let before = self.staged(&job.key).and_then(|staged| staged.record.clone());
         let written = {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
-            write(before.clone(), &job.change, &job.targets, job.fold, &mut minter)?
+            write(before.clone(), &job.change, &job.targets, job.survivors, &mut minter)?
         };
         let Written { mut record, dot, is_changed, is_removed } = written;
         if is_changed && !is_removed {

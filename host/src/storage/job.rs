@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use stator_core::causality::{Fold, Siblings};
+use stator_core::causality::{Siblings, Survivors};
 use stator_core::event::ScanPage;
 use stator_core::id::{Dot, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
@@ -54,7 +54,7 @@ pub struct WriteJob {
     /// For a hint: who is to receive it.
     pub targets: Vec<NodeId>,
     /// What is done with concurrent versions.
-    pub fold: Fold,
+    pub survivors: Survivors,
     /// Whether `done` waits until a power cut cannot take the write back. Hints always do.
     pub sync: bool,
     /// Not begun from then on: nobody waits for it any more.

@@ -93,7 +93,7 @@ impl World {
     }
 
     fn write(&mut self, machine: usize, action: Action) {
-        let Action::Write { token, area, key, change, targets, fold, is_sync } = action else {
+        let Action::Write { token, area, key, change, targets, survivors, is_sync } = action else {
             return;
         };
         let failure = self.disk_failure(machine);
@@ -105,7 +105,7 @@ impl World {
                     let is_skipped = self.planted == Planted::SkipTree && self.rng.random_bool(0.1);
                     let store = &mut self.machines[machine].store;
                     let trees = is_skipped.then(|| store.trees.clone());
-                    let result = store.write(area, &key, &change, &targets, fold);
+                    let result = store.write(area, &key, &change, &targets, survivors);
                     trees.into_iter().for_each(|trees| store.trees = trees);
                     result
                 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stator_core::causality::{Fold, Siblings};
+use stator_core::causality::{Siblings, Survivors};
 use stator_core::event::{Area, HeldHint, ScanPage, StoreFailure, Stored};
 use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
@@ -225,7 +225,7 @@ impl Store {
         key: &StoreKey,
         change: &Change,
         targets: &[NodeId],
-        fold: Fold,
+        survivors: Survivors,
     ) -> Result<Stored, StoreFailure> {
         // What is damaged counts as missing.
         let read = self.shelf(area).read(key);
@@ -237,7 +237,7 @@ impl Store {
         let mut minter = self.stale_actors.minter(area, key, stored.as_ref(), &self.minter);
         let minter = minter.as_mut().unwrap_or(&mut self.minter);
         let Written { mut record, dot, is_changed, is_removed } =
-            write(stored, change, targets, fold, minter)?;
+            write(stored, change, targets, survivors, minter)?;
         let epochs_until = self.minter.reserved_until();
         if is_changed && area == Area::Data {
             let is_left = !is_removed;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Versioned;
-use crate::causality::Fold;
+use crate::causality::Survivors;
 use crate::id::{KeyspaceId, ModuleDigest};
 
 /// The longest name of a keyspace.
@@ -56,14 +56,14 @@ pub enum Reconcile {
 
 impl Reconcile {
     /// What is done where the versions are stored.
-    pub fn fold(&self) -> Fold {
+    pub fn survivors(&self) -> Survivors {
         match self {
-            Reconcile::LastWriteWins => Fold::LastWriteWins,
+            Reconcile::LastWriteWins => Survivors::LastWrite,
             // A module is not called where versions are stored, but by coordinators.
             Reconcile::Siblings
             | Reconcile::Module(_)
             | Reconcile::Fold(_)
-            | Reconcile::ThreeWay(_) => Fold::Keep,
+            | Reconcile::ThreeWay(_) => Survivors::All,
         }
     }
 

@@ -25,5 +25,5 @@ mod vector;
 pub(crate) use vector::{decode_dot, decode_dots, encode_dot, encode_dots};
 
 pub use context::{Context, ContextError, ContextSecrets, SECRET_BYTES};
-pub use siblings::{Fold, LiveVersion, Siblings};
+pub use siblings::{LiveVersion, Siblings, Survivors};
 pub use vector::VersionVector;

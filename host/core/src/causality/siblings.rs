@@ -1,25 +1,25 @@
 //! The versions of a key that are concurrent, with the vector of all that was ever seen of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{VersionVector, decode_dots, encode_dots};
 use crate::codec::{DecodeError, Reader, put_field};
-use crate::id::Dot;
+use crate::id::{Actor, Dot};
 use crate::version::Version;
 
-/// What is done with concurrent versions where they are stored.
+/// Which of concurrent versions survive where they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Fold {
-    /// Every one is kept.
+pub enum Survivors {
+    /// Every one.
     #[default]
-    Keep,
-    /// The one with the largest (timestamp, dot) is kept, under all their dots. A context that
-    /// covers those dots kills it, just as it would have killed each. A put is later than all
-    /// that it meets where it is minted, and replaces that, seen or not.
-    LastWriteWins,
+    All,
+    /// The one with the largest (timestamp, dot), under the dots of all. A context that covers
+    /// those dots kills it, just as it would have killed each. A put is later than all that it
+    /// meets where it is minted, and replaces that, seen or not.
+    LastWrite,
 }
 
 /// A dotted version vector set: for every dot of a key whether it is unseen, live or dead, and
@@ -61,12 +61,21 @@ impl Siblings {
     /// The versions, each once, by their lowest dot.
     pub fn versions(&self) -> Vec<LiveVersion> {
         let mut versions: Vec<LiveVersion> = Vec::new();
+        // Places in the list: of one and the same version, and of those that may be equal.
+        let mut shared: BTreeMap<*const Version, usize> = BTreeMap::new();
+        let mut alike: BTreeMap<(Option<Dot>, usize), Vec<usize>> = BTreeMap::new();
         for (dot, version) in &self.live {
-            // Few versions stand under several dots, and those dots are few.
-            match versions.iter_mut().find(|v| is_same(&v.version, version)) {
-                Some(known) => known.dots.push(*dot),
-                None => versions.push(LiveVersion { dots: vec![*dot], version: version.clone() }),
-            }
+            let place = *shared.entry(Arc::as_ptr(version)).or_insert_with(|| {
+                let origin = (version.origin.latest_dot(), version.origin.input_count());
+                let alike = alike.entry(origin).or_default();
+                let is_same = |place: &&usize| versions[**place].version == *version;
+                alike.iter().find(is_same).copied().unwrap_or_else(|| {
+                    alike.push(versions.len());
+                    versions.push(LiveVersion { dots: Vec::new(), version: version.clone() });
+                    versions.len() - 1
+                })
+            });
+            versions[place].dots.push(*dot);
         }
         versions
     }
@@ -88,15 +97,11 @@ impl Siblings {
 
     /// About how many bytes the object takes.
     pub fn weight_bytes(&self) -> usize {
-        // Of a fold that stands under many dots there is one payload.
-        let mut versions: Vec<&Arc<Version>> = Vec::new();
-        for version in self.live.values() {
-            if !versions.iter().any(|known| Arc::ptr_eq(known, version)) {
-                versions.push(version);
-            }
-        }
+        // Of a version that stands under many dots there is one payload.
+        let versions: BTreeMap<*const Version, &Version> =
+            self.live.values().map(|version| (Arc::as_ptr(version), &**version)).collect();
         let dots = self.vector.len() + self.live.len() - versions.len();
-        dots * 24 + versions.iter().map(|version| version.weight_bytes()).sum::<usize>()
+        dots * 24 + versions.values().map(|version| version.weight_bytes()).sum::<usize>()
     }
 
     /// The live dots that `context` has seen: those that a put with it would kill.
@@ -120,10 +125,16 @@ impl Siblings {
     pub fn sync(&mut self, other: &Siblings) {
         let Siblings { vector, live } = other;
         self.live.retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
+        // Of two versions that stand under many dots each.
+        let mut compared: BTreeMap<(*const Version, *const Version), bool> = BTreeMap::new();
         for (dot, theirs) in live {
             match self.live.get_mut(dot) {
+                Some(ours) if Arc::ptr_eq(ours, theirs) => {}
                 Some(ours) => {
-                    if !is_same(ours, theirs) && theirs.outranks(ours) {
+                    let is_theirs = compared
+                        .entry((Arc::as_ptr(ours), Arc::as_ptr(theirs)))
+                        .or_insert_with(|| theirs != ours && theirs.outranks(ours));
+                    if *is_theirs {
                         *ours = theirs.clone();
                     }
                 }
@@ -136,10 +147,33 @@ impl Siblings {
         self.vector.join(vector);
     }
 
+    /// Whether `other` is the same object, as far as it can be told without comparing values: a
+    /// write has one value, whoever holds it. Of a fold they are compared.
+    pub fn is_same_as(&self, other: &Siblings) -> bool {
+        let mut compared = BTreeMap::new();
+        let mut is_same = |a: &Arc<Version>, b: &Arc<Version>| {
+            let pair = (Arc::as_ptr(a), Arc::as_ptr(b));
+            *compared.entry(pair).or_insert_with(|| a.is_same_write(b))
+        };
+        self.vector == other.vector
+            && self.live.len() == other.live.len()
+            && self.live.iter().zip(&other.live).all(|(a, b)| a.0 == b.0 && is_same(a.1, b.1))
+    }
+
+    /// The actors that have a live dot.
+    fn live_actors(&self) -> BTreeSet<Actor> {
+        self.live.keys().map(|dot| dot.actor).collect()
+    }
+
+    /// How many actors have no live dot.
+    pub fn dead_actors(&self) -> usize {
+        self.vector.len() - self.live_actors().len()
+    }
+
     /// Forgets actors without a live dot: see [`crate::collect`].
     pub(crate) fn drop_dead_actors(&mut self) {
-        let live = &self.live;
-        self.vector.retain(|actor| live.keys().any(|dot| dot.actor == *actor));
+        let live = self.live_actors();
+        self.vector.retain(|actor| live.contains(actor));
     }
 
     /// The same with `version` in the place of every live one: no dot is born, none dies.
@@ -148,9 +182,9 @@ impl Siblings {
         Siblings { vector: self.vector.clone(), live }
     }
 
-    /// Does with the concurrent versions what the keyspace wants done where they are stored.
-    pub fn fold(&mut self, fold: Fold) {
-        if fold == Fold::Keep || self.live.len() < 2 {
+    /// Lets only those of concurrent versions stand that the keyspace wants stored.
+    pub fn keep(&mut self, survivors: Survivors) {
+        if survivors == Survivors::All || self.live.len() < 2 {
             return;
         }
         let winner = self.last_write().cloned();
@@ -222,14 +256,92 @@ impl Siblings {
     }
 }
 
-/// Pointers first: after a sync most versions are shared.
-fn is_same(a: &Arc<Version>, b: &Arc<Version>) -> bool {
-    Arc::ptr_eq(a, b) || a == b
-}
-
 mod tag {
     pub const VECTOR: u64 = 1;
     pub const VERSION: u64 = 2;
 }
 
 const WHAT: &str = "object";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId};
+    use crate::reconcile;
+    use crate::version::COMPARED_BYTES;
+
+    const COUNT: u64 = 100;
+    const BYTES: usize = 16 << 10;
+
+    fn dot(node: u64) -> Dot {
+        let actor = Actor { node: NodeId(node), incarnation: Incarnation(1), epoch: 0 };
+        Dot { actor, counter: 1 }
+    }
+
+    /// Blind puts of `value`, each at a node of its own.
+    fn blind(value: impl Fn(u64) -> Vec<u8>) -> Siblings {
+        let mut siblings = Siblings::new();
+        for node in 0..COUNT {
+            let mut bare = Vec::new();
+            put_field(&mut bare, 1, &value(node));
+            crate::codec::put_number(&mut bare, 2, 7);
+            let mut origin = Vec::new();
+            super::super::encode_dot(&mut origin, dot(node));
+            put_field(&mut bare, 5, &origin);
+            let version = Version::decode(bare.into()).unwrap();
+            siblings.put(&VersionVector::new(), dot(node), Arc::new(version));
+        }
+        siblings
+    }
+
+    /// The object as another replica sends it: nothing is shared.
+    fn sent(siblings: &Siblings) -> Siblings {
+        let mut bytes = Vec::new();
+        siblings.encode(&mut bytes);
+        Siblings::decode(bytes.into()).unwrap()
+    }
+
+    fn compared<T>(work: impl FnOnce() -> T) -> (T, usize) {
+        COMPARED_BYTES.set(0);
+        let result = work();
+        (result, COMPARED_BYTES.get())
+    }
+
+    #[test]
+    fn equal_values_of_many_writes_are_never_compared_pairwise() {
+        let all = COUNT as usize * BYTES;
+        let prefix = |node: u64| [vec![7; BYTES - 8], node.to_be_bytes().to_vec()].concat();
+        let worlds: [Box<dyn Fn(u64) -> Vec<u8>>; 2] =
+            [Box::new(|_| vec![7; BYTES]), Box::new(prefix)];
+        for value in worlds {
+            let siblings = blind(value);
+            let (versions, bytes) = compared(|| siblings.versions().len());
+            assert_eq!((versions, bytes), (COUNT as usize, 0), "versions");
+            let theirs = sent(&siblings);
+            let (is_same, bytes) = compared(|| theirs.is_same_as(&siblings));
+            assert_eq!((is_same, bytes), (true, 0), "the same object");
+            let (joined, bytes) = compared(|| {
+                let mut joined = siblings.clone();
+                joined.sync(&theirs);
+                joined
+            });
+            assert!(joined == siblings && bytes <= all, "a sync compares {bytes} bytes");
+            let (_, bytes) = compared(|| reconcile::versions(&siblings, 0));
+            assert_eq!(bytes, 0, "a view goes by hashes");
+        }
+    }
+
+    #[test]
+    fn a_version_under_many_dots_is_compared_once() {
+        let siblings = blind(|node| vec![node as u8; BYTES]);
+        let winner = siblings.last_write().unwrap().clone();
+        let ours = siblings.united_as(winner);
+        let mut theirs = sent(&ours);
+        let half = ours.live.iter().take(COUNT as usize / 2);
+        theirs.live.extend(half.map(|(dot, version)| (*dot, version.clone())));
+        let (versions, bytes) = compared(|| theirs.versions());
+        assert_eq!((versions.len(), bytes), (1, BYTES), "two copies of one version");
+        let (_, bytes) = compared(|| theirs.clone().sync(&ours));
+        assert!(bytes <= BYTES, "a sync compares {bytes} bytes");
+    }
+}

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::{Node, Purpose};
 use crate::catalogue::Reconcile;
-use crate::causality::{Fold, Siblings};
+use crate::causality::{Siblings, Survivors};
 use crate::divergence::{Ancestor, MergeFailure, Outcome, Resolution};
 use crate::event::{Action, Notice, Token};
 use crate::fold::{Foldable, fold, foldable};
@@ -105,8 +105,10 @@ impl Node {
 
     /// All owners hold what a put has written, and perhaps more.
     pub(super) fn fold_after_put(&mut self, put: &Put) {
-        let has_siblings = put.siblings().is_some_and(|held| foldable(held) != Foldable::No);
-        if !has_siblings || self.folding_module(put.key.keyspace).is_none() {
+        if self.folding_module(put.key.keyspace).is_none() {
+            return;
+        }
+        if put.siblings().is_none_or(|held| foldable(held) == Foldable::No) {
             return;
         }
         match self.folds.busy.get_mut(&put.key) {
@@ -122,7 +124,7 @@ impl Node {
         };
         self.folds.busy.insert(key.clone(), false);
         let (owners, deadline_ms) = (prepared.list.primaries().len(), self.in_ms(READ_MS));
-        let rules = (QuorumKind::Strict, Fold::Keep);
+        let rules = (QuorumKind::Strict, Survivors::All);
         let get = Get::new(None, key.clone(), deadline_ms, owners, rules, &prepared.list, |node| {
             self.is_reachable(node)
         });

@@ -21,7 +21,7 @@ impl Node {
         };
         let deadline_ms = self.in_ms(get.timeout_ms);
         let Prepared { key, list, needed, .. } = prepared;
-        let rules = (get.quorum, self.fold(key.keyspace));
+        let rules = (get.quorum, self.survivors(key.keyspace));
         let ticket = Some(ticket);
         let state = Get::new(ticket, key, deadline_ms, needed as usize, rules, &list, |node| {
             self.is_reachable(node)
@@ -111,10 +111,10 @@ impl Node {
             // The ring has changed since the owners were asked.
         } else if node == self.id {
             let token = self.effect(Purpose::OwnRepair);
-            let (key, fold) = (key.clone(), self.fold(key.keyspace));
+            let (key, survivors) = (key.clone(), self.survivors(key.keyspace));
             let change = Change::Sync(siblings);
             let (area, targets, is_sync) = (Area::Data, Vec::new(), false);
-            self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+            self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
         } else {
             let write = ReplicaWrite {
                 request: self.number(),

@@ -164,9 +164,17 @@ impl Node {
         }
         if owner == self.id {
             let token = self.effect(Purpose::MovedHint(target, request));
-            let (fold, change) = (self.fold(key.keyspace), Change::Sync(siblings));
+            let (survivors, change) = (self.survivors(key.keyspace), Change::Sync(siblings));
             let (area, targets, is_sync) = (Area::Data, Vec::new(), true);
-            return self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+            return self.act(Action::Write {
+                token,
+                area,
+                key,
+                change,
+                targets,
+                survivors,
+                is_sync,
+            });
         }
         let StoreKey { keyspace, key, .. } = key;
         // The hint is deleted once this is acknowledged, so it must be synced whatever the

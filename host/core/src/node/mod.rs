@@ -187,10 +187,7 @@ impl Purpose {
     /// Whether a client, or another coordinator, waits for the store.
     fn is_foreground(&self) -> bool {
         use Purpose::{Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
-        matches!(
-            self,
-            OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) | PeerWrite(..)
-        )
+        matches!(self, OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) | PeerWrite(..))
     }
 }
 
@@ -353,7 +350,8 @@ impl Node {
     /// Whether a write is being minted, or an owner is still owed one, for which neither an acknowledgement nor a durable
     /// hint is there yet.
     pub fn is_in_debt(&self) -> bool {
-        let is_owing = |request: &InFlight| matches!(request, InFlight::Put(put) if put.is_in_debt());
+        let is_owing =
+            |request: &InFlight| matches!(request, InFlight::Put(put) if put.is_in_debt());
         self.requests.values().any(is_owing)
     }
 

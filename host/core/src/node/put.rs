@@ -109,10 +109,10 @@ impl Node {
                 let is_sync = self.syncs(&wanted);
                 let change = self.mint(&key, *wanted, deadline_ms, is_lent);
                 let token = self.effect(Purpose::Mint(request));
-                let fold = self.fold(key.keyspace);
-                self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+                let survivors = self.survivors(key.keyspace);
+                self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
             }
-            Next::Refused(error) => self.give_up(request, error),
+            Next::Refused(error) => self.end_put(request, error),
             Next::Wait => {}
         }
     }
@@ -130,7 +130,7 @@ impl Node {
     }
 
     /// A put ends without having done anything.
-    fn give_up(&mut self, request: RequestId, error: RequestError) {
+    fn end_put(&mut self, request: RequestId, error: RequestError) {
         if let Some(InFlight::Put(put)) = self.requests.remove(&request)
             && !put.is_answered()
         {
@@ -195,7 +195,7 @@ impl Node {
                 self.turn_to_next(request);
                 self.advance(request);
             }
-            _ => self.give_up(request, error),
+            _ => self.end_put(request, error),
         }
     }
 
@@ -223,14 +223,22 @@ impl Node {
         let owned = self.own(from, (put.keyspace, &put.key), self.ring_version(), false);
         let refused = match owned {
             Ok(partition) if !self.is_frozen(partition, self.id) => {
-                let key =
-                    StoreKey { partition, keyspace: put.keyspace, key: put.key.clone() };
+                let key = StoreKey { partition, keyspace: put.keyspace, key: put.key.clone() };
                 let until_ms = self.in_ms(put.timeout_ms);
                 let change = self.mint(&key, put, until_ms, true);
                 let token = self.effect(Purpose::Lend(from, request));
-                let (fold, area, targets) = (self.fold(key.keyspace), Area::Data, Vec::new());
+                let survivors = self.survivors(key.keyspace);
+                let (area, targets) = (Area::Data, Vec::new());
                 let is_sync = false;
-                return self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+                return self.act(Action::Write {
+                    token,
+                    area,
+                    key,
+                    change,
+                    targets,
+                    survivors,
+                    is_sync,
+                });
             }
             Ok(_) => "the partition is being handed over to another node".to_owned(),
             Err(error) => error.to_string(),
@@ -293,7 +301,9 @@ impl Node {
         };
         let (key, is_sync) = (put.key.clone(), put.is_sync);
         let (to, hint_for) = match place {
-            Place::Owner(node) if node == self.id => return self.keep(request, key, siblings, is_sync),
+            Place::Owner(node) if node == self.id => {
+                return self.keep(request, key, siblings, is_sync);
+            }
             Place::Owner(node) => (node, Vec::new()),
             Place::Fallback { node, owner } => (node, vec![owner]),
             Place::Here { owner } => return self.keep_hint(request, owner, key, siblings),
@@ -317,9 +327,10 @@ impl Node {
     /// This node owns the key, and another owner has given the write its dot.
     fn keep(&mut self, request: RequestId, key: StoreKey, siblings: Arc<Siblings>, is_sync: bool) {
         let token = self.effect(Purpose::OwnWrite(request));
-        let (area, targets, fold) = (Area::Data, Vec::new(), self.fold(key.keyspace));
+        let survivors = self.survivors(key.keyspace);
+        let (area, targets) = (Area::Data, Vec::new());
         let change = Change::Sync(siblings);
-        self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
     }
 
     pub(super) fn keep_hint(
@@ -330,14 +341,14 @@ impl Node {
         siblings: Arc<Siblings>,
     ) {
         let token = self.effect(Purpose::OwnHint(request, owner, key.keyspace));
-        let fold = self.fold(key.keyspace);
+        let survivors = self.survivors(key.keyspace);
         self.act(Action::Write {
             token,
             area: Area::Hints,
             key,
             change: Change::Sync(siblings),
             targets: vec![owner],
-            fold,
+            survivors,
             is_sync: true,
         });
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Node, Purpose};
-use crate::causality::{Fold, Siblings};
+use crate::causality::{Siblings, Survivors};
 use crate::event::{Action, Area, Notice, StoreFailure, Stored};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
@@ -14,8 +14,8 @@ use crate::write::Change;
 
 impl Node {
     /// What the keyspace does with concurrent versions where they are stored.
-    pub(super) fn fold(&self, keyspace: KeyspaceId) -> Fold {
-        self.keyspace(keyspace).map_or(Fold::Keep, |(_, k)| k.reconcile.value.fold())
+    pub(super) fn survivors(&self, keyspace: KeyspaceId) -> Survivors {
+        self.keyspace(keyspace).map_or(Survivors::All, |(_, k)| k.reconcile.value.survivors())
     }
 
     /// The key's place, if this node owns it, or does not need to because it is asked as a
@@ -116,11 +116,11 @@ impl Node {
             Ok(partition) => {
                 let purpose = Purpose::PeerWrite(from, request, keyspace, targets.clone());
                 let token = self.effect(purpose);
-                let fold = self.fold(keyspace);
+                let survivors = self.survivors(keyspace);
                 let area = if is_hint { Area::Hints } else { Area::Data };
                 let key = StoreKey { partition, keyspace, key };
                 let change = Change::Sync(siblings);
-                self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+                self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
             }
             Err(error) => {
                 self.send(from, Message::WriteReply { request, result: Err(error) });

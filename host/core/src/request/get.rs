@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Effect, GetReceipt, QuorumKind, RequestError};
-use crate::causality::{Fold, Siblings};
+use crate::causality::{Siblings, Survivors};
 use crate::id::{NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::quorum::{Standing, Tally};
@@ -34,7 +34,7 @@ pub struct Get {
     /// Overdue, and another was asked in its place: its answer is still taken, until then.
     late: BTreeMap<NodeId, u64>,
     joined: Siblings,
-    fold: Fold,
+    survivors: Survivors,
     is_answered: bool,
 }
 
@@ -46,7 +46,7 @@ impl Get {
         key: StoreKey,
         deadline_ms: u64,
         needed: usize,
-        (kind, fold): (QuorumKind, Fold),
+        (kind, survivors): (QuorumKind, Survivors),
         list: &PreferenceList,
         is_reachable: impl Fn(NodeId) -> bool,
     ) -> Self {
@@ -67,7 +67,7 @@ impl Get {
             damaged: BTreeSet::new(),
             late: BTreeMap::new(),
             joined: Siblings::new(),
-            fold,
+            survivors,
             is_answered: false,
         }
     }
@@ -86,7 +86,7 @@ impl Get {
         self.late.remove(&node);
         if let Some(siblings) = &held {
             self.joined.sync(siblings);
-            self.joined.fold(self.fold);
+            self.joined.keep(self.survivors);
         }
         self.tally.count(node);
         self.answers.insert(node, held);
@@ -162,13 +162,15 @@ impl Get {
     /// Whether every owner has answered with the very same object.
     pub fn is_agreed(&self) -> bool {
         let held = |node| self.answers.get(node).and_then(Option::as_ref);
-        self.primaries.iter().all(|node| held(node).is_some_and(|held| **held == self.joined))
+        self.primaries
+            .iter()
+            .all(|node| held(node).is_some_and(|held| held.is_same_as(&self.joined)))
     }
 
     /// The owners that hold less than all answers joined, and the join.
     pub fn repairs(self) -> (Arc<Siblings>, Vec<NodeId>) {
         let is_stale = |node: &NodeId| match self.answers.get(node) {
-            Some(Some(held)) => **held != self.joined,
+            Some(Some(held)) => !held.is_same_as(&self.joined),
             Some(None) => true,
             None => self.damaged.contains(node),
         };

@@ -194,7 +194,8 @@ impl Put {
         let owners =
             self.primaries.iter().filter(|node| **node == self.me || is_reachable(**node)).count();
         let is_minting = matches!(&self.name, Name::Wanted { others, .. } if others.is_empty());
-        let own_hint = usize::from(is_minting && !self.is_owner() && self.kind == QuorumKind::Sloppy);
+        let own_hint =
+            usize::from(is_minting && !self.is_owner() && self.kind == QuorumKind::Sloppy);
         owners + own_hint + self.spares.len()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use stator_core::ancestor::Ancestors;
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::id::{Dot, Incarnation, NodeId};
 use stator_core::record::Record;
 use stator_core::version::{Payload, Version};
@@ -61,7 +61,7 @@ pub const NO_LIMITS: SiblingLimits =
 
 /// The replicas of one key, and all that was ever written.
 pub struct History {
-    pub fold: Fold,
+    pub survivors: Survivors,
     pub records: Vec<Option<Record>>,
     pub minters: Vec<Minter>,
     pub contexts: Vec<Context>,
@@ -74,10 +74,10 @@ pub struct History {
 }
 
 impl History {
-    pub fn new(fold: Fold) -> Self {
+    pub fn new(survivors: Survivors) -> Self {
         let minter = |at| Minter::new(NodeId(at as u64 + 1), Incarnation(1), 0);
         History {
-            fold,
+            survivors,
             records: vec![None; REPLICAS],
             minters: (0..REPLICAS).map(minter).collect(),
             contexts: Vec::new(),
@@ -87,8 +87,8 @@ impl History {
         }
     }
 
-    pub fn run(fold: Fold, steps: &[Step]) -> Self {
-        let mut history = History::new(fold);
+    pub fn run(survivors: Survivors, steps: &[Step]) -> Self {
+        let mut history = History::new(survivors);
         steps.iter().for_each(|step| history.step(step));
         history
     }
@@ -133,6 +133,7 @@ impl History {
             limits,
             ancestors,
             until_ms: u64::MAX,
+            is_lent: false,
         };
         self.write(at, &change);
         self.seen.push(context);
@@ -140,7 +141,7 @@ impl History {
 
     fn write(&mut self, at: usize, change: &Change) {
         let stored = self.records[at].take();
-        let written = write(stored, change, &[], self.fold, &mut self.minters[at]).unwrap();
+        let written = write(stored, change, &[], self.survivors, &mut self.minters[at]).unwrap();
         if let Some(dot) = written.dot {
             let (_, version) =
                 written.record.siblings.live().find(|(live, _)| *live == dot).unwrap();
@@ -151,10 +152,10 @@ impl History {
 }
 
 /// What a replica holds that had `a` and is sent `b`.
-pub fn joined(a: &Siblings, b: &Siblings, fold: Fold) -> Siblings {
+pub fn joined(a: &Siblings, b: &Siblings, survivors: Survivors) -> Siblings {
     let mut joined = a.clone();
     joined.sync(b);
-    joined.fold(fold);
+    joined.keep(survivors);
     joined
 }
 

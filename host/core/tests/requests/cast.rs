@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::id::{Dot, Incarnation, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::request::Effect;
@@ -58,8 +58,9 @@ pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
             limits: history::NO_LIMITS,
             ancestors: Default::default(),
             until_ms: u64::MAX,
+            is_lent: false,
         };
-        let written = write(record, &change, &[], Fold::Keep, &mut minter).unwrap();
+        let written = write(record, &change, &[], Survivors::All, &mut minter).unwrap();
         (record, dot) = (Some(written.record), written.dot);
     }
     (dot.unwrap(), record.unwrap().siblings)

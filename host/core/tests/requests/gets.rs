@@ -1,6 +1,6 @@
 //! Scripts of gets.
 
-use stator_core::causality::Fold;
+use stator_core::causality::Survivors;
 use stator_core::request::QuorumKind::{self, Sloppy, Strict};
 use stator_core::request::RequestError;
 use stator_core::request::get::Get;
@@ -10,7 +10,7 @@ use crate::cast::{Cast, DEADLINE_MS, REPLICA_TIMEOUT_MS, Script, short, words, w
 fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script: Script) {
     let cast = Cast::new(2);
     let is_reachable = |node| !cast.is_in(down, node);
-    let (rules, key) = ((kind, Fold::Keep), cast.key.clone());
+    let (rules, key) = ((kind, Survivors::All), cast.key.clone());
     let mut get = Get::new(Some(1), key, DEADLINE_MS, needed, rules, &cast.list, is_reachable);
     let mut now_ms = 0;
     let mut repaired = None;
@@ -66,7 +66,7 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
 }
 
 fn empty_get(cast: &Cast) -> Get {
-    Get::new(None, cast.key.clone(), u64::MAX, 1, (Strict, Fold::Keep), &cast.list, |_| true)
+    Get::new(None, cast.key.clone(), u64::MAX, 1, (Strict, Survivors::All), &cast.list, |_| true)
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn gets() {
 fn a_get_is_never_due_in_the_past() {
     let cast = Cast::new(2);
     let key = cast.key.clone();
-    let rules = (Sloppy, Fold::Keep);
+    let rules = (Sloppy, Survivors::All);
     let mut get = Get::new(Some(1), key, 10_000, 1, rules, &cast.list, |_| true);
     for due_ms in [500, 500, 5_000] {
         get.next_to_ask(due_ms);

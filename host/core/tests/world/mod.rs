@@ -407,14 +407,14 @@ impl Host {
             } if self.damaged.contains(&key.key) => {
                 Event::Written(token, Err(StoreFailure::Damaged))
             }
-            Action::Write { token, area, key, change, targets, fold, .. } => {
+            Action::Write { token, area, key, change, targets, survivors, .. } => {
                 let place = (area, key);
                 let is_damaged = self.damaged.remove(&place.1.key);
                 let stored = self.store.get(&place).filter(|_| !is_damaged).cloned();
                 let old = stored.as_ref().map(|record| object_hash(&place.1, &record.siblings));
                 Event::Written(
                     token,
-                    write(stored, &change, &targets, fold, &mut self.minter)
+                    write(stored, &change, &targets, survivors, &mut self.minter)
                         .map(|written| {
                             let (dot, siblings) = (written.dot, written.record.siblings.clone());
                             if !written.is_changed {

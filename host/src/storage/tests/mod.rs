@@ -25,7 +25,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use stator_core::causality::{Context, Fold, Siblings};
+use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::version::Payload;
@@ -92,6 +92,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
     Change::Mint {
         ancestors: Default::default(),
         until_ms: u64::MAX,
+        is_lent: false,
         context,
         draft: Draft {
             payload: Payload::Value(value.into()),
@@ -112,7 +113,7 @@ fn put_job(name: &str, value: &str, sync: bool, done: Done<WriteDone>) -> WriteJ
         key: key(name),
         change: mint(Context::default(), value.to_owned()),
         targets: Vec::new(),
-        fold: Fold::Keep,
+        survivors: Survivors::All,
         sync,
         until: None,
         done,
@@ -152,7 +153,7 @@ fn sync(stores: &Stores, area: Area, name: &str, siblings: &Arc<Siblings>) -> Wr
         key: key(name),
         change: Change::Sync(siblings.clone()),
         targets: if area == Area::Hints { vec![A] } else { Vec::new() },
-        fold: Fold::Keep,
+        survivors: Survivors::All,
         sync: true,
         until: None,
         done,

@@ -1,11 +1,11 @@
-//! Forwarded puts, their receipts and errors as protobuf and back.
+//! Forwarded puts and their errors as protobuf and back.
 
 use bytes::Bytes;
 use stator_core::catalogue::Durability;
 use stator_core::causality::Context;
 use stator_core::codec::Reader;
 use stator_core::id::KeyspaceId;
-use stator_core::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::version::{Payload, RequestName};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 use stator_proto::peer::v1 as proto;
@@ -97,28 +97,6 @@ pub(super) fn put_from_wire(put: proto::Put) -> Result<PutRequest, WireError> {
             siblings_bytes_max: size(put.siblings_bytes_max, "a sibling limit")?,
         },
         timeout_ms: put.timeout_ms,
-    })
-}
-
-pub(super) fn receipt_to_wire(receipt: PutReceipt) -> proto::PutReceipt {
-    proto::PutReceipt {
-        dot: Some(dot_to_wire(receipt.dot)),
-        context: receipt.context.as_ref().map(context_to_wire),
-        siblings_remaining: receipt.siblings_remaining,
-        acked: receipt.acked,
-        hinted: receipt.hinted,
-        ring_version: receipt.ring_version,
-    }
-}
-
-pub(super) fn receipt_from_wire(receipt: proto::PutReceipt) -> Result<PutReceipt, WireError> {
-    Ok(PutReceipt {
-        dot: dot_from_wire(required(receipt.dot, "a receipt's dot")?)?,
-        context: receipt.context.map(context_from_wire).transpose()?,
-        siblings_remaining: receipt.siblings_remaining,
-        acked: receipt.acked,
-        hinted: receipt.hinted,
-        ring_version: receipt.ring_version,
     })
 }
 

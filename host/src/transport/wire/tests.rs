@@ -167,20 +167,6 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
     ]
 }
 
-fn any_receipt() -> impl Strategy<Value = PutReceipt> {
-    let counts = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
-    (any_dot(), option::of(any_context()), counts).prop_map(
-        |(dot, context, (siblings_remaining, acked, hinted, ring_version))| PutReceipt {
-            dot,
-            context,
-            siblings_remaining,
-            acked,
-            hinted,
-            ring_version,
-        },
-    )
-}
-
 fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
     (any::<u128>(), ".{0,9}", 1..6u64, any::<bool>()).prop_map(|(id, name, nodes, has_module)| {
         let mut catalogue = Catalogue::new(ClusterId(id), &name, Secret([id as u8; 32]));
@@ -336,7 +322,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     let read = (any::<u64>(), any_bytes(), any::<u64>(), any::<bool>());
     let found = result_of(option::of(any_siblings()), any_replica_error());
     let stored = result_of(Just(()), any_replica_error());
-    let put = result_of(any_receipt(), any_request_error());
+    let put = result_of((any_dot(), any_siblings()), any_request_error());
     let fill = (any::<u16>(), any::<u64>(), any_cursor(), any::<u64>());
     let page = result_of(any_page(), any_replica_error());
     let tree = result_of(any_tree_answer(), any_replica_error());

@@ -61,11 +61,6 @@ async fn bad_puts_are_refused() {
         ("an empty key", put("default", "", "v"), KEY_EMPTY),
         ("an oversized key", put("default", &oversized_key(), "v"), KEY_LONG),
         (
-            "an empty value",
-            put("default", "k", ""),
-            refusal(InvalidArgument, "VALUE_EMPTY", &["value", "to remove a key, delete it"]),
-        ),
-        (
             "an oversized value",
             put("default", "k", &oversized_value),
             refusal(InvalidArgument, "VALUE_TOO_LARGE", &["4097", "value_bytes_max is 4096"]),

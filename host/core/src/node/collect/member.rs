@@ -123,11 +123,11 @@ impl Node {
                 job.waiting += 1;
             }
             let token = self.collect_effect(CollectEffect::Candidate { job, place });
-            let (fold, key) = (self.fold(candidate.keyspace), marked.key.clone());
+            let (survivors, key) = (self.survivors(candidate.keyspace), marked.key.clone());
             let change = if is_drop { Change::Collect(marked) } else { Change::Attest(marked) };
             // What is marked must not be lost to a crash; what is dropped may come back.
             let (area, targets, is_sync) = (Area::Data, Vec::new(), !is_drop);
-            self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+            self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
         }
         self.end_job(job);
     }

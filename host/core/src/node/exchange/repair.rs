@@ -96,9 +96,9 @@ impl Node {
         let Some(siblings) = theirs else {
             return self.act(Action::Load { token, key, with_hints: false });
         };
-        let (fold, change) = (self.fold(key.keyspace), Change::Sync(siblings));
+        let (survivors, change) = (self.survivors(key.keyspace), Change::Sync(siblings));
         let (area, targets, is_sync) = (Area::Data, Vec::new(), true);
-        self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
     }
 
     /// The own object was read: the peer holds nothing of the key.

@@ -61,11 +61,11 @@ impl Node {
             }
             waiting += 1;
             let token = self.effect(Purpose::Fill(from, request));
-            let fold = self.fold(keyspace);
+            let survivors = self.survivors(keyspace);
             let key = StoreKey { partition: stream.partition, keyspace, key };
             let change = Change::Sync(siblings);
             let (area, targets, is_sync) = (Area::Data, Vec::new(), true);
-            self.act(Action::Write { token, area, key, change, targets, fold, is_sync });
+            self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
         }
         stream.step = Step::Storing { request, waiting, has_failed: false, next: page.next };
     }
