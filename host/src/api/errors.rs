@@ -182,10 +182,6 @@ pub(super) fn request(error: &RequestError) -> Status {
                 ("effect", effect_name(*effect).to_owned()),
             ],
         ),
-        RequestError::OutcomeUnknown => {
-            let facts = [("effect", "MAYBE".to_owned())];
-            status(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, &facts)
-        }
         RequestError::Expired => {
             status(Code::DeadlineExceeded, "EXPIRED", message, &[("effect", "NONE".to_owned())])
         }

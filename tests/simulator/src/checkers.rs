@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use stator_core::causality::Siblings;
+use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::event::Ticket;
 use stator_core::id::Dot;
 use stator_core::keys::StoreKey;
@@ -50,6 +50,8 @@ pub const TREES: &str = "hash trees say what the store holds";
 pub const REVIVED: &str = "what was replaced or deleted stays so";
 /// There are no siblings without concurrency.
 pub const SIBLINGS: &str = "no siblings without concurrency";
+/// No write is there twice.
+pub const TWICE: &str = "no write is there twice";
 /// A request that failed without effect has none.
 pub const NO_EFFECT: &str = "what was refused without effect has none";
 /// Strict quorums that intersect see each other.
@@ -169,6 +171,20 @@ pub fn ancestor(
                 let from = format!("{live:?} are said to come from {ancestor:?}");
                 return violation(format!("{from}; two had seen {nearer} too"));
             }
+        }
+    }
+    None
+}
+
+/// A reader that gets several versions gets each client's write once.
+pub fn twice(key: usize, siblings: &Siblings) -> Option<Violation> {
+    let mut seen = BTreeSet::new();
+    for LiveVersion { version, .. } in siblings.versions() {
+        let label = version.labels.get(LABEL).cloned();
+        let is_write = matches!(version.origin, Origin::Client(_)) && label.is_some();
+        if is_write && !seen.insert(label.clone()) {
+            let found = format!("write {label:?} is there as two versions");
+            return Some(Violation { rule: TWICE, key: Some(key), found });
         }
     }
     None

@@ -93,9 +93,11 @@ impl World {
     }
 
     fn write(&mut self, machine: usize, action: Action) {
-        let Action::Write { token, area, key, change, targets, survivors, is_sync } = action else {
+        let Action::Write { token, area, key, mut change, targets, survivors, is_sync } = action
+        else {
             return;
         };
+        self.plant_in_store(&mut change);
         let failure = self.disk_failure(machine);
         let result = match &failure {
             Some(DiskFailure { error, is_stored: false }) => Err(error.clone()),

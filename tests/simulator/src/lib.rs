@@ -26,6 +26,7 @@ mod machine;
 pub mod merging;
 pub mod network;
 mod operators;
+mod pauses;
 pub mod planted;
 pub mod queue;
 mod race;

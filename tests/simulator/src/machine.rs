@@ -28,6 +28,8 @@ pub struct Machine {
     pub store: Store,
     /// Does nothing until then.
     pub frozen_until_us: Micros,
+    /// Whether what waits until then is dropped.
+    pub is_paused: bool,
     /// How often its disk answers a write with an error.
     pub disk_failure: f64,
     /// How much longer its disk takes than a good one.
@@ -75,6 +77,7 @@ impl Machine {
             life: 0,
             store,
             frozen_until_us: 0,
+            is_paused: false,
             disk_failure: 0.0,
             disk_factor: 1,
             tick_at_us: None,

@@ -82,12 +82,18 @@ pub(super) enum Inner {
     Rebuild,
     /// A request should have been answered by now.
     Overdue(Ticket),
+    /// The machine was stopped for so long.
+    Paused { ms: u64 },
+    /// A client's request is read, whose client waits until then.
+    Read { ticket: Ticket, event: Box<Event>, until_us: Micros },
 }
 
 /// What happens next.
 pub(super) enum Happening {
     /// A client does something.
     Client(usize),
+    /// A client does not wait any longer.
+    GiveUp(Ticket),
     /// An operator makes the late keyspace.
     CreateLate,
     /// An operator changes the ring, or tries to.
@@ -235,12 +241,17 @@ impl World {
     fn happen(&mut self, what: Happening) {
         if let Happening::To(machine, _) | Happening::In(machine, ..) = &what {
             let frozen_until_us = self.machines[*machine].frozen_until_us;
+            let is_dropped = self.machines[*machine].is_paused && matches!(what, Happening::To(..));
+            if frozen_until_us > self.now_us && is_dropped {
+                return;
+            }
             if frozen_until_us > self.now_us {
                 return self.queue.plan(frozen_until_us, what);
             }
         }
         match what {
             Happening::Client(client) => self.client_turn(client),
+            Happening::GiveUp(ticket) => self.unread(ticket),
             Happening::CreateLate => self.create_late(),
             Happening::Operator => self.operate(),
             Happening::Fault(kind, mean_us) => self.strike(kind, mean_us),
@@ -299,6 +310,10 @@ impl World {
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
+            Inner::Paused { ms } => self.tell(machine, Event::Paused { ms }),
+            Inner::Read { ticket, event, until_us } => {
+                self.read(machine, ticket, *event, until_us);
+            }
         }
     }
 
@@ -408,9 +423,8 @@ impl World {
         let is_down = self.machines[link.1].node.is_none();
         let fate = match is_down && self.rng.random_bool(0.5) {
             true => Fate::Refused,
-            false => self.network.fate(&mut self.rng, link, Some(&message)),
+            false => self.network.fate(&mut self.rng, link),
         };
-        self.plant_retry(from, &message);
         match fate {
             Fate::Arrives(delays) => {
                 let from = self.machines[from].id;
@@ -437,7 +451,7 @@ impl World {
         let link = (from, index(to));
         let length = bytes.len();
         self.trace.quiet(self.now_us, format_args!("probe {from} {} {length}", link.1));
-        if let Fate::Arrives(delays) = self.network.fate(&mut self.rng, link, None) {
+        if let Fate::Arrives(delays) = self.network.fate(&mut self.rng, link) {
             for delay_us in delays {
                 let arrival = Arrival::Probe(bytes.clone());
                 self.queue.plan(self.now_us + delay_us, Happening::To(link.1, arrival));

@@ -40,18 +40,11 @@ impl Node {
         let Prepared { key, list, needed, durability } = prepared;
         let namers = self.namers(&key, &put, list.primaries());
         let durability = put.durability.unwrap_or(durability);
-        // What is borrowed has no store of its own here that could sync it first.
-        let is_here = namers.front().is_none_or(|first| *first == self.id);
-        let is_sync = match durability {
-            Durability::All => true,
-            Durability::One => !is_here,
-            Durability::Buffered => false,
-        };
         let is_stuck = namers.is_empty() && list.is_primary(self.id);
         let is_alone =
             namers.is_empty() && !list.is_primary(self.id) && put.quorum == QuorumKind::Strict;
         let deadline_ms = self.in_ms(put.timeout_ms);
-        let terms = (deadline_ms, is_sync, needed as usize);
+        let terms = (deadline_ms, durability, needed as usize);
         let state = Put::new((ticket, put), key, terms, (self.id, &list), namers, |node| {
             self.is_reachable(node)
         });
@@ -105,8 +98,7 @@ impl Node {
                     false => (Area::Hints, put.primaries().to_vec()),
                 };
                 let (key, deadline_ms, is_lent) = (put.key.clone(), put.deadline_ms, false);
-                // Durability `one` is this sync.
-                let is_sync = self.syncs(&wanted);
+                let is_sync = put.durability != Durability::Buffered;
                 let change = self.mint(&key, *wanted, deadline_ms, is_lent);
                 let token = self.effect(Purpose::Mint(request));
                 let survivors = self.survivors(key.keyspace);
@@ -115,12 +107,6 @@ impl Node {
             Next::Refused(error) => self.end_put(request, error),
             Next::Wait => {}
         }
-    }
-
-    /// Whether a put is synced by who mints it.
-    fn syncs(&self, put: &PutRequest) -> bool {
-        let keyspace = self.keyspaces.get(&put.keyspace).map(|k| k.durability.value);
-        put.durability.or(keyspace) != Some(Durability::Buffered)
     }
 
     fn mint(&self, key: &StoreKey, put: PutRequest, until_ms: u64, is_lent: bool) -> Change {
@@ -299,7 +285,7 @@ impl Node {
         let Some(siblings) = put.siblings().cloned() else {
             return;
         };
-        let (key, is_sync) = (put.key.clone(), put.is_sync);
+        let (key, is_sync) = (put.key.clone(), put.is_sync());
         let (to, hint_for) = match place {
             Place::Owner(node) if node == self.id => {
                 return self.keep(request, key, siblings, is_sync);

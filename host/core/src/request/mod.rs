@@ -154,11 +154,6 @@ pub enum RequestError {
         /// Whether the put may have been applied.
         effect: Effect,
     },
-    /// The put was handed to the node that coordinates it, and no answer came.
-    #[error(
-        "the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied"
-    )]
-    OutcomeUnknown,
     /// Its deadline had passed before its turn came.
     #[error(
         "the request's deadline had passed before this node came to it, counted from its arrival; \

@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use crate::catalogue::Durability;
 use crate::causality::{Context, LiveVersion, Siblings};
 use crate::id::{Dot, NodeId, Ticket};
 use crate::keys::StoreKey;
@@ -127,8 +128,8 @@ pub struct Put {
     pub key: StoreKey,
     /// When the client stops waiting, by the monotonic clock.
     pub deadline_ms: u64,
-    /// Whether replicas sync before they acknowledge.
-    pub is_sync: bool,
+    /// What the acknowledgement promises.
+    pub durability: Durability,
     me: NodeId,
     kind: QuorumKind,
     tally: Tally,
@@ -139,8 +140,8 @@ pub struct Put {
     name: Name,
     /// Once the write has its dot: the owners but this node, if that has minted it.
     owners: BTreeMap<NodeId, Owner>,
-    /// Whether this node's own record is a hint for every owner.
-    is_own_hint: bool,
+    /// Whether the store of this node has minted it.
+    is_minted_here: bool,
     /// Overdue, and something was done in its place: an acknowledgement still counts.
     late: BTreeSet<NodeId>,
     /// Why a required hint was refused.
@@ -154,7 +155,7 @@ impl Put {
     pub fn new(
         (ticket, put): (Ticket, PutRequest),
         key: StoreKey,
-        (deadline_ms, is_sync, needed): (u64, bool, usize),
+        (deadline_ms, durability, needed): (u64, Durability, usize),
         (me, list): (NodeId, &PreferenceList),
         namers: VecDeque<NodeId>,
         is_reachable: impl Fn(NodeId) -> bool,
@@ -168,7 +169,7 @@ impl Put {
             ticket,
             key,
             deadline_ms,
-            is_sync,
+            durability,
             me,
             kind: put.quorum,
             tally: Tally::new(needed),
@@ -182,7 +183,7 @@ impl Put {
                 refusal: None,
             },
             owners: BTreeMap::new(),
-            is_own_hint: false,
+            is_minted_here: false,
             late: BTreeSet::new(),
             refusal: None,
             is_answered: false,
@@ -202,6 +203,20 @@ impl Put {
     /// Whether this node owns the key. If not, what it mints itself is a hint for all who do.
     pub fn is_owner(&self) -> bool {
         self.primaries.contains(&self.me)
+    }
+
+    /// Whether this node's own record is a hint for every owner.
+    fn is_own_hint(&self) -> bool {
+        self.is_minted_here && !self.is_owner()
+    }
+
+    /// Whether replicas sync before they acknowledge. For `one` that who has minted it is enough.
+    pub fn is_sync(&self) -> bool {
+        match self.durability {
+            Durability::All => true,
+            Durability::One => !self.is_minted_here,
+            Durability::Buffered => false,
+        }
     }
 
     /// The owners, in order.
@@ -262,8 +277,8 @@ impl Put {
     pub fn minted(&mut self, dot: Dot, siblings: Arc<Siblings>) {
         self.name = Name::Given(dot, siblings);
         self.tally.count(self.me);
-        self.is_own_hint = !self.is_owner();
-        self.hinted += u32::from(self.is_own_hint);
+        self.is_minted_here = true;
+        self.hinted += u32::from(self.is_own_hint());
     }
 
     /// An owner has lent the write this dot, in an object that nobody has stored.
@@ -313,7 +328,7 @@ impl Put {
     fn place_hint(&mut self, owner: NodeId, due_ms: u64) -> Option<Place> {
         let (owed, place) = match self.spares.pop_front() {
             Some(node) => (Owed::Sent { to: node, due_ms }, Some(Place::Fallback { node, owner })),
-            None if self.is_own_hint => (Owed::Settled, None),
+            None if self.is_own_hint() => (Owed::Settled, None),
             None => (Owed::Storing { is_required: false }, Some(Place::Here { owner })),
         };
         self.owe(owner, owed);
@@ -400,6 +415,7 @@ impl Put {
     /// here.
     pub fn stop(&mut self) -> Vec<Place> {
         self.spares.clear();
+        let is_own_hint = self.is_own_hint();
         let mut places = Vec::new();
         for (owner, known) in &mut self.owners {
             match known.owed {
@@ -407,11 +423,11 @@ impl Put {
                 Owed::Retry { .. } => {}
                 Owed::Storing { .. } | Owed::Settled => continue,
             }
-            known.owed = match self.is_own_hint {
+            known.owed = match is_own_hint {
                 true => Owed::Settled,
                 false => Owed::Storing { is_required: false },
             };
-            places.extend((!self.is_own_hint).then_some(Place::Here { owner: *owner }));
+            places.extend((!is_own_hint).then_some(Place::Here { owner: *owner }));
         }
         places
     }

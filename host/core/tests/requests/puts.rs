@@ -1,5 +1,6 @@
 //! Scripts of puts.
 
+use stator_core::catalogue::Durability;
 use stator_core::causality::Context;
 use stator_core::id::NodeId;
 use stator_core::request::QuorumKind::{self, Sloppy, Strict};
@@ -30,7 +31,14 @@ fn put_at(
     };
     let namers = namers.chars().map(|name| cast.node(&name.to_string())).collect();
     let place = (cast.node(me), &cast.list);
-    Put::new((1, put), cast.key.clone(), (deadline_ms, true, needed), place, namers, is_reachable)
+    Put::new(
+        (1, put),
+        cast.key.clone(),
+        (deadline_ms, Durability::All, needed),
+        place,
+        namers,
+        is_reachable,
+    )
 }
 
 fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str), script: Script) {

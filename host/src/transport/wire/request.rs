@@ -117,7 +117,6 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
                 effect: effect_to_wire(effect),
             })
         }
-        RequestError::OutcomeUnknown => Kind::OutcomeUnknown(proto::Nothing {}),
         RequestError::Refused(WriteRefused::TooManySiblings { found, max }) => {
             Kind::TooManySiblings(sibling_limit(found, max))
         }
@@ -170,7 +169,6 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
             answered: error.answered,
             effect: effect_from_wire(error.effect)?,
         },
-        Kind::OutcomeUnknown(_) => RequestError::OutcomeUnknown,
         Kind::TooManySiblings(SiblingLimit { found, max }) => {
             RequestError::Refused(WriteRefused::TooManySiblings {
                 found: size(found, "a sibling count")?,

@@ -144,7 +144,6 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         (two(), any_effect()).prop_map(|((needed, answered), effect)| {
             RequestError::QuorumNotReached { needed, answered, effect }
         }),
-        Just(RequestError::OutcomeUnknown),
         any::<u64>().prop_map(|counter| {
             let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 3 };
             RequestError::RequestReused(Dot { actor, counter })

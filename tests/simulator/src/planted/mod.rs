@@ -14,8 +14,8 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, ONE_RING, PANICKED, RESTS, REVIVED, SIBLINGS,
-    STRICT, TREES,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NO_EFFECT, ONE_RING, PANICKED, RESTS, REVIVED,
+    SIBLINGS, STRICT, TREES, TWICE,
 };
 
 /// A bug of the world, to show that the checkers would find one like it.
@@ -68,8 +68,10 @@ pub enum Planted {
     WrongSide,
     /// Who takes a partition over believes that it holds all of it.
     ServeUncopied,
-    /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
-    RetryForward,
+    /// An owner stores the write that it lends a dot for.
+    StoreLent,
+    /// What waited for a machine that lay still is carried out, though its client has given up.
+    Expired,
 }
 
 /// A bug and how it is found.
@@ -191,10 +193,11 @@ pub const BUGS: &[Bug] = &[
         &[ONE_RING],
     ),
     bug(
-        "retry a forward that may have arrived",
-        Planted::RetryForward,
-        ("calm", 40),
-        &[SIBLINGS, REVIVED],
+        "store what is lent",
+        Planted::StoreLent,
+        ("pauses", 40),
+        &[SIBLINGS, REVIVED, TWICE, NO_EFFECT],
     ),
+    bug("carry out what has expired", Planted::Expired, ("pauses", 40), &[NO_EFFECT]),
     bug("write a fold under a dot of its own", Planted::FreshDot, ("fold race", 100), &[REVIVED]),
 ];
