@@ -186,7 +186,8 @@ pub const EPOCH_BLOCK: u64 = 1 << 16;
 impl Minter {
     /// A minter that starts where the stored reservation ends.
     pub fn new(node: NodeId, incarnation: Incarnation, reserved_until: u64) -> Self {
-        let (next_epoch, oldest_epoch) = (reserved_until, 0);
+        // What was lent before is forgotten.
+        let (next_epoch, oldest_epoch) = (reserved_until, reserved_until);
         let lent = Lent::default();
         Minter { node, incarnation, next_epoch, reserved_until, oldest_epoch, lent }
     }

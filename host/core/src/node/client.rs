@@ -75,7 +75,10 @@ impl Node {
                     self.ask_next(request);
                 }
             }
-            Some(InFlight::Put(put)) if put.is_asking(node) => self.turn_to_next(request),
+            Some(InFlight::Put(put)) if put.is_asking(node) => {
+                put.namer_gone(node);
+                self.turn_to_next(request);
+            }
             Some(InFlight::Put(put)) => {
                 let place = match failure {
                     Failure::Late => put.is_late(node, due_ms),

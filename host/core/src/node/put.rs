@@ -272,8 +272,14 @@ impl Node {
                 put.lent(dot, siblings);
                 self.spread(request);
             }
-            Err(error) if put.is_asking(from) => self.unnamed(request, error),
-            _ => self.advance(request),
+            Ok(_) => self.advance(request),
+            Err(error) => {
+                put.namer_gone(from);
+                match put.is_asking(from) {
+                    true => self.unnamed(request, error),
+                    false => self.advance(request),
+                }
+            }
         }
     }
 

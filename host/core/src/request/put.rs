@@ -99,6 +99,8 @@ enum Name {
         put: Box<PutRequest>,
         /// Owners that are still to be asked, or this node.
         others: VecDeque<NodeId>,
+        /// Owners that were asked, and may answer yet.
+        asked: BTreeSet<NodeId>,
         /// What the last owner said that could not do it. Without one, this node mints as a hint
         /// when nobody is left.
         refusal: Option<RequestError>,
@@ -180,6 +182,7 @@ impl Put {
                 from: Namer::Nobody,
                 put: Box::new(put),
                 others: namers,
+                asked: BTreeSet::new(),
                 refusal: None,
             },
             owners: BTreeMap::new(),
@@ -229,12 +232,14 @@ impl Put {
     /// Turns to the next node that could give the write its dot. An owner has until `due_ms`.
     pub fn next_namer(&mut self, due_ms: u64) -> Next {
         let is_stranger = !self.is_owner();
-        let Name::Wanted { from, put, others, refusal } = &mut self.name else {
+        let needed = self.tally.needed() as u32;
+        let Name::Wanted { from, put, others, asked, refusal } = &mut self.name else {
             return Next::Wait;
         };
         match others.pop_front() {
             Some(node) if node != self.me => {
                 *from = Namer::Owner { node, due_ms };
+                asked.insert(node);
                 Next::Borrow(node, put.clone())
             }
             Some(_) => {
@@ -248,6 +253,10 @@ impl Put {
                     None if is_stranger && self.kind == QuorumKind::Sloppy => {
                         *from = Namer::Here;
                         Next::Mint(put.clone())
+                    }
+                    None if asked.is_empty() => {
+                        let (answered, effect) = (0, Effect::None);
+                        Next::Refused(RequestError::QuorumNotReached { needed, answered, effect })
                     }
                     None => Next::Wait,
                 }
@@ -264,6 +273,13 @@ impl Put {
     /// none.
     pub fn is_borrowing(&self) -> bool {
         matches!(&self.name, Name::Wanted { from, .. } if *from != Namer::Here)
+    }
+
+    /// An owner that was asked does not lend a dot.
+    pub fn namer_gone(&mut self, node: NodeId) {
+        if let Name::Wanted { asked, .. } = &mut self.name {
+            asked.remove(&node);
+        }
     }
 
     /// Who was to give the dot did certainly nothing, and says why.
