@@ -52,6 +52,8 @@ pub const REVIVED: &str = "what was replaced or deleted stays so";
 pub const SIBLINGS: &str = "no siblings without concurrency";
 /// No write is there twice.
 pub const TWICE: &str = "no write is there twice";
+/// A named write is not minted again by who has received it.
+pub const NAMED: &str = "who has received a named write does not mint it again";
 /// A request that failed without effect has none.
 pub const NO_EFFECT: &str = "what was refused without effect has none";
 /// Strict quorums that intersect see each other.
@@ -68,25 +70,76 @@ pub const ANCESTOR: &str = "what siblings are said to come from is their nearest
 pub const FORGOTTEN: &str = "what is deleted leaves every store";
 /// There is one ring of each version.
 pub const ONE_RING: &str = "there is one ring of each version";
+/// The owners of a partition are on as many nodes and in as many zones as can be.
+pub const ZONES: &str = "owners are on as many nodes and in as many zones as can be";
+/// Once an operator's repair is done all owners hold the same.
+pub const REPAIRED: &str = "all owners hold the same once a repair is done";
 /// After healing the cluster comes to rest.
 pub const RESTS: &str = "after healing the cluster comes to rest";
 
 /// Remembers which write every dot of a key was minted for.
 #[derive(Debug, Default)]
-pub struct DotWatch(BTreeMap<(Key, Dot), WriteId>);
+pub struct DotWatch {
+    writes: BTreeMap<(Key, Dot), WriteId>,
+    /// How many dots each write has.
+    counts: BTreeMap<WriteId, usize>,
+    /// Dots that were lent, and of which nothing was stored yet.
+    lent: BTreeSet<(Key, Dot)>,
+}
 
 impl DotWatch {
     /// The write of `dot`, if a client made it.
     pub fn write(&self, key: &Key, dot: Dot) -> Option<WriteId> {
-        self.0.get(&(key.clone(), dot)).copied()
+        self.writes.get(&(key.clone(), dot)).copied()
     }
 
-    /// `dot` was minted for the version that is now live under it in `siblings`.
-    pub fn minted(&mut self, key: &StoreKey, dot: Dot, siblings: &Siblings) -> Option<Violation> {
+    /// The write of `dot` of a key as stores name it.
+    pub fn of_store_key(&self, key: &StoreKey, dot: Dot) -> Option<WriteId> {
+        self.write(&Key { keyspace: key.keyspace, bytes: key.key.clone() }, dot)
+    }
+
+    /// How many dots a write has.
+    pub fn count(&self, id: WriteId) -> usize {
+        self.counts.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Something is stored of a key. Gives a write that has come to have more than one dot by it.
+    pub fn stored(&mut self, key: &StoreKey, siblings: &Siblings) -> Option<WriteId> {
+        let watched = |dot| (Key { keyspace: key.keyspace, bytes: key.key.clone() }, dot);
+        let mut twin = None;
+        if self.lent.is_empty() {
+            return twin;
+        }
+        for (dot, _) in siblings.live() {
+            if self.lent.remove(&watched(dot))
+                && let Some(id) = self.writes.get(&watched(dot))
+            {
+                let count = self.counts.entry(*id).or_default();
+                *count += 1;
+                twin = twin.or((*count > 1).then_some(*id));
+            }
+        }
+        twin
+    }
+
+    /// `dot` was minted for the version that is now live under it in `siblings`, or lent for it.
+    pub fn minted(
+        &mut self,
+        key: &StoreKey,
+        dot: Dot,
+        siblings: &Siblings,
+        is_lent: bool,
+    ) -> Option<Violation> {
         let version = siblings.live().find(|(live, _)| *live == dot)?.1;
         let id = version.labels.get(LABEL)?.parse().ok()?;
         let watched = Key { keyspace: key.keyspace, bytes: key.key.clone() };
-        let first = *self.0.entry((watched, dot)).or_insert(id);
+        let first = *self.writes.entry((watched.clone(), dot)).or_insert_with(|| {
+            match is_lent {
+                true => drop(self.lent.insert((watched, dot))),
+                false => *self.counts.entry(id).or_default() += 1,
+            }
+            id
+        });
         (first != id).then(|| Violation {
             rule: DOT,
             key: None,
@@ -100,7 +153,8 @@ pub fn values(siblings: &Siblings) -> Option<Violation> {
     let is_right = |version: &Version| match (&version.origin, version.payload.value()) {
         (Origin::Client(_), Some(value)) => {
             let label = version.labels.get(LABEL).and_then(|label| label.parse().ok());
-            label.is_some() && merging::contained(value).last().copied() == label
+            label.is_some()
+                && (*value == clients::SAME || merging::contained(value).last().copied() == label)
         }
         _ => true,
     };
@@ -204,7 +258,9 @@ pub fn answer(history: &History, key: usize, found: &BTreeSet<WriteId>) -> Optio
             Some(_) => {}
             None => return violation(VALUE, format!("nobody wrote {id}")),
         }
-        if let Some(old) = history.ancestors(id).intersection(found).next() {
+        let ancestors = history.ancestors(id);
+        let mut old = ancestors.intersection(found).filter(|old| !history.is_twin(**old));
+        if let Some(old) = old.next() {
             let text = format!("write {old} is beside write {id}, whose writer had seen it");
             return violation(SIBLINGS, text);
         }
@@ -241,7 +297,7 @@ pub fn end(
     let violation = |rule, found| Some(Violation { rule, key: Some(key), found });
     for &id in found {
         let later = history.successors(id).iter().find(|later| history.is_certain(**later));
-        if let Some(later) = later {
+        if let Some(later) = later.filter(|_| !history.is_twin(id)) {
             let text = format!("write {id} is live, though write {later} had seen it");
             return violation(REVIVED, text);
         }

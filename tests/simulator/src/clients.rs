@@ -22,6 +22,11 @@ use super::scenario::Scenario;
 /// The label that carries a write's number.
 pub const LABEL: &str = "write";
 
+/// The value of many writes.
+pub const SAME: Bytes = Bytes::from_static(b"as others are");
+/// The largest of the large values, in bytes.
+const LARGE_BYTES_MAX: usize = 40_000;
+
 /// What a client has seen of a key.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -84,7 +89,7 @@ impl Client {
         let is_blind = dice >= 80;
         let is_delete = !is_blind && dice >= 70;
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
-        let w = rng.random_range(scenario.w_min..=n);
+        let w = rng.random_range(scenario.w_min.min(n)..=n);
         let put = PutRequest {
             w: Some(w),
             quorum,
@@ -171,11 +176,22 @@ pub fn put(key: &Key, context: Context, is_delete: bool) -> PutRequest {
     }
 }
 
-/// Gives a put its number, as a label, and its value if it has one: all that it contains.
-pub fn name(put: &mut PutRequest, id: WriteId, contents: &BTreeSet<WriteId>) {
+/// Gives a put its number, as a label, and its value if it has one: all that it contains. With
+/// `is_varied` a third of the values are large, and a third are the same bytes.
+pub fn name(put: &mut PutRequest, id: WriteId, contents: &BTreeSet<WriteId>, is_varied: bool) {
     put.draft.labels.insert(LABEL.to_owned(), id.to_string());
-    if let Payload::Value(value) = &mut put.draft.payload {
-        *value = merging::value_of(contents);
+    let Payload::Value(value) = &mut put.draft.payload else { return };
+    *value = merging::value_of(contents);
+    match id % 3 {
+        0 if is_varied => *value = SAME,
+        1 if is_varied => {
+            let padding = vec![b'x'; (id as usize * 7_919) % LARGE_BYTES_MAX];
+            *value = [&padding[..], b"\n", value].concat().into();
+        }
+        _ => {}
+    }
+    if is_varied {
+        put.limits.siblings_bytes_max = 3 * LARGE_BYTES_MAX;
     }
 }
 

@@ -7,6 +7,7 @@
 use rand::RngExt;
 use stator_core::event::{Action, Area, Event, StoreFailure, Stored};
 use stator_core::keys::StoreKey;
+use stator_core::version::Version;
 use stator_core::write::Change;
 
 use super::Planted;
@@ -19,7 +20,8 @@ pub(super) struct DiskStep(Action);
 
 impl World {
     /// Queues an action for the disk.
-    pub(super) fn queue_for_disk(&mut self, machine: usize, action: Action) {
+    pub(super) fn queue_for_disk(&mut self, machine: usize, mut action: Action) {
+        self.plant_in_store(&mut action);
         let area = match &action {
             Action::Write { area, .. } | Action::FindAny { area, .. } => *area,
             Action::ListHints { .. } | Action::SettleHint { .. } => Area::Hints,
@@ -97,11 +99,11 @@ impl World {
         else {
             return;
         };
-        self.plant_in_store(&mut change);
-        let failure = self.disk_failure(machine);
+        self.plant_lent(&mut change);
+        let failure = self.disk_failure(machine).or_else(|| self.is_full(machine, area, &key));
         let result = match &failure {
             Some(DiskFailure { error, is_stored: false }) => Err(error.clone()),
-            _ => match self.is_dropped(area, &change) {
+            _ => match self.is_dropped(machine, area, (&key, &change)) {
                 Some(stored) => Ok(stored),
                 None => {
                     let is_skipped = self.planted == Planted::SkipTree && self.rng.random_bool(0.1);
@@ -113,7 +115,9 @@ impl World {
                 }
             },
         };
-        self.watch(machine, area, &key, &result);
+        let is_lent = matches!(change, Change::Mint { is_lent: true, .. });
+        self.watch(machine, area, &key, &result, is_lent);
+        self.forget_surplus(machine, area, &key);
         self.rebuild_trees(machine);
         if self.planted == Planted::EarlyCollection {
             self.machines[machine].store.collect(&key);
@@ -125,6 +129,27 @@ impl World {
         let is_eager = self.planted == Planted::EagerAck && area == Area::Data;
         let is_sync = (is_sync || area == Area::Hints) && !is_eager;
         self.written(machine, area, is_sync, Event::Written(token, result));
+    }
+
+    /// Whether a store has no room for another hint, and what it answers then.
+    fn is_full(&mut self, machine: usize, area: Area, key: &StoreKey) -> Option<DiskFailure> {
+        let hints = &self.machines[machine].store.hints;
+        let max = self.scenario.hints_max.filter(|_| area == Area::Hints && self.is_trouble)?;
+        if hints.len() < max || hints.has(key) || self.planted == Planted::FullAck {
+            return None;
+        }
+        self.report.hints_refused += 1;
+        let error = StoreFailure::Unavailable("the hints have no room".to_owned());
+        Some(DiskFailure { error, is_stored: false })
+    }
+
+    /// The planted bug: what there is no room for is forgotten once it is answered.
+    fn forget_surplus(&mut self, machine: usize, area: Area, key: &StoreKey) {
+        let max = self.scenario.hints_max.filter(|_| self.planted == Planted::FullAck);
+        let hints = &mut self.machines[machine].store.hints;
+        if area == Area::Hints && max.is_some_and(|max| hints.len() > max) {
+            hints.forget(key);
+        }
     }
 
     /// Plans the next page of hash trees that are being rebuilt.
@@ -165,6 +190,7 @@ impl World {
         area: Area,
         key: &StoreKey,
         result: &Result<Stored, StoreFailure>,
+        is_lent: bool,
     ) {
         match result {
             Ok(Stored { siblings, dot }) => {
@@ -173,9 +199,21 @@ impl World {
                     self.now_us,
                     format_args!("n{machine} {area:?} {:?} = {writes:?} {dot:?}", key.key),
                 );
-                if let Some(violation) = dot.and_then(|dot| self.dots.minted(key, dot, siblings)) {
+                // A retry is answered with the dot of the first try.
+                let minted = dot.filter(|dot| self.dots.of_store_key(key, *dot).is_none());
+                if let Some(violation) =
+                    dot.and_then(|dot| self.dots.minted(key, dot, siblings, is_lent))
+                {
                     self.violations.push(violation);
                 }
+                if is_lent {
+                    // Nothing is stored.
+                    return;
+                }
+                if let Some(id) = self.dots.stored(key, siblings) {
+                    self.has_twins(id);
+                }
+                self.watch_name((machine, area), key, (minted, writes.into_iter()));
             }
             Err(error) => {
                 let now_us = self.now_us;
@@ -185,8 +223,19 @@ impl World {
     }
 
     /// Whether the planted bug drops this write, and what it answers then.
-    fn is_dropped(&mut self, area: Area, change: &Change) -> Option<Stored> {
+    fn is_dropped(
+        &mut self,
+        machine: usize,
+        area: Area,
+        (key, change): (&StoreKey, &Change),
+    ) -> Option<Stored> {
         match change {
+            Change::Mint { draft, .. } if self.planted == Planted::UniteEqual => {
+                let siblings = self.machines[machine].store.load(key, false).ok()??;
+                let is_equal = |version: &Version| version.payload == draft.payload;
+                let (dot, _) = siblings.live().find(|(_, version)| is_equal(version))?;
+                Some(Stored { siblings, dot: Some(dot) })
+            }
             Change::Sync(siblings)
                 if self.planted == Planted::DropHints
                     && area == Area::Hints

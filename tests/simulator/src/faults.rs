@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use rand::RngExt;
-use stator_core::event::{Area, Backlog};
+use stator_core::event::{Area, Backlog, Event};
 use stator_core::id::Incarnation;
+use stator_core::node::Node;
 
 use super::Planted;
+use super::machine::Machine;
 use super::queue::Micros;
 use super::scenario::FaultKind;
-use super::world::{Happening, World};
+use super::world::{Happening, Inner, World};
 
 /// The end of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +45,14 @@ impl World {
             FaultKind::Die => self.die(machine),
             FaultKind::LoseDisk => self.lose_disk(machine),
             FaultKind::Stop => self.stop(machine),
+            FaultKind::StopInOrder => self.stop_in_order(machine),
+            FaultKind::DieMost => self.die_most(),
             FaultKind::Restore => self.restore(),
             FaultKind::SlowNode => self.slow_node(machine),
             FaultKind::Freeze => self.freeze(machine),
-            FaultKind::SlowDisk | FaultKind::BadDisk => self.disk_fault(kind, machine),
+            FaultKind::SlowDisk | FaultKind::BadDisk | FaultKind::BadFiles => {
+                self.disk_fault(kind, machine);
+            }
             FaultKind::Skew => {
                 let skew_ms = self.rng.random_range(-300_000..=300_000);
                 self.machines[machine].skew_ms = skew_ms;
@@ -113,17 +119,32 @@ impl World {
 
     /// A machine is gone until trouble is over. What it knows it keeps.
     fn die(&mut self, machine: usize) {
-        if self.dead.is_none() && self.machines[machine].node.is_some() {
+        if self.dead.is_empty() && self.machines[machine].node.is_some() {
             self.crash(machine);
-            self.dead = Some(machine);
+            self.dead.insert(machine);
             self.trace.line(self.now_us, format_args!("n{machine} is dead"));
         }
+    }
+
+    /// A majority of the seats is gone until trouble is over, and an operator goes on without.
+    fn die_most(&mut self) {
+        if !self.dead.is_empty() {
+            return;
+        }
+        let seats = self.seats();
+        for machine in seats.into_iter().take(self.scenario.dead_max()) {
+            self.crash(machine);
+            self.dead.insert(machine);
+            self.trace.line(self.now_us, format_args!("n{machine} is dead"));
+        }
+        let at_us = self.now_us + self.rng.random_range(2_000_000..8_000_000);
+        self.queue.plan(at_us, Happening::Rescue);
     }
 
     /// A machine loses its power and its disk but for the small files. Not while another one's
     /// loss is not filled yet: what only these two held would be gone.
     fn lose_disk(&mut self, machine: usize) {
-        let is_any_left = self.machines.iter().any(|machine| machine.left_to_fill().is_some());
+        let is_any_left = self.machines.iter().any(Machine::is_left_to_fill);
         if is_any_left || self.machines[machine].node.take().is_none() {
             return;
         }
@@ -150,6 +171,29 @@ impl World {
             self.machines[machine].store.restart_clean();
             self.trace.line(self.now_us, format_args!("n{machine} stops"));
             self.lie_still(machine);
+        }
+    }
+
+    /// A machine takes no more requests, and stops once what it owes to owners is theirs, or a
+    /// hint.
+    fn stop_in_order(&mut self, machine: usize) {
+        let Machine { node, is_stopping, .. } = &mut self.machines[machine];
+        if node.is_some() && !std::mem::replace(is_stopping, true) {
+            self.trace.line(self.now_us, format_args!("n{machine} is told to stop"));
+            self.tell(machine, Event::Stopping);
+            self.go_on_stopping(machine);
+        }
+    }
+
+    /// Looks whether a machine that was told to may stop by now.
+    pub(super) fn go_on_stopping(&mut self, machine: usize) {
+        let is_in_debt = self.machines[machine].node.as_ref().is_some_and(Node::is_in_debt);
+        match is_in_debt && self.planted != Planted::StopInDebt {
+            true => self.plan_in(machine, self.now_us + 20_000, Inner::Stopping),
+            false => {
+                self.report.stops_in_order += 1;
+                self.stop(machine);
+            }
         }
     }
 
@@ -187,6 +231,9 @@ impl World {
 
     fn lie_still(&mut self, machine: usize) {
         self.abandon(machine);
+        if self.machines[machine].is_unclean {
+            self.names.forget(machine);
+        }
         // Half of them are back before anyone has noticed.
         let longest_us = if self.rng.random_bool(0.5) { 300_000 } else { 6_000_000 };
         let at_us = self.now_us + self.rng.random_range(20_000..longest_us);
@@ -196,6 +243,7 @@ impl World {
     fn disk_fault(&mut self, kind: FaultKind, machine: usize) {
         match kind {
             FaultKind::SlowDisk => self.machines[machine].disk_factor = 100,
+            FaultKind::BadFiles => self.machines[machine].file_failure = 0.5,
             _ => self.machines[machine].disk_failure = 0.3,
         }
         self.trace.line(self.now_us, format_args!("n{machine} {kind:?}"));
@@ -208,13 +256,14 @@ impl World {
         self.trace.line(self.now_us, format_args!("mend {mend:?}"));
         match mend {
             Mend::Cut(cut) => self.network.mend(cut),
-            Mend::Start(machine) if self.dead == Some(machine) && self.is_trouble => {}
+            Mend::Start(machine) if self.dead.contains(&machine) && self.is_trouble => {}
             Mend::Start(machine) if self.machines[machine].node.is_none() => self.start(machine),
             Mend::Start(_) => {}
             Mend::Haste(machine) => self.network.slow(machine, false),
             Mend::Disk(machine) => {
                 self.machines[machine].disk_factor = 1;
                 self.machines[machine].disk_failure = 0.0;
+                self.machines[machine].file_failure = 0.0;
             }
         }
     }

@@ -10,6 +10,7 @@ use stator_core::record::Record;
 use super::checkers::{self, CONVERGED, EXCHANGED, FORGOTTEN, HANDED_OFF, RESTS, TREES, Violation};
 use super::merging;
 use super::queue::Micros;
+use super::scenario::Chore;
 use super::world::{TROUBLE_US, World, index};
 
 /// How long the cluster may take to come to rest.
@@ -36,6 +37,8 @@ impl World {
         self.check_trees();
         if self.scenario.is_handoff_complete {
             self.compare(HANDED_OFF);
+        } else if self.scenario.does(Chore::Repair) {
+            self.repair();
         } else if !self.scenario.is_rotting() {
             self.compare(EXCHANGED);
         }
@@ -114,7 +117,7 @@ impl World {
                 return Some(format!("n{place} takes n{} as down", index(lost.id)));
             }
         }
-        match self.scenario.is_handoff_complete {
+        match self.scenario.exchange_cover_ms() == 0 {
             true => None,
             false => self.unequal_roots(),
         }
@@ -187,7 +190,7 @@ impl World {
     }
 
     /// Whether all owners of every key hold the same bytes.
-    fn compare(&mut self, rule: &'static str) {
+    pub(super) fn compare(&mut self, rule: &'static str) {
         for place in 0..self.keys.len() {
             let held = self.held(place);
             if held.windows(2).any(|pair| readable(&pair[0].1) != readable(&pair[1].1)) {
@@ -199,10 +202,14 @@ impl World {
     /// Waits until all that is deleted has left every store, and every owner has forgotten the same
     /// of what lives. Nothing may be revived by that.
     fn forget(&mut self) {
-        if !self.scenario.is_collecting() {
+        // What names a retry may come by stays for minutes.
+        if !self.scenario.is_collecting() || self.scenario.is_naming {
             return self.judge();
         }
-        let until_us = self.now_us + REST_US;
+        // A leader looks at a few partitions a second.
+        let ring = self.catalogue(self.first_member()).map(|catalogue| &catalogue.ring);
+        let partitions = ring.map_or(0, |ring| ring.partition_ids().count()) as Micros;
+        let until_us = self.now_us + REST_US.max(partitions * SECOND / 4);
         while self.violations.is_empty() {
             let Some((key, found)) = self.remembered() else { return self.judge() };
             if self.now_us >= until_us {
@@ -223,9 +230,14 @@ impl World {
             let is_due = self.keeps_siblings() || siblings.latest_ms() < slowest_ms;
             siblings.is_deleted() && is_due
         };
+        let catalogue = self.catalogue(self.first_member());
+        let is_live =
+            |key: &StoreKey| catalogue.is_some_and(|c| c.keyspace_by_id(key.keyspace).is_some());
         for (place, machine) in self.machines.iter().enumerate() {
             let mut records = machine.store.data.records();
-            let is_left = |(_, record): &(&StoreKey, Record)| is_left(&record.siblings);
+            // What is left of a deleted keyspace stays where it is.
+            let is_left =
+                |(key, record): &(&StoreKey, Record)| is_live(key) && is_left(&record.siblings);
             if self.is_removed(place) {
                 continue;
             }
@@ -247,6 +259,9 @@ impl World {
     /// Judges what is left, now that all owners agree.
     fn judge(&mut self) {
         for place in 0..self.keys.len() {
+            if self.is_key_gone(place) {
+                continue;
+            }
             let held = self.left(place);
             let found = self.writes(place, &held);
             let keeps_siblings = self.keeps_siblings();

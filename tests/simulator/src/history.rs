@@ -51,6 +51,8 @@ pub struct History {
     /// Writes that some reader got.
     observed: BTreeSet<WriteId>,
     is_observed_lasting: bool,
+    /// Writes that have two dots: who has seen one has not seen the other.
+    twins: BTreeSet<WriteId>,
     /// Per write those whose clients had seen it.
     successors: BTreeMap<WriteId, Vec<WriteId>>,
 }
@@ -77,6 +79,16 @@ impl History {
         if let Some(write) = self.writes.get_mut(&id) {
             write.outcome = outcome;
         }
+    }
+
+    /// A write was minted a second time.
+    pub fn has_twins(&mut self, id: WriteId) {
+        self.twins.insert(id);
+    }
+
+    /// Whether a write was minted more than once.
+    pub fn is_twin(&self, id: WriteId) -> bool {
+        self.twins.contains(&id)
     }
 
     /// A reader got this write.

@@ -20,10 +20,12 @@ pub mod checkers;
 pub mod clients;
 mod disk;
 mod faults;
+mod files;
 mod finale;
 pub mod history;
 mod machine;
 pub mod merging;
+mod naming;
 pub mod network;
 mod operators;
 mod pauses;
@@ -44,7 +46,7 @@ use checkers::Violation;
 use merging::Merger;
 pub use planted::Planted;
 use scenario::Scenario;
-pub use world::{N, TROUBLE_US, World};
+pub use world::{TROUBLE_US, World};
 
 /// What to run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,6 +123,20 @@ pub struct Report {
     pub moves: u64,
     /// Copies of partitions that were left behind, and dropped.
     pub partitions_dropped: u64,
+    /// Machines that stopped after they had handed over what they owed.
+    pub stops_in_order: u64,
+    /// Small files that a disk did not save.
+    pub saves_failed: u64,
+    /// Keyspaces that were deleted.
+    pub keyspaces_deleted: u64,
+    /// Repairs that an operator asked for and that came to their end.
+    pub repaired: u64,
+    /// Hints that a full store refused.
+    pub hints_refused: u64,
+    /// Puts that clients tried again.
+    pub retries: u64,
+    /// Dots that were minted for a write that had one.
+    pub minted_twice: u64,
 }
 
 impl Report {
@@ -149,6 +165,13 @@ impl Report {
         self.rings += other.rings;
         self.moves += other.moves;
         self.partitions_dropped += other.partitions_dropped;
+        self.stops_in_order += other.stops_in_order;
+        self.saves_failed += other.saves_failed;
+        self.keyspaces_deleted += other.keyspaces_deleted;
+        self.repaired += other.repaired;
+        self.hints_refused += other.hints_refused;
+        self.retries += other.retries;
+        self.minted_twice += other.minted_twice;
     }
 }
 

@@ -32,6 +32,10 @@ pub struct Machine {
     pub is_paused: bool,
     /// How often its disk answers a write with an error.
     pub disk_failure: f64,
+    /// How often its disk does not save a small file.
+    pub file_failure: f64,
+    /// Whether it is about to stop, and hands over what it owes.
+    pub is_stopping: bool,
     /// How much longer its disk takes than a good one.
     pub disk_factor: u64,
     /// The tick that is planned, if one is.
@@ -79,6 +83,8 @@ impl Machine {
             frozen_until_us: 0,
             is_paused: false,
             disk_failure: 0.0,
+            file_failure: 0.0,
+            is_stopping: false,
             disk_factor: 1,
             tick_at_us: None,
             is_unclean: false,
@@ -109,6 +115,7 @@ impl Machine {
         self.frozen_until_us = 0;
         self.tick_at_us = None;
         self.is_rebuild_planned = false;
+        self.is_stopping = false;
         let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
         let now = self.now(now_us);
         let settings = Settings {
@@ -134,6 +141,22 @@ impl Machine {
     pub fn left_to_fill(&self) -> Option<Backlog> {
         let kept = self.backlog.as_ref().and_then(|text| Backlog::decode(text));
         Backlog::after(self.loss, kept)
+    }
+
+    /// Whether anything is left to be filled after the last loss of the disk.
+    pub fn is_left_to_fill(&self) -> bool {
+        let left = self.left_to_fill().map(|backlog| backlog.left);
+        left.is_some_and(|left| left.is_none_or(|left| !left.is_empty()))
+    }
+
+    /// Whether it runs, and does not move.
+    pub fn is_still(&self, now_us: Micros) -> bool {
+        self.node.is_some() && !self.is_stopping && self.frozen_until_us > now_us
+    }
+
+    /// Whether clients' requests are taken.
+    pub fn takes_requests(&self, now_us: Micros) -> bool {
+        self.node.is_some() && !self.is_stopping && self.frozen_until_us <= now_us
     }
 
     /// What time the machine believes it is.

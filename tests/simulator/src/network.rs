@@ -62,6 +62,9 @@ pub struct Network {
     count: u64,
     /// Machines whose messages take long.
     slow: BTreeSet<usize>,
+    /// How many messages are on their way over a link at most, and when each of them arrives.
+    outbox_max: Option<usize>,
+    outboxes: BTreeMap<(usize, usize), Vec<Micros>>,
 }
 
 /// How much longer they take.
@@ -69,8 +72,15 @@ const SLOW_FACTOR: Micros = 40;
 
 impl Network {
     /// A network without cuts.
-    pub fn new(quality: Quality) -> Self {
-        Network { quality, cuts: BTreeMap::new(), count: 0, slow: BTreeSet::new() }
+    pub fn new(quality: Quality, outbox_max: Option<usize>) -> Self {
+        Network {
+            quality,
+            cuts: BTreeMap::new(),
+            count: 0,
+            slow: BTreeSet::new(),
+            outbox_max,
+            outboxes: BTreeMap::new(),
+        }
     }
 
     /// Cuts these links (from, to). Senders are told if the cut `is_known`. Gives its number.
@@ -97,6 +107,7 @@ impl Network {
     pub fn heal(&mut self) {
         self.cuts.clear();
         self.slow.clear();
+        self.outbox_max = None;
         self.quality = Quality::GOOD;
     }
 
@@ -114,6 +125,18 @@ impl Network {
             delays.push(self.delay(rng, link));
         }
         Fate::Arrives(delays)
+    }
+
+    /// Takes a message into its link's outbox, if there is room. What is lost takes none.
+    pub fn enqueue(&mut self, now_us: Micros, link: (usize, usize), fate: Fate) -> Fate {
+        let (Some(max), Fate::Arrives(delays)) = (self.outbox_max, &fate) else { return fate };
+        let outbox = self.outboxes.entry(link).or_default();
+        outbox.retain(|arrives_us| *arrives_us > now_us);
+        if outbox.len() >= max {
+            return Fate::Refused;
+        }
+        outbox.extend(delays.iter().take(1).map(|delay_us| now_us + delay_us));
+        fate
     }
 
     fn delay(&self, rng: &mut ChaCha8Rng, (from, to): (usize, usize)) -> Micros {

@@ -97,6 +97,21 @@ impl Shelf {
         self.applied.iter().filter_map(move |(key, bytes)| Some((key, decode(bytes)?)))
     }
 
+    /// How many keys it holds.
+    pub fn len(&self) -> usize {
+        self.applied.len()
+    }
+
+    /// Whether it holds anything of a key.
+    pub fn has(&self, key: &StoreKey) -> bool {
+        self.applied.contains_key(key)
+    }
+
+    /// Of a planted bug: drops a key.
+    pub fn forget(&mut self, key: &StoreKey) {
+        self.step(key.clone(), None, self.epochs_until);
+    }
+
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.applied.is_empty()

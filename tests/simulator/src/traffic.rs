@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::RngExt;
-use stator_core::catalogue::CatalogueChange;
 use stator_core::causality::{Context, Siblings};
 use stator_core::event::{Event, Ticket};
 use stator_core::id::Dot;
@@ -17,10 +16,9 @@ use super::Planted;
 use super::checkers;
 use super::clients::{self, Known, Wish};
 use super::history::{ClientWrite, Outcome, WriteId};
-use super::machine::Machine;
 use super::merging;
 use super::queue::Micros;
-use super::world::{EARLY, Happening, Inner, LATE, World, index, spec};
+use super::world::{EARLY, Happening, Inner, LATE, World, index};
 
 /// A request that was not answered yet.
 pub struct Request {
@@ -52,9 +50,6 @@ enum Asked {
     WriteBack,
 }
 
-/// The ticket of the operator who makes the late keyspace.
-pub const LATE_TICKET: Ticket = u64::MAX;
-
 /// How much later than its deadline an answer may come: clocks count whole milliseconds.
 const GRACE_US: Micros = 5_000;
 
@@ -64,13 +59,12 @@ impl World {
         if !self.is_trouble || self.scenario.is_scripted {
             return;
         }
-        let keys = if self.is_late_ready { self.keys.len() } else { self.early_keys };
-        let place = self.rng.random_range(0..keys);
+        let places = self.places();
+        let place = places[self.rng.random_range(0..places.len())];
         let machine = self.rng.random_range(0..self.machines.len());
-        let Machine { node, frozen_until_us, .. } = &self.machines[machine];
         // Some ask a machine that does not move.
-        let is_still = *frozen_until_us > self.now_us && !self.scenario.is_pausing();
-        if node.is_none() || is_still {
+        let is_still = self.scenario.is_pausing() && self.machines[machine].is_still(self.now_us);
+        if !is_still && !self.machines[machine].takes_requests(self.now_us) {
             return self.think(client);
         }
         let (key, n) = (&self.keys[place], self.replicas(place));
@@ -93,7 +87,8 @@ impl World {
         let seen = write.seen.clone();
         let verb = if write.is_delete { "delete" } else { "put" };
         let id = self.history.start(write);
-        clients::name(&mut put, id, &self.history.contents(id));
+        let is_varied = self.scenario.is_varied;
+        clients::name(&mut put, id, &self.history.contents(id), is_varied);
         if self.planted == Planted::DropContext && self.rng.random_bool(0.1) {
             put.context = Context::default();
         }
@@ -102,8 +97,6 @@ impl World {
         {
             put.context = Context::default();
         }
-        let timeout_us = put.timeout_ms * 1_000;
-        let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
         self.trace.line(
             self.now_us,
             format_args!(
@@ -111,8 +104,23 @@ impl World {
                 put.key, put.w, put.quorum
             ),
         );
-        self.hand_in(machine, ticket, Event::Put(ticket, put), timeout_us);
+        self.name_write(&mut put, id);
+        self.send_put((client, machine), put, id);
         id
+    }
+
+    /// A put goes to a machine, for the first time or again.
+    pub(super) fn send_put(
+        &mut self,
+        (client, machine): (usize, usize),
+        put: PutRequest,
+        id: WriteId,
+    ) {
+        let timeout_us = put.timeout_ms * 1_000;
+        let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
+        self.trace
+            .line(self.now_us, format_args!("c{client} -> n{machine}: put {ticket} is write {id}"));
+        self.hand_in(machine, ticket, Event::Put(ticket, put), timeout_us);
     }
 
     /// A client reads through a machine.
@@ -217,6 +225,13 @@ impl World {
         }
         self.trace.line(self.now_us, format_args!("request {ticket} ends unread"));
         match self.requests.remove(&ticket).map(|request| request.asked) {
+            Some(Asked::Put { client, id }) if self.scenario.is_naming => {
+                // An earlier try may have done it.
+                if !self.tries_again(client, id, Outcome::Maybe) {
+                    self.history.end(id, Outcome::Maybe);
+                    self.think(client);
+                }
+            }
             Some(Asked::Put { client, id }) => {
                 self.history.end(id, Outcome::Nothing);
                 self.think(client);
@@ -234,12 +249,6 @@ impl World {
         let at_us = self.now_us + timeout_us + GRACE_US;
         self.plan_in(machine, at_us, Inner::Overdue(self.last_ticket));
         self.last_ticket
-    }
-
-    /// An operator makes the late keyspace on the first machine, if that runs.
-    pub(super) fn create_late(&mut self) {
-        let change = CatalogueChange::CreateKeyspace(spec(LATE, &self.scenario));
-        self.tell(0, Event::Change(LATE_TICKET, change));
     }
 
     /// A get ended.
@@ -276,7 +285,7 @@ impl World {
 
     /// How many owners a key has.
     pub(super) fn replicas(&self, place: usize) -> u32 {
-        self.scenario.replicas(if place < self.early_keys { EARLY } else { LATE })
+        self.scenario.quorums(if place < self.early_keys { EARLY } else { LATE }).n
     }
 
     fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
@@ -287,7 +296,9 @@ impl World {
         found.iter().for_each(|id| self.history.observe(*id));
         self.violations.extend(checkers::values(&receipt.siblings));
         self.violations.extend(checkers::answer(&self.history, key, &found));
-        self.violations.extend(checkers::twice(key, &receipt.siblings));
+        if !self.scenario.is_naming {
+            self.violations.extend(checkers::twice(key, &receipt.siblings));
+        }
         self.check_contents(key, &receipt.siblings, false);
         self.check_ancestor(key, &receipt.siblings);
         if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
@@ -317,6 +328,7 @@ impl World {
                     receipt.context = self.whole_context(key, receipt.dot);
                 }
                 self.report.puts_acked += 1;
+                self.tries_again(client, id, Outcome::Acked { at_us: self.now_us });
                 self.history.end(id, Outcome::Acked { at_us: self.now_us });
                 let contents = match self.scenario.is_folding() {
                     true => self.history.contents(id),
@@ -325,6 +337,9 @@ impl World {
                 self.clients[client].put(&mut self.rng, (key, id), contents, &receipt);
             }
             Err(error) => {
+                if self.tries_again(client, id, clients::outcome(&error)) {
+                    return;
+                }
                 match error {
                     RequestError::Refused(_) if self.keeps_siblings() => {
                         self.report.puts_refused += 1;
@@ -334,7 +349,12 @@ impl World {
                     }
                     _ => self.report.puts_failed += 1,
                 }
-                self.history.end(id, clients::outcome(&error));
+                // An earlier try may have done it.
+                let outcome = match self.scenario.is_naming {
+                    true => Outcome::Maybe,
+                    false => clients::outcome(&error),
+                };
+                self.history.end(id, outcome);
             }
         }
         self.think(client);
@@ -351,7 +371,9 @@ impl World {
         let gone: Vec<Ticket> = gone.map(|(ticket, _)| *ticket).collect();
         for ticket in gone {
             match self.requests.remove(&ticket).map(|request| request.asked) {
-                Some(Asked::Put { client, id }) => {
+                Some(Asked::Put { client, id })
+                    if !self.tries_again(client, id, Outcome::Maybe) =>
+                {
                     self.history.end(id, Outcome::Maybe);
                     self.think(client);
                 }

@@ -5,16 +5,14 @@
 //! steps in [`disk`](super::disk), clients in [`traffic`](super::traffic), faults in
 //! [`faults`](super::faults). Nothing depends on anything but the seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Decision, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
-    Secret, Versioned,
+    Catalogue, CatalogueChange, KeyspaceSpec, Member, Module, ModuleClass, Secret, Versioned,
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
@@ -27,23 +25,23 @@ use super::checkers::{DotWatch, Violation};
 use super::clients::{Client, Key};
 use super::disk::DiskStep;
 use super::faults::Mend;
-use super::history::History;
+use super::files::File;
+use super::history::{History, WriteId};
 use super::machine::Machine;
 use super::merging::{self, Merger};
+use super::naming::Names;
 use super::network::{Fate, Network};
-use super::operators::RingWatch;
+use super::operators::{Desk, RingWatch, zone_of};
 use super::planted::Noted;
 use super::queue::{Micros, Queue};
-use super::scenario::{FaultKind, Scenario};
+use super::scenario::{Chore, FaultKind, Scenario};
 use super::store::CLUSTER;
 use super::trace::Trace;
-use super::traffic::{LATE_TICKET, Request};
+use super::traffic::Request;
 use super::{Options, Planted, Report};
 
 /// How long clients and faults go on.
 pub const TROUBLE_US: Micros = 40_000_000;
-/// Replicas of each key.
-pub const N: u32 = 3;
 /// The keyspace that exists from the start.
 pub const EARLY: &str = "early";
 /// The keyspace that is made while clients run.
@@ -68,14 +66,10 @@ pub(super) enum Inner {
     Disk(DiskStep),
     /// A sync ended: everything up to this step is durable, and the node may be told.
     Synced { area: stator_core::event::Area, through: u64, reply: Option<Event> },
-    /// The catalogue is persisted.
-    Persisted(Token, Arc<Catalogue>),
-    /// What is left of a fill is persisted.
-    FillPersisted(String),
-    /// Send epochs are persisted.
-    EpochsPersisted(Token, String),
-    /// What a node has promised is persisted.
-    BallotPersisted(Token, Acceptor<Arc<Decision>>),
+    /// A small file is saved, or is not.
+    Saved(File),
+    /// It is looked whether a node that is stopping may.
+    Stopping,
     /// A module has answered.
     Merged(Token, Result<Arc<Resolution>, MergeFailure>),
     /// The next page for hash trees that are being rebuilt is read.
@@ -94,10 +88,14 @@ pub(super) enum Happening {
     Client(usize),
     /// A client does not wait any longer.
     GiveUp(Ticket),
+    /// A client tries a named write again.
+    Retry(usize, WriteId),
     /// An operator makes the late keyspace.
     CreateLate,
-    /// An operator changes the ring, or tries to.
-    Operator,
+    /// An operator does something, and the next of the kind is planned.
+    Operator(Chore, Micros),
+    /// An operator goes on without a majority.
+    Rescue,
     /// A fault strikes, and the next of its kind is planned.
     Fault(FaultKind, Micros),
     /// A fault ends.
@@ -130,8 +128,12 @@ pub struct World {
     pub(super) rings: RingWatch,
     /// What a module is.
     pub(super) merger: Merger,
-    /// The machine that died.
-    pub(super) dead: Option<usize>,
+    /// Machines that died.
+    pub(super) dead: BTreeSet<usize>,
+    /// What operators know of keyspaces and of their repairs.
+    pub(super) desk: Desk,
+    /// What is known of named writes.
+    pub(super) names: Names,
     /// What planted bugs have to know later.
     pub(super) noted: Noted,
     pub(super) violations: Vec<Violation>,
@@ -146,21 +148,22 @@ impl World {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
         let scenario = options.scenario().clone();
         let count = rng.random_range(scenario.machines.0..=scenario.machines.1);
-        let catalogue = catalogue(&mut rng, &scenario, count);
+        let catalogue = catalogue(&mut rng, &scenario, options.planted, count);
         let ids = catalogue.members.keys().copied().collect::<Vec<_>>();
         let mut machines: Vec<Machine> =
             ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
         for machine in &mut machines {
             machine.store.stale_actors.plant(options.planted);
         }
-        let early_keys = rng.random_range(2..8);
-        let key = |i: usize| Key {
-            keyspace: KeyspaceId::of(if i < early_keys { EARLY } else { LATE }, 1),
-            bytes: format!("key {i}").into(),
+        let early_keys = rng.random_range(scenario.keys.0..=scenario.keys.1);
+        let keyspaces = scenario.keyspaces;
+        let key = |i: usize| {
+            let name = if i < early_keys { early(i % keyspaces) } else { LATE.to_owned() };
+            Key { keyspace: KeyspaceId::of(&name, 1), bytes: format!("key {i}").into() }
         };
         let clients: usize = rng.random_range(2..6);
         let mut world = World {
-            network: Network::new(scenario.quality),
+            network: Network::new(scenario.quality, scenario.outbox_max),
             history: History::new(scenario.is_handoff_complete),
             scenario,
             planted: options.planted,
@@ -179,7 +182,9 @@ impl World {
             dots: DotWatch::default(),
             rings: RingWatch::default(),
             merger: merging::union,
-            dead: None,
+            dead: BTreeSet::new(),
+            desk: Desk::default(),
+            names: Names::default(),
             noted: Noted::default(),
             violations: Vec::new(),
             report: Report::default(),
@@ -200,8 +205,8 @@ impl World {
             self.queue.plan(at_us, Happening::Client(client));
         }
         self.queue.plan(1_000_000, Happening::CreateLate);
-        if let Some(mean_us) = self.scenario.operators_us {
-            self.queue.plan(mean_us, Happening::Operator);
+        for &(chore, mean_us) in self.scenario.chores {
+            self.queue.plan(mean_us, Happening::Operator(chore, mean_us));
         }
         for &(kind, mean_us) in self.scenario.faults {
             let at_us = self.rng.random_range(500_000..2 * mean_us);
@@ -252,8 +257,10 @@ impl World {
         match what {
             Happening::Client(client) => self.client_turn(client),
             Happening::GiveUp(ticket) => self.unread(ticket),
+            Happening::Retry(client, id) => self.retry(client, id),
             Happening::CreateLate => self.create_late(),
-            Happening::Operator => self.operate(),
+            Happening::Operator(chore, mean_us) => self.operate(chore, mean_us),
+            Happening::Rescue => self.rescue(),
             Happening::Fault(kind, mean_us) => self.strike(kind, mean_us),
             Happening::Mend(mend) => self.mend(mend),
             Happening::To(machine, Arrival::Message(from, message)) => {
@@ -289,24 +296,8 @@ impl World {
                     self.tell(machine, event);
                 }
             }
-            Inner::Persisted(token, catalogue) => {
-                self.machines[machine].catalogue = catalogue.encode();
-                self.tell(machine, Event::Persisted(token, Ok(())));
-            }
-            Inner::EpochsPersisted(token, epochs) => {
-                self.machines[machine].epochs = Some(epochs);
-                self.tell(machine, Event::Persisted(token, Ok(())));
-            }
-            Inner::FillPersisted(backlog) => self.machines[machine].backlog = Some(backlog),
-            Inner::BallotPersisted(token, acceptor) => {
-                self.machines[machine].ballot = acceptor;
-                self.tell(machine, Event::BallotPersisted(token, Ok(())));
-                if let (Planted::ForgetPromise, Some(node)) =
-                    (self.planted, &mut self.machines[machine].node)
-                {
-                    node.remember_ballot(Acceptor::default());
-                }
-            }
+            Inner::Saved(file) => self.saved(machine, file),
+            Inner::Stopping => self.go_on_stopping(machine),
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
@@ -353,34 +344,22 @@ impl World {
         match action {
             Action::GetDone(ticket, result) => self.get_done(ticket, result),
             Action::PutDone(ticket, result) => self.put_done(ticket, result),
-            Action::ChangeDone(ticket, result) => {
-                self.is_late_ready |= ticket == LATE_TICKET && result.is_ok();
-            }
+            Action::ChangeDone(ticket, result) => self.change_done(ticket, result.is_ok()),
             Action::Send(to, message) => self.send(machine, to, message),
             Action::Probe(to, bytes) => self.probe(machine, to, bytes),
             Action::Persist(token, catalogue) => {
-                let area = stator_core::event::Area::Data;
-                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
-                self.plan_in(machine, at_us, Inner::Persisted(token, catalogue));
+                self.save(machine, File::Catalogue(token, catalogue));
             }
-            Action::PersistFill(backlog) => {
-                let area = stator_core::event::Area::Data;
-                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
-                self.plan_in(machine, at_us, Inner::FillPersisted(backlog.encode()));
-            }
+            Action::PersistFill(backlog) => self.save(machine, File::Fill(backlog.encode())),
             Action::PersistEpochs(token, epochs) => {
-                let area = stator_core::event::Area::Data;
-                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
-                self.plan_in(machine, at_us, Inner::EpochsPersisted(token, epochs.encode()));
+                self.save(machine, File::Epochs(token, epochs.encode()));
             }
             Action::CommitDone(_, result) => self.commit_done(machine, result),
             Action::PersistBallot(token, acceptor) => {
-                let area = stator_core::event::Area::Data;
-                let at_us = self.machines[machine].sync_us(area, self.now_us, &mut self.rng);
-                self.plan_in(machine, at_us, Inner::BallotPersisted(token, acceptor));
+                self.save(machine, File::Ballot(token, acceptor));
             }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
-            Action::RepairStarted(..) => {}
+            Action::RepairStarted(_, result) => self.repair_started(machine, result),
             Action::CatalogueChanged(catalogue) => self.saw_catalogue(machine, &catalogue),
             Action::Notice(notice) => {
                 self.count(&notice);
@@ -402,6 +381,7 @@ impl World {
         match notice {
             Notice::HintStored(..) => self.report.hints_stored += 1,
             Notice::HintDelivered(..) => self.report.hints_delivered += 1,
+            Notice::Repair(id, figures) => self.repair_goes_on(*id, figures),
             Notice::FillEnded(_) => self.report.fills += 1,
             Notice::ReadRepaired(_) => self.report.repairs += 1,
             Notice::Exchanged(_, _, outcome) => {
@@ -425,6 +405,7 @@ impl World {
             true => Fate::Refused,
             false => self.network.fate(&mut self.rng, link),
         };
+        let fate = self.network.enqueue(self.now_us, link, fate);
         match fate {
             Fate::Arrives(delays) => {
                 let from = self.machines[from].id;
@@ -465,17 +446,34 @@ pub fn index(node: NodeId) -> usize {
     (node.0 - 1) as usize
 }
 
+/// The name of a keyspace that exists from the start.
+fn early(number: usize) -> String {
+    if number == 0 { EARLY.to_owned() } else { format!("{EARLY}-{number}") }
+}
+
 /// What a keyspace of a run promises.
 pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
     KeyspaceSpec {
         name: name.to_owned(),
-        quorums: Quorums { n: scenario.replicas(name), r: 2, w: 2 },
+        quorums: scenario.quorums(name),
         durability: scenario.durability,
         reconcile: scenario.reconcile,
     }
 }
 
-fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Catalogue {
+fn zone(machine: usize, scenario: &Scenario, planted: Planted) -> String {
+    match planted {
+        Planted::ForgetZones => String::new(),
+        _ => format!("zone {}", zone_of(machine, scenario)),
+    }
+}
+
+fn catalogue(
+    rng: &mut ChaCha8Rng,
+    scenario: &Scenario,
+    planted: Planted,
+    machines: usize,
+) -> Catalogue {
     let mut catalogue = Catalogue::new(CLUSTER, "simulated", Secret([7; 32]));
     for number in 1..=machines as u64 {
         let member = Member {
@@ -483,24 +481,27 @@ fn catalogue(rng: &mut ChaCha8Rng, scenario: &Scenario, machines: usize) -> Cata
             client_address: String::new(),
             admin_address: String::new(),
             region: String::new(),
-            zone: String::new(),
+            zone: zone(number as usize - 1, scenario, planted),
             weight: 1,
         };
         catalogue.members.insert(NodeId(number), Versioned::new(member));
     }
-    let partitions = 1 << rng.random_range(2..6);
+    let (least, most) = scenario.partitions_log2;
+    let partitions = 1 << rng.random_range(least..=most);
     // Further machines are members without a seat.
     let seats = catalogue.seats();
     let seated = seats.len() - scenario.spares.min(seats.len() - 1);
-    catalogue.ring = claim(1, partitions, N as u16, &seats[..seated])
+    catalogue.ring = claim(1, partitions, scenario.owners as u16, &seats[..seated])
         .expect("the ring of a few nodes of weight 1");
     if let Some(digest) = scenario.reconcile.module() {
         let class = ModuleClass::Small;
         let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0, class };
         catalogue.modules.insert(digest, module);
     }
-    CatalogueChange::CreateKeyspace(spec(EARLY, scenario))
-        .apply(&mut catalogue)
-        .expect("a keyspace with n, r and w that fit each other");
+    for number in 0..scenario.keyspaces {
+        CatalogueChange::CreateKeyspace(spec(&early(number), scenario))
+            .apply(&mut catalogue)
+            .expect("a keyspace with n, r and w that fit each other");
+    }
     catalogue
 }

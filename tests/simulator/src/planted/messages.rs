@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stator_core::collect::CollectAnswer;
 use stator_core::event::{Action, Area, Notice};
-use stator_core::id::{NodeId, PartitionId};
+use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, RequestId};
 use stator_core::node::CANDIDATES_MAX;
@@ -13,7 +13,7 @@ use stator_core::write::Change;
 
 use super::Planted;
 use crate::machine::Machine;
-use crate::world::{World, index};
+use crate::world::{LATE, World, index};
 
 /// What bugs have to know later: numbers of requests, by who sent them.
 #[derive(Debug, Default)]
@@ -41,7 +41,15 @@ impl World {
             {
                 self.noted.roots.insert((from, *request), read.clone());
             }
-            (Planted::ServeUncopied, Message::TreeReply { request, result: Ok(roots) }) => {
+            (Planted::EqualRoots, Message::TreeRead { request, read, .. })
+                if read.query == TreeQuery::Roots =>
+            {
+                self.noted.roots.insert((from, *request), read.clone());
+            }
+            (
+                Planted::ServeUncopied | Planted::EqualRoots,
+                Message::TreeReply { request, result: Ok(roots) },
+            ) => {
                 if let Some(read) = self.noted.roots.remove(&(to, *request)) {
                     *roots = self.machines[to].store.read_tree(&read, usize::MAX);
                 }
@@ -98,8 +106,18 @@ impl World {
         }
     }
 
+    /// Keys of a keyspace that was made anew are those of the first of its name.
+    pub(crate) fn plant_in_store(&mut self, action: &mut Action) {
+        if let (Planted::SameKeyspace, Action::Load { key, .. } | Action::Write { key, .. }) =
+            (self.planted, action)
+            && (2..9).any(|generation| key.keyspace == KeyspaceId::of(LATE, generation))
+        {
+            key.keyspace = KeyspaceId::of(LATE, 1);
+        }
+    }
+
     /// An owner stores what it only lends.
-    pub(crate) fn plant_in_store(&self, change: &mut Change) {
+    pub(crate) fn plant_lent(&self, change: &mut Change) {
         if let (Planted::StoreLent, Change::Mint { is_lent, .. }) = (self.planted, change) {
             *is_lent = false;
         }

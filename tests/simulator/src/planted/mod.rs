@@ -14,8 +14,8 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NO_EFFECT, ONE_RING, PANICKED, RESTS, REVIVED,
-    SIBLINGS, STRICT, TREES, TWICE,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, NO_EFFECT, ONE_RING, PANICKED, REPAIRED,
+    RESTS, REVIVED, SIBLINGS, STRICT, TREES, TWICE, VALUE, ZONES,
 };
 
 /// A bug of the world, to show that the checkers would find one like it.
@@ -72,6 +72,24 @@ pub enum Planted {
     StoreLent,
     /// What waited for a machine that lay still is carried out, though its client has given up.
     Expired,
+    /// A disk says that it has saved what it has not.
+    LoseSaves,
+    /// A machine that is to stop does not wait until owners are owed nothing.
+    StopInDebt,
+    /// Two operators commit a ring without a majority.
+    CommitTwice,
+    /// A ring is made as if all machines stood in one zone.
+    ForgetZones,
+    /// Who compares a partition is told its own sums.
+    EqualRoots,
+    /// The keyspace of a name has the data of the one that had it before.
+    SameKeyspace,
+    /// A store that is full of hints says that it keeps one more.
+    FullAck,
+    /// A store takes a value that it holds already for a write that it has.
+    UniteEqual,
+    /// A retry reaches the node without its name.
+    DropName,
 }
 
 /// A bug and how it is found.
@@ -199,5 +217,47 @@ pub const BUGS: &[Bug] = &[
         &[SIBLINGS, REVIVED, TWICE, NO_EFFECT],
     ),
     bug("carry out what has expired", Planted::Expired, ("pauses", 40), &[NO_EFFECT]),
+    bug(
+        "count a node before its fill where w is n",
+        Planted::CountBeforeFill,
+        ("every owner", 40),
+        &[STRICT, LOST],
+    ),
+    bug(
+        "count a node before its fill among five owners",
+        Planted::CountBeforeFill,
+        ("five owners", 200),
+        &[STRICT, LOST],
+    ),
+    bug(
+        "say that a small file is saved",
+        Planted::LoseSaves,
+        ("bad files", 200),
+        &[ONE_RING, LOST, REVIVED, SIBLINGS, STRICT, RESTS],
+    ),
+    bug("stop while owners are owed", Planted::StopInDebt, ("stops", 40), &[HANDED_OFF]),
+    bug(
+        "commit twice without a majority",
+        Planted::CommitTwice,
+        ("lost majority", 20),
+        &[ONE_RING],
+    ),
+    bug("make a ring without the zones", Planted::ForgetZones, ("zones", 20), &[ZONES]),
+    bug("repair with one's own sums", Planted::EqualRoots, ("repairs", 40), &[REPAIRED]),
+    bug("show a deleted keyspace in the next", Planted::SameKeyspace, ("keyspaces", 20), &[VALUE]),
+    bug(
+        "write a fold under a dot of its own once the module is active",
+        Planted::FreshDot,
+        ("modules", 100),
+        &[REVIVED, SIBLINGS],
+    ),
+    bug(
+        "take equal values for one write",
+        Planted::UniteEqual,
+        ("payloads", 20),
+        &[LOST, STRICT, SIBLINGS],
+    ),
+    bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
+    bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
     bug("write a fold under a dot of its own", Planted::FreshDot, ("fold race", 100), &[REVIVED]),
 ];

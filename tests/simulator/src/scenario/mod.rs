@@ -3,15 +3,18 @@
 //! Every scenario states its fault budget. Within the budget nothing that was acknowledged may
 //! be lost; a scenario that loses something is a bug of Stator or of its statement.
 
+mod chores;
+mod limits;
 mod plain;
+mod quorums;
 mod rings;
 
-use stator_core::catalogue::{Durability, Reconcile};
+use stator_core::catalogue::{Durability, Quorums, Reconcile};
 
 use super::merging::UNION;
 use super::network::Quality;
 use super::queue::Micros;
-use super::world::{LATE, N};
+use super::world::LATE;
 
 /// A kind of fault, with how long it lasts on average where it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,22 +31,42 @@ pub enum FaultKind {
     LoseDisk,
     /// A machine stops with everything synced.
     Stop,
+    /// A machine is told to stop, and does once owners are owed nothing.
+    StopInOrder,
     /// A machine does nothing for a while, then goes on.
     Freeze,
     /// A machine's disk takes a hundred times as long.
     SlowDisk,
     /// A machine's store answers some writes with an error.
     BadDisk,
+    /// A machine's disk does not save some of the small files.
+    BadFiles,
     /// What a machine sends and gets takes forty times as long.
     SlowNode,
     /// An old copy of the first machine's data directory is put back, without its incarnation.
     Restore,
     /// A machine dies, and comes back only when all trouble is over. One at most.
     Die,
+    /// Half of the machines with a seat and one more die at once, and come back only when all
+    /// trouble is over. An operator goes on without them. Once at most.
+    DieMost,
     /// A machine's wall clock jumps by up to five minutes.
     Skew,
     /// A record of the first machine is damaged.
     Rot,
+}
+
+/// Something that operators do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chore {
+    /// They change the ring, two at a time too.
+    Ring,
+    /// They change the quorums of a keyspace, and delete one and make it anew.
+    Keyspaces,
+    /// They switch what is done with concurrent versions: a module is activated, and rolled back.
+    Modules,
+    /// They want owners compared and repaired.
+    Repair,
 }
 
 /// A kind of run.
@@ -65,8 +88,24 @@ pub struct Scenario {
     pub durability: Durability,
     /// What concurrent versions mean.
     pub reconcile: Reconcile,
+    /// Owners of each partition of the ring.
+    pub owners: u32,
+    /// What the keyspaces ask for.
+    pub quorums: Quorums,
     /// The smallest w that clients ask for.
     pub w_min: u32,
+    /// The least and the most partitions, as powers of two.
+    pub partitions_log2: (u32, u32),
+    /// The least and the most keys that there are from the start; two more come later.
+    pub keys: (usize, usize),
+    /// Over how many keyspaces they are spread.
+    pub keyspaces: usize,
+    /// Over how many zones the machines are spread.
+    pub zones: usize,
+    /// How many hints a store keeps at most.
+    pub hints_max: Option<usize>,
+    /// How many messages are on their way from one machine to another at most.
+    pub outbox_max: Option<usize>,
     /// Whether replication and hints alone must bring every write to every owner. A coordinator
     /// that crashes forgets whom it owes what, so only where none does and no disk fails.
     pub is_handoff_complete: bool,
@@ -74,23 +113,41 @@ pub struct Scenario {
     pub is_acked_kept: bool,
     /// How many of the machines are members without a seat at first.
     pub spares: usize,
-    /// The mean time between two things that an operator does to the ring, if any is done.
-    pub operators_us: Option<Micros>,
+    /// What operators do, with the mean time between two of the kind.
+    pub chores: &'static [(Chore, Micros)],
+    /// Whether clients write large values, and the same bytes as others.
+    pub is_varied: bool,
+    /// Whether clients name their writes, and try them again.
+    pub is_naming: bool,
     /// Whether clients do nothing but what the script of the race tells them.
     pub is_scripted: bool,
 }
 
 impl Scenario {
-    /// In what time all partitions are compared with their other owners; 0 for never, so that
-    /// anti-entropy does not bring what hints should.
-    pub fn exchange_cover_ms(&self) -> u64 {
-        if self.is_handoff_complete { 0 } else { 10_000 }
+    /// Whether operators do this.
+    pub fn does(&self, chore: Chore) -> bool {
+        self.chores.iter().any(|(kind, _)| *kind == chore)
     }
 
-    /// How many owners a keyspace has. Where the ring changes, one of the two has fewer than the
-    /// ring has for each partition.
-    pub fn replicas(&self, keyspace: &str) -> u32 {
-        if keyspace == LATE && self.operators_us.is_some() { N - 1 } else { N }
+    /// How many machines of the first ring die at once, in a scenario where most do.
+    pub fn dead_max(&self) -> usize {
+        self.owners as usize / 2 + 1
+    }
+
+    /// In what time all partitions are compared with their other owners; 0 for never, so that
+    /// anti-entropy does not bring what hints or an operator should.
+    pub fn exchange_cover_ms(&self) -> u64 {
+        let is_off = self.is_handoff_complete || self.does(Chore::Repair);
+        if is_off { 0 } else { 10_000 }
+    }
+
+    /// What a keyspace asks for. Where the ring changes, one has fewer owners than the ring has
+    /// for each partition.
+    pub fn quorums(&self, keyspace: &str) -> Quorums {
+        let Quorums { n, r, w } = self.quorums;
+        let is_less = keyspace == LATE && self.does(Chore::Ring) && n == self.owners;
+        let n = if is_less { n - 1 } else { n };
+        Quorums { n, r: r.min(n), w: w.min(n) }
     }
 
     /// Whether what was deleted is forgotten. A copy of before would bring it back.
@@ -110,7 +167,7 @@ impl Scenario {
 
     /// Whether what a module makes of siblings is stored in their place.
     pub fn is_folding(&self) -> bool {
-        matches!(self.reconcile, Reconcile::Fold(_))
+        matches!(self.reconcile, Reconcile::Fold(_)) || self.does(Chore::Modules)
     }
 }
 
@@ -149,11 +206,21 @@ const CALM: Scenario = Scenario {
     durability: Durability::All,
     // Siblings are kept, and with them what they have in common.
     reconcile: Reconcile::ThreeWay(UNION),
+    owners: 3,
+    quorums: Quorums { n: 3, r: 2, w: 2 },
     w_min: 1,
+    partitions_log2: (2, 5),
+    keys: (2, 7),
+    keyspaces: 1,
+    zones: 1,
+    hints_max: None,
+    outbox_max: None,
     is_handoff_complete: true,
     is_acked_kept: true,
     spares: 0,
-    operators_us: None,
+    chores: &[],
+    is_varied: false,
+    is_naming: false,
     is_scripted: false,
 };
 
@@ -170,20 +237,29 @@ pub const FOLD_RACE: Scenario = Scenario {
 };
 
 /// All scenarios, in the order in which seeds take them.
-const GROUPS: &[&[Scenario]] = &[plain::SCENARIOS, rings::SCENARIOS];
+const GROUPS: &[&[Scenario]] =
+    &[plain::SCENARIOS, rings::SCENARIOS, quorums::SCENARIOS, chores::SCENARIOS, limits::SCENARIOS];
 
-/// All scenarios that seeds take.
+/// One seed of so many takes a large world.
+const LARGE_APART: u64 = 50;
+
+/// All scenarios that seeds take, the large ones last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    GROUPS.iter().copied().flatten()
+    GROUPS.iter().copied().flatten().chain(limits::LARGE)
 }
 
 /// The scenario of this name, be it one that no seed takes.
 pub fn named(name: &str) -> Option<&'static Scenario> {
-    all().chain([&FOLD_RACE]).find(|scenario| scenario.name == name)
+    all().chain([&FOLD_RACE]).chain(limits::AWAITED).find(|scenario| scenario.name == name)
 }
 
 /// The scenario that a seed runs.
 pub fn of_seed(seed: u64) -> &'static Scenario {
-    let place = seed % all().count() as u64;
+    let large = limits::LARGE.len() as u64;
+    let usual = all().count() as u64 - large;
+    let place = match seed % LARGE_APART == LARGE_APART - 1 {
+        true => usual + seed / LARGE_APART % large,
+        false => seed % usual,
+    };
     all().nth(place as usize).unwrap_or(&CALM)
 }

@@ -1,7 +1,7 @@
 //! Operators change the ring meanwhile.
 
 use super::FaultKind::{Crash, Die, LoseDisk, OneWay, Partition, Stop};
-use super::{CALM, ROUGH, SECOND, Scenario};
+use super::{CALM, Chore, ROUGH, SECOND, Scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -13,7 +13,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: &[(Partition, 6 * SECOND), (Crash, 4 * SECOND), (OneWay, 12 * SECOND)],
         is_handoff_complete: false,
         spares: 3,
-        operators_us: Some(SECOND),
+        chores: &[(Chore::Ring, SECOND)],
         ..CALM
     },
     Scenario {
@@ -32,7 +32,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         w_min: 2,
         is_handoff_complete: false,
         spares: 2,
-        operators_us: Some(SECOND),
+        chores: &[(Chore::Ring, SECOND)],
         ..CALM
     },
     Scenario {
@@ -45,7 +45,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         w_min: 2,
         is_handoff_complete: false,
         spares: 2,
-        operators_us: Some(2 * SECOND),
+        chores: &[(Chore::Ring, 2 * SECOND)],
         ..CALM
     },
 ];

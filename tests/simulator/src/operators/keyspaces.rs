@@ -1,0 +1,115 @@
+//! Operators who make, change and delete keyspaces, and switch their modules.
+
+use rand::RngExt;
+use stator_core::catalogue::{CatalogueChange, KeyspaceUpdate, Quorums, Reconcile};
+use stator_core::event::{Event, RepairFigures, RepairId, Ticket};
+use stator_core::id::KeyspaceId;
+
+use super::TICKET;
+use crate::clients::Key;
+use crate::merging::UNION;
+use crate::scenario::Chore;
+use crate::world::{EARLY, LATE, World, spec};
+
+/// The tickets of those who make and delete the late keyspace.
+const CREATE: Ticket = u64::MAX;
+const DELETE: Ticket = u64::MAX - 1;
+
+/// What operators know.
+#[derive(Debug, Default)]
+pub struct Desk {
+    /// How often the late keyspace was deleted.
+    deleted: u64,
+    /// The repair that is waited for, and how far it is.
+    pub(super) repair: Option<(usize, RepairId, RepairFigures)>,
+}
+
+impl World {
+    /// An operator makes the late keyspace on the first machine, if that runs.
+    pub(crate) fn create_late(&mut self) {
+        self.create_on(0);
+    }
+
+    fn create_on(&mut self, machine: usize) {
+        let change = CatalogueChange::CreateKeyspace(spec(LATE, &self.scenario));
+        self.tell(machine, Event::Change(CREATE, change));
+    }
+
+    /// A change ended, well or not.
+    pub(crate) fn change_done(&mut self, ticket: Ticket, is_made: bool) {
+        match (ticket, is_made) {
+            (CREATE, true) if !self.is_late_ready => {
+                self.is_late_ready = true;
+                let keyspace = self.late_id();
+                // Its successor has the same keys.
+                let last: Vec<Key> = self.keys[self.keys.len() - 2..].to_vec();
+                let is_new = last.iter().all(|key| key.keyspace != keyspace);
+                if is_new {
+                    self.keys.extend(last.into_iter().map(|key| Key { keyspace, ..key }));
+                }
+            }
+            (DELETE, true) if self.is_late_ready => {
+                self.is_late_ready = false;
+                self.desk.deleted += 1;
+                self.report.keyspaces_deleted += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn late_id(&self) -> KeyspaceId {
+        KeyspaceId::of(LATE, self.desk.deleted + 1)
+    }
+
+    /// How many keys there were before those of the late keyspace that clients use.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let late = self.late_id();
+        let is_used = |place: &usize| {
+            *place < self.early_keys || (self.is_late_ready && self.keys[*place].keyspace == late)
+        };
+        (0..self.keys.len()).filter(is_used).collect()
+    }
+
+    pub(super) fn change_keyspaces(&mut self, machine: usize) {
+        match self.rng.random_range(0..4) {
+            0 if self.is_late_ready => {
+                let change = CatalogueChange::DeleteKeyspace { name: LATE.to_owned(), etag: None };
+                self.trace.line(self.now_us, format_args!("operator -> n{machine}: {change:?}"));
+                self.tell(machine, Event::Change(DELETE, change));
+            }
+            0 | 1 if !self.is_late_ready => self.create_on(machine),
+            _ => {
+                let Quorums { n, .. } = self.scenario.quorums(EARLY);
+                let r = Some(self.rng.random_range(1..=n));
+                let w = Some(self.rng.random_range(1..=n));
+                let update = KeyspaceUpdate { r, w, ..KeyspaceUpdate::default() };
+                self.update(machine, update);
+            }
+        }
+    }
+
+    pub(super) fn switch_module(&mut self, machine: usize) {
+        let reconcile = match self.rng.random_range(0..4) {
+            0 => Reconcile::Siblings,
+            1 => Reconcile::ThreeWay(UNION),
+            _ => Reconcile::Fold(UNION),
+        };
+        let update = KeyspaceUpdate { reconcile: Some(reconcile), ..KeyspaceUpdate::default() };
+        self.update(machine, update);
+    }
+
+    fn update(&mut self, machine: usize, update: KeyspaceUpdate) {
+        let name = if self.rng.random_bool(0.7) { EARLY } else { LATE };
+        let change = CatalogueChange::UpdateKeyspace { name: name.to_owned(), etag: None, update };
+        self.trace.line(self.now_us, format_args!("operator -> n{machine}: {change:?}"));
+        self.tell(machine, Event::Change(TICKET, change));
+    }
+
+    /// Whether the keyspace of a key was deleted.
+    pub(crate) fn is_key_gone(&self, place: usize) -> bool {
+        let is_late = place >= self.early_keys;
+        self.scenario.does(Chore::Keyspaces)
+            && is_late
+            && (!self.is_late_ready || self.keys[place].keyspace != self.late_id())
+    }
+}
