@@ -18,7 +18,7 @@ use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
 use stator_core::message::{
     ExchangeFigures, FillPage, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
-use stator_core::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{Move, claim, plan};
 use stator_core::tree::{
     KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead,
