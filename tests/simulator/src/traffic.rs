@@ -224,16 +224,11 @@ impl World {
             return;
         }
         self.trace.line(self.now_us, format_args!("request {ticket} ends unread"));
+        // An earlier try may have done it.
+        let outcome = if self.scenario.is_naming { Outcome::Maybe } else { Outcome::Nothing };
         match self.requests.remove(&ticket).map(|request| request.asked) {
-            Some(Asked::Put { client, id }) if self.scenario.is_naming => {
-                // An earlier try may have done it.
-                if !self.tries_again(client, id, Outcome::Maybe) {
-                    self.history.end(id, Outcome::Maybe);
-                    self.think(client);
-                }
-            }
-            Some(Asked::Put { client, id }) => {
-                self.history.end(id, Outcome::Nothing);
+            Some(Asked::Put { client, id }) if !self.tries_again(client, id, outcome) => {
+                self.history.end(id, outcome);
                 self.think(client);
             }
             Some(Asked::Get { client, .. }) => self.think(client),

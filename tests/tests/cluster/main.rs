@@ -16,6 +16,7 @@ mod hostile_clients;
 mod metrics;
 mod options;
 mod partition;
+mod pauses;
 mod python;
 mod refills;
 mod refusals;
