@@ -21,11 +21,14 @@ fn main() -> Result<(), Error> {
     public.file.retain(|file| file.package() != "stator.peer.v1");
     fs::write(out.join("descriptors.bin"), public.encode_to_vec())?;
 
+    let mut names = tonic_prost_build::Config::new();
+    names.enable_type_names();
     tonic_prost_build::configure()
+        .codec_path("crate::strict::StrictCodec")
         .bytes(".")
         .btree_map(".")
         .include_file("modules.rs")
-        .compile_fds(compiler.file_descriptor_set())?;
+        .compile_fds_with_config(compiler.file_descriptor_set(), names)?;
     Ok(())
 }
 

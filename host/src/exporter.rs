@@ -4,21 +4,35 @@
 //! looked at here, when somebody asks.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::get;
+use axum::http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
+use crate::descriptors::METRICS_CONNECTIONS_MAX;
 use crate::node::Node;
 use crate::storage::Area;
 use crate::telemetry::names::*;
+use crate::telemetry::vital::Vital;
 
+/// A connection is closed by then, however slowly its other side sends or reads.
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
+const HEADERS_MAX: usize = 64;
+const HEADER_BYTES_MAX: usize = 16 << 10;
+/// After an error of `accept`.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A metrics listener whose port is taken, before the node starts.
@@ -47,26 +61,57 @@ impl Exporter {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves the page of `node` until `stop`.
+    /// Serves the page of `node` until `stop`. A connection gets one answer, and a few seconds.
     pub fn spawn(self, node: &Arc<Node>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
         // Weak: a scrape that hangs does not keep the stores open.
         let node = Arc::downgrade(node);
         let Exporter { listener, handle } = self;
-        let page = move || async move {
-            if let Some(node) = node.upgrade() {
-                sample(&node);
-            }
-            ([(CONTENT_TYPE, TEXT)], handle.render())
-        };
-        let routes = Router::new().route("/metrics", get(page));
         tokio::spawn(async move {
-            let served = axum::serve(listener, routes).with_graceful_shutdown(async move {
-                let _ = stop.wait_for(|is_stopped| *is_stopped).await;
-            });
-            if let Err(error) = served.await {
-                tracing::error!(%error, "the metrics listener failed");
+            let _vital = Vital("the page of metrics");
+            // Dropped at the stop, and with it who is still read to.
+            let mut connections = JoinSet::new();
+            loop {
+                while connections.try_join_next().is_some() {}
+                let is_full = connections.len() >= METRICS_CONNECTIONS_MAX;
+                tokio::select! {
+                    _ = async { stop.wait_for(|is_stopped| *is_stopped).await.is_ok() } => return,
+                    _ = connections.join_next(), if is_full => {}
+                    accepted = listener.accept(), if !is_full => match accepted {
+                        Ok((stream, _)) => {
+                            let page = page(node.clone(), handle.clone());
+                            connections.spawn(timeout(CONNECTION_DEADLINE, answer(stream, page)));
+                        }
+                        // No descriptors: what is sampled tells.
+                        Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                    },
+                }
             }
         })
+    }
+}
+
+/// Answers one request on a connection, and closes it.
+async fn answer(stream: TcpStream, page: impl Fn() -> String) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (status, text) = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, page()),
+            _ => (StatusCode::NOT_FOUND, "metrics are at /metrics\n".to_owned()),
+        };
+        let response = Response::builder().status(status).header(CONTENT_TYPE, TEXT);
+        std::future::ready(response.body(Body::from(text)))
+    });
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX);
+    // Whoever leaves, or speaks no HTTP, gets no page.
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn page(node: Weak<Node>, handle: PrometheusHandle) -> impl Fn() -> String {
+    move || {
+        if let Some(node) = node.upgrade() {
+            sample(&node);
+        }
+        handle.render()
     }
 }
 

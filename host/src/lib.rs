@@ -3,12 +3,15 @@
 //! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
 //! protobuf in `api`, `cli` and `transport`, WIT in `merge`. Below all of them are `telemetry`, names
-//! and a recorder, as for logs, and `pause`, which notices that the process was stopped.
+//! and a recorder, as for logs, `budget`, bytes that are counted, and `pause`, which notices that the
+//! process was stopped.
 
 pub mod api;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod descriptors;
 pub mod driver;
 pub mod exporter;
 pub mod listen;

@@ -24,18 +24,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic_health::pb::health_server;
+use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_reflection::pb;
 use tonic_reflection::server::Builder as Reflection;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::api::{
-    AdminService, KvService, RequestLayer, RoutingService, explain_unread, refuse_body,
+    AdminService, HealthService, KvService, RequestLayer, RoutingService, explain_unread,
+    refuse_answer, refuse_body,
 };
 use crate::config::{Config, Listeners};
+use crate::descriptors::{self, Doors};
 use crate::exporter::Exporter;
-use crate::listen::{BodyBudget, Door};
+use crate::listen::{AnswerBudget, BodyBudget, Door, Places};
 use crate::node::Node;
+use crate::telemetry::vital::Vital;
 use crate::tls::{Tls, TlsFiles};
 use crate::transport::Transport;
 
@@ -45,6 +48,8 @@ const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The largest message to the admin listener: a chunk of a module.
 const ADMIN_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// How long a stop waits for requests that are open, and for clients that keep connections open.
+const LISTENERS_GRACE: Duration = Duration::from_millis(1_500);
 /// How often the files of certificates are looked at.
 const RELOAD_PERIOD: Duration = Duration::from_secs(60);
 
@@ -61,9 +66,18 @@ pub struct RunningNode {
     /// Where metrics are read, if anywhere.
     pub metrics_addr: Option<SocketAddr>,
     node: Arc<Node>,
+    health: Healths,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
+    places: Vec<Places>,
     certificates: Certificates,
+}
+
+/// Whether clients and operators are served.
+struct Healths {
+    client: Arc<watch::Sender<bool>>,
+    admin: watch::Sender<bool>,
+    following: JoinHandle<()>,
 }
 
 impl RunningNode {
@@ -72,14 +86,14 @@ impl RunningNode {
         self.certificates.clone()
     }
 
-    /// Stops cleanly: open requests are answered, then the stores are synced and closed.
+    /// Stops cleanly: health watches are told, open requests are answered, then the stores are
+    /// synced and closed. Connections that are still open after a while are ended.
     pub async fn shutdown(self) {
+        self.health.stop().await;
         self.stop.send_replace(true);
-        for listener in self.listeners {
-            // Clients that keep their connection open do not hold up the node for ever.
-            let wait = Duration::from_secs(5);
-            let _ = tokio::time::timeout(wait, listener).await;
-        }
+        let listeners = futures::future::join_all(self.listeners);
+        let _ = tokio::time::timeout(LISTENERS_GRACE, listeners).await;
+        self.places.iter().for_each(Places::end_all);
         self.node.shutdown().await;
     }
 }
@@ -90,6 +104,8 @@ impl RunningNode {
 /// A certificate cannot be used, a listener's port is taken, or the data directory is locked,
 /// damaged or another cluster's.
 pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
+    let files = descriptors::raise().context("the limit on open files is not known")?;
+    let doors = Doors::fit(&config.listeners, files)?;
     let sections = &config.tls;
     let client_tls = load("tls.client", sections.client.as_ref())?;
     let admin_tls = load("tls.admin", sections.admin.as_ref())?;
@@ -108,21 +124,18 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let metrics_addr = exporter.as_ref().map(Exporter::local_addr).transpose()?;
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
-    let node = Node::start(config, peer, (client_addr, admin_addr)).await?;
+    let node = Node::start(config, peer, doors.peer, (client_addr, admin_addr)).await?;
     let stop = watch::Sender::new(false);
+    let health = Healths::of(&node);
+    let client_routes = client_routes(&node, health.client.subscribe())?;
+    let admin_routes = admin_routes(&node, health.admin.subscribe())?;
+    let client_door = Door::new("clients", doors.client, client_tls);
+    let admin_door = Door::new("operators", doors.admin, admin_tls);
+    let places = vec![client_door.places(), admin_door.places()];
+    // From here on nothing fails or waits: who is served once is told of a stop.
     let mut listeners = vec![
-        spawn(
-            (client, Door::new("clients", limits.door(), client_tls)),
-            &limits,
-            client_routes(&node).await?,
-            stop.subscribe(),
-        ),
-        spawn(
-            (admin, Door::new("operators", limits.door(), admin_tls)),
-            &limits,
-            admin_routes(&node).await?,
-            stop.subscribe(),
-        ),
+        spawn((client, client_door), &limits, client_routes, stop.subscribe()),
+        spawn((admin, admin_door), &limits, admin_routes, stop.subscribe()),
     ];
     tokio::spawn(certificates.clone().watch(stop.subscribe()));
     listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
@@ -134,10 +147,40 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
         metrics_addr,
         node_id,
         node,
+        health,
         stop,
         listeners,
+        places,
         certificates,
     })
+}
+
+impl Healths {
+    fn of(node: &Arc<Node>) -> Self {
+        let client = Arc::new(watch::Sender::new(false));
+        let (told, shared, me) = (client.clone(), node.driver.shared().clone(), node.id);
+        let following = tokio::spawn(async move {
+            let mut catalogues = shared.watch_catalogue();
+            loop {
+                let serves = catalogues.borrow_and_update().as_ref().is_some_and(|catalogue| {
+                    catalogue.members.contains_key(&me) && !catalogue.removed.contains_key(&me)
+                });
+                told.send_if_modified(|told| std::mem::replace(told, serves) != serves);
+                if catalogues.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Healths { client, admin: watch::Sender::new(true), following }
+    }
+
+    /// Says NOT_SERVING for good, and ends all watches.
+    async fn stop(self) {
+        self.following.abort();
+        let _ = self.following.await;
+        self.client.send_replace(false);
+        self.admin.send_replace(false);
+    }
 }
 
 fn load(section: &'static str, files: Option<&TlsFiles>) -> anyhow::Result<Option<Arc<Tls>>> {
@@ -184,7 +227,7 @@ async fn listen(whom: &str, address: SocketAddr) -> anyhow::Result<TcpListener> 
         .with_context(|| format!("cannot listen for {whom} at {address}"))
 }
 
-async fn client_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
+fn client_routes(node: &Arc<Node>, is_serving: watch::Receiver<bool>) -> anyhow::Result<Routes> {
     let limits = &node.config.limits;
     let contexts = limits.context_bytes_max.saturating_mul(8);
     let request = limits.value_bytes_max + limits.key_bytes_max + contexts + MESSAGE_OVERHEAD_BYTES;
@@ -194,26 +237,18 @@ async fn client_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
     let routing = RoutingServer::new(RoutingService::new(node.clone()))
         .max_decoding_message_size(MESSAGE_OVERHEAD_BYTES)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let (health, service) = tonic_health::server::health_reporter();
-    health.set_not_serving::<KvServer<KvService>>().await;
-    let shared = node.driver.shared().clone();
-    tokio::spawn(async move {
-        // Before it belongs to a cluster the node serves no key.
-        if shared.watch_catalogue().wait_for(Option::is_some).await.is_ok() {
-            health.set_serving::<KvServer<KvService>>().await;
-        }
-    });
-    let routes = Routes::new(kv).add_service(routing).add_service(service);
-    with_reflection(routes, &[kv_server::SERVICE_NAME, routing_server::SERVICE_NAME])
+    let services = &[kv_server::SERVICE_NAME, routing_server::SERVICE_NAME];
+    let health = HealthServer::new(HealthService::new(services, is_serving));
+    with_reflection(Routes::new(kv).add_service(routing).add_service(health), services)
 }
 
-async fn admin_routes(node: &Arc<Node>) -> anyhow::Result<Routes> {
+fn admin_routes(node: &Arc<Node>, is_serving: watch::Receiver<bool>) -> anyhow::Result<Routes> {
     let admin = AdminServer::new(AdminService::new(node.clone()))
         .max_decoding_message_size(ADMIN_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let (health, service) = tonic_health::server::health_reporter();
-    health.set_serving::<AdminServer<AdminService>>().await;
-    with_reflection(Routes::new(admin).add_service(service), &[admin_server::SERVICE_NAME])
+    let services = &[admin_server::SERVICE_NAME];
+    let health = HealthServer::new(HealthService::new(services, is_serving));
+    with_reflection(Routes::new(admin).add_service(health), services)
 }
 
 /// Adds both versions of reflection. They list what this listener serves: `services`, health and
@@ -243,6 +278,7 @@ fn spawn(
     mut stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let bodies = BodyBudget::new(limits.bodies(), refuse_body);
+    let answers = AnswerBudget::new(limits.answer_bytes_max, refuse_answer);
     let served = Server::builder()
         .max_concurrent_streams(limits.streams_max)
         .http2_max_header_list_size(limits.header_bytes_max)
@@ -250,14 +286,16 @@ fn spawn(
         .http2_keepalive_timeout(Some(Duration::from_millis(limits.keepalive_timeout_ms)))
         .layer(RequestLayer)
         .layer(MapResponseLayer::new(explain_unread))
+        .layer(answers)
         .layer(MapRequestLayer::new(move |request| bodies.guard(request)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(door.connections(listener), async move {
             let _ = stop.wait_for(|is_stopped| *is_stopped).await;
         });
     tokio::spawn(async move {
+        let _vital = Vital("a listener");
         if let Err(error) = served.await {
-            tracing::error!(%error, "a listener failed");
+            panic!("a listener failed: {error}");
         }
     })
 }

@@ -266,6 +266,12 @@ pub enum StoreFailure {
     /// Nothing was stored.
     #[error("{0}")]
     Unavailable(String),
+    /// The value does not fit what values that are being read may take together.
+    #[error("values that are being read take {bytes_max} bytes already")]
+    NoRoom {
+        /// What they may take.
+        bytes_max: u64,
+    },
     /// The store failed in the middle; the change may or may not be stored.
     #[error("{0}")]
     Failed(String),

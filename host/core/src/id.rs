@@ -71,7 +71,7 @@ hex_id!(
     NodeId, u64, "a node id"
 );
 hex_id!(
-    /// The life of a node since its last unclean start, loss of data or restore.
+    /// One life of a node: a start of its process, named by 64 random bits that are drawn then.
     Incarnation, u64, "an incarnation"
 );
 hex_id!(
@@ -104,8 +104,8 @@ impl fmt::Display for PartitionId {
     }
 }
 
-/// The id that mints dots: a node, in one of its lives, with an epoch drawn from a counter that
-/// never goes back. A pair (actor, key) is used by one uninterrupted history only.
+/// The id that mints dots: a node, in one of its lives, with an epoch drawn from a counter of
+/// that life. A pair (actor, key) is used by one uninterrupted history only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actor {
     /// The minting node.

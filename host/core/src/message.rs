@@ -64,33 +64,16 @@ pub enum Message {
         /// The dot, and the object with the new version under it, which the sender has not stored.
         result: Result<(Dot, Arc<Siblings>), RequestError>,
     },
-    /// What do you hold of this partition? My own store of it was lost.
-    FillRead {
-        /// To be repeated in the reply.
-        request: RequestId,
-        /// The partition.
-        partition: PartitionId,
-        /// The sender's ring.
-        ring_version: u64,
-        /// Where the previous page ended.
-        after: Option<(KeyspaceId, Bytes)>,
-        /// The page ends with the object that goes beyond this; the receiver may send less.
-        bytes_max: u64,
-    },
-    /// The answer to [`Message::FillRead`].
-    FillReply {
-        /// The read's number.
-        request: RequestId,
-        /// A page.
-        result: Result<FillPage, ReplicaError>,
-    },
     // Anti-entropy.
-    /// What do your hash trees of this partition say?
+    /// What do your hash trees of this partition say, or what do you hold?
     TreeRead {
         /// To be repeated in the reply.
         request: RequestId,
         /// The sender's ring.
         ring_version: u64,
+        /// Whether the sender cannot tell what it held: it wants what there is, be it little, and
+        /// of one that served before it, too.
+        is_fill: bool,
         /// Which part of them.
         read: TreeRead,
     },
@@ -237,18 +220,6 @@ pub struct LeadReport {
     pub failure: Option<String>,
 }
 
-/// A page of what an owner holds of a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FillPage {
-    /// The objects, in key order.
-    pub objects: Vec<(KeyspaceId, Bytes, Arc<Siblings>)>,
-    /// Where the next page starts: behind this key. `None` is the end of the partition.
-    pub next: Option<(KeyspaceId, Bytes)>,
-    /// Whether this is all that the sender should hold there: it is not being filled itself,
-    /// and none of its records on this page was damaged.
-    pub is_whole: bool,
-}
-
 /// Why a replica did not do what it was asked. It changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplicaError {
@@ -279,6 +250,12 @@ pub enum ReplicaError {
     /// Its store failed or is out of service, or has no room for hints.
     #[error("its store is not available: {0}")]
     Store(String),
+    /// The value does not fit what values that are being read may take together, there or here.
+    #[error("values that are being read take {bytes_max} bytes already")]
+    NoRoom {
+        /// What they may take.
+        bytes_max: u64,
+    },
 }
 
 impl Message {
@@ -291,13 +268,11 @@ impl Message {
             | Message::TreeRead { request, .. }
             | Message::Collect { request, .. }
             | Message::TransferAsk { request, .. }
-            | Message::Lead { request, .. }
-            | Message::FillRead { request, .. } => Some(*request),
+            | Message::Lead { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
             | Message::WriteReply { .. }
             | Message::ForwardReply { .. }
-            | Message::FillReply { .. }
             | Message::TreeReply { .. }
             | Message::CollectReply { .. }
             | Message::TransferAnswer { .. }
@@ -322,4 +297,6 @@ pub struct ExchangeFigures {
     pub keys_differed: u64,
     /// Those of them that both sides hold alike now.
     pub keys_repaired: u64,
+    /// Those of them that are damaged on one side and not whole on the other.
+    pub keys_damaged: u64,
 }

@@ -9,8 +9,13 @@
 //! hold (Riak's kv679 family of losses). Therefore a node goes on with an actor only if the
 //! record carries its own [`Mark`] for this key: a note, never replicated, of the actor and
 //! counter it minted last, written together with the mint. The mark is gone whenever the record
-//! is dropped, refetched or set aside, and void in another incarnation. Without a valid mark the
-//! node draws a fresh epoch and starts at 1.
+//! is dropped, refetched or set aside. Without a valid mark the node draws a fresh epoch and starts
+//! at 1.
+//!
+//! An incarnation is one start of one process, drawn at random in memory: what an earlier start
+//! left on disk is void by itself, and of two copies of a data directory neither can name a write
+//! as the other does, whoever was started when, from whatever backup. So epochs need no disk: they
+//! are counted from 0 in each incarnation.
 //!
 //! # Named writes
 //! A write to which its client gave a [`RequestName`] is minted once by everyone who knows of
@@ -166,52 +171,36 @@ pub struct Written {
     pub is_removed: bool,
 }
 
-/// Draws epochs: from a counter that is reserved ahead on disk, so that it never goes back.
+/// Draws epochs: from a counter in memory that never goes back within an incarnation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Minter {
     /// The node that mints.
     pub node: NodeId,
-    /// Its present life.
+    /// Its present life; never that of another minter, past or present.
     pub incarnation: Incarnation,
-    next_epoch: u64,
-    reserved_until: u64,
+    /// The epoch that it draws next.
+    pub next_epoch: u64,
     /// Actors of earlier epochs mint no more.
     oldest_epoch: u64,
     lent: Lent,
 }
 
-/// How many epochs are reserved at a time.
-pub const EPOCH_BLOCK: u64 = 1 << 16;
-
 impl Minter {
-    /// A minter that starts where the stored reservation ends.
-    pub fn new(node: NodeId, incarnation: Incarnation, reserved_until: u64) -> Self {
-        // What was lent before is forgotten.
-        let (next_epoch, oldest_epoch) = (reserved_until, reserved_until);
-        let lent = Lent::default();
-        Minter { node, incarnation, next_epoch, reserved_until, oldest_epoch, lent }
+    /// The minter of an incarnation that was just drawn.
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
+        Minter { node, incarnation, next_epoch: 0, oldest_epoch: 0, lent: Lent::default() }
     }
 
     /// Retires every actor drawn so far: what they minted may be lost, so none of them goes on.
-    /// To be called when a store may have lost what it had applied. It holds for this minter
-    /// only: a later one needs a new incarnation.
+    /// To be called when a store may have lost what it had applied.
     pub fn retire_actors(&mut self) {
         self.oldest_epoch = self.next_epoch;
         self.lent.clear();
     }
 
-    /// The first epoch that is not reserved. Whenever it has grown it must be stored together
-    /// with, or before, the record that was written.
-    pub fn reserved_until(&self) -> u64 {
-        self.reserved_until
-    }
-
     fn fresh_actor(&mut self) -> Actor {
         let epoch = self.next_epoch;
         self.next_epoch += 1;
-        if self.next_epoch > self.reserved_until {
-            self.reserved_until = epoch + EPOCH_BLOCK;
-        }
         Actor { node: self.node, incarnation: self.incarnation, epoch }
     }
 

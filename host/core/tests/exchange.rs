@@ -19,7 +19,7 @@ use stator_core::message::{ExchangeFigures, Message};
 use stator_core::node::Settings;
 use stator_core::record::Record;
 use stator_core::request::PutRequest;
-use stator_core::tree::{KeyHash, ObjectHash, TreeAnswer, TreeQuery, bucket_of};
+use stator_core::tree::{KeyHash, ObjectHash, TreeAnswer, TreeQuery, TreeRead, bucket_of};
 use world::{Link, World, carts, put_of};
 
 const X: NodeId = NodeId(1);
@@ -72,6 +72,7 @@ fn total(outcomes: &[(PartitionId, NodeId, ExchangeOutcome)]) -> ExchangeFigures
         total.keys_compared += figures.keys_compared;
         total.keys_differed += figures.keys_differed;
         total.keys_repaired += figures.keys_repaired;
+        total.keys_damaged += figures.keys_damaged;
     }
     total
 }
@@ -146,6 +147,44 @@ fn a_damaged_copy_is_replaced_on_either_side() {
         assert!(world.hosts[&damaged].damaged.is_empty());
         assert_eq!(siblings(&world, X, "key 7"), siblings(&world, Y, "key 7"));
     }
+}
+
+/// The record of a key has rotted on these nodes, and is another one on the first of them, so
+/// that an exchange meets it.
+fn rot(world: &mut World, key: &str, nodes: &[NodeId]) {
+    let place = place(world, key);
+    for node in nodes {
+        world.host(*node).damaged.insert(Bytes::copy_from_slice(key.as_bytes()));
+    }
+    world.host(nodes[0]).store.insert(place, Record::default());
+    world.host(nodes[0]).trees = None;
+}
+
+#[test]
+fn what_is_damaged_everywhere_holds_up_nothing() {
+    let mut world = world();
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    rot(&mut world, "key 7", &[X, Y, Z]);
+    let outcomes = exchange(&mut world, X);
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 0);
+    assert!(total(&outcomes).keys_damaged > 0, "{outcomes:?}");
+    // What is damaged is in no sum any more.
+    let partition = place(&world, "key 7").1.partition;
+    let last = |peer| outcomes.iter().rfind(|(p, node, _)| (*p, *node) == (partition, peer));
+    assert!([Y, Z].iter().all(|peer| last(*peer).unwrap().2.end == ExchangeEnd::Equal));
+}
+
+#[test]
+fn what_is_damaged_on_two_owners_is_replaced_by_the_third() {
+    let mut world = world();
+    (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
+    let whole = siblings(&world, Z, "key 7");
+    rot(&mut world, "key 7", &[X, Y]);
+    exchange(&mut world, X);
+    assert_eq!(world.hosts[&X].node.exchanges_owed(), 0);
+    exchange(&mut world, X);
+    assert!([X, Y].iter().all(|node| world.hosts[node].damaged.is_empty()));
+    assert!([X, Y].iter().all(|node| siblings(&world, *node, "key 7") == whole));
 }
 
 #[test]
@@ -226,8 +265,12 @@ fn what_a_peer_names_beside_the_partition_is_not_stored() {
     world.release();
     world.pass_ms(10_000);
     assert!(siblings(&world, X, "key 3").is_some());
-    let is_of_stray =
-        |message: &Message| matches!(message, Message::Read { key, .. } if *key == stray);
+    let is_of_stray = |message: &Message| match message {
+        Message::TreeRead { read: TreeRead { query: TreeQuery::Objects(_, keys), .. }, .. } => {
+            keys.contains(&stray)
+        }
+        _ => false,
+    };
     assert!(!world.sent.iter().any(|(_, _, message)| is_of_stray(message)));
 }
 
@@ -387,7 +430,7 @@ fn one_divergent_key_among_many_is_found_and_repaired() {
     let covering: Vec<_> =
         outcomes.iter().filter(|(p, peer, _)| (*p, *peer) == (lost_place.partition, Y)).collect();
     let [(_, _, outcome)] = covering[..] else { panic!("one exchange: {covering:?}") };
-    let ExchangeOutcome { end, figures } = outcome;
+    let ExchangeOutcome { end, figures, .. } = outcome;
     assert_eq!(*end, ExchangeEnd::Equal);
     assert_eq!((figures.keys_differed, figures.keys_repaired), (1, 1));
     let same_bucket = world.hosts[&X].store.keys().filter(|(_, key)| {

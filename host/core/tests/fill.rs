@@ -4,10 +4,13 @@ mod world;
 
 use bytes::Bytes;
 use stator_core::catalogue::{CatalogueChange, KeyspaceSpec, Quorums};
+use stator_core::causality::Context;
 use stator_core::event::{Area, Backlog, Event, Notice};
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError};
 use stator_core::request::{GetRequest, PutRequest, QuorumKind, RequestError};
+use stator_core::tree::{TreeAnswer, TreeQuery};
+use stator_core::version::Payload;
 use world::{Link, World, carts, put_of, values};
 
 const X: NodeId = NodeId(1);
@@ -47,6 +50,20 @@ fn is_filling(world: &World, node: NodeId) -> bool {
     world.hosts[&node].node.fill_figures().is_some()
 }
 
+/// Whether a filling node asks for objects.
+fn is_batch(message: &Message) -> bool {
+    let Message::TreeRead { is_fill: true, read, .. } = message else { return false };
+    matches!(read.query, TreeQuery::Objects(..))
+}
+
+/// Of which partition a filling node asks for anything.
+fn filled(message: &Message) -> Option<u16> {
+    match message {
+        Message::TreeRead { is_fill: true, read, .. } => Some(read.partition.0),
+        _ => None,
+    }
+}
+
 /// Reads a key through `at` from `r` owners.
 fn read(world: &mut World, at: NodeId, r: u32) -> Result<Vec<String>, RequestError> {
     let key = keys().next().unwrap();
@@ -64,7 +81,7 @@ fn read(world: &mut World, at: NodeId, r: u32) -> Result<Vec<String>, RequestErr
 }
 
 #[test]
-fn a_lost_store_is_filled_page_by_page_and_tells_so() {
+fn a_lost_store_is_filled_in_batches_and_tells_so() {
     let mut world = after_a_loss();
     world.pass_ms(1);
     assert!(!is_filling(&world, X));
@@ -76,18 +93,15 @@ fn a_lost_store_is_filled_page_by_page_and_tells_so() {
     });
     let ended = ended.expect("told");
     assert_eq!((ended.partitions, ended.partitions_left), (8, 0));
-    assert_eq!(ended.objects_copied, 2 * keys().count() as u64, "from both others");
-    let pages = world
-        .sent
-        .iter()
-        .filter(|(from, _, message)| *from == X && matches!(message, Message::FillRead { .. }));
-    assert!(pages.count() > 2 * 8, "some partitions took several pages");
+    assert!(ended.objects_copied >= keys().count() as u64);
+    let batches = world.sent.iter().filter(|(from, _, message)| *from == X && is_batch(message));
+    assert!(batches.count() > 8, "some partitions took several batches");
 }
 
 #[test]
 fn what_is_not_filled_counts_for_no_read_and_writes_are_taken() {
     let mut world = after_a_loss();
-    world.hold = |message| matches!(message, Message::FillReply { .. });
+    world.hold = |message| matches!(message, Message::TreeReply { .. });
     world.pass_ms(1);
     assert!(is_filling(&world, X));
 
@@ -169,6 +183,7 @@ fn an_owner_that_has_become_whole_is_asked_again() {
     world.pass_ms(15_000);
     assert!(is_filling(&world, X));
     world.host(Y).damaged.clear();
+    world.host(Y).trees = None;
     world.pass_ms(15_000);
     assert!(!is_filling(&world, X));
     assert_eq!(held(&world, X), keys().count());
@@ -199,8 +214,7 @@ fn a_page_that_cannot_be_stored_is_asked_for_again() {
 #[test]
 fn a_restart_goes_on_with_what_is_left() {
     let mut world = after_a_loss();
-    world.hold =
-        |message| matches!(message, Message::FillRead { partition, .. } if partition.0 > 3);
+    world.hold = |message| filled(message).is_some_and(|partition| partition > 3);
     world.pass_ms(1_500);
     let backlog = world.host(X).backlog.clone().expect("persisted");
     let left: Vec<u16> = backlog.left.iter().flatten().map(|partition| partition.0).collect();
@@ -211,12 +225,11 @@ fn a_restart_goes_on_with_what_is_left() {
     world.held.clear();
     world.sent.clear();
     world.host(X).node.fill(backlog);
-    world.pass_ms(1);
+    world.pass_ms(5_000);
     assert!(!is_filling(&world, X));
     assert_eq!(held(&world, X), keys().count());
-    let is_done_again = world.sent.iter().any(
-        |(_, _, message)| matches!(message, Message::FillRead { partition, .. } if partition.0 < 4),
-    );
+    let mut sent = world.sent.iter();
+    let is_done_again = sent.any(|(_, _, message)| filled(message).is_some_and(|p| p < 4));
     assert!(!is_done_again);
 }
 
@@ -255,4 +268,58 @@ fn what_others_own_or_nobody_owns_any_more_is_not_copied() {
     world.pass_ms(1);
     assert!(!is_filling(&world, X));
     assert_eq!(held(&world, X), 0, "what X owned alone is gone, what is not its own not copied");
+}
+
+#[test]
+fn what_comes_after_the_fill_is_over_revives_nothing() {
+    let quorums = Quorums { n: 3, r: 1, w: 3 };
+    let mut world = World::with(3, KeyspaceSpec { quorums, ..carts() });
+    world.put(Y, put_of("old"));
+    lose(&mut world, X);
+    // Y's answers arrive, those of Z do not. They suffice once the patience is over.
+    world.hold =
+        |message| matches!(message, Message::TreeReply { result: Ok(TreeAnswer::Objects(_)), .. });
+    let mut late = Vec::new();
+    for _ in 0..30 {
+        world.pass_ms(500);
+        for (from, to, message) in std::mem::take(&mut world.held) {
+            match from {
+                Y => world.happen(to, Event::Received(from, message)),
+                _ => late.push((from, to, message)),
+            }
+        }
+    }
+    assert!(!is_filling(&world, X) && !late.is_empty());
+    assert_eq!(world.values(X, Area::Data), ["old"]);
+
+    let read = world.get(Y);
+    let context = Context::of(&world.gets[&read].as_ref().unwrap().siblings);
+    let mut delete = PutRequest { context, ..put_of("") };
+    delete.draft.payload = Payload::Tombstone;
+    world.put(Y, delete);
+    world.hold = |_| false;
+    world.pass_ms(60_000);
+    let held: Vec<usize> = [X, Y, Z].map(|node| world.hosts[&node].store.len()).into();
+    assert_eq!(held, [0, 0, 0], "the delete is forgotten");
+    for (from, to, message) in late {
+        world.happen(to, Event::Received(from, message));
+    }
+    world.pass_ms(60_000);
+    let held: Vec<usize> = [X, Y, Z].map(|node| world.hosts[&node].store.len()).into();
+    assert_eq!(held, [0, 0, 0], "and what was deleted stays so");
+}
+
+#[test]
+fn who_was_read_is_not_read_again() {
+    let mut world = after_a_loss();
+    world.host(Z).link = Link::Silent;
+    world.pass_ms(1_000);
+    let before = world.hosts[&X].node.fill_figures().unwrap();
+    assert!(before.objects_copied >= keys().count() as u64, "{before:?}");
+    world.sent.clear();
+    world.host(Z).link = Link::Up;
+    world.pass_ms(5_000);
+    assert!(!is_filling(&world, X));
+    let again = world.sent.iter().filter(|(from, to, m)| (*from, *to) == (X, Y) && is_batch(m));
+    assert_eq!(again.count(), 0, "Y was read already");
 }

@@ -75,7 +75,7 @@ proptest! {
     fn who_has_held_a_named_write_answers_its_retry_with_its_dot(steps in steps(), lww: bool) {
         let fold = if lww { Survivors::LastWrite } else { Survivors::All };
         let mut records: Vec<Record> = vec![Record::default(); REPLICAS];
-        let minter = |at| Minter::new(NodeId(at as u64 + 1), Incarnation(1), 0);
+        let minter = |at| Minter::new(NodeId(at as u64 + 1), Incarnation(1));
         let mut minters: Vec<Minter> = (0..REPLICAS).map(minter).collect();
         let mut minted: BTreeMap<u8, BTreeSet<Dot>> = BTreeMap::new();
         let mut held: Vec<BTreeSet<u8>> = vec![BTreeSet::new(); REPLICAS];
@@ -115,7 +115,7 @@ proptest! {
 
 #[test]
 fn another_request_under_the_same_id_is_refused_and_changes_nothing() {
-    let mut minter = Minter::new(NodeId(1), Incarnation(1), 0);
+    let mut minter = Minter::new(NodeId(1), Incarnation(1));
     let mut put = |stored, change: &Change| write(stored, change, &[], Survivors::All, &mut minter);
     let first = put(None, &mint(1, 1, Context::default(), 1)).unwrap();
     let refused = WriteRefused::RequestReused(first.dot.unwrap());
@@ -129,7 +129,7 @@ fn another_request_under_the_same_id_is_refused_and_changes_nothing() {
 
 #[test]
 fn replaced_writes_are_forgotten_after_the_window_and_beyond_the_count() {
-    let mut minter = Minter::new(NodeId(1), Incarnation(1), 0);
+    let mut minter = Minter::new(NodeId(1), Incarnation(1));
     let mut stored = None;
     let mut put = |stored, id: u8, context, now_ms| {
         write(stored, &mint(id, 0, context, now_ms), &[], Survivors::All, &mut minter).unwrap()

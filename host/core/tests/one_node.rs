@@ -62,7 +62,7 @@ impl Driven {
         let now = Now { monotonic_ms: 0, wall_ms: 1_000_000 };
         let catalogue = Some(Arc::new(catalogue()));
         let node = Node::new(id, Settings::default(), catalogue, 1, now);
-        Driven { node, now, minter: Minter::new(id, Incarnation(1), 0) }
+        Driven { node, now, minter: Minter::new(id, Incarnation(1)) }
     }
 
     fn tell(&mut self, event: Event) -> Vec<Action> {

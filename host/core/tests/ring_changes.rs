@@ -12,6 +12,7 @@ use stator_core::id::{ClusterId, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node, Settings};
 use stator_core::ring::{PlanError, claim, plan};
+use stator_core::tree::{TreeQuery, TreeRead};
 
 fn member(number: u64) -> Member {
     Member {
@@ -338,13 +339,9 @@ fn what_a_removed_node_sends_is_answered_with_its_removal_only() {
     };
     assert!(said.removed.contains_key(&NodeId(2)));
     assert!(said.members.is_empty() && said.context_secrets.value.is_empty());
-    let read = Message::FillRead {
-        request: 1,
-        partition: stator_core::id::PartitionId(0),
-        ring_version: 1,
-        after: None,
-        bytes_max: 1,
-    };
+    let partition = stator_core::id::PartitionId(0);
+    let read = TreeRead { partition, query: TreeQuery::Roots };
+    let read = Message::TreeRead { request: 1, ring_version: 1, is_fill: true, read };
     let told = node.on_event(Now::default(), Event::Received(NodeId(2), read));
     assert!(told.is_empty(), "{told:?}");
 }

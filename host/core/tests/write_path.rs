@@ -11,13 +11,13 @@ use stator_core::causality::{Context, Siblings, Survivors};
 use stator_core::id::{Dot, Incarnation, NodeId};
 use stator_core::record::Record;
 use stator_core::write::{
-    Change, EPOCH_BLOCK, Minter, Settled, SiblingLimits, WriteRefused, Written, settle, write,
+    Change, Minter, Settled, SiblingLimits, WriteRefused, Written, settle, write,
 };
 
 const ME: NodeId = NodeId(1);
 
 fn minter() -> Minter {
-    Minter::new(ME, Incarnation(1), 0)
+    Minter::new(ME, Incarnation(1))
 }
 
 fn put(context: Context, limits: SiblingLimits) -> Change {
@@ -43,18 +43,6 @@ proptest! {
         let history = History::run(Survivors::All, &steps);
         let dots: BTreeSet<Dot> = history.minted.iter().map(|(dot, _)| *dot).collect();
         prop_assert_eq!(dots.len(), history.minted.len());
-    }
-
-    #[test]
-    fn the_reservation_is_never_behind_use(steps in steps(true)) {
-        let mut history = History::new(Survivors::All);
-        for step in &steps {
-            history.step(step);
-            for (dot, _) in &history.minted {
-                let minter = &history.minters[dot.actor.node.0 as usize - 1];
-                prop_assert!(dot.actor.epoch < minter.reserved_until());
-            }
-        }
     }
 
     #[test]
@@ -99,31 +87,18 @@ fn a_node_goes_on_with_an_actor_only_under_a_valid_mark() {
         ("behind the context", Some(first.clone()), of_second),
     ];
     for (case, stored, context) in table {
-        let before = minter.reserved_until();
         let (record, dot) = minted(stored, context, &mut minter);
         assert_ne!(dot.actor, one.actor, "{case}");
         assert_eq!(dot.counter, 1, "{case}");
         assert_eq!(record.mark.unwrap().actor, dot.actor, "{case}");
-        assert_eq!(minter.reserved_until(), before, "{case}: one block serves many epochs");
     }
 
-    let mut reborn = Minter::new(ME, Incarnation(2), minter.reserved_until());
-    let (_, dot) = minted(Some(second), Context::default(), &mut reborn);
-    assert_eq!((dot.actor.incarnation, dot.counter), (Incarnation(2), 1));
-}
-
-#[test]
-fn epochs_are_reserved_in_blocks() {
-    let mut minter = Minter::new(ME, Incarnation(1), 7);
-    assert_eq!(minter.reserved_until(), 7);
-    for epoch in [7, 8] {
-        let (_, dot) = minted(None, Context::default(), &mut minter);
-        assert_eq!(dot.actor.epoch, epoch);
-        assert_eq!(minter.reserved_until(), 7 + EPOCH_BLOCK);
+    // Two copies of the record, each with the mark of before.
+    for incarnation in [2, 3].map(Incarnation) {
+        let mut reborn = Minter::new(ME, incarnation);
+        let (_, dot) = minted(Some(second.clone()), Context::default(), &mut reborn);
+        assert_eq!((dot.actor.incarnation, dot.counter), (incarnation, 1));
     }
-    let mut restarted = Minter::new(ME, Incarnation(1), minter.reserved_until());
-    let (_, dot) = minted(None, Context::default(), &mut restarted);
-    assert_eq!(dot.actor.epoch, 7 + EPOCH_BLOCK);
 }
 
 /// A record with `count` siblings.

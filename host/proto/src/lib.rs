@@ -3,6 +3,7 @@
 //! Each protobuf package is a module: `stator.v1` is [`v1`]. The `.proto` files are the
 //! documentation; field comments there give units, defaults and limits.
 
+pub mod strict;
 pub mod upload;
 
 mod generated {

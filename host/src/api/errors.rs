@@ -198,6 +198,7 @@ pub(super) fn request(error: &RequestError) -> Status {
             let facts = [("dot", dot.to_string()), ("effect", "NONE".to_owned())];
             status(Code::AlreadyExists, "REQUEST_ID_REUSED", message, &facts)
         }
+        RequestError::NoRoom { bytes_max } => exhausted(message, *bytes_max as usize),
         RequestError::Store { effect, .. } => {
             let facts = [("effect", effect_name(*effect).to_owned())];
             fell_short(*effect, "STORE_UNAVAILABLE", message, &facts)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message as _;
 use stator_core::catalogue::{Durability, Keyspace};
 use stator_core::causality::{Context, ContextSecrets};
 use stator_core::divergence::{DivergentVersion, MergeFailure};
@@ -22,6 +23,7 @@ use tonic::{Request, Response, Status};
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
 use super::{errors, names, versions};
+use crate::driver::Held;
 use crate::node::{Node, Reading};
 
 /// The most bytes of values in one answer. A key with more is answered without its context.
@@ -94,6 +96,7 @@ impl KvService {
         named: &Named,
         (r, quorum): (Option<u32>, QuorumKind),
         deadline: Instant,
+        held: &Held,
     ) -> Result<GetReceipt, Status> {
         let request = GetRequest {
             keyspace: named.keyspace.id,
@@ -103,8 +106,8 @@ impl KvService {
             // Known when its turn has come.
             timeout_ms: 0,
         };
-        let answer =
-            self.node.driver.get(request, deadline.into()).await.map_err(errors::stopped)?;
+        let answer = self.node.driver.get(request, deadline.into(), held.clone()).await;
+        let answer = answer.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
     }
 
@@ -147,7 +150,7 @@ impl KvService {
         }
     }
 
-    async fn write(&self, named: &Named, write: Write) -> Result<PutReceipt, Status> {
+    async fn write(&self, named: &Named, write: Write, held: &Held) -> Result<PutReceipt, Status> {
         let limits = &self.node.config.limits;
         let request = PutRequest {
             keyspace: named.keyspace.id,
@@ -164,8 +167,8 @@ impl KvService {
             // Known when its turn has come.
             timeout_ms: 0,
         };
-        let answer =
-            self.node.driver.put(request, write.deadline.into()).await.map_err(errors::stopped)?;
+        let answer = self.node.driver.put(request, write.deadline.into(), held.clone()).await;
+        let answer = answer.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
     }
 
@@ -284,13 +287,13 @@ impl Kv for KvService {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
-        let _place = self.admission.enter()?;
+        let held = self.admission.enter(0)?;
         let deadline = self.deadline(&request);
         let get = request.into_inner();
         let named = self.named(&get.keyspace, get.key)?;
         let view = v1::View::try_from(get.view)
             .map_err(|_| errors::unimplemented(&format!("view {}", get.view)))?;
-        let receipt = self.read(&named, (get.r, quorum(get.quorum)?), deadline).await?;
+        let receipt = self.read(&named, (get.r, quorum(get.quorum)?), deadline, &held).await?;
         Ok(Response::new(self.answer(&named, view, receipt, deadline).await))
     }
 
@@ -298,7 +301,6 @@ impl Kv for KvService {
         &self,
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
-        let _place = self.admission.enter()?;
         let deadline = self.deadline(&request);
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
@@ -307,7 +309,7 @@ impl Kv for KvService {
             let message = format!("it has {found} bytes; the limit value_bytes_max is {max}");
             return Err(errors::bad_field("value", "VALUE_TOO_LARGE", message));
         }
-        let _room = self.admission.hold(put.value.len())?;
+        let held = self.admission.enter(put.encoded_len())?;
         let request = names::of_put(&put)?;
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;
@@ -326,7 +328,7 @@ impl Kv for KvService {
             durability: durability(put.durability)?,
             deadline,
         };
-        let receipt = self.write(&named, write).await?;
+        let receipt = self.write(&named, write, &held).await?;
         Ok(Response::new(v1::PutResponse {
             dot: receipt.dot.to_string(),
             context: receipt.context.and_then(|context| named.sealed(&context)),
@@ -341,16 +343,16 @@ impl Kv for KvService {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let _place = self.admission.enter()?;
         let deadline = self.deadline(&request);
         let delete = request.into_inner();
+        let held = self.admission.enter(delete.encoded_len())?;
         let request = names::of_delete(&delete)?;
         labels(&delete.labels)?;
         let named = self.named(&delete.keyspace, delete.key)?;
         let quorum = quorum(delete.quorum)?;
         let context = match (delete.observed, delete.contexts.is_empty()) {
             (true, true) => {
-                Context::of(&self.read(&named, (None, quorum), deadline).await?.siblings)
+                Context::of(&self.read(&named, (None, quorum), deadline, &held).await?.siblings)
             }
             (false, false) => named.opened(&delete.contexts)?,
             (true, false) => {
@@ -372,7 +374,7 @@ impl Kv for KvService {
         };
         let durability = durability(delete.durability)?;
         let write = Write { context, draft, w: delete.w, quorum, durability, deadline };
-        let receipt = self.write(&named, write).await?;
+        let receipt = self.write(&named, write, &held).await?;
         Ok(Response::new(v1::DeleteResponse {
             dot: receipt.dot.to_string(),
             context: receipt.context.and_then(|context| named.sealed(&context)),

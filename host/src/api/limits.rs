@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::errors;
+use crate::driver::Held;
 
 /// The most requests of clients that are under way on a node.
 const REQUESTS_MAX: usize = 4_096;
@@ -16,7 +17,8 @@ const TIMEOUT_MS_MAX: u64 = 600_000;
 /// What of a client's deadline is left for the way back.
 const ANSWER_MARGIN_MS: u64 = 20;
 
-/// The most bytes of values that puts under way hold together, in units of 1 KiB.
+/// The most bytes of values, contexts and labels that puts and deletes under way hold together, in
+/// units of 1 KiB.
 const VALUES_KIB_MAX: usize = 256 << 10;
 
 /// Admits requests up to a limit.
@@ -34,19 +36,15 @@ impl Admission {
         }
     }
 
-    /// A place, kept as long as the request runs.
-    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
+    /// A place for a request that carries so much, kept until its work is done: a client that
+    /// resets it, and sends the next, does not end what runs for it.
+    pub(super) fn enter(&self, carried_bytes: usize) -> Result<Held, Status> {
         let place = self.requests.clone().try_acquire_owned();
-        place.map_err(|_| errors::overloaded("requests", REQUESTS_MAX))
-    }
-
-    /// Room for a value, kept as long as its put runs.
-    pub(super) fn hold(&self, value_bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
-        let kib = u32::try_from(value_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        self.values_kib
-            .clone()
-            .try_acquire_many_owned(kib)
-            .map_err(|_| errors::overloaded("KiB of values", VALUES_KIB_MAX))
+        let place = place.map_err(|_| errors::overloaded("requests", REQUESTS_MAX))?;
+        let kib = u32::try_from(carried_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = self.values_kib.clone().try_acquire_many_owned(kib);
+        let room = room.map_err(|_| errors::overloaded("KiB of values", VALUES_KIB_MAX))?;
+        Ok(Arc::new((place, room)))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod admin;
 mod errors;
+mod health;
 mod hints;
 mod keyspaces;
 mod kv;
@@ -21,7 +22,8 @@ mod unread;
 mod versions;
 
 pub use admin::AdminService;
+pub use health::HealthService;
 pub use kv::KvService;
 pub use observe::RequestLayer;
 pub use routing::RoutingService;
-pub use unread::{explain_unread, refuse_body};
+pub use unread::{explain_unread, refuse_answer, refuse_body};

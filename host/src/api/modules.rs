@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::{errors, keyspaces};
 use crate::merge::ModuleRefused;
-use crate::merge::laws::{Law, Verdict};
+use crate::merge::laws::{Law, LawsUnchecked, Report, Verdict};
 use crate::node::Node;
 
 /// The longest name of a module.
@@ -39,25 +39,31 @@ pub(super) async fn push(
         return Err(errors::bad_field("header.name", "BAD_NAME", message));
     }
     let class = class_of(&header)?;
-    // Held until the module is kept or refused: its bytes are in memory so long.
-    let _place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
+    // Held until the module is kept or refused, and by what still runs for one who hung up: its
+    // bytes are in memory so long.
+    let place = node.merges.place_to_check().map_err(|refusal| refused(&refusal))?;
     let component = receive(node, &header, class, &mut parts).await?;
     let digest = ModuleDigest::of(&component);
     if !header.digest.is_empty() && header.digest != digest.to_string() {
         let message = format!("the bytes that arrived have the digest {digest}");
         return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
     }
-    node.merges.admit_as(class, component.clone()).await.map_err(|refusal| refused(&refusal))?;
     let module = Module {
         pushed_at_ms: node.clock.now().wall_ms,
         name: header.name,
         size_bytes: component.len() as u64,
         class,
     };
-    let laws = laws(node, &digest).await;
     if header.validate_only {
+        let tried = node.merges.dry_run(class, component, &place).await;
+        let (_, laws) = tried.map_err(|refusal| refused(&refusal))?;
+        let laws = verdicts(&digest, laws.as_ref());
         return Ok(v1::Module { laws, ..message(&catalogue, &digest, &module) });
     }
+    let admitted = node.merges.admit_as(class, component.clone()).await;
+    admitted.map_err(|refusal| refused(&refusal))?;
+    let laws = node.merges.laws_in(&digest, Some(&place)).await;
+    let laws = verdicts(&digest, laws.as_deref());
     let kept = node.modules.keep(&digest, component).await;
     let facts = [("effect", "NONE".to_owned())];
     kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &facts))?;
@@ -68,8 +74,8 @@ pub(super) async fn push(
 
 /// How the module stands to the merge laws. A view may break any of them, so that they could not be
 /// checked is no reason to refuse the module.
-async fn laws(node: &Node, digest: &ModuleDigest) -> Vec<v1::LawVerdict> {
-    match node.merges.laws(digest).await {
+fn verdicts(digest: &ModuleDigest, report: Result<&Report, &LawsUnchecked>) -> Vec<v1::LawVerdict> {
+    match report {
         Ok(report) => report.verdicts().map(|(law, found)| verdict(law, found)).collect(),
         Err(error) => {
             tracing::warn!(module = %digest, %error, "the merge laws were not checked");
@@ -102,10 +108,7 @@ fn class_of(header: &v1::ModuleHeader) -> Result<ModuleClass, Status> {
     match v1::ModuleClass::try_from(header.class) {
         Ok(v1::ModuleClass::Unspecified | v1::ModuleClass::Small) => Ok(ModuleClass::Small),
         Ok(v1::ModuleClass::Large) => Ok(ModuleClass::Large),
-        Err(_) => {
-            let message = format!("{} is no class of limits: small and large are", header.class);
-            Err(errors::bad_field("header.class", "BAD_CLASS", message))
-        }
+        Err(_) => Err(errors::unimplemented(&format!("class {}", header.class))),
     }
 }
 

@@ -2,15 +2,17 @@
 //!
 //! The gRPC library decides about bytes that are no message, or too many, before a service is
 //! called: with INTERNAL, which blames the node, or OUT_OF_RANGE, and without an ErrorInfo; of a
-//! method that is none with UNIMPLEMENTED and without a word. The services never use these codes
-//! without details themselves, so an answer that consists of one of them alone is the library's. Errors after the answer has begun are in its trailers and stay as they are.
+//! method that is none with UNIMPLEMENTED and without a word. The codec of requests
+//! ([`stator_proto::strict`]) uses UNIMPLEMENTED with words, which name what is not offered. The
+//! services never use these codes without details themselves, so an answer that consists of one of
+//! them alone is the library's or the codec's. Errors after the answer has begun are in its trailers and stay as they are.
 
 use tonic::body::Body;
 use tonic::codegen::http::Response;
 use tonic::{Code, Status};
 
 use super::errors;
-use crate::listen::BodyTrouble;
+use crate::listen::{AnswerTrouble, BodyTrouble};
 
 /// Names the trailing details of a status; an answer of a service always has them.
 const DETAILS_HEADER: &str = "grpc-status-details-bin";
@@ -32,6 +34,9 @@ fn explained(status: &Status) -> Option<Status> {
     let (reason, what) = match status.code() {
         Code::Internal => ("MESSAGE_MALFORMED", "the request is not a message of this method"),
         Code::OutOfRange => ("MESSAGE_TOO_LARGE", "the request is larger than this node reads"),
+        Code::Unimplemented if !status.message().is_empty() => {
+            return Some(errors::unimplemented(status.message()));
+        }
         Code::Unimplemented => {
             let message = "this listener has no such method; reflection lists those it has";
             return Some(errors::status(Code::Unimplemented, "UNKNOWN_METHOD", message, &[]));
@@ -51,6 +56,24 @@ pub fn refuse_body(trouble: BodyTrouble) -> Status {
             errors::status(Code::DeadlineExceeded, "BODY_TOO_SLOW", message, &facts)
         }
         BodyTrouble::Full { bytes_max } => errors::exhausted(message, bytes_max),
+    }
+}
+
+/// The answer in the place of one that did not fit, or to a request that found no place.
+pub fn refuse_answer(trouble: AnswerTrouble, path: &str) -> Status {
+    match trouble {
+        AnswerTrouble::Requests { requests_max } => {
+            errors::exhausted(format!("{trouble}; nothing was changed"), requests_max)
+        }
+        AnswerTrouble::Full { bytes_max } => {
+            let method = path.rsplit('/').next().unwrap_or_default();
+            if ["Get", "List"].iter().any(|reads| method.starts_with(reads)) {
+                return errors::exhausted(format!("{trouble}; nothing was changed"), bytes_max);
+            }
+            let message = format!("{trouble}; this one is lost, not what it tells of");
+            let facts = [("limit", bytes_max.to_string()), ("effect", "MAYBE".to_owned())];
+            errors::status(Code::ResourceExhausted, "OVERLOADED", message, &facts)
+        }
     }
 }
 
@@ -75,10 +98,21 @@ mod tests {
     }
 
     #[test]
+    fn an_option_without_a_name_is_told_from_a_method_without_one() {
+        let reason = |status: &Status| {
+            status.get_error_details().error_info().map(|info| info.reason.clone())
+        };
+        let option = through(Status::unimplemented("field 13 of stator.v1.PutRequest"));
+        assert_eq!(reason(&option).as_deref(), Some("NOT_OFFERED"));
+        assert!(option.message().contains("field 13"), "{option}");
+        let method = through(Status::unimplemented(""));
+        assert_eq!(reason(&method).as_deref(), Some("UNKNOWN_METHOD"));
+    }
+
+    #[test]
     fn what_a_service_says_is_handed_on() {
         let own = errors::status(Code::Internal, "REASON", "its own words", &[]);
         assert_eq!(through(own).message(), "its own words");
-        assert_eq!(through(Status::unimplemented("no such method")).code(), Code::Unimplemented);
         let success = explain_unread(Response::new(Body::default()));
         assert!(!success.headers().contains_key(Status::GRPC_STATUS));
     }

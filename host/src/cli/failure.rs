@@ -1,13 +1,13 @@
 //! Why a command did not do what it was asked, for people and for programs.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::output::Output;
+use super::output::{self, Output};
 
 /// The kind of a failure: the exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Failure {
             Output::Json => self.json().to_string(),
         };
         // If standard error is closed the exit code must do.
-        let _ = writeln!(io::stderr(), "{text}");
+        output::say(text);
     }
 
     fn words(&self) -> String {

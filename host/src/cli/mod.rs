@@ -29,6 +29,7 @@ use output::Output;
 
 use crate::merge::{COMPILE_MODULE, compile_module_main};
 use crate::storage::{OPEN_STORE, open_store_main};
+use crate::telemetry::lines;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,6 +63,7 @@ struct Global {
         long,
         global = true,
         env = "STATOR_ENDPOINT",
+        hide_env_values = true,
         default_value = "127.0.0.1:7101",
         value_name = "URL",
         help_heading = "Global options"
@@ -72,6 +74,7 @@ struct Global {
         long,
         global = true,
         env = "STATOR_ADMIN",
+        hide_env_values = true,
         default_value = "127.0.0.1:7102",
         value_name = "URL",
         help_heading = "Global options"
@@ -140,13 +143,15 @@ pub fn main() -> ExitCode {
         Command::Module(module::Module::Encode(command)) => command.run(output),
         command => run_async(global, command),
     };
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print(output);
             ExitCode::from(failure.kind as u8)
         }
-    }
+    };
+    lines::flush();
+    code
 }
 
 fn run_async(global: Global, command: Command) -> Result<(), Failure> {

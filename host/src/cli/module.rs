@@ -144,14 +144,12 @@ impl Push {
         let digest = ModuleDigest::of(&component).to_string();
         let class = class_to_wire(self.class);
         let module = admin.push_module_as(class, name, digest, component, self.dry_run).await?;
-        if self.dry_run {
-            output::say("nothing was kept; it would be:");
-        }
+        let done = if self.dry_run { "would be taken, nothing was kept" } else { "pushed" };
         match session.output {
             Output::Json => output::json(&json(&module)),
             Output::Table => {
                 output::line(format!(
-                    "{} pushed: {} bytes, class {}, digest {}",
+                    "{} {done}: {} bytes, class {}, digest {}",
                     module.name,
                     module.size_bytes,
                     class_name(&module),

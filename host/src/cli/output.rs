@@ -7,6 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::telemetry::lines;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -44,8 +45,7 @@ pub(super) fn raw(bytes: &[u8]) -> Result<(), Failure> {
 
 /// Tells people something beside the result.
 pub(super) fn say(text: impl AsRef<str>) {
-    // If standard error is closed nobody is there to be told.
-    let _ = writeln!(io::stderr(), "{}", text.as_ref());
+    lines::tell(text.as_ref());
 }
 
 /// A time in milliseconds since 1970, for people: `2026-11-22T20:08:48.123Z`.

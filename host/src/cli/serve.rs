@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -14,6 +15,12 @@ use super::output::{self, Output};
 use super::signals::{self, Stop};
 use crate::config::{self, Bootstrap, Config, EngineKind};
 use crate::server::{self, RunningNode};
+use crate::telemetry::lines::{self, Lines};
+use crate::telemetry::vital;
+
+/// A node that is told to stop while it starts is stopped cleanly if it has started by then; one
+/// that is still opening its stores has written nothing.
+const START_GRACE: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +33,7 @@ A file has the names of the flags with _ for -, and the sections [limits], [timi
 [tls.client], [tls.admin] and [tls.peer].
 Once it answers it prints its addresses; with --output json as one line:
   {\"ready\":true,\"node\":\"…\",\"client\":\"127.0.0.1:7101\",\"admin\":\"…\",\"peer\":\"…\"}
-SIGTERM or ctrl-c stops it cleanly; SIGHUP reads changed certificates at once.";
+SIGTERM or ctrl-c stops it cleanly, a second ctrl-c at once; SIGHUP reads changed certificates.";
 
 /// Run a node
 #[derive(Debug, Args)]
@@ -130,20 +137,31 @@ impl Serve {
         let hangup = signals::hangup()?;
         let bootstrap = config.bootstrap;
         let has_tls = (config.tls.client.is_some(), config.tls.admin.is_some());
+        let mut starting = std::pin::pin!(server::serve(config));
         let node = tokio::select! {
-            node = server::serve(config) => node?,
-            () = stop.requested() => return Ok(()),
+            node = &mut starting => node?,
+            () = stop.requested() => {
+                // Peers may have written to it already, as soon as its stores were open.
+                let Ok(node) = tokio::time::timeout(START_GRACE, starting).await else {
+                    return Ok(());
+                };
+                return stopped(node?, &mut stop).await;
+            }
         };
         announce(&node, bootstrap, has_tls, output)?;
         let renewing = tokio::spawn(signals::renew(hangup, node.certificates()));
         stop.requested().await;
         renewing.abort();
-        output::say("stopping; once more to stop at once");
-        tokio::select! {
-            () = node.shutdown() => Ok(()),
-            () = stop.requested() => {
-                Err(Failure::refused("stopped at once: the next start checks the data first"))
-            }
+        stopped(node, &mut stop).await
+    }
+}
+
+async fn stopped(node: RunningNode, stop: &mut Stop) -> Result<(), Failure> {
+    tracing::info!("stopping");
+    tokio::select! {
+        () = node.shutdown() => Ok(()),
+        () = stop.insisted() => {
+            Err(Failure::refused("stopped at once: the next start checks the data first"))
         }
     }
 }
@@ -152,11 +170,14 @@ fn start_log(config: &Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log).map_err(|error| {
         Failure::usage(format!("the setting `log` = {:?} cannot be read: {error}", config.log))
     })?;
+    let log = lines::take_over()
+        .map_err(|error| Failure::refused(format!("there is no way to log: {error}")))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(wants_colours())
-        .with_writer(std::io::stderr)
+        .with_writer(log)
         .init();
+    vital::log_panics();
     Ok(())
 }
 
@@ -174,19 +195,24 @@ fn announce(
     output: Output,
 ) -> Result<(), Failure> {
     let RunningNode { client_addr, admin_addr, peer_addr, node_id, .. } = node;
+    // Whoever started the node may read neither this nor anything else: it serves all the same.
+    let stdout = Lines::to(std::io::stdout())?;
     if output == Output::Json {
-        return output::json(&json!({
+        let ready = json!({
             "ready": true,
             "node": node_id,
             "client": client_addr,
             "admin": admin_addr,
             "peer": peer_addr,
             "metrics": node.metrics_addr,
-        }));
+        });
+        stdout.push(format!("{ready}\n").as_bytes());
+        return Ok(());
     }
-    output::line(format!(
-        "node {node_id} is ready: clients {client_addr}, admin {admin_addr}, peers {peer_addr}"
-    ))?;
+    let ready = format!(
+        "node {node_id} is ready: clients {client_addr}, admin {admin_addr}, peers {peer_addr}\n"
+    );
+    stdout.push(ready.as_bytes());
     let defaults = Config::default();
     let option = |name: &str, addr: &SocketAddr, default: SocketAddr, has_tls: bool| {
         let address = if *addr == default { String::new() } else { format!(" --{name} {addr}") };

@@ -3,6 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
+use super::output;
 use crate::server::Certificates;
 
 /// SIGTERM and ctrl-c, watched from its making on.
@@ -10,6 +11,7 @@ use crate::server::Certificates;
 pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    interrupts: u32,
 }
 
 impl Stop {
@@ -17,14 +19,26 @@ impl Stop {
         Ok(Stop {
             terminate: watched(SignalKind::terminate())?,
             interrupt: watched(SignalKind::interrupt())?,
+            interrupts: 0,
         })
     }
 
-    /// Returns when a signal comes that has not been waited for.
+    /// Returns when one of them comes.
     pub(super) async fn requested(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
+            _ = self.interrupt.recv() => self.interrupts += 1,
+        }
+        if self.interrupts > 0 {
+            output::say("stopping; ctrl-c once more to stop at once");
+        }
+    }
+
+    /// Returns when somebody at a keyboard has pressed ctrl-c twice. SIGTERM says the same however
+    /// often it comes: an orchestrator and an operator may both send it.
+    pub(super) async fn insisted(&mut self) {
+        while self.interrupts < 2 {
+            self.requested().await;
         }
     }
 }

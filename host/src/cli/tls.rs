@@ -13,16 +13,34 @@ use crate::tls::ClientTls;
 pub(super) struct TlsOptions {
     /// The authorities of the nodes' certificates (PEM); with it an address without a scheme is
     /// https://
-    #[arg(long, global = true, env = "STATOR_TLS_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "STATOR_TLS_CA", hide_env_values = true, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// This client's certificate chain (PEM), for nodes that ask for one
-    #[arg(long, global = true, env = "STATOR_TLS_CERT", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "STATOR_TLS_CERT",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     tls_cert: Option<PathBuf>,
     /// The private key of --tls-cert (PEM)
-    #[arg(long, global = true, env = "STATOR_TLS_KEY", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "STATOR_TLS_KEY",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     tls_key: Option<PathBuf>,
     /// The name in the nodes' certificates, if it is not the host of their address
-    #[arg(long, global = true, env = "STATOR_TLS_DOMAIN", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "STATOR_TLS_DOMAIN",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
     tls_domain: Option<String>,
 }
 

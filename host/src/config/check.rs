@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::Config;
+use super::{Config, Secret};
 
 /// Why a node does not start with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +42,9 @@ pub enum Refusal {
          cluster_secret_file (or cluster_secret)"
     )]
     NoSecret(SocketAddr),
-    /// A secret that everyone knows.
-    #[error("cluster_secret and previous_secrets must not be empty: everyone knows that secret")]
-    EmptySecret,
+    /// A secret that can be guessed.
+    #[error("a secret in {0} is too short: {rule}", rule = Secret::RULE)]
+    ShortSecret(&'static str),
     /// A switch for tests on a node that others can reach.
     #[error(
         "enable_faults lets anyone who reaches the admin listener cut the node off, so it needs \
@@ -116,8 +116,11 @@ impl Config {
         if !self.peer_listen.ip().is_loopback() && self.cluster_secret.is_none() {
             return Err(Refusal::NoSecret(self.peer_listen));
         }
-        if self.cluster_secret.iter().chain(&self.previous_secrets).any(|s| s.reveal().is_empty()) {
-            return Err(Refusal::EmptySecret);
+        if self.cluster_secret.as_ref().is_some_and(Secret::is_short) {
+            return Err(Refusal::ShortSecret("cluster_secret"));
+        }
+        if self.previous_secrets.iter().any(Secret::is_short) {
+            return Err(Refusal::ShortSecret("previous_secrets"));
         }
         for (index, (first, address)) in listeners.into_iter().enumerate() {
             let same = listeners[index + 1..].iter().find(|(_, other)| *other == address);
@@ -146,6 +149,8 @@ impl Config {
             // An object must fit a message between nodes, which has at most 65 MiB.
             ("limits.siblings_bytes_max", limits.siblings_bytes_max as u64, 1, 32 << 20),
             ("limits.context_bytes_max", limits.context_bytes_max as u64, 256, 1 << 20),
+            // Room for the largest object there is.
+            ("limits.reads_bytes_max", limits.reads_bytes_max as u64, 128 << 20, 1 << 40),
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
@@ -166,7 +171,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
     use crate::tls::TlsFiles;
 
     const ANYWHERE: &str = "0.0.0.0:7103";
@@ -182,14 +186,14 @@ mod tests {
         assert!(matches!(refusal, Refusal::Unencrypted { setting: "peer_listen", .. }));
         config.insecure = true;
         assert!(matches!(config.check(), Err(Refusal::NoSecret(_))));
-        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.cluster_secret = Some(Secret::new("open sesame, open again"));
         assert_eq!(config.check(), Ok(()));
     }
 
     #[test]
     fn a_listener_with_tls_may_be_reached_and_peers_verify_each_other() {
         let mut config = exposed();
-        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.cluster_secret = Some(Secret::new("open sesame, open again"));
         config.tls.client = Some(TlsFiles::default());
         assert!(matches!(config.check(), Err(Refusal::Unencrypted { section: "peer", .. })));
         config.tls.peer = Some(TlsFiles::default());
@@ -207,7 +211,7 @@ mod tests {
         let config = Config {
             insecure: true,
             enable_faults: true,
-            cluster_secret: Some(Secret::new("open sesame")),
+            cluster_secret: Some(Secret::new("open sesame, open again")),
             ..exposed()
         };
         assert!(matches!(config.check(), Err(Refusal::FaultsExposed { .. })));

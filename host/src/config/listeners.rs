@@ -31,6 +31,12 @@ pub struct Listeners {
     pub body_ms: u64,
     /// Bytes of request bodies that are being read, of all clients together.
     pub body_bytes_max: usize,
+    /// A connection must have read its answers by then, in milliseconds, or keep reading them at
+    /// 16 KiB a second.
+    pub answer_ms: u64,
+    /// Bytes of answers that are not read yet, of all clients together; half of it of one
+    /// connection.
+    pub answer_bytes_max: usize,
 }
 
 impl Default for Listeners {
@@ -46,6 +52,8 @@ impl Default for Listeners {
             header_bytes_max: 16 << 10,
             body_ms: 10_000,
             body_bytes_max: 256 << 20,
+            answer_ms: door.answer_deadline.as_millis() as u64,
+            answer_bytes_max: 128 << 20,
         }
     }
 }
@@ -57,6 +65,8 @@ impl Listeners {
             connections_max: self.connections_max,
             connections_per_address_max: self.connections_per_address_max,
             opening_deadline: Duration::from_millis(self.opening_ms),
+            answer_deadline: Duration::from_millis(self.answer_ms),
+            stranger_bytes_max: None,
         }
     }
 
@@ -66,7 +76,7 @@ impl Listeners {
     }
 
     /// Settings with what they are and may be, least and most.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 9] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 11] {
         const HOUR_MS: u64 = 3_600_000;
         let per_address = self.connections_per_address_max as u64;
         [
@@ -80,6 +90,9 @@ impl Listeners {
             ("listeners.body_ms", self.body_ms, 10, HOUR_MS),
             // Room for the largest request there is.
             ("listeners.body_bytes_max", self.body_bytes_max as u64, 32 << 20, 1 << 40),
+            ("listeners.answer_ms", self.answer_ms, 10, HOUR_MS),
+            // Room for the two largest answers there are.
+            ("listeners.answer_bytes_max", self.answer_bytes_max as u64, 128 << 20, 1 << 40),
         ]
     }
 }

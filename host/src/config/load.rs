@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::error::{Error, Kind};
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Format, Serialized, Toml};
 use serde::Serialize;
 
+use super::environment::{self, Environment};
 use super::{Config, Refusal, Secret};
 
 /// Why there is no configuration. Nothing was started.
@@ -51,7 +52,7 @@ pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Config, Confi
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    figment = figment.merge(environment()).merge(Serialized::defaults(flags));
+    figment = figment.merge(Environment::of_process()).merge(Serialized::defaults(flags));
     let mut config: Config =
         figment.extract().map_err(|error| ConfigError::Invalid(describe(error)))?;
     if let Some(path) = config.cluster_secret_file.clone() {
@@ -64,42 +65,33 @@ pub fn load(file: Option<&Path>, flags: &impl Serialize) -> Result<Config, Confi
     Ok(config)
 }
 
-/// The variables that are named like a setting.
-fn environment() -> Env {
-    let settings = setting_names();
-    Env::prefixed("STATOR_")
-        .filter(move |name| {
-            let name = name.as_str().to_ascii_lowercase();
-            let top = name.split("__").next().unwrap_or_default();
-            settings.iter().any(|setting| setting == top)
-        })
-        .split("__")
-}
-
-fn setting_names() -> Vec<String> {
-    match serde_json::to_value(Config::default()) {
-        Ok(serde_json::Value::Object(settings)) => {
-            settings.into_iter().map(|(name, _)| name).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
 fn read_secret(path: PathBuf) -> Result<Secret, ConfigError> {
-    match fs::read_to_string(&path) {
-        Ok(text) if text.trim_end().is_empty() => {
-            Err(ConfigError::Secret { path, reason: "the file is empty".to_owned() })
-        }
-        Ok(text) => Ok(Secret::new(text.trim_end())),
-        Err(error) => Err(ConfigError::Secret { path, reason: error.to_string() }),
-    }
+    let secrets = read_lines(&path, |text| vec![Secret::new(text.trim_end())])?;
+    let secret = secrets.into_iter().next().filter(|secret| !secret.reveal().is_empty());
+    let empty = || "the file is empty".to_owned();
+    secret.ok_or_else(|| ConfigError::Secret { path, reason: empty() })
 }
 
 fn read_secrets(path: PathBuf) -> Result<Vec<Secret>, ConfigError> {
-    let text = fs::read_to_string(&path)
-        .map_err(|error| ConfigError::Secret { path, reason: error.to_string() })?;
-    let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-    Ok(lines.map(Secret::new).collect())
+    read_lines(&path, |text| {
+        let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        lines.map(Secret::new).collect()
+    })
+}
+
+/// What `secrets` finds in the file, none of them too short to be one.
+fn read_lines(
+    path: &Path,
+    secrets: impl FnOnce(&str) -> Vec<Secret>,
+) -> Result<Vec<Secret>, ConfigError> {
+    let failed = |reason: String| ConfigError::Secret { path: path.to_owned(), reason };
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let secrets = secrets(&text);
+    let is_short = |secret: &&Secret| !secret.reveal().is_empty() && secret.is_short();
+    match secrets.iter().find(is_short) {
+        Some(_) => Err(failed(format!("a secret in it is too short: {}", Secret::RULE))),
+        None => Ok(secrets),
+    }
 }
 
 /// Words for what figment found: which setting, from where, and what would be right.
@@ -114,7 +106,7 @@ fn describe(error: Error) -> String {
     };
     let source = match file {
         Some(path) => format!("the configuration file {}", path.display()),
-        None if name.contains("environment") => {
+        None if name == environment::NAME => {
             let variable = setting.to_uppercase().replace('.', "__");
             format!("the environment variable STATOR_{variable}")
         }
@@ -127,9 +119,25 @@ fn describe(error: Error) -> String {
                 known.join(", ")
             )
         }
-        kind if setting.is_empty() => format!("{source} cannot be read as TOML: {kind}"),
+        kind if setting.is_empty() => {
+            format!("{source} cannot be read as TOML: {}", without_excerpt(&kind.to_string()))
+        }
+        // The kind repeats the value.
+        _ if setting.contains("secret") => format!(
+            "{source} has a wrong value for `{setting}`, which is not repeated here: a secret is \
+             text, several are a list of texts"
+        ),
         kind => format!("{source} has a wrong value for `{setting}`: {kind}"),
     }
+}
+
+/// The words of a TOML error without the line of the file that they are about: a secret may be in
+/// it.
+fn without_excerpt(text: &str) -> String {
+    let is_told = |line: &&str| {
+        !line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|')
+    };
+    text.lines().filter(is_told).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -189,8 +197,30 @@ mod tests {
         let mut secret = tempfile::NamedTempFile::new().expect("a temporary file");
         let line = format!("cluster_secret_file = {:?}", secret.path());
         assert!(matches!(load_text(&line), Err(ConfigError::Secret { .. })), "an empty file");
-        secret.write_all(b"open sesame\n").expect("written");
+        secret.write_all(b"open sesame").expect("written");
+        let short = load_text(&line).expect_err("too short").to_string();
+        assert!(short.contains("16 bytes") && !short.contains("sesame"), "{short}");
+        secret.write_all(b", open again\n").expect("written");
         let config = load_text(&line).expect("valid");
-        assert_eq!(config.cluster_secret.expect("a secret").reveal(), "open sesame");
+        assert_eq!(config.cluster_secret.expect("a secret").reveal(), "open sesame, open again");
+    }
+
+    #[test]
+    fn no_error_repeats_a_secret() {
+        let texts = [
+            "cluster_secret = 712371237123712371",
+            "cluster_secret = [\"712371237123\"]",
+            "cluster_secret = \"712371237123",
+            "cluster_secret = 712371237123 712371237123",
+            "cluster_secret = \"712371237123\"",
+            "previous_secrets = \"712371237123712371237123\"",
+            "previous_secrets = [712371237123712371]",
+            "previous_secrets = [\"712371237123\"]",
+            "secret = 712371237123712371",
+        ];
+        for text in texts {
+            let error = load_text(text).expect_err(text);
+            assert!(!format!("{error} {error:?}").contains("7123"), "{text}: {error} {error:?}");
+        }
     }
 }

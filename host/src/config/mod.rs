@@ -9,6 +9,7 @@
 //! Settings of keyspaces are not here: they belong to the cluster, not to a node.
 
 mod check;
+mod environment;
 mod listeners;
 mod load;
 mod secret;
@@ -164,6 +165,9 @@ pub struct Limits {
     pub context_bytes_max: usize,
     /// Bytes of all hints that this node holds for others.
     pub hints_bytes_max: u64,
+    /// Bytes of all values that are being read, from their way out of the store or in from other
+    /// nodes until their answers are made. A get whose value does not fit is refused.
+    pub reads_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -175,6 +179,7 @@ impl Default for Limits {
             siblings_bytes_max: 16 << 20,
             context_bytes_max: 1 << 16,
             hints_bytes_max: 1 << 30,
+            reads_bytes_max: 128 << 20,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::telemetry::names::{
     COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES,
     PARTITIONS_DROPPED,
 };
+use crate::telemetry::vital::Vital;
 use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
@@ -76,12 +77,12 @@ impl Effects {
         match action {
             // A client that went away does not want its answer.
             Action::GetDone(ticket, result) => {
-                if let Some(Answer::Get(sender)) = answers.remove(&ticket) {
+                if let Some(Answer::Get(sender, _held)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
             Action::PutDone(ticket, result) => {
-                if let Some(Answer::Put(sender)) = answers.remove(&ticket) {
+                if let Some(Answer::Put(sender, _held)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
                 }
             }
@@ -347,7 +348,7 @@ impl Effects {
     }
 
     fn take_exchange(&self, partition: PartitionId, peer: NodeId, outcome: ExchangeOutcome) {
-        let ExchangeOutcome { end, figures } = outcome;
+        let ExchangeOutcome { end, figures, .. } = outcome;
         let word = match end {
             ExchangeEnd::Equal => "equal",
             ExchangeEnd::Different => "different",
@@ -424,6 +425,7 @@ fn failure(error: StoreError) -> StoreFailure {
     match error {
         StoreError::Refused(refused) => StoreFailure::Refused(refused),
         StoreError::Damaged { .. } => StoreFailure::Damaged,
+        StoreError::NoRoom { bytes_max } => StoreFailure::NoRoom { bytes_max },
         StoreError::OutOfService { effect: Effect::Maybe, .. } | StoreError::Engine { .. } => {
             StoreFailure::Failed(error.to_string())
         }
@@ -449,6 +451,7 @@ async fn persist_all(
     inbox: Inbox,
     mut all: UnboundedReceiver<Persist>,
 ) {
+    let _vital = Vital("what keeps the node's small files");
     while let Some(next) = all.recv().await {
         match next {
             Persist::Catalogue(token, catalogue) => {

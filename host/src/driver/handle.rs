@@ -1,5 +1,6 @@
 //! What the rest of the node holds of the driver: a way in, and what it publishes.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::node::CollectFigures;
 use stator_core::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 
@@ -22,9 +23,14 @@ use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 #[error("the node is stopping")]
 pub struct DriverStopped;
 
+/// The room of what a peer sent.
+pub(super) type Room = Option<Arc<OwnedSemaphorePermit>>;
+
 /// Something for the event loop.
 pub(super) enum Input {
     Event(Event),
+    /// What a peer sent, with its room in the queue.
+    Received(Event, #[expect(dead_code, reason = "held, not read")] Room),
     Request(Request, Answer),
     Stop,
 }
@@ -58,10 +64,14 @@ impl Request {
     }
 }
 
+/// What a request of a client takes of the node's room: let go when its work is done, whether its
+/// client is still there or not.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
 /// Who waits for a request.
 pub(super) enum Answer {
-    Get(oneshot::Sender<Result<GetReceipt, RequestError>>),
-    Put(oneshot::Sender<Result<PutReceipt, RequestError>>),
+    Get(oneshot::Sender<Result<GetReceipt, RequestError>>, Held),
+    Put(oneshot::Sender<Result<PutReceipt, RequestError>>, Held),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
     Repair(oneshot::Sender<Result<RepairId, RepairError>>),
@@ -202,8 +212,9 @@ impl DriverHandle {
         &self,
         request: GetRequest,
         deadline: Instant,
+        held: Held,
     ) -> Result<Result<GetReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Get(request, deadline), Answer::Get).await
+        self.ask(Request::Get(request, deadline), |sender| Answer::Get(sender, held)).await
     }
 
     /// Coordinates a put, or hands it to who owns the key, as [`Self::get`].
@@ -211,8 +222,10 @@ impl DriverHandle {
         &self,
         request: PutRequest,
         deadline: Instant,
+        held: Held,
     ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Put(Box::new(request), deadline), Answer::Put).await
+        self.ask(Request::Put(Box::new(request), deadline), |sender| Answer::Put(sender, held))
+            .await
     }
 
     /// Changes the catalogue.

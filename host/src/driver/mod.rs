@@ -26,11 +26,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use effects::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, Effects, FILL_FILE};
 pub use figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
-pub use handle::{DriverHandle, DriverStopped, Shared};
+pub use handle::{DriverHandle, DriverStopped, Held, Shared};
 pub use inbox::Inbox;
 
 use crate::pause;
 use crate::telemetry::names::{BACKGROUND_SLICES, EVENTS_WAITING};
+use crate::telemetry::vital::Vital;
 use handle::{Answer, Input};
 
 /// The clock of the machine, as the core wants it.
@@ -118,6 +119,7 @@ struct Loop {
 impl Loop {
     /// Runs until it is told to stop and owners are owed nothing, or [`STOP_GRACE`] is over.
     async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
+        let _vital = Vital("the protocol's loop");
         // What the node wanted when it was made, such as to publish the catalogue.
         self.handle(Event::Tick);
         let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -145,7 +147,7 @@ impl Loop {
             }
             for input in batch.drain(..) {
                 match input {
-                    Input::Event(event) => self.handle(event),
+                    Input::Event(event) | Input::Received(event, _) => self.handle(event),
                     Input::Request(request, answer) => {
                         self.last_ticket += 1;
                         self.answers.insert(self.last_ticket, answer);

@@ -17,8 +17,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::Request;
 
-/// The slowest line that is waited for once the first time is over.
-const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
+use super::hold::BYTES_PER_SECOND_MIN;
 
 /// How much request bodies may hold, and how long they may take.
 #[derive(Debug, Clone, PartialEq, Eq)]

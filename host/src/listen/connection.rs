@@ -1,15 +1,16 @@
 //! A connection that passed the door.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use super::hold::Hold;
 use super::opening::PREFACE;
 use super::places::Place;
 use crate::pause::Life;
@@ -89,54 +90,87 @@ pub(super) enum Io {
 /// with the first pause of the process.
 pub struct Connection {
     io: Io,
-    local: SocketAddr,
-    from: SocketAddr,
     life: Life,
-    _place: Place,
+    place: Place,
+}
+
+/// Whose connection a request came on: an extension of every request.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The node's hold on the connection.
+    pub hold: Arc<Hold>,
 }
 
 impl Connection {
-    pub(super) fn new(
-        io: Io,
-        (local, from): (SocketAddr, SocketAddr),
-        life: Life,
-        place: Place,
-    ) -> Self {
-        Connection { io, local, from, life, _place: place }
+    pub(super) fn new(io: Io, life: Life, place: Place) -> Self {
+        Connection { io, life, place }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.place.hold().is_ended() {
+            true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "ended by this node")),
+            false => Ok(()),
+        }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo { local_addr: Some(self.local), remote_addr: Some(self.from) }
+    fn connect_info(&self) -> Peer {
+        Peer { hold: self.place.hold().clone() }
     }
 }
 
 /// Calls a method of whichever stream it is.
 macro_rules! on_stream {
     ($connection:expr, $method:ident $(, $argument:expr)*) => {
-        match &mut $connection.io {
+        match &mut $connection.as_mut().get_mut().io {
             Io::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Io::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
+impl Connection {
+    /// Reads as much as the node's hold allows.
+    fn poll_held(
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.life.poll_end(cx).is_ready() {
+        let hold = self.place.hold();
+        // Before it is looked at: what changes afterwards wakes this task.
+        hold.wait(cx.waker());
+        self.check()?;
+        let readable = hold.readable();
+        if readable == usize::MAX {
+            return on_stream!(self, poll_read, cx, buf);
+        }
+        if readable == 0 {
+            return Poll::Pending;
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(readable.min(buf.remaining())));
+        std::task::ready!(on_stream!(self, poll_read, cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        self.place.hold().was_read(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.life.poll_end(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        let read = on_stream!(this, poll_read, cx, buf);
+        let read = self.as_mut().poll_held(cx, buf);
         // The pause may have been between: then nobody knows when these bytes arrived.
-        match read.is_ready() && !this.life.goes_on() {
+        match read.is_ready() && !self.life.goes_on() {
             true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             false => read,
         }
@@ -145,19 +179,20 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self.get_mut(), poll_write, cx, buf)
+        self.check()?;
+        on_stream!(self, poll_write, cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.get_mut(), poll_flush, cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_flush, cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(self.get_mut(), poll_shutdown, cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_shutdown, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -168,10 +203,11 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        on_stream!(self.get_mut(), poll_write_vectored, cx, bufs)
+        self.check()?;
+        on_stream!(self, poll_write_vectored, cx, bufs)
     }
 }

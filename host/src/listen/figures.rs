@@ -34,6 +34,13 @@ pub(super) enum Closed {
     OtherProtocol,
     #[error("no TLS came about: {0}")]
     TlsFailed(String),
+    #[error(
+        "its answers were not read by listeners.answer_ms = {} ms, nor at {} bytes a second",
+        .0.as_millis(), super::hold::BYTES_PER_SECOND_MIN
+    )]
+    Unread(Duration),
+    #[error("it did not prove within {} ms to be a node of this cluster", .0.as_millis())]
+    Stranger(Duration),
     #[error("the connection broke before its first bytes")]
     Broken,
 }
@@ -44,6 +51,7 @@ pub struct Figures {
     full: AtomicU64,
     slow: AtomicU64,
     misspoken: AtomicU64,
+    unaccepted: AtomicU64,
     last_logged: Mutex<Option<Instant>>,
 }
 
@@ -53,7 +61,8 @@ impl Figures {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Connections closed because their first bytes did not come in time.
+    /// Connections closed because their first bytes did not come in time, their answers were not
+    /// read, or they proved nothing.
     pub fn closed_slow(&self) -> u64 {
         self.slow.load(Ordering::Relaxed)
     }
@@ -67,7 +76,7 @@ impl Figures {
     pub(super) fn count(&self, whom: &'static str, from: SocketAddr, why: &Closed) {
         let count = match why {
             Closed::Full { .. } | Closed::AddressFull { .. } => &self.full,
-            Closed::TooSlow(_) => &self.slow,
+            Closed::TooSlow(_) | Closed::Unread(_) | Closed::Stranger(_) => &self.slow,
             // A scanner, or a load balancer that looks whether the port is open.
             Closed::Broken => return,
             _ => &self.misspoken,
@@ -77,6 +86,14 @@ impl Figures {
             tracing::warn!(whom, %from, %why, count, "a connection was closed");
         } else {
             tracing::debug!(whom, %from, %why, count, "a connection was closed");
+        }
+    }
+
+    /// `accept` failed.
+    pub(super) fn count_unaccepted(&self, whom: &'static str, error: &std::io::Error) {
+        let count = self.unaccepted.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.is_news() {
+            tracing::warn!(whom, %error, count, "connections cannot be accepted");
         }
     }
 

@@ -11,37 +11,47 @@
 //!
 //! Behind it the library keeps the bounds on streams, headers and messages, asks idle
 //! connections for a sign of life, and each request's body passes a guard (`body.rs`) that ends it
-//! if it comes too slowly, or if bodies together hold more memory than they may.
-//!
-//! Left out: bounds on how slowly a client may read its answer.
+//! if it comes too slowly, or if bodies together hold more memory than they may. Answers pass
+//! another (`answer.rs`). Both end whole connections, if they must, by the node's `hold.rs` on
+//! them; so does the node's stop.
 
+mod answer;
 mod body;
 mod connection;
 mod figures;
+mod hold;
 mod opening;
 mod places;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
+pub use answer::{AnswerBudget, AnswerTrouble};
 pub use body::{BodyBudget, BodyLimits, BodyTrouble};
-pub use connection::Connection;
+pub use connection::{Connection, Peer};
 pub use figures::Figures;
-
-use places::Places;
+pub use hold::Hold;
+pub use places::Places;
 
 use crate::pause::Life;
 use crate::tls::Tls;
+use figures::Closed;
 
-/// After an error of `accept`, which mostly means that there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After an error of `accept`, which mostly means that there are no file descriptors left: at
+/// first; it doubles up to …
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// … this.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often connections are looked at that may have to be ended.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The most connections that are told at one time why they are not served.
-const FAREWELLS_MAX: usize = 64;
+pub const FAREWELLS_MAX: usize = 64;
 
 /// What a door lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +62,16 @@ pub struct DoorLimits {
     pub connections_per_address_max: usize,
     /// TLS handshake and first bytes must be there by then.
     pub opening_deadline: Duration,
+    /// A connection must have read its answers by then; each 16 KiB that it read give a second
+    /// more.
+    pub answer_deadline: Duration,
+    /// Who connects is a stranger until it is [trusted](Hold::trust): so much is read of it, and
+    /// it is closed if it is none by [`STRANGER_DEADLINE`]. `None`: nobody is a stranger.
+    pub stranger_bytes_max: Option<usize>,
 }
+
+/// How long a connection may be a stranger's, where there are some.
+pub const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Default for DoorLimits {
     fn default() -> Self {
@@ -60,6 +79,8 @@ impl Default for DoorLimits {
             connections_max: 2_048,
             connections_per_address_max: 1_024,
             opening_deadline: Duration::from_secs(5),
+            answer_deadline: Duration::from_secs(10),
+            stranger_bytes_max: None,
         }
     }
 }
@@ -92,6 +113,11 @@ impl Door {
         self.figures.clone()
     }
 
+    /// Its places: the connections that are open.
+    pub fn places(&self) -> Places {
+        self.places.clone()
+    }
+
     /// The connections that `listener` accepts and that pass. Accepts only while it is polled.
     pub fn connections(
         self,
@@ -101,12 +127,16 @@ impl Door {
             // Dropped with the stream, and with it those that have not passed yet.
             let mut opening = JoinSet::new();
             let mut life = Life::begin();
+            let mut pause = ACCEPT_PAUSE_MIN;
+            let mut look = tokio::time::interval(LOOK_PERIOD);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let next = tokio::select! {
                     biased;
                     () = life.end() => Next::Opened(None),
                     accepted = listener.accept() => Next::Accepted(accepted),
                     Some(opened) = opening.join_next() => Next::Opened(opened.ok().flatten()),
+                    _ = look.tick() => Next::Look,
                 };
                 if !life.goes_on() {
                     // What was connected meanwhile may hold requests from any time of the pause.
@@ -116,15 +146,32 @@ impl Door {
                     continue;
                 }
                 match next {
-                    Next::Accepted(Ok((stream, _))) => self.admit(stream, &mut opening),
+                    Next::Accepted(Ok((stream, _))) => {
+                        pause = ACCEPT_PAUSE_MIN;
+                        self.admit(stream, &mut opening);
+                    }
                     Next::Accepted(Err(error)) => {
-                        tracing::warn!(whom = self.whom, %error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        self.figures.count_unaccepted(self.whom, &error);
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
                     }
                     Next::Opened(Some(connection)) => yield Ok(connection),
                     Next::Opened(None) => {}
+                    Next::Look => self.look(),
                 }
             }
+        }
+    }
+
+    /// Ends the connections that leave their answers unread, or stay strangers.
+    fn look(&self) {
+        let (now, whom) = (Instant::now(), self.whom);
+        let deadline = self.limits.answer_deadline;
+        for from in self.places.end_if(|hold| hold.is_stalled(now, deadline)) {
+            self.figures.count(whom, from, &Closed::Unread(deadline));
+        }
+        for from in self.places.end_if(|hold| hold.is_strange(now, STRANGER_DEADLINE)) {
+            self.figures.count(whom, from, &Closed::Stranger(STRANGER_DEADLINE));
         }
     }
 
@@ -135,12 +182,12 @@ impl Door {
         };
         let tls = self.tls.as_ref().map(|tls| tls.acceptor());
         let (figures, whom) = (self.figures.clone(), self.whom);
-        match self.places.take(from.ip()) {
+        match self.places.take(from) {
             Ok(place) => {
                 let deadline = self.limits.opening_deadline;
                 let kept = (Life::begin(), place);
                 opening.spawn(async move {
-                    let opened = opening::open(stream, from, tls, deadline, kept).await;
+                    let opened = opening::open(stream, tls, deadline, kept).await;
                     opened.inspect_err(|why| figures.count(whom, from, why)).ok()
                 });
             }
@@ -171,6 +218,7 @@ fn turn_away(listener: &TcpListener) {
 }
 
 enum Next {
+    Look,
     Accepted(std::io::Result<(TcpStream, std::net::SocketAddr)>),
     Opened(Option<Connection>),
 }

@@ -4,7 +4,6 @@
 //! reset" is all that a user sees otherwise: a GOAWAY frame with words for HTTP/2, a status for
 //! HTTP/1, an alert for TLS.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -36,18 +35,16 @@ const LINGER_BYTES_MAX: u64 = 64 << 10;
 /// Opens a connection that has a place.
 pub(super) async fn open(
     stream: TcpStream,
-    from: SocketAddr,
     tls: Option<TlsAcceptor>,
     deadline: Duration,
     (life, place): (Life, Place),
 ) -> Result<Connection, Closed> {
-    let local = stream.local_addr().map_err(|_| Closed::Broken)?;
     let io = match tls {
         None => timeout(deadline, plain(stream)).await,
         Some(tls) => timeout(deadline, encrypted(stream, tls)).await,
     };
     let io = io.unwrap_or(Err(Closed::TooSlow(deadline)))?;
-    Ok(Connection::new(io, (local, from), life, place))
+    Ok(Connection::new(io, life, place))
 }
 
 async fn plain(stream: TcpStream) -> Result<Io, Closed> {

@@ -1,60 +1,91 @@
 //! Places for connections: so many in all, so many of one address.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::DoorLimits;
 use super::figures::Closed;
+use super::hold::Hold;
 
-/// The places of one listener.
-pub(super) struct Places {
+/// The places of one listener. Clones are the same places.
+#[derive(Clone)]
+pub struct Places {
     connections_max: usize,
     per_address_max: usize,
+    readable: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
 #[derive(Default)]
 struct Taken {
-    all: usize,
+    last: u64,
+    connections: BTreeMap<u64, (SocketAddr, Arc<Hold>)>,
     by_address: HashMap<IpAddr, usize>,
 }
 
 /// A place, free again when this is dropped.
 pub(super) struct Place {
     taken: Arc<Mutex<Taken>>,
+    number: u64,
     address: IpAddr,
+    hold: Arc<Hold>,
 }
 
 impl Places {
-    pub fn new(limits: &DoorLimits) -> Self {
+    pub(super) fn new(limits: &DoorLimits) -> Self {
         Places {
             connections_max: limits.connections_max,
             per_address_max: limits.connections_per_address_max,
+            readable: limits.stranger_bytes_max.unwrap_or(usize::MAX),
             taken: Arc::default(),
         }
     }
 
-    pub fn take(&self, address: IpAddr) -> Result<Place, Closed> {
-        let address = share(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= self.connections_max {
+    pub(super) fn take(&self, from: SocketAddr) -> Result<Place, Closed> {
+        let address = share(from.ip());
+        let mut taken = lock(&self.taken);
+        if taken.connections.len() >= self.connections_max {
             return Err(Closed::Full { connections_max: self.connections_max });
         }
         let own = taken.by_address.get(&address).copied().unwrap_or(0);
         if own >= self.per_address_max {
             return Err(Closed::AddressFull { per_address_max: self.per_address_max });
         }
-        taken.all += 1;
+        taken.last += 1;
+        let (number, hold) = (taken.last, Hold::new(self.readable));
+        taken.connections.insert(number, (from, hold.clone()));
         taken.by_address.insert(address, own + 1);
-        Ok(Place { taken: self.taken.clone(), address })
+        Ok(Place { taken: self.taken.clone(), number, address, hold })
+    }
+
+    /// Ends the connections of which `is_over` holds; those that opened first come first.
+    pub(super) fn end_if(&self, is_over: impl Fn(&Hold) -> bool) -> Vec<SocketAddr> {
+        let taken = lock(&self.taken);
+        let over = taken.connections.values().filter(|(_, hold)| !hold.is_ended() && is_over(hold));
+        over.map(|(from, hold)| {
+            hold.end();
+            *from
+        })
+        .collect()
+    }
+
+    /// Ends all connections.
+    pub fn end_all(&self) {
+        self.end_if(|_| true);
+    }
+}
+
+impl Place {
+    pub fn hold(&self) -> &Arc<Hold> {
+        &self.hold
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.all -= 1;
+        let mut taken = lock(&self.taken);
+        taken.connections.remove(&self.number);
         if let Some(own) = taken.by_address.get_mut(&self.address) {
             *own -= 1;
             if *own == 0 {
@@ -62,6 +93,11 @@ impl Drop for Place {
             }
         }
     }
+}
+
+// No code under the lock panics, so a poisoned one is whole.
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What counts as one address: of IPv6 whoever has one has at least a /64.
@@ -77,17 +113,18 @@ fn share(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn places(connections_max: usize, connections_per_address_max: usize) -> Places {
-        let opening_deadline = Duration::ZERO;
-        Places::new(&DoorLimits { connections_max, connections_per_address_max, opening_deadline })
+        Places::new(&DoorLimits {
+            connections_max,
+            connections_per_address_max,
+            ..DoorLimits::default()
+        })
     }
 
-    fn address(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn address(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().expect("an address"), 1)
     }
 
     #[test]

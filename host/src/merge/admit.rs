@@ -10,7 +10,8 @@ use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 
 use super::class::Class;
-use super::host::{Inner, Loaded, MergeHost};
+use super::host::{Inner, Loaded, MergeHost, Place};
+use super::laws::{LawsUnchecked, Plan, Report};
 use super::memo::Answer;
 use super::refused::ModuleRefused;
 use super::run::LoadedModule;
@@ -48,9 +49,36 @@ impl MergeHost {
         class: ModuleClass,
         component: Bytes,
     ) -> Result<ModuleInfo, ModuleRefused> {
+        let (info, module) = self.try_out(class, component, Keep::Artefact).await?;
+        // Who tries a loaded module with a smaller class does not take it from its users.
+        if !self.is_loaded_as(&info.digest, ModuleClass::Large) {
+            self.0.insert(info.digest, module);
+        }
+        Ok(info)
+    }
+
+    /// As [`Self::admit_as`] for one who only wants to know, its standing to the merge laws too:
+    /// nothing of the module is kept, neither in memory nor on disk.
+    pub async fn dry_run(
+        &self,
+        class: ModuleClass,
+        component: Bytes,
+        place: &Place,
+    ) -> Result<(ModuleInfo, Result<Report, LawsUnchecked>), ModuleRefused> {
+        let (info, module) = self.try_out(class, component, Keep::Nothing).await?;
+        let laws = self.check_laws_of(module, None, Plan::OF_NODE, Some(place)).await;
+        Ok((info, laws))
+    }
+
+    async fn try_out(
+        &self,
+        class: ModuleClass,
+        component: Bytes,
+        keep: Keep,
+    ) -> Result<(ModuleInfo, Arc<Loaded>), ModuleRefused> {
         let digest = ModuleDigest::of(&component);
         let component_bytes = component.len();
-        let prepared = self.prepare(class, digest, component).await?;
+        let prepared = self.prepare(class, digest, component, keep).await?;
         let probed = match judge(self.run(&prepared.module, &probe()).await, class) {
             Ok(fuel) => self.try_options(&prepared.module).await.map(|schema| (fuel, schema)),
             Err(refusal) => Err(refusal),
@@ -59,21 +87,21 @@ impl MergeHost {
             Ok(probed) => probed,
             Err(refusal) => {
                 // Or refused modules would fill the disk, one push after the other.
-                blocking(move || {
-                    prepared.module.class.artefacts.remove(&digest);
-                    Ok(())
-                })
-                .await?;
+                if keep == Keep::Artefact {
+                    blocking(move || {
+                        prepared.module.class.artefacts.remove(&digest);
+                        Ok(())
+                    })
+                    .await?;
+                }
                 return Err(refusal);
             }
         };
         let options = prepared.module.module.options.names();
         let code_bytes = prepared.code_bytes;
-        // Who tries a loaded module with a smaller class does not take it from its users.
-        if !self.is_loaded_as(&digest, ModuleClass::Large) {
-            self.0.insert(digest, prepared.module);
-        }
-        Ok(ModuleInfo { digest, class, component_bytes, code_bytes, options, schema, probe_fuel })
+        let info =
+            ModuleInfo { digest, class, component_bytes, code_bytes, options, schema, probe_fuel };
+        Ok((info, prepared.module))
     }
 
     /// [`Self::load_as`] of class `small`.
@@ -92,7 +120,7 @@ impl MergeHost {
         if self.is_loaded_as(&digest, class) {
             return Ok(());
         }
-        let prepared = self.prepare(class, digest, component).await?;
+        let prepared = self.prepare(class, digest, component, Keep::Artefact).await?;
         self.0.insert(digest, prepared.module);
         Ok(())
     }
@@ -103,6 +131,7 @@ impl MergeHost {
         class: ModuleClass,
         digest: ModuleDigest,
         component: Bytes,
+        keep: Keep,
     ) -> Result<Prepared, ModuleRefused> {
         let inner = self.0.clone();
         let bytes = component.clone();
@@ -124,7 +153,9 @@ impl MergeHost {
         blocking(move || {
             let prepared = inner.link(&class, digest, &artefact)?;
             // Without the file the next start compiles again; that is all.
-            if let Err(error) = class.artefacts.put(&digest, &artefact) {
+            if keep == Keep::Artefact
+                && let Err(error) = class.artefacts.put(&digest, &artefact)
+            {
                 tracing::warn!(module = %digest, %error, "a compiled module cannot be cached");
             }
             Ok(prepared)
@@ -141,6 +172,15 @@ impl MergeHost {
         counters.compile_memory_peak_bytes.raise_to(cost.memory_peak_bytes);
         artefact
     }
+}
+
+/// What stays of a module that was only tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// Its compiled form, in the cache.
+    Artefact,
+    /// Nothing.
+    Nothing,
 }
 
 /// A module that can be called, and is not yet known to anyone.
@@ -195,7 +235,7 @@ impl Inner {
         let component = component.map_err(refused)?;
         let module = LoadedModule::link(&class.engine, digest, &component, self.log.clone())
             .map_err(refused)?;
-        let module = Arc::new(Loaded { module, class: class.clone() });
+        let module = Arc::new(Loaded::new(module, class.clone()));
         Ok(Prepared { module, code_bytes: artefact.len() })
     }
 }

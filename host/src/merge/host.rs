@@ -1,13 +1,13 @@
 //! The merge host's door: what is loaded, and merges through a gate.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::class::Class;
@@ -25,10 +25,24 @@ use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 /// Modules that are received and checked at a time, and so held in memory.
 const CHECKS_MAX: usize = 8;
 
+/// See [`MergeHost::place_to_check`].
+pub type Place = Arc<OwnedSemaphorePermit>;
+
 /// A module that can be called, and where.
 pub(super) struct Loaded {
     pub(super) module: LoadedModule,
     pub(super) class: Arc<Class>,
+    used: Mutex<Instant>,
+}
+
+impl Loaded {
+    pub(super) fn new(module: LoadedModule, class: Arc<Class>) -> Self {
+        Loaded { module, class, used: Mutex::new(Instant::now()) }
+    }
+
+    fn used(&self) -> MutexGuard<'_, Instant> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Runs merge modules. Cheap to clone; all clones are one host.
@@ -42,7 +56,7 @@ pub(super) struct Inner {
     large: OnceLock<Arc<Class>>,
     modules: RwLock<HashMap<ModuleDigest, Arc<Loaded>>>,
     /// One compilation at a time: each may take as much memory as its limit.
-    pub(super) compiling: Mutex<()>,
+    pub(super) compiling: tokio::sync::Mutex<()>,
     /// The places in front of the pools'.
     admitted: Arc<Semaphore>,
     /// Modules that are received and checked at a time.
@@ -64,7 +78,7 @@ impl MergeHost {
             small: Arc::new(Class::start(&config, ModuleClass::Small)?),
             large: OnceLock::new(),
             modules: RwLock::default(),
-            compiling: Mutex::new(()),
+            compiling: tokio::sync::Mutex::new(()),
             checking: Arc::new(Semaphore::new(CHECKS_MAX)),
             admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
@@ -87,25 +101,37 @@ impl MergeHost {
 
     /// A place for a module that is to be received and checked. Take it before the bytes: each
     /// module is held in memory until it is refused or kept.
-    pub fn place_to_check(&self) -> Result<OwnedSemaphorePermit, ModuleRefused> {
+    pub fn place_to_check(&self) -> Result<Place, ModuleRefused> {
         let place = self.0.checking.clone().try_acquire_owned();
-        place.map_err(|_| ModuleRefused::Busy { limit: CHECKS_MAX })
+        place.map(Arc::new).map_err(|_| ModuleRefused::Busy { limit: CHECKS_MAX })
     }
 
     /// Whether the module can be called.
     pub fn is_loaded(&self, digest: &ModuleDigest) -> bool {
-        self.0.module(digest).is_some()
+        self.0.is_loaded(digest, |_| true)
     }
 
     /// Whether the module can be called with the limits of `class`.
     pub fn is_loaded_as(&self, digest: &ModuleDigest, class: ModuleClass) -> bool {
-        self.0.module(digest).is_some_and(|loaded| loaded.class.limits.class == class)
+        self.0.is_loaded(digest, |loaded| loaded.class.limits.class == class)
     }
 
     /// Forgets a module. Merges that run finish; its compiled form stays in the cache.
     pub fn unload(&self, digest: &ModuleDigest) {
         self.0.modules.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
         self.0.reports.remove(digest);
+    }
+
+    /// Forgets the modules that nobody called for so long, but those of which `is_needed` holds.
+    /// Tells how many that were.
+    pub fn unload_idle(&self, idle: Duration, is_needed: impl Fn(&ModuleDigest) -> bool) -> usize {
+        let modules = self.0.modules.read().unwrap_or_else(PoisonError::into_inner);
+        let is_idle = |loaded: &Loaded| loaded.used().elapsed() >= idle;
+        let all = modules.iter().filter(|(digest, loaded)| !is_needed(digest) && is_idle(loaded));
+        let idle: Vec<ModuleDigest> = all.map(|(digest, _)| *digest).collect();
+        drop(modules);
+        idle.iter().for_each(|digest| self.unload(digest));
+        idle.len()
     }
 
     /// Merges, or gives the answer that it gave before. Waits for its turn.
@@ -204,8 +230,19 @@ impl Inner {
         }
     }
 
+    /// To ask this is not to use the module.
+    fn is_loaded(&self, digest: &ModuleDigest, matches: impl FnOnce(&Loaded) -> bool) -> bool {
+        let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
+        modules.get(digest).is_some_and(|loaded| matches(loaded))
+    }
+
     pub(super) fn module(&self, digest: &ModuleDigest) -> Option<Arc<Loaded>> {
-        self.modules.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        let modules = self.modules.read().unwrap_or_else(PoisonError::into_inner);
+        let found = modules.get(digest).cloned();
+        if let Some(loaded) = &found {
+            *loaded.used() = Instant::now();
+        }
+        found
     }
 
     pub(super) fn insert(&self, digest: ModuleDigest, module: Arc<Loaded>) {

@@ -67,7 +67,7 @@ impl Node {
     }
 
     /// Stops: no more messages, no more requests; then the stores are synced and closed, with
-    /// the note that lets the next start go on with this incarnation.
+    /// the note by which the next start knows that nothing was lost.
     pub async fn shutdown(&self) {
         self.driver.stop();
         let task = self.driver_task.lock().ok().and_then(|mut task| task.take());

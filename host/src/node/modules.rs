@@ -1,11 +1,16 @@
 //! The merge modules of a node: their bytes on disk, and the task that fetches what is missing.
 //!
 //! The catalogue carries only digests. Whenever it changes, the keeper looks for modules whose
-//! bytes are not here, fetches them from a member that has them, and loads them into the merge
-//! host. A module that cannot be had now is tried again. Until it is here, reads that need it
-//! answer with siblings and say why.
+//! bytes are not here and fetches them from a member that has them: whoever pushed one may go. A
+//! module that cannot be had now is tried again.
+//!
+//! A loaded module takes memory, tens of MiB if it is large, so those are loaded into the merge
+//! host that a keyspace names, and any that somebody [waits for](ModuleKeeper::wait_for). One that
+//! is new in the catalogue is loaded too, so that it is compiled by the time that a keyspace names
+//! it. Others are unloaded when nobody has called them for a while. Until a module is loaded, reads
+//! that need it answer with siblings and say why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +27,10 @@ use crate::transport::Transport;
 
 /// How long to wait before missing modules are asked for again, at first; it doubles each time.
 const RETRY_MIN: Duration = Duration::from_millis(500);
-/// The longest wait.
+/// The longest wait, and how often it is looked for modules that nobody needs.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A module that no keyspace names stays loaded for so long after its last call.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// The bytes of modules, a file each, named by digest.
 #[derive(Debug, Clone)]
@@ -66,12 +73,15 @@ pub struct ModuleKeeper {
     me: NodeId,
     /// Says that a module was loaded.
     loaded: watch::Sender<u64>,
+    /// Modules that somebody waits for, whether a keyspace names them or not.
+    wanted: watch::Sender<BTreeSet<ModuleDigest>>,
 }
 
 impl ModuleKeeper {
     /// A keeper of `files` for the node `me`.
     pub fn new(files: ModuleFiles, merges: MergeHost, transport: Transport, me: NodeId) -> Self {
-        ModuleKeeper { files, merges, transport, me, loaded: watch::Sender::new(0) }
+        let (loaded, wanted) = (watch::Sender::new(0), watch::Sender::default());
+        ModuleKeeper { files, merges, transport, me, loaded, wanted }
     }
 
     /// The files it keeps.
@@ -79,9 +89,12 @@ impl ModuleKeeper {
         &self.files
     }
 
-    /// Waits until the module can be called.
+    /// Waits until the module can be called, and has it loaded if the catalogue names it.
     pub async fn wait_for(&self, digest: &ModuleDigest) {
         let mut loaded = self.loaded.subscribe();
+        if !self.merges.is_loaded(digest) {
+            self.wanted.send_if_modified(|wanted| wanted.insert(*digest));
+        }
         while !self.merges.is_loaded(digest) {
             if loaded.changed().await.is_err() {
                 return;
@@ -92,48 +105,69 @@ impl ModuleKeeper {
     /// Follows the catalogue.
     pub async fn run(self: Arc<Self>, shared: Arc<Shared>) {
         let mut catalogues = shared.watch_catalogue();
+        let mut wanted = self.wanted.subscribe();
         let mut retry = RETRY_MIN;
+        let all = |catalogue: &Arc<Catalogue>| catalogue.modules.keys().copied().collect();
+        let mut known: BTreeSet<ModuleDigest> =
+            catalogues.borrow().as_ref().map(all).unwrap_or_default();
         loop {
             let catalogue = catalogues.borrow_and_update().clone();
-            let is_complete = match &catalogue {
-                Some(catalogue) => self.complete(catalogue).await,
-                None => true,
-            };
-            let changed = catalogues.changed();
-            let outcome = if is_complete {
-                changed.await
-            } else {
-                tokio::time::timeout(retry, changed).await.unwrap_or(Ok(()))
-            };
+            let mut wanted_now = wanted.borrow_and_update().clone();
+            let mut is_complete = true;
+            if let Some(catalogue) = &catalogue {
+                let modules: BTreeSet<_> = all(catalogue);
+                wanted_now.extend(modules.difference(&known));
+                is_complete = self.complete(catalogue, &wanted_now).await;
+                if is_complete {
+                    known = modules;
+                }
+            }
             // A module that this node cannot load must not keep it compiling for ever.
-            retry = if is_complete { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
-            if outcome.is_err() {
-                return;
+            retry = if is_complete { RETRY_MAX } else { (retry * 2).clamp(RETRY_MIN, RETRY_MAX) };
+            tokio::select! {
+                changed = catalogues.changed() => match changed {
+                    Ok(()) => retry = RETRY_MIN,
+                    Err(_) => return,
+                },
+                // Cannot end: this keeper has the other side.
+                _ = wanted.changed() => retry = RETRY_MIN,
+                () = tokio::time::sleep(retry) => {}
             }
         }
     }
 
-    /// Loads every module of the catalogue that can be had. Whether that was all of them.
-    async fn complete(&self, catalogue: &Catalogue) -> bool {
+    /// Has every module of the catalogue on disk, and loads those that are needed or wanted, as far
+    /// as they can be had. Whether that was all of them.
+    async fn complete(&self, catalogue: &Catalogue, wanted: &BTreeSet<ModuleDigest>) -> bool {
+        let keyspaces = catalogue.live_keyspaces();
+        let needed: BTreeSet<_> = keyspaces.filter_map(|k| k.reconcile.value.module()).collect();
         let mut is_complete = true;
         for (digest, module) in &catalogue.modules {
-            if self.merges.is_loaded_as(digest, module.class) {
-                continue;
+            let is_needed = needed.contains(digest) || wanted.contains(digest);
+            let obtained = match is_needed {
+                true if self.merges.is_loaded_as(digest, module.class) => continue,
+                true => self.load(digest, module.class, catalogue).await,
+                false if self.has(digest).await => continue,
+                false => self.fetch(digest, catalogue).await.map(drop),
+            };
+            if let Err(why) = obtained {
+                is_complete = false;
+                tracing::warn!(module = %digest, why, "not here yet");
             }
-            match self.obtain(digest, module.class, catalogue).await {
-                Ok(()) => {
-                    self.loaded.send_modify(|count| *count += 1);
-                }
-                Err(why) => {
-                    is_complete = false;
-                    tracing::warn!(module = %digest, why, "not loaded yet");
-                }
-            }
+        }
+        // Who waits for a module that is not there yet asks again, or has given up.
+        self.wanted.send_if_modified(|all| {
+            all.retain(|digest| !wanted.contains(digest));
+            false
+        });
+        let unloaded = self.merges.unload_idle(IDLE, |digest| needed.contains(digest));
+        if unloaded > 0 {
+            tracing::info!(unloaded, "modules that nobody needs were unloaded");
         }
         is_complete
     }
 
-    async fn obtain(
+    async fn load(
         &self,
         digest: &ModuleDigest,
         class: ModuleClass,
@@ -143,7 +177,15 @@ impl ModuleKeeper {
             Some(component) => component,
             None => self.fetch(digest, catalogue).await?,
         };
-        self.merges.load_as(class, *digest, component).await.map_err(|error| error.to_string())
+        let loaded = self.merges.load_as(class, *digest, component).await;
+        loaded.map_err(|error| error.to_string())?;
+        self.loaded.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    async fn has(&self, digest: &ModuleDigest) -> bool {
+        let path = self.files.path(digest);
+        tokio::task::spawn_blocking(move || path.exists()).await.unwrap_or_default()
     }
 
     async fn read(&self, digest: &ModuleDigest) -> Option<Bytes> {

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -19,17 +20,16 @@ use stator_core::node::{Node as Protocol, Settings};
 
 use super::cluster::{Desk, single};
 use super::{ModuleFiles, ModuleKeeper, Node};
+use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
     self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, Mailbox,
     Shared,
 };
+use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
-use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Transport, TransportConfig};
-
-/// How often peers are told of reserved epochs.
-const RESERVATIONS_PERIOD: Duration = Duration::from_secs(1);
+use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, TransportConfig};
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,16 +114,19 @@ struct Opened {
 type Ballot = Acceptor<Arc<Decision>>;
 
 impl Node {
-    /// Starts a node on a bound transport. `client` and `admin` are where its other listeners
-    /// are bound.
+    /// Starts a node on a bound transport with this door. `client` and `admin` are where its other
+    /// listeners are bound.
     pub async fn start(
         config: Config,
         bound: BoundTransport,
+        door: DoorLimits,
         (client, admin): (SocketAddr, SocketAddr),
     ) -> Result<Arc<Node>, StartError> {
         let addresses = advertised(&config, bound.local_addr(), client, admin);
         let to_open = config.clone();
-        let opened = tokio::task::spawn_blocking(move || open(&to_open)).await??;
+        let reads = ByteBudget::new(config.limits.reads_bytes_max);
+        let of_stores = reads.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&to_open, of_stores)).await??;
         let Opened { home, stores, files, catalogue, backlog, ballot, epochs } = opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
@@ -135,14 +138,11 @@ impl Node {
         let mailbox = Mailbox::new();
         let desk = Arc::new(Desk { node: OnceLock::new() });
         let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
-        let me = PeerIdentity {
-            node: home.node(),
-            incarnation: stores.incarnation(),
-            epochs_reserved: stores.reserved_until(),
-        };
+        let me = PeerIdentity { node: home.node(), incarnation: stores.incarnation() };
         let mut transport = TransportConfig::new(me, config.peer_secret());
         transport.previous_secrets = config.previous_peer_secrets();
-        transport.door = config.listeners.door();
+        transport.door = door;
+        transport.reads = reads;
         transport.enable_faults = config.enable_faults;
         transport.setup_desk = Some(desk.clone());
         let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
@@ -185,7 +185,6 @@ impl Node {
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
         tokio::spawn(modules.clone().run(shared));
-        tokio::spawn(tell_reservations(stores.clone(), transport.clone()));
 
         let node = Arc::new(Node {
             id: home.node(),
@@ -216,7 +215,7 @@ impl Node {
     }
 }
 
-fn open(config: &Config) -> Result<Opened, StartError> {
+fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
     let home = Arc::new(Home::open(&config.data_dir)?);
     let catalogue = match home.load(CATALOGUE_FILE)? {
         None => None,
@@ -238,7 +237,7 @@ fn open(config: &Config) -> Result<Opened, StartError> {
         trial: std::env::current_exe().ok().map(|program| vec![program.into(), OPEN_STORE.into()]),
         ..StoreOptions::default()
     };
-    let stores = Arc::new(Stores::open(home.clone(), &options)?);
+    let stores = Arc::new(Stores::open(home.clone(), &options)?.charging(reads));
     let path = config.data_dir.join("modules");
     let files =
         ModuleFiles::open(path.clone()).map_err(|error| StartError::File { path, error })?;
@@ -401,20 +400,6 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
     Ok(MergeHost::new(merges)?)
 }
 
-/// Keeps peers told of the epochs that this node has reserved, so that they recognise a copy of
-/// its data directory. Ends when the stores are gone.
-async fn tell_reservations(stores: Arc<Stores>, transport: Transport) {
-    let stores = Arc::downgrade(&stores);
-    let mut period = tokio::time::interval(RESERVATIONS_PERIOD);
-    loop {
-        period.tick().await;
-        match stores.upgrade() {
-            Some(stores) => transport.epochs_reserved(stores.reserved_until()),
-            None => return,
-        }
-    }
-}
-
 /// What peers send, handed on.
 struct Sink {
     inbox: Inbox,
@@ -422,8 +407,12 @@ struct Sink {
 }
 
 impl PeerSink for Sink {
-    fn received(&self, from: NodeId, message: Message) {
-        self.inbox.received(from, message);
+    fn room(&self, bytes: usize) -> Pin<Box<dyn Future<Output = Option<Room>> + Send + '_>> {
+        Box::pin(self.inbox.room(bytes))
+    }
+
+    fn received(&self, from: NodeId, message: Message, room: Option<&Room>) {
+        self.inbox.received(from, message, room.cloned());
     }
 
     fn probed(&self, bytes: Bytes) {

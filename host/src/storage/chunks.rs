@@ -87,11 +87,18 @@ pub(super) fn note(engine: &dyn Engine, name: &str) -> Result<Option<Bytes>, Eng
     engine.get(&prefixed(NOTE, name.as_bytes()))
 }
 
-/// The value of `key`.
-pub(super) fn get(engine: &dyn Engine, key: &[u8]) -> Result<Stored, EngineError> {
-    match engine.get(&prefixed(HEAD, key))? {
-        None => Ok(Stored::Missing),
-        Some(head) => assemble(engine, key, head),
+/// The value of `key`, unless it has more bytes than fit: of a value that was cut `fits` is asked
+/// before any of it is read, with the most bytes that it can have.
+pub(super) fn get<E>(
+    engine: &dyn Engine,
+    key: &[u8],
+    fits: impl Fn(usize) -> Result<(), E>,
+) -> Result<Result<Stored, E>, EngineError> {
+    let Some(head) = engine.get(&prefixed(HEAD, key))? else { return Ok(Ok(Stored::Missing)) };
+    let bytes = cut(&head).map(|(count, _)| (count as usize).saturating_mul(CHUNK_BYTES_MAX));
+    match bytes.map_or(Ok(()), fits) {
+        Ok(()) => assemble(engine, key, head).map(Ok),
+        Err(error) => Ok(Err(error)),
     }
 }
 
@@ -175,6 +182,10 @@ fn chunk_key(key: &[u8], index: u32) -> Vec<u8> {
 mod tests {
     use super::super::engine::{MemoryEngine, SledEngine};
     use super::*;
+
+    fn get(engine: &dyn Engine, key: &[u8]) -> Result<Stored, EngineError> {
+        super::get(engine, key, |_| Ok::<_, std::convert::Infallible>(())).map(|Ok(stored)| stored)
+    }
 
     fn write(engine: &dyn Engine, key: &[u8], value: &[u8], stamp: u64) {
         let replaced = match get(engine, key).unwrap() {

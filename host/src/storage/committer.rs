@@ -14,8 +14,8 @@
 //! Because the thread is the only writer, load, sync and store of a key are one step without any
 //! lock, and readers never wait for a sync. Writes that need none are synced soon after.
 //!
-//! With every group goes the store's note ([`super::meta`]): the latest sequence, and the epochs
-//! reserved, so that a dot is never stored without the reservation of its epoch.
+//! With every group goes the store's note ([`super::meta`]): the latest sequence and the count of
+//! objects, so that a start sees what was lost in silence.
 //!
 //! An engine that fails at a write takes the store out of service: what it holds is unknown until
 //! it is reopened, which this thread does once the disk takes writes again (`reopen.rs`).
@@ -27,7 +27,8 @@ use std::time::{Duration, Instant};
 use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
-use stator_core::write::{Minter, Settled, Written, settle, write};
+use stator_core::version::Payload;
+use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
 use super::chunks;
 use super::drops::DropJob;
@@ -42,6 +43,7 @@ use super::reopen::Reopening;
 use super::trees::{Replaced, SharedTrees};
 use super::{Effect, StoreError};
 use crate::telemetry::names::{STORE_GROUP_JOBS, STORE_SYNC_SECONDS};
+use crate::telemetry::vital::Vital;
 
 /// The most jobs that share a sync.
 const GROUP_JOBS_MAX: usize = 1024;
@@ -67,6 +69,19 @@ pub(super) enum Job {
 }
 
 impl Job {
+    /// About how many bytes it holds while it waits.
+    pub(super) fn weight_bytes(&self) -> usize {
+        let Job::Write(job) = self else { return 0 };
+        match &job.change {
+            Change::Mint { draft, .. } => match &draft.payload {
+                Payload::Value(value) => value.len(),
+                Payload::Tombstone => 0,
+            },
+            Change::Sync(siblings) => siblings.weight_bytes(),
+            Change::Attest(_) | Change::Collect(_) => 0,
+        }
+    }
+
     /// Answers with `error`.
     pub(super) fn refuse(self, error: StoreError) {
         match self {
@@ -106,6 +121,7 @@ pub(super) struct Committer {
 impl Committer {
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self) -> Self {
+        let _vital = Vital("a store's committer");
         loop {
             let sync_at = self.unsynced_since.map(|since| since + self.sync_within);
             let reopen_at = self.reopen_at();
@@ -325,9 +341,6 @@ impl Committer {
             self.meta.sequence
         });
         self.meta.objects = self.meta.objects.saturating_add_signed(group.objects_added());
-        // After the mints of this group, so that it covers their epochs.
-        self.meta.reserved_until =
-            self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until();
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
         self.records.engine.apply(batch).map_err(|error| self.fail(error, Effect::Maybe))?;
         self.unsynced_since.get_or_insert_with(Instant::now);

@@ -15,14 +15,20 @@ use super::home::HomeError;
 pub enum StoreError {
     /// More jobs wait than may. Nothing was changed; try again later.
     #[error(
-        "the {store} store is overloaded: {jobs_max} jobs wait, which is the limit; nothing was \
-         changed, try again later"
+        "the {store} store is overloaded: {jobs_max} jobs wait, or {mib} MiB of them, which are the \
+         limits; nothing was changed, try again later", mib = super::queue::BYTES_MAX >> 20
     )]
     Overloaded {
         /// Which store.
         store: &'static str,
         /// The limit on waiting jobs.
         jobs_max: usize,
+    },
+    /// The value does not fit what values that are being read may take together.
+    #[error("values that are being read take {bytes_max} bytes already")]
+    NoRoom {
+        /// What they may take.
+        bytes_max: u64,
     },
     /// The write breaks a rule of its keyspace. Nothing was changed.
     #[error(transparent)]

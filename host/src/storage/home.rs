@@ -3,7 +3,7 @@
 //! ```text
 //!   lock          held by the process that has the directory open; names it
 //!   node          the node's id and the directory's format
-//!   incarnation   the node's present life
+//!   incarnation   the node's last start; what it is good for is that it is there
 //!   lost          there once a data store was lost: names the last loss
 //!   clean         there only after a clean stop: what the stores held at it
 //!   trees         there only after a clean stop: the hash trees of the data store
@@ -15,7 +15,7 @@
 //!
 //! A file is written beside its name, synced, and renamed, so it is always the old or the new
 //! one. Its first line holds a checksum: a file that was damaged or edited by hand is refused,
-//! not believed, because a wrong node id or incarnation would name two writes alike.
+//! not believed, because a node with a wrong id would be taken for another.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -101,7 +101,6 @@ pub enum HomeError {
 /// exactly that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CleanStop {
-    pub(super) incarnation: Incarnation,
     /// The latest commit of the data store.
     pub(super) data_sequence: u64,
     /// The latest commit of the hint store.
@@ -178,21 +177,8 @@ impl Home {
         content
     }
 
-    /// The incarnation that was drawn last, if it can be read.
-    pub(super) fn incarnation(&self) -> Result<Option<Incarnation>, HomeError> {
-        match self.load(INCARNATION) {
-            Ok(content) => {
-                Ok(content
-                    .and_then(|content| std::str::from_utf8(&content).ok()?.trim().parse().ok()))
-            }
-            // A new one is drawn then, which is always right.
-            Err(HomeError::Damaged { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Draws a new incarnation, durably.
-    pub(super) fn draw_incarnation(&self) -> Result<Incarnation, HomeError> {
+    /// Draws the incarnation of this start, and notes durably that the directory is in use.
+    pub(super) fn begin_life(&self) -> Result<Incarnation, HomeError> {
         let incarnation = Incarnation(random(&self.path)?);
         self.save(INCARNATION, format!("{incarnation}\n").as_bytes())?;
         Ok(incarnation)
@@ -229,7 +215,7 @@ impl Home {
         let note = match self.load(CLEAN) {
             Ok(Some(content)) => parse_clean_stop(&content),
             Ok(None) => return Ok(None),
-            // It says nothing then, which costs a new incarnation and no data.
+            // It says nothing then, which costs a comparison with peers and no data.
             Err(HomeError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -240,19 +226,15 @@ impl Home {
 
     /// Notes a clean stop. Everything that the stores held is durable already.
     pub(super) fn note_clean_stop(&self, stop: CleanStop) -> Result<(), HomeError> {
-        let CleanStop { incarnation, data_sequence, hints_sequence } = stop;
-        let content = format!("{incarnation} {data_sequence} {hints_sequence}\n");
+        let CleanStop { data_sequence, hints_sequence } = stop;
+        let content = format!("{data_sequence} {hints_sequence}\n");
         self.save(CLEAN, content.as_bytes())
     }
 }
 
 fn parse_clean_stop(content: &[u8]) -> Option<CleanStop> {
-    let mut words = std::str::from_utf8(content).ok()?.split_whitespace();
-    Some(CleanStop {
-        incarnation: words.next()?.parse().ok()?,
-        data_sequence: words.next()?.parse().ok()?,
-        hints_sequence: words.next()?.parse().ok()?,
-    })
+    let (data, hints) = std::str::from_utf8(content).ok()?.trim_end().split_once(' ')?;
+    Some(CleanStop { data_sequence: data.parse().ok()?, hints_sequence: hints.parse().ok()? })
 }
 
 /// Takes the directory's lock; the operating system frees it when the process ends.

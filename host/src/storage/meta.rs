@@ -18,15 +18,13 @@ const UNCLEAN_STEP: u64 = 1 << 32;
 pub(super) struct Meta {
     /// The number of the latest commit.
     pub(super) sequence: u64,
-    /// The node's first epoch that is not reserved. The larger of both stores' notes counts.
-    pub(super) reserved_until: u64,
     /// Keys in the store.
     pub(super) objects: u64,
 }
 
 mod tag {
     pub const SEQUENCE: u64 = 1;
-    pub const RESERVED_UNTIL: u64 = 2;
+    // 2 was a reservation of epochs.
     pub const OBJECTS: u64 = 3;
 }
 
@@ -40,7 +38,6 @@ impl Meta {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut fields = Vec::new();
         put_number(&mut fields, tag::SEQUENCE, self.sequence);
-        put_number(&mut fields, tag::RESERVED_UNTIL, self.reserved_until);
         put_number(&mut fields, tag::OBJECTS, self.objects);
         let mut out = vec![FORMAT];
         out.extend_from_slice(&checksum(&fields));
@@ -65,7 +62,6 @@ impl Meta {
         while let Some((field_tag, bytes)) = reader.field()? {
             match field_tag {
                 tag::SEQUENCE => meta.sequence = number(bytes, WHAT)?,
-                tag::RESERVED_UNTIL => meta.reserved_until = number(bytes, WHAT)?,
                 tag::OBJECTS => meta.objects = number(bytes, WHAT)?,
                 _ => {}
             }
@@ -80,7 +76,7 @@ mod tests {
 
     #[test]
     fn every_altered_byte_is_noticed() {
-        let meta = Meta { sequence: 1 << 40, reserved_until: 65_536, objects: 3 };
+        let meta = Meta { sequence: 1 << 40, objects: 3 };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(bytes.clone().into()), Ok(meta));
         for at in 0..bytes.len() {

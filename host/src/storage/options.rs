@@ -45,7 +45,7 @@ pub struct StoreOptions {
     pub hints_bytes_max: usize,
     /// The most jobs that wait for one store, or for the readers, before they are refused.
     pub jobs_max: usize,
-    /// Threads that read.
+    /// Threads that read for clients and peers; the background has one of its own.
     pub readers: usize,
     /// How long a write that needs no sync may stay without one.
     pub sync_within: Duration,

@@ -4,15 +4,21 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// First in, first out, with a limit that is an answer and not a wait.
+/// Bytes that the items of a queue that weighs them may have together. One larger item is taken
+/// if it is alone.
+pub(super) const BYTES_MAX: usize = 256 << 20;
+
+/// First in, first out, with limits that are an answer and not a wait.
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     filled: Condvar,
     items_max: usize,
+    weigh: fn(&T) -> usize,
 }
 
 struct State<T> {
     items: VecDeque<T>,
+    bytes: usize,
     is_closed: bool,
 }
 
@@ -37,11 +43,18 @@ pub(super) enum Taken<T> {
 }
 
 impl<T> Queue<T> {
+    /// A queue of items that weigh nothing.
     pub(super) fn new(items_max: usize) -> Self {
+        Queue::weighing(items_max, |_| 0)
+    }
+
+    /// A queue of items that weigh so many bytes, at most [`BYTES_MAX`] together.
+    pub(super) fn weighing(items_max: usize, weigh: fn(&T) -> usize) -> Self {
         Queue {
-            state: Mutex::new(State { items: VecDeque::new(), is_closed: false }),
+            state: Mutex::new(State { items: VecDeque::new(), bytes: 0, is_closed: false }),
             filled: Condvar::new(),
             items_max,
+            weigh,
         }
     }
 
@@ -65,9 +78,12 @@ impl<T> Queue<T> {
         if state.is_closed {
             return Err(Rejected::Closed(item));
         }
-        if state.items.len() >= self.items_max {
+        let weight = (self.weigh)(&item);
+        let is_heavy = weight > 0 && state.bytes > 0 && state.bytes + weight > BYTES_MAX;
+        if is_heavy || state.items.len() >= self.items_max {
             return Err(Rejected::Full(item));
         }
+        state.bytes += weight;
         state.items.push_back(item);
         drop(state);
         self.filled.notify_one();
@@ -93,7 +109,9 @@ impl<T> Queue<T> {
                 (self.filled.wait_timeout(state, left)).unwrap_or_else(PoisonError::into_inner);
         }
         let count = state.items.len().min(count_max);
-        Taken::Items(state.items.drain(..count).collect())
+        let taken: Vec<T> = state.items.drain(..count).collect();
+        state.bytes -= taken.iter().map(self.weigh).sum::<usize>();
+        Taken::Items(taken)
     }
 
     /// Takes no more items; those that are in it can still be taken.
@@ -115,6 +133,17 @@ mod tests {
         assert_eq!(queue.push(3), Err(Rejected::Full(3)));
         assert_eq!(queue.take(1, None), Taken::Items(vec![1]));
         assert_eq!(queue.push(4), Ok(()));
+    }
+
+    #[test]
+    fn a_queue_that_weighs_is_full_by_bytes() {
+        let queue = Queue::weighing(9, |bytes: &usize| *bytes);
+        assert_eq!(queue.push(2 * BYTES_MAX), Ok(()), "the first, whatever it weighs");
+        assert_eq!(queue.push(1), Err(Rejected::Full(1)));
+        assert_eq!(queue.push(0), Ok(()));
+        assert_eq!(queue.take(1, None), Taken::Items(vec![2 * BYTES_MAX]));
+        assert_eq!(queue.push(BYTES_MAX), Ok(()));
+        assert_eq!(queue.push(1), Err(Rejected::Full(1)));
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! The threads that read: few, and never in the way of the committers.
+//! The threads that read: few, and never in the way of the committers. What the background reads,
+//! pages of thousands of records, has a queue and a thread of its own, and is never in the way of
+//! a client's read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use stator_core::causality::Siblings;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
 use super::StoreError;
+use super::committer::Job;
 use super::engine::EngineError;
 use super::group::answer;
 use super::hints::{self, HintIndex};
@@ -15,6 +18,8 @@ use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
 use super::scan;
 use super::trees::SharedTrees;
+use crate::budget::{ByteBudget, NoRoom};
+use crate::telemetry::vital::Vital;
 
 /// A read that waits for a thread.
 pub(super) enum Read {
@@ -31,11 +36,16 @@ pub(super) struct Reader {
     pub(super) index: Arc<HintIndex>,
     pub(super) trees: Arc<SharedTrees>,
     pub(super) queue: Arc<Queue<Read>>,
+    /// What the values take that it reads for clients and peers, until their answers are made.
+    pub(super) budget: Arc<OnceLock<ByteBudget>>,
+    /// Of the data store's committer.
+    pub(super) committer: Arc<Queue<Job>>,
 }
 
 impl Reader {
     /// Works until the queue is closed and empty.
     pub(super) fn run(&self) {
+        let _vital = Vital("a thread that reads");
         // One at a time, so that a slow read holds up only its own thread.
         while let Taken::Items(reads) = self.queue.take(1, None) {
             for read in reads {
@@ -54,6 +64,10 @@ impl Reader {
                     }
                     Read::Tree(job) => {
                         let result = self.trees.read(&self.data, &job);
+                        if self.trees.is_rebuilding() {
+                            // Damage may have been met. A full queue is one that will look.
+                            drop(self.committer.push(Job::Rebuild));
+                        }
                         answer(job.done, result);
                     }
                 }
@@ -66,11 +80,11 @@ impl Reader {
         key: &StoreKey,
         from_hints_too: bool,
     ) -> Result<Option<Arc<Siblings>>, StoreError> {
-        let own = find(&self.data, key)?.map(|record| record.siblings);
+        let own = self.find(&self.data, key)?.map(|record| record.siblings);
         if !from_hints_too {
             return Ok(own);
         }
-        let held = find(&self.hints, key)?.map(|record| record.siblings);
+        let held = self.find(&self.hints, key)?.map(|record| record.siblings);
         Ok(match (own, held) {
             (Some(mut own), Some(held)) => {
                 Arc::make_mut(&mut own).sync(&held);
@@ -78,6 +92,15 @@ impl Reader {
             }
             (own, held) => own.or(held),
         })
+    }
+
+    /// The record of `key`, its bytes charged.
+    fn find(&self, records: &Records, key: &StoreKey) -> Result<Option<Record>, StoreError> {
+        let Some(budget) = self.budget.get() else { return find(records, key) };
+        let store = records.area.name();
+        let unread = |why| StoreError::Engine { store, why: Arc::new(why) };
+        let no_room = |NoRoom { bytes_max }| StoreError::NoRoom { bytes_max };
+        found(records, records.find_in(key, budget).map_err(unread)?.map_err(no_room)?)
     }
 
     fn list_hints(&self, job: &ListHintsJob) -> Result<Vec<HeldHint>, StoreError> {
@@ -129,7 +152,12 @@ impl Reader {
 fn find(records: &Records, key: &StoreKey) -> Result<Option<Record>, StoreError> {
     let store = records.area.name();
     let unreadable = |why: EngineError| StoreError::Engine { store, why: Arc::new(why) };
-    match records.find(key).map_err(unreadable)? {
+    found(records, records.find(key).map_err(unreadable)?)
+}
+
+fn found(records: &Records, found: Found) -> Result<Option<Record>, StoreError> {
+    let store = records.area.name();
+    match found {
         Found::Missing => Ok(None),
         Found::Whole(record, _) => Ok(Some(record)),
         Found::Damaged(why, _) => Err(StoreError::Damaged { store, why }),

@@ -1,5 +1,6 @@
 //! Records in one store: the engine, the record format over it, and what is known of its health.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -12,6 +13,7 @@ use super::engine::{Batch, Engine, EngineError, Fault};
 use super::job::{Area, StoreFigures};
 use super::meta::{self, Meta};
 use super::{Effect, StoreError};
+use crate::budget::{ByteBudget, NoRoom};
 
 /// One store as its threads share it.
 pub(super) struct Records {
@@ -147,20 +149,47 @@ impl Records {
 
     /// The record of `key`.
     pub(super) fn find(&self, key: &StoreKey) -> Result<Found, EngineError> {
-        let read = || chunks::get(&*self.engine, &key.encode());
+        match self.stored(key, |_| Ok::<_, Infallible>(())) {
+            Ok(Ok(stored)) => Ok(self.judge(key, stored)),
+            Err(error) => self.unread(key, error),
+        }
+    }
+
+    /// The record of `key`, its bytes charged to `budget`; none of it is read if it does not fit.
+    pub(super) fn find_in(
+        &self,
+        key: &StoreKey,
+        budget: &ByteBudget,
+    ) -> Result<Result<Found, NoRoom>, EngineError> {
+        match self.stored(key, |bytes| budget.check(bytes)) {
+            Ok(Ok(Stored::Whole(bytes, count))) => Ok(budget
+                .charge(bytes)
+                .map(|charged| self.judge(key, Stored::Whole(charged, count)))),
+            Ok(Ok(other)) => Ok(Ok(self.judge(key, other))),
+            Ok(Err(no_room)) => Ok(Err(no_room)),
+            Err(error) => self.unread(key, error).map(Ok),
+        }
+    }
+
+    fn stored<E>(
+        &self,
+        key: &StoreKey,
+        fits: impl Fn(usize) -> Result<(), E>,
+    ) -> Result<Result<Stored, E>, EngineError> {
+        let read = || chunks::get(&*self.engine, &key.encode(), &fits);
         // A medium may fail once and read the next time.
-        let stored = read().or_else(|error| match error.fault {
+        read().or_else(|error| match error.fault {
             Fault::Medium => read(),
             _ => Err(error),
-        });
-        match stored {
-            Ok(stored) => Ok(self.judge(key, stored)),
-            Err(error) if matches!(error.fault, Fault::Damage | Fault::Medium) => {
-                tracing::warn!(store = self.area.name(), %error, "a record cannot be read");
-                Ok(self.damaged(key, DecodeError::Damaged { what: "place on disk" }, 0))
-            }
-            Err(error) => Err(error),
+        })
+    }
+
+    fn unread(&self, key: &StoreKey, error: EngineError) -> Result<Found, EngineError> {
+        if !matches!(error.fault, Fault::Damage | Fault::Medium) {
+            return Err(error);
         }
+        tracing::warn!(store = self.area.name(), %error, "a record cannot be read");
+        Ok(self.damaged(key, DecodeError::Damaged { what: "place on disk" }, 0))
     }
 
     /// Decodes `stored`; damage is counted and told.
@@ -235,9 +264,6 @@ impl Records {
             meta.objects += 1;
             if let Found::Whole(record, _) = found {
                 meta.sequence = meta.sequence.max(record.sequence);
-                // Any epoch that a mark shows was reserved.
-                let epoch = record.mark.map_or(0, |mark| mark.actor.epoch + 1);
-                meta.reserved_until = meta.reserved_until.max(epoch);
             }
         })?;
         Ok(Kept::Rebuilt(meta))

@@ -166,8 +166,6 @@ impl Committer {
         }
         self.meta.objects = kept.objects;
         self.meta.sequence = self.meta.sequence.max(kept.sequence) + 1;
-        self.meta.reserved_until =
-            self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until();
         self.records.note(&self.meta)?;
         self.synced_sequence = self.meta.sequence;
         self.unsynced_since = None;

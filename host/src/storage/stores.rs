@@ -1,12 +1,12 @@
 //! Both stores of a node, opened, running and closed together.
 //!
-//! The order of a start is what keeps dots unique (see `stator_core::write`): open the engines,
-//! read what they hold, take away the note of the last clean stop, compare. Only if the note is
-//! there and names exactly what the engines hold does the node go on with its incarnation; else
-//! it draws a new one, durably, before anything is served.
+//! The order of a start is what finds losses: open the engines, read what they hold, take away
+//! the note of the last clean stop, compare. Only if the note is there and names exactly what the
+//! engines hold was nothing lost; else the node compares with its peers what it has. Dots are
+//! unique whatever happened, because every start draws an incarnation of its own.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
@@ -35,17 +35,20 @@ use super::reopen::Reopening;
 use super::slot::Slot;
 use super::trees::SharedTrees;
 use super::trial;
+use crate::budget::ByteBudget;
 
 /// A node's stores. Calls never block, but [`Self::open`] and [`Self::close`] do. Dropping it
 /// without [`Self::close`] is an unclean stop: what waits is done, but not synced.
 pub struct Stores {
     home: Arc<Home>,
     incarnation: Incarnation,
-    minter: Arc<Mutex<Minter>>,
     index: Arc<HintIndex>,
     data: StoreHandle,
     hints: StoreHandle,
     reads: Arc<Queue<Read>>,
+    budget: Arc<OnceLock<ByteBudget>>,
+    /// Those of the background.
+    pages: Arc<Queue<Read>>,
     trees: Arc<SharedTrees>,
     /// Whether the stop before may have lost writes that were not synced.
     is_after_unclean_stop: bool,
@@ -149,7 +152,7 @@ impl Stores {
     ) -> Result<Stores, OpenError> {
         let is_kept = options.engine.is_kept();
         let kept = (data.kept, hints.kept);
-        let had_run = home.incarnation()?.is_some();
+        let had_run = home.is_used();
         let stop = home.take_clean_stop()?;
         if is_kept && had_run {
             for (area, kept, noted) in [
@@ -161,28 +164,28 @@ impl Stores {
                 }
             }
         }
-        if home.is_used() && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
+        if had_run && loss(kept.0, stop.map(|stop| stop.data_sequence)).is_some() {
             // Before the store's own note: once that is there it looks like any other store.
             home.note_loss()?;
         }
         let set_aside = aside::finish(&home)?;
         let is_whole = is_kept && set_aside.is_empty();
-        let gone_on = go_on(&home, stop, kept)?.filter(|_| is_whole);
-        let sequence = gone_on.as_ref().map(|(_, data, _)| data.sequence);
+        let gone_on = go_on(stop, kept).filter(|_| is_whole);
+        let sequence = gone_on.as_ref().map(|(data, _)| data.sequence);
         let trees = Arc::new(SharedTrees::take(&home, sequence)?);
         let is_after_unclean_stop = had_run && gone_on.is_none();
         let (data_records, hints_records) = (data.records(), hints.records());
-        let (incarnation, data_meta, hints_meta) = match gone_on {
-            Some(gone_on) => gone_on,
+        let (data_meta, hints_meta) = match gone_on {
+            Some(metas) => metas,
             None => {
                 let metas = (kept.0.after_unclean_stop(), kept.1.after_unclean_stop());
                 data_records.note(&metas.0)?;
                 hints_records.note(&metas.1)?;
-                (home.draw_incarnation()?, metas.0, metas.1)
+                metas
             }
         };
-        let reserved_until = data_meta.reserved_until.max(hints_meta.reserved_until);
-        let minter = Minter::new(home.node(), incarnation, reserved_until);
+        let incarnation = home.begin_life()?;
+        let minter = Minter::new(home.node(), incarnation);
         for aside in &set_aside {
             let records = if aside.area == Area::Data { &data_records } else { &hints_records };
             let words = if aside.path == home.path().join(aside.area.name()) {
@@ -195,6 +198,13 @@ impl Stores {
         let minter = Arc::new(Mutex::new(minter));
         let start = Start { home, options, minter, index, trees, is_after_unclean_stop, set_aside };
         start.run(incarnation, (data_records, data_meta, data), (hints_records, hints_meta, hints))
+    }
+
+    /// Has the values that it reads for clients and peers charged to `reads`.
+    pub fn charging(self, reads: ByteBudget) -> Self {
+        // Set once, before anyone reads.
+        let _ = self.budget.set(reads);
+        self
     }
 
     /// The stores that are empty ones in the place of others, at this start or an earlier one:
@@ -253,11 +263,6 @@ impl Stores {
         self.incarnation
     }
 
-    /// The first epoch that is not reserved: it never goes back in a data directory's life.
-    pub fn reserved_until(&self) -> u64 {
-        self.minter.lock().unwrap_or_else(PoisonError::into_inner).reserved_until()
-    }
-
     /// Queues a change of one key.
     pub fn write(&self, job: WriteJob) {
         self.store(job.area).queue_job(Job::Write(Box::new(job)));
@@ -312,7 +317,7 @@ impl Stores {
 
     /// How many reads, of either store, wait.
     pub fn reads_waiting(&self) -> usize {
-        self.reads.len()
+        self.reads.len() + self.pages.len()
     }
 
     /// Stops cleanly: does what waits, makes everything durable, lets the engines go and notes
@@ -335,9 +340,10 @@ impl Stores {
         if !self.is_kept {
             return Ok(());
         }
-        // Marks of before a store was reopened are void, and only this process knows it.
+        // What was not synced before a store was reopened may be lost, and only this process
+        // knows it.
         if self.data.health.was_reopened() || self.hints.health.was_reopened() {
-            tracing::info!("a store was reopened: the next start draws a new incarnation");
+            tracing::info!("a store was reopened: the next start compares it with its peers");
             return Ok(());
         }
         // An engine may write while it closes.
@@ -346,7 +352,6 @@ impl Stores {
         }
         self.trees.save(&self.home, data.sequence)?;
         self.home.note_clean_stop(CleanStop {
-            incarnation: self.incarnation,
             data_sequence: data.sequence,
             hints_sequence: hints.sequence,
         })?;
@@ -362,10 +367,11 @@ impl Stores {
 
     fn queue_read(&self, read: Read) {
         let store = Area::Data.name();
-        let (read, error) = match self.reads.push(read) {
+        let queue = if matches!(read, Read::Load(_)) { &self.reads } else { &self.pages };
+        let (read, error) = match queue.push(read) {
             Ok(()) => return,
             Err(Rejected::Full(read)) => {
-                let jobs_max = self.reads.items_max();
+                let jobs_max = queue.items_max();
                 (read, StoreError::Overloaded { store, jobs_max })
             }
             Err(Rejected::Closed(read)) => (read, StoreError::Closed { store }),
@@ -383,6 +389,7 @@ impl Stores {
         self.data.queue.close();
         self.hints.queue.close();
         self.reads.close();
+        self.pages.close();
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -429,31 +436,37 @@ impl Start<'_> {
         (data, data_meta, data_opened): (Records, Meta, Opened),
         (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
-        let reads = Arc::new(Queue::new(self.options.jobs_max));
-        let reader = Arc::new(Reader {
-            data: data.share(),
-            hints: hints.share(),
-            index: self.index.clone(),
-            trees: self.trees.clone(),
-            queue: reads.clone(),
-        });
+        let read = [(data.share(), hints.share()), (data.share(), hints.share())];
         let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
         let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
-        let readers = (0..self.options.readers.max(1))
-            .map(|_| {
-                let reader = reader.clone();
-                spawn("store-reader", move || reader.run())
+        let [of_clients, of_background] = read.map(|(data_records, hints_records)| {
+            Arc::new(Reader {
+                data: data_records,
+                hints: hints_records,
+                index: self.index.clone(),
+                trees: self.trees.clone(),
+                queue: Arc::new(Queue::new(self.options.jobs_max)),
+                budget: Arc::default(),
+                committer: data.queue.clone(),
             })
+        });
+        let (reads, pages) = (of_clients.queue.clone(), of_background.queue.clone());
+        let budget = of_clients.budget.clone();
+        let of_clients = std::iter::repeat_n(of_clients, self.options.readers.max(1));
+        let readers = of_clients
+            .chain([of_background])
+            .map(|reader| spawn("store-reader", move || reader.run()))
             .collect::<Result<Vec<_>, _>>()?;
         let threads = Threads { data: data_thread, hints: hints_thread, readers };
         Ok(Stores {
             home: self.home,
             incarnation,
-            minter: self.minter,
             index: self.index,
             data,
             hints,
             reads,
+            budget,
+            pages,
             trees: self.trees,
             is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
@@ -470,7 +483,7 @@ impl Start<'_> {
     ) -> Result<(StoreHandle, JoinHandle<Committer>), OpenError> {
         let handle = StoreHandle {
             area: records.area,
-            queue: Arc::new(Queue::new(self.options.jobs_max)),
+            queue: Arc::new(Queue::weighing(self.options.jobs_max, Job::weight_bytes)),
             health: records.health.clone(),
         };
         records.health.show(&meta);
@@ -531,18 +544,10 @@ fn loss(kept: Kept, noted: Option<u64>) -> Option<String> {
 }
 
 /// What to go on with, if the note of the last clean stop was there and nothing was lost since.
-fn go_on(
-    home: &Home,
-    stop: Option<CleanStop>,
-    kept: (Kept, Kept),
-) -> Result<Option<(Incarnation, Meta, Meta)>, HomeError> {
-    let (Some(incarnation), (Kept::Noted(data), Kept::Noted(hints))) = (home.incarnation()?, kept)
-    else {
-        return Ok(None);
-    };
-    let now =
-        CleanStop { incarnation, data_sequence: data.sequence, hints_sequence: hints.sequence };
-    Ok((stop == Some(now)).then_some((incarnation, data, hints)))
+fn go_on(stop: Option<CleanStop>, kept: (Kept, Kept)) -> Option<(Meta, Meta)> {
+    let (Kept::Noted(data), Kept::Noted(hints)) = kept else { return None };
+    let now = CleanStop { data_sequence: data.sequence, hints_sequence: hints.sequence };
+    (stop == Some(now)).then_some((data, hints))
 }
 
 fn finish(area: Area, thread: JoinHandle<Committer>) -> Result<Meta, CloseError> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use stator_core::id::{ClusterId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::tree::{
-    KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, Trees, bucket_of,
+    Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, Trees, bucket_of,
 };
 
 use super::StoreError;
@@ -25,8 +25,8 @@ use super::home::{Home, HomeError};
 use super::job::TreeJob;
 use super::records::{Found, Records};
 
-/// The objects of a page, and its last key unless nothing is left.
-type RebuildPage = (Vec<(StoreKey, ObjectHash)>, Option<StoreKey>);
+/// The records of a page, damaged ones without a hash, and its last key unless nothing is left.
+type RebuildPage = (Vec<(StoreKey, Option<ObjectHash>)>, Option<StoreKey>);
 
 /// The file that holds the trees between a clean stop and the next start.
 const FILE: &str = "trees";
@@ -116,6 +116,11 @@ impl SharedTrees {
         self.lock().as_ref().and_then(Trees::rebuild).cloned()
     }
 
+    /// Whether some are being counted anew.
+    pub(super) fn is_rebuilding(&self) -> bool {
+        self.rebuild().is_some()
+    }
+
     /// Whether all say what the store holds, and how many buckets take memory.
     pub(super) fn figures(&self) -> (bool, usize) {
         let trees = self.lock();
@@ -129,7 +134,7 @@ impl SharedTrees {
             let new = staged.record.as_ref().map(|record| record.object_hash(key));
             match staged.replaced {
                 Replaced::Known(old) => trees.changed(key, old, new),
-                Replaced::Unknown => trees.distrust(key.partition),
+                Replaced::Unknown => trees.mended(key, new),
             }
         }
     }
@@ -143,8 +148,107 @@ impl SharedTrees {
         };
         match (answer, query) {
             (Some(answer), _) => Ok(answer),
-            (None, TreeQuery::Keys(part)) => keys(records, partition, part).map(TreeAnswer::Keys),
+            (None, TreeQuery::Keys(part)) => {
+                self.keys(records, partition, part).map(TreeAnswer::Keys)
+            }
+            (None, TreeQuery::Objects(keyspace, keys)) => {
+                let keys = keys.iter().take(TreeQuery::OBJECTS_MAX);
+                let place = |key: &bytes::Bytes| StoreKey {
+                    partition,
+                    keyspace: *keyspace,
+                    key: key.clone(),
+                };
+                self.objects(records, keys.map(place)).map(TreeAnswer::Objects)
+            }
             (None, _) => Ok(TreeAnswer::NotReady),
+        }
+    }
+
+    /// A page of the keys of some buckets.
+    fn keys(
+        &self,
+        records: &Records,
+        partition: PartitionId,
+        part: &Part,
+    ) -> Result<TreePage, StoreError> {
+        let store = records.area.name();
+        let unreadable = |why: EngineError| StoreError::Engine { store, why: Arc::new(why) };
+        let place = |key: &bytes::Bytes| {
+            let key = StoreKey { partition, keyspace: part.keyspace, key: key.clone() };
+            key.encode()
+        };
+        let mut from = match &part.after {
+            Some(after) => above(&place(after)),
+            None => place(&bytes::Bytes::new()),
+        };
+        let mut page = TreePage::default();
+        let (mut read, mut read_bytes) = (0, 0);
+        loop {
+            let entries = chunks::scan(&*records.engine, &from, STEP).map_err(unreadable)?;
+            let Some((last, _)) = entries.last() else { return Ok(page) };
+            from = above(last);
+            for (physical, stored) in entries {
+                let Some(key) = StoreKey::decode(&physical) else { continue };
+                let is_behind = part.until.as_ref().is_some_and(|until| key.key > *until);
+                if (key.partition, key.keyspace) != (partition, part.keyspace) || is_behind {
+                    return Ok(page);
+                }
+                read += 1;
+                if let chunks::Stored::Whole(bytes, _) = &stored {
+                    read_bytes += bytes.len();
+                }
+                if part.buckets.contains(&bucket_of(&key)) {
+                    let hash = match records.judge(&key, stored) {
+                        Found::Whole(record, _) => Some(record.object_hash(&key)),
+                        Found::Damaged(..) => {
+                            self.met_damaged(&key);
+                            None
+                        }
+                        Found::Missing => continue,
+                    };
+                    page.keys.push(KeyHash { key: key.key.clone(), hash });
+                }
+                if read >= PAGE_RECORDS_MAX || read_bytes >= PAGE_BYTES_MAX {
+                    page.next = Some(key.key);
+                    return Ok(page);
+                }
+            }
+        }
+    }
+
+    /// What is held under some keys.
+    fn objects(
+        &self,
+        records: &Records,
+        keys: impl Iterator<Item = StoreKey>,
+    ) -> Result<Vec<Held>, StoreError> {
+        let store = records.area.name();
+        let (mut objects, mut bytes) = (Vec::new(), 0);
+        for key in keys {
+            let found = records.find(&key);
+            let found = found.map_err(|why| StoreError::Engine { store, why: Arc::new(why) })?;
+            objects.push(match found {
+                Found::Missing => Held::Nothing,
+                Found::Damaged(..) => {
+                    self.met_damaged(&key);
+                    Held::Damaged
+                }
+                Found::Whole(record, _) => {
+                    bytes += record.siblings.weight_bytes();
+                    Held::Whole(record.siblings)
+                }
+            });
+            if bytes >= TreeQuery::OBJECTS_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(objects)
+    }
+
+    /// A reader has met a damaged record: what it had added is taken out of the sums.
+    fn met_damaged(&self, key: &StoreKey) {
+        if let Some(trees) = self.lock().as_mut() {
+            trees.met_damaged(key);
         }
     }
 }
@@ -195,8 +299,10 @@ impl Committer {
             if key.partition > rebuild.last {
                 return Ok((met, None));
             }
-            if let Found::Whole(record, _) = self.records.judge(&key, stored) {
-                met.push((key.clone(), record.object_hash(&key)));
+            match self.records.judge(&key, stored) {
+                Found::Whole(record, _) => met.push((key.clone(), Some(record.object_hash(&key)))),
+                Found::Damaged(..) => met.push((key.clone(), None)),
+                Found::Missing => {}
             }
             next = Some(key);
         }
@@ -219,50 +325,6 @@ impl Committer {
     pub(super) fn change_trees(&self, group: &Group) {
         if let Some(trees) = &self.trees {
             trees.changed(group);
-        }
-    }
-}
-
-/// A page of the keys of some buckets.
-fn keys(records: &Records, partition: PartitionId, part: &Part) -> Result<TreePage, StoreError> {
-    let store = records.area.name();
-    let unreadable = |why: EngineError| StoreError::Engine { store, why: Arc::new(why) };
-    let place = |key: &bytes::Bytes| {
-        let key = StoreKey { partition, keyspace: part.keyspace, key: key.clone() };
-        key.encode()
-    };
-    let mut from = match &part.after {
-        Some(after) => above(&place(after)),
-        None => place(&bytes::Bytes::new()),
-    };
-    let mut page = TreePage::default();
-    let (mut read, mut read_bytes) = (0, 0);
-    loop {
-        let entries = chunks::scan(&*records.engine, &from, STEP).map_err(unreadable)?;
-        let Some((last, _)) = entries.last() else { return Ok(page) };
-        from = above(last);
-        for (physical, stored) in entries {
-            let Some(key) = StoreKey::decode(&physical) else { continue };
-            let is_behind = part.until.as_ref().is_some_and(|until| key.key > *until);
-            if (key.partition, key.keyspace) != (partition, part.keyspace) || is_behind {
-                return Ok(page);
-            }
-            read += 1;
-            if let chunks::Stored::Whole(bytes, _) = &stored {
-                read_bytes += bytes.len();
-            }
-            if part.buckets.contains(&bucket_of(&key)) {
-                let hash = match records.judge(&key, stored) {
-                    Found::Whole(record, _) => Some(record.object_hash(&key)),
-                    Found::Damaged(..) => None,
-                    Found::Missing => continue,
-                };
-                page.keys.push(KeyHash { key: key.key.clone(), hash });
-            }
-            if read >= PAGE_RECORDS_MAX || read_bytes >= PAGE_BYTES_MAX {
-                page.next = Some(key.key);
-                return Ok(page);
-            }
         }
     }
 }

@@ -9,8 +9,13 @@
 //!   by [`crate::exporter`].
 //!
 //! Without a metrics listener no recorder is installed and counting costs next to nothing.
+//!
+//! Beside the figures: the way of log [lines] out of the process, and which parts of it are
+//! [vital].
 
+pub mod lines;
 pub mod names;
+pub mod vital;
 
 use std::time::Duration;
 

@@ -47,6 +47,8 @@ metrics! {
         "Processor time of the process since its start, user and system";
     FILES = Gauge "stator_process_open_files" []
         "Open file descriptors of the process, connections included";
+    LOG_LINES_DROPPED = Counter "stator_log_lines_dropped_total" []
+        "Lines of the log that were dropped because nobody read them";
 
     REQUESTS = Counter "stator_requests_total" ["method", "code"]
         "Requests answered, by gRPC method and status code";

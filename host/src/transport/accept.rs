@@ -1,7 +1,9 @@
 //! The accepting side: the listener's loop and the gRPC service behind it.
 //!
-//! Connections come through the door that all listeners have ([`crate::listen`]). What is sent
-//! before the handshake is guarded too: the first calls of a cluster's making may be large.
+//! Connections come through the door that all listeners have ([`crate::listen`]). Until its
+//! handshake holds a connection is a stranger's: little of it is read, and it ends soon. The calls
+//! of a cluster's making may be large and come before any handshake: few connections may make such
+//! at a time, and their bodies are guarded.
 
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use stator_proto::peer::v1 as proto;
 use stator_proto::peer::v1::peer_server::{Peer, PeerServer};
 use stator_proto::peer::v1::setup_server::SetupServer;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -25,12 +27,16 @@ use super::handshake::{self, HandshakeError};
 use super::outbox::{Frames, Outbox};
 use super::setup::{CATALOGUE_BYTES_MAX, SetupService};
 use super::{Shared, session};
-use crate::listen::{BodyBudget, BodyTrouble, Door};
+use crate::listen::{BodyBudget, BodyTrouble, Door, DoorLimits, Peer as Stranger};
 use crate::pause::Life;
 
 /// A peer opens one stream per connection; a few more do no harm.
 const STREAMS_MAX: u32 = 8;
 const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// What is read of a connection before its handshake: HTTP/2's own, hello and proof are less.
+const STRANGER_BYTES_MAX: usize = 64 << 10;
+/// Connections that make calls of a cluster's making, at a time.
+const SETUPS_MAX: usize = 4;
 /// Begins the paths of the calls that need no handshake.
 const SETUP_PATH: &str = "/stator.peer.v1.Setup/";
 
@@ -42,8 +48,10 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: ones
         SetupServer::new(service).max_decoding_message_size(CATALOGUE_BYTES_MAX)
     });
     let config = &shared.config;
-    let door = Door::new("peers", config.door.clone(), config.tls.clone());
+    let limits = DoorLimits { stranger_bytes_max: Some(STRANGER_BYTES_MAX), ..config.door.clone() };
+    let door = Door::new("peers", limits, config.tls.clone());
     let bodies = BodyBudget::new(config.bodies.clone(), refuse_body);
+    let setups = Arc::new(Semaphore::new(SETUPS_MAX));
     let service = PeerServer::new(PeerService { shared })
         .max_decoding_message_size(FRAME_BYTES_MAX)
         .max_encoding_message_size(FRAME_BYTES_MAX);
@@ -55,8 +63,15 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: ones
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_DEADLINE))
         .layer(MapRequestLayer::new(move |request: tonic::codegen::http::Request<_>| {
-            let is_setup = request.uri().path().starts_with(SETUP_PATH);
-            if is_setup { bodies.guard(request) } else { request }
+            if !request.uri().path().starts_with(SETUP_PATH) {
+                return request;
+            }
+            if let (Some(peer), Ok(turn)) =
+                (request.extensions().get::<Stranger>(), setups.clone().try_acquire_owned())
+            {
+                peer.hold.allow(CATALOGUE_BYTES_MAX + STRANGER_BYTES_MAX, turn);
+            }
+            bodies.guard(request)
         }))
         .add_service(service)
         .add_optional_service(setup)
@@ -92,18 +107,29 @@ impl Peer for PeerService {
         let outbox = Arc::new(Outbox::new(&self.shared.config));
         let frames = Frames { shared: self.shared.clone(), outbox: outbox.clone() };
         let shared = self.shared.clone();
+        let peer = request.extensions().get::<Stranger>().cloned();
         self.shared.spawn(async move {
-            welcome(shared, request.into_inner(), outbox).await;
+            welcome(shared, request.into_inner(), outbox, peer).await;
         });
         Ok(Response::new(frames.map(Ok)))
     }
 }
 
-async fn welcome(shared: Arc<Shared>, mut inbound: Streaming<proto::Frame>, outbox: Arc<Outbox>) {
+async fn welcome(
+    shared: Arc<Shared>,
+    mut inbound: Streaming<proto::Frame>,
+    outbox: Arc<Outbox>,
+    stranger: Option<Stranger>,
+) {
     let life = Life::begin();
     let shaken = timeout(HANDSHAKE_DEADLINE, handshake::accept(&shared, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
-        Ok(hello) => session::run(&shared, &hello, (inbound, outbox), life).await,
+        Ok(hello) => {
+            if let Some(known) = stranger {
+                known.hold.trust();
+            }
+            session::run(&shared, &hello, (inbound, outbox), life).await;
+        }
         Err(error) => {
             shared.note_failed(None, &error);
             outbox.end_with(error.as_refusal());

@@ -7,13 +7,17 @@ use std::time::Duration;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 
 use super::setup::SetupDesk;
+use crate::budget::ByteBudget;
 use crate::listen::{BodyLimits, DoorLimits};
 use crate::tls::{ClientTls, Tls};
 
+/// See [`TransportConfig::reads`].
+const READS_BYTES_MAX: usize = 128 << 20;
+
 /// The protocol versions that this program speaks, oldest and newest.
-pub const PROTOCOL_MIN: u32 = 1;
+pub const PROTOCOL_MIN: u32 = 2;
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u32 = 1;
+pub const PROTOCOL_MAX: u32 = 2;
 
 /// The largest message, encoded: an object of 64 MiB and what surrounds it.
 pub const MESSAGE_BYTES_MAX: usize = 65 << 20;
@@ -62,9 +66,6 @@ pub struct PeerIdentity {
     pub node: NodeId,
     /// Its present life.
     pub incarnation: Incarnation,
-    /// The first epoch that it has not reserved, as stored. Once it grows, say so with
-    /// [`Transport::epochs_reserved`](super::Transport::epochs_reserved).
-    pub epochs_reserved: u64,
 }
 
 /// What a transport is started with.
@@ -82,6 +83,8 @@ pub struct TransportConfig {
     pub door: DoorLimits,
     /// What bodies of requests before the handshake may hold.
     pub bodies: BodyLimits,
+    /// What values that replicas answer with may take until they are handed on.
+    pub reads: ByteBudget,
     /// Whether [`Transport::set_isolated`](super::Transport::set_isolated) works.
     pub enable_faults: bool,
     /// Who answers nodes that want to make a cluster; without one nobody does.
@@ -102,6 +105,7 @@ impl TransportConfig {
             tls: None,
             door: DoorLimits::default(),
             bodies: BodyLimits { bytes_max: 128 << 20, deadline: HANDSHAKE_DEADLINE },
+            reads: ByteBudget::new(READS_BYTES_MAX),
             enable_faults: false,
             setup_desk: None,
             queue_messages_max: QUEUE_MESSAGES_MAX,

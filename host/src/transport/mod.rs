@@ -43,6 +43,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::sync::{RwLockReadGuard, RwLockWriteGuard};
@@ -52,7 +53,7 @@ use bytes::Bytes;
 use stator_core::id::{ClusterId, ModuleDigest, NodeId};
 use stator_core::message::{Message, RequestId};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 
 pub use config::{
@@ -69,11 +70,20 @@ use crate::tls::Tls;
 use config::Roster;
 use shared::Shared;
 
+/// Room for messages that arrived, until it is dropped.
+pub type Room = Arc<OwnedSemaphorePermit>;
+
 /// Who hears of what the transport brings. All calls but [`PeerSink::module`] are made on the
 /// transport's tasks: they must return at once and never block.
 pub trait PeerSink: Send + Sync {
-    /// A message arrived; those of one session come in order.
-    fn received(&self, from: NodeId, message: Message);
+    /// Room for messages of so many bytes, once there is some: until then they stay where they are.
+    fn room(&self, bytes: usize) -> Pin<Box<dyn Future<Output = Option<Room>> + Send + '_>> {
+        let _ = bytes;
+        Box::pin(std::future::ready(None))
+    }
+    /// A message arrived; those of one session come in order. It keeps its `room` until it is dealt
+    /// with.
+    fn received(&self, from: NodeId, message: Message, room: Option<&Room>);
     /// A member's probe arrived.
     fn probed(&self, bytes: Bytes);
     /// A session with the peer begins.
@@ -220,12 +230,6 @@ impl Transport {
         removed: BTreeMap<NodeId, u64>,
     ) {
         self.shared.set_roster(Roster { cluster, members, removed });
-    }
-
-    /// Says that this node has reserved epochs up to `until`, durably: peers remember it and
-    /// refuse a copy of the data directory that says less.
-    pub fn epochs_reserved(&self, until: u64) {
-        self.shared.epochs_reserved.fetch_max(until, Ordering::AcqRel);
     }
 
     /// Queues a message and returns at once.

@@ -325,7 +325,7 @@ mod tests {
     const PEER: NodeId = NodeId(2);
 
     fn outbox(messages_max: usize) -> Outbox {
-        let me = PeerIdentity { node: NodeId(1), incarnation: Incarnation(1), epochs_reserved: 0 };
+        let me = PeerIdentity { node: NodeId(1), incarnation: Incarnation(1) };
         Outbox::new(&TransportConfig {
             queue_messages_max: messages_max,
             ..TransportConfig::new(me, [0; 32])

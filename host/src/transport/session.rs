@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use stator_core::id::NodeId;
 use stator_core::message::Message;
 use stator_proto::peer::v1 as proto;
@@ -17,7 +18,7 @@ use super::config::MODULE_FETCHES_MAX;
 use super::handshake::Hello;
 use super::module::{self, Fetches};
 use super::outbox::Outbox;
-use super::wire::{WireError, from_wire};
+use super::wire::{WireError, charge, from_wire};
 use super::{Shared, Undelivered, lock, read, write};
 use crate::pause::Life;
 use proto::frame::Content;
@@ -37,11 +38,17 @@ impl Session {
         self.outbox.push(self.peer, message)
     }
 
-    fn take(self: &Arc<Self>, shared: &Arc<Shared>, frame: proto::Frame) -> Result<(), Breach> {
+    async fn take(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        frame: proto::Frame,
+    ) -> Result<(), Breach> {
         match frame.content.ok_or(WireError::Missing("a frame's content"))? {
             Content::Batch(batch) => {
-                for message in batch.messages {
-                    shared.sink.received(self.peer, from_wire(message)?);
+                let room = shared.sink.room(batch.encoded_len()).await;
+                for mut message in batch.messages {
+                    charge(&mut message, &shared.config.reads);
+                    shared.sink.received(self.peer, from_wire(message)?, room.as_ref());
                 }
             }
             Content::ModuleFetch(fetch) => module::serve(shared, self, fetch)?,
@@ -122,7 +129,7 @@ pub(super) async fn run(
         }
         match frame {
             Ok(Some(frame)) => {
-                if let Err(breach) = session.take(shared, frame) {
+                if let Err(breach) = session.take(shared, frame).await {
                     tracing::error!(%peer, %breach, "closing the stream");
                     break;
                 }

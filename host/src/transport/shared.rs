@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::config::{Roster, TransportConfig};
-use super::handshake::{HandshakeError, Reservations};
+use super::handshake::HandshakeError;
 use super::probe::Prober;
 use super::session::Session;
 use super::{PeerSink, dial, lock};
@@ -19,11 +19,9 @@ use super::{PeerSink, dial, lock};
 pub(super) struct Shared {
     pub me: NodeId,
     pub incarnation: Incarnation,
-    pub epochs_reserved: AtomicU64,
     pub config: TransportConfig,
     pub sink: Arc<dyn PeerSink>,
     pub roster: watch::Sender<Option<Arc<Roster>>>,
-    pub reservations: Reservations,
     pub sessions: RwLock<BTreeMap<NodeId, Arc<Session>>>,
     /// Held while a session comes or goes and the sink is told.
     pub announcing: Mutex<()>,
@@ -49,12 +47,10 @@ impl Shared {
         Shared {
             me: config.me.node,
             incarnation: config.me.incarnation,
-            epochs_reserved: AtomicU64::new(config.me.epochs_reserved),
             prober: Prober::new(probes, config.accepted_secrets()),
             config,
             sink,
             roster: watch::Sender::new(None),
-            reservations: Reservations::default(),
             sessions: RwLock::default(),
             announcing: Mutex::default(),
             isolated: AtomicBool::new(false),

@@ -52,22 +52,13 @@ pub(super) fn brief(message: &Message) -> String {
             }
             Err(error) => format!("forward {request} {error}"),
         },
-        Message::FillRead { request, partition, after, .. } => {
-            format!("fill {request} of partition {partition} after {after:?}")
-        }
-        Message::FillReply { request, result } => match result {
-            Ok(page) => {
-                let keys: Vec<_> = page.objects.iter().map(|(_, key, _)| key).collect();
-                format!("fill {request} {keys:?}, whole: {}", page.is_whole)
-            }
-            Err(error) => format!("fill {request} failed: {error}"),
-        },
         Message::TreeRead { request, read, .. } => {
             let TreeRead { partition, query } = read;
             let what = match query {
                 TreeQuery::Roots => "roots".to_owned(),
                 TreeQuery::Sums(_, nodes) => format!("{} sums", nodes.len()),
                 TreeQuery::Keys(part) => format!("keys of {} buckets", part.buckets.len()),
+                TreeQuery::Objects(_, keys) => format!("objects {keys:?}"),
             };
             format!("tree {request} of partition {partition}: {what}")
         }

@@ -56,6 +56,7 @@ impl World {
             Action::ReadTree { token, read } => {
                 let count_max = self.rng.random_range(1..6);
                 let answer = self.machines[machine].store.read_tree(&read, count_max);
+                self.rebuild_trees(machine);
                 self.tell(machine, Event::TreeRead(token, Ok(answer)));
             }
             Action::DropPartition { token, partition } => {

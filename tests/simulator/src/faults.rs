@@ -103,10 +103,7 @@ impl World {
         }
         self.last_crash_us = Some(self.now_us);
         self.report.crashes += 1;
-        let incarnation = match self.planted {
-            Planted::OldActor => self.machines[machine].store.incarnation(),
-            _ => Incarnation(self.rng.random()),
-        };
+        let incarnation = self.next_incarnation(machine);
         let store = &mut self.machines[machine].store;
         let unsynced = [Area::Data, Area::Hints].map(|area| store.shelf(area).unsynced());
         let kept = unsynced.map(|steps| self.rng.random_range(0..=steps));
@@ -168,9 +165,18 @@ impl World {
 
     fn stop(&mut self, machine: usize) {
         if self.machines[machine].node.take().is_some() {
-            self.machines[machine].store.restart_clean();
+            let incarnation = self.next_incarnation(machine);
+            self.machines[machine].store.restart_clean(incarnation);
             self.trace.line(self.now_us, format_args!("n{machine} stops"));
             self.lie_still(machine);
+        }
+    }
+
+    /// In which a machine starts next.
+    fn next_incarnation(&mut self, machine: usize) -> Incarnation {
+        match self.planted {
+            Planted::OldActor => self.machines[machine].store.incarnation(),
+            _ => Incarnation(self.rng.random()),
         }
     }
 
@@ -197,8 +203,7 @@ impl World {
         }
     }
 
-    /// A copy of the first machine's data directory is made, or the one that was made comes back:
-    /// without its incarnation, as the operator's guide asks.
+    /// A copy of the first machine's data directory is made, or the one that was made comes back.
     fn restore(&mut self) {
         let is_back = self.rng.random_bool(0.5);
         let Some(copy) = self.machines[0].copy.clone().filter(|_| is_back) else {

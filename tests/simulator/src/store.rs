@@ -15,19 +15,18 @@ use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::tree::{
-    KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees,
+    Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees,
     bucket_of, object_hash,
 };
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
 use super::planted::StaleActors;
 
-/// One step of a shelf: what a key holds from then on, and how far epochs are reserved.
+/// One step of a shelf: what a key holds from then on.
 #[derive(Debug, Clone)]
 struct Step {
     key: StoreKey,
     record: Option<Bytes>,
-    epochs_until: u64,
 }
 
 /// One area of a store.
@@ -39,7 +38,6 @@ pub struct Shelf {
     /// How many steps were ever synced.
     synced: u64,
     sequence: u64,
-    epochs_until: u64,
 }
 
 impl Shelf {
@@ -51,14 +49,13 @@ impl Shelf {
     /// Makes all steps up to this one durable.
     pub fn sync_through(&mut self, step: u64) {
         while self.synced < step {
-            let Some(Step { key, record, epochs_until }) = self.unsynced.pop_front() else {
+            let Some(Step { key, record }) = self.unsynced.pop_front() else {
                 return;
             };
             match record {
                 Some(bytes) => drop(self.durable.insert(key, bytes)),
                 None => drop(self.durable.remove(&key)),
             }
-            self.epochs_until = self.epochs_until.max(epochs_until);
             self.synced += 1;
         }
     }
@@ -78,12 +75,12 @@ impl Shelf {
         self.sequence = sequences.map(|record| record.sequence).max().unwrap_or(0);
     }
 
-    fn step(&mut self, key: StoreKey, record: Option<Bytes>, epochs_until: u64) {
+    fn step(&mut self, key: StoreKey, record: Option<Bytes>) {
         match &record {
             Some(bytes) => drop(self.applied.insert(key.clone(), bytes.clone())),
             None => drop(self.applied.remove(&key)),
         }
-        self.unsynced.push_back(Step { key, record, epochs_until });
+        self.unsynced.push_back(Step { key, record });
     }
 
     fn read(&self, key: &StoreKey) -> Result<Option<Record>, StoreFailure> {
@@ -109,7 +106,7 @@ impl Shelf {
 
     /// Of a planted bug: drops a key.
     pub fn forget(&mut self, key: &StoreKey) {
-        self.step(key.clone(), None, self.epochs_until);
+        self.step(key.clone(), None);
     }
 
     /// Whether it holds nothing.
@@ -152,7 +149,7 @@ pub const CLUSTER: ClusterId = ClusterId(1);
 impl Store {
     /// An empty store.
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
-        let minter = Minter::new(node, incarnation, 0);
+        let minter = Minter::new(node, incarnation);
         let trees = Trees::new(CLUSTER);
         let (data, hints) = (Shelf::default(), Shelf::default());
         Store { data, hints, trees, minter, stale_actors: StaleActors::default() }
@@ -174,13 +171,13 @@ impl Store {
         }
     }
 
-    /// Stops cleanly, with everything synced, and starts again in the same incarnation.
-    pub fn restart_clean(&mut self) {
+    /// Stops cleanly, with everything synced, and starts again in this incarnation.
+    pub fn restart_clean(&mut self, incarnation: Incarnation) {
         for area in [Area::Data, Area::Hints] {
             let shelf = self.shelf_mut(area);
             shelf.sync_through(shelf.last_step());
         }
-        self.start(self.minter.incarnation);
+        self.start(incarnation);
     }
 
     /// Loses what was not synced but for a prefix, and starts again in this incarnation.
@@ -203,8 +200,7 @@ impl Store {
     }
 
     fn start(&mut self, incarnation: Incarnation) {
-        let reserved = self.data.epochs_until.max(self.hints.epochs_until);
-        self.minter = Minter::new(self.minter.node, incarnation, reserved);
+        self.minter = Minter::new(self.minter.node, incarnation);
     }
 
     /// The present incarnation.
@@ -253,13 +249,12 @@ impl Store {
         let minter = minter.as_mut().unwrap_or(&mut self.minter);
         let Written { mut record, dot, is_changed, is_removed } =
             write(stored, change, targets, survivors, minter)?;
-        let epochs_until = self.minter.reserved_until();
         if is_changed && area == Area::Data {
             let is_left = !is_removed;
             record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
             match is_damaged {
                 // What it added to the tree is not known any more.
-                true => self.trees.distrust(key.partition),
+                true => self.trees.mended(key, record.object_hash),
                 false => self.trees.changed(key, old_hash, record.object_hash),
             }
         }
@@ -268,7 +263,7 @@ impl Store {
             shelf.sequence += 1;
             record.sequence = shelf.sequence;
             let bytes = (!is_removed).then(|| record.encode().into());
-            shelf.step(key.clone(), bytes, epochs_until);
+            shelf.step(key.clone(), bytes);
         }
         Ok(Stored { siblings: record.siblings, dot })
     }
@@ -283,7 +278,7 @@ impl Store {
             && is_tombstone(&record)
         {
             self.trees.changed(key, Some(record.object_hash(key)), None);
-            self.data.step(key.clone(), None, self.minter.reserved_until());
+            self.data.step(key.clone(), None);
         }
     }
 
@@ -301,9 +296,9 @@ impl Store {
             self.stale_actors.left(Area::Data, &key, read.as_ref().ok().and_then(Option::as_ref));
             match read {
                 Ok(Some(record)) => self.trees.changed(&key, Some(record.object_hash(&key)), None),
-                _ => self.trees.distrust(partition),
+                _ => self.trees.mended(&key, None),
             }
-            self.data.step(key, None, self.minter.reserved_until());
+            self.data.step(key, None);
         }
     }
 
@@ -368,7 +363,7 @@ impl Store {
                 None
             }
         };
-        self.hints.step(key.clone(), record, self.minter.reserved_until());
+        self.hints.step(key.clone(), record);
         true
     }
 
@@ -387,11 +382,11 @@ impl Store {
             .map(|(key, bytes)| (key.clone(), Record::decode(bytes.clone())))
             .collect();
         let next = page.last().filter(|_| page.len() == count_max).map(|(key, _)| key.clone());
-        let whole = page.into_iter().filter_map(|(key, record)| {
-            let hash = record.ok()?.object_hash(&key);
-            Some((key, hash))
+        let met = page.into_iter().map(|(key, record)| {
+            let hash = record.ok().map(|record| record.object_hash(&key));
+            (key, hash)
         });
-        self.trees.met(whole, next);
+        self.trees.met(met, next);
     }
 
     /// The trees that the records give.
@@ -404,17 +399,37 @@ impl Store {
     }
 
     /// Reads the trees, at most `count_max` records for keys.
-    pub fn read_tree(&self, read: &TreeRead, count_max: usize) -> TreeAnswer {
+    pub fn read_tree(&mut self, read: &TreeRead, count_max: usize) -> TreeAnswer {
         match (self.trees.answer(read.partition, &read.query), &read.query) {
             (Some(answer), _) => answer,
             (None, TreeQuery::Keys(part)) => {
                 TreeAnswer::Keys(self.tree_page(read.partition, part, count_max))
             }
+            (None, TreeQuery::Objects(keyspace, keys)) => {
+                let keys = keys.iter().take(count_max.max(1));
+                let place = |key: &Bytes| StoreKey {
+                    partition: read.partition,
+                    keyspace: *keyspace,
+                    key: key.clone(),
+                };
+                TreeAnswer::Objects(keys.map(|key| self.held(&place(key))).collect())
+            }
             (None, _) => TreeAnswer::NotReady,
         }
     }
 
-    fn tree_page(&self, partition: PartitionId, part: &Part, count_max: usize) -> TreePage {
+    fn held(&mut self, key: &StoreKey) -> Held {
+        match self.data.read(key) {
+            Ok(None) => Held::Nothing,
+            Ok(Some(record)) => Held::Whole(record.siblings),
+            Err(_) => {
+                self.trees.met_damaged(key);
+                Held::Damaged
+            }
+        }
+    }
+
+    fn tree_page(&mut self, partition: PartitionId, part: &Part, count_max: usize) -> TreePage {
         let mut page = TreePage::default();
         let is_asked = |key: &StoreKey| {
             key.partition == partition
@@ -426,6 +441,9 @@ impl Store {
         for (count, (key, bytes)) in records.enumerate() {
             if part.buckets.contains(&bucket_of(key)) {
                 let record = Record::decode(bytes.clone()).ok();
+                if record.is_none() {
+                    self.trees.met_damaged(key);
+                }
                 let hash: Option<ObjectHash> = record.map(|record| record.object_hash(key));
                 page.keys.push(KeyHash { key: key.key.clone(), hash });
             }

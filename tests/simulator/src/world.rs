@@ -315,9 +315,9 @@ impl World {
         let Some(node) = &mut self.machines[machine].node else {
             return;
         };
-        let is_read = matches!(event, Event::Received(_, Message::ReadReply { .. }));
+        let cause = self.noted.cause(machine, &event);
         let mut actions = node.on_event(now, event);
-        self.plant_wrong_side(machine, is_read, &mut actions);
+        self.plant_wrong_side(machine, cause, &mut actions);
         for action in actions {
             self.act(machine, action);
         }

@@ -50,7 +50,7 @@ async fn a_killed_node_gets_back_what_it_missed() {
     cluster[2].signal(libc::SIGTERM);
     assert!(cluster[2].ended().await, "a clean stop is a success");
     cluster[2].restart().await;
-    assert_eq!(cluster[2].incarnation().await, born, "a clean stop loses nothing");
+    assert_ne!(cluster[2].incarnation().await, born, "a copy of its directory may run, too");
     cluster.all_alive().await;
 
     let writer = Writer::start("w", "killed", cluster.nodes());
@@ -59,7 +59,6 @@ async fn a_killed_node_gets_back_what_it_missed() {
     writer.acknowledges(100).await;
     hints_are_held(&cluster, 2, 1).await;
     cluster[2].restart().await;
-    assert_ne!(cluster[2].incarnation().await, born, "what it minted last is not known");
     writer.acknowledges(100).await;
     let (acknowledged, _) = writer.stop().await;
 

@@ -26,6 +26,7 @@ mod ring;
 mod secrets;
 mod sloppy;
 mod startup;
+mod stops;
 mod support;
 mod tls;
 mod transfers;

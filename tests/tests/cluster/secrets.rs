@@ -39,7 +39,7 @@ async fn roll(cluster: &mut Cluster, folder: &Path, secret: &str, previous: &[&s
 #[tokio::test]
 async fn a_secret_is_changed_node_by_node() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (old, new) = ("the old secret", "the new secret");
+    let (old, new) = ("the old secret of all", "the new secret of all");
     let mut cluster = Cluster::start_with(2, |number| {
         write(folder.path(), number, old, &[]);
         let file = folder.path().join(format!("node-{number}.toml"));

@@ -23,15 +23,22 @@ pub struct ExchangeOutcome {
     pub end: ExchangeEnd,
     /// What it found.
     pub figures: ExchangeFigures,
+    /// Whether the peer could give all that it should hold: it is not being filled, and none of
+    /// its records was found to be damaged.
+    pub is_peer_whole: bool,
 }
 
 impl ExchangeOutcome {
-    /// Whether both held all that either had held when it began.
+    /// Whether both held all that either could give when it began.
     pub fn is_compared(&self) -> bool {
         match self.end {
             ExchangeEnd::Equal => true,
             // What differs now was written meanwhile.
-            ExchangeEnd::Different => self.figures.keys_repaired == self.figures.keys_differed,
+            ExchangeEnd::Different => {
+                let ExchangeFigures { keys_differed, keys_repaired, keys_damaged, .. } =
+                    self.figures;
+                keys_repaired + keys_damaged == keys_differed
+            }
             ExchangeEnd::Skipped | ExchangeEnd::Failed => false,
         }
     }

@@ -70,6 +70,10 @@ impl Node {
                     Failure::Refused | Failure::Damaged => {
                         get.failed(node, failure == Failure::Damaged)
                     }
+                    Failure::NoRoom(bytes_max) => {
+                        get.has_no_room(node, bytes_max);
+                        false
+                    }
                 };
                 if was_waiting {
                     self.ask_next(request);
@@ -82,14 +86,15 @@ impl Node {
             Some(InFlight::Put(put)) => {
                 let place = match failure {
                     Failure::Late => put.is_late(node, due_ms),
-                    Failure::Refused | Failure::Damaged => put.failed(node, due_ms),
+                    Failure::Refused | Failure::Damaged | Failure::NoRoom(_) => {
+                        put.failed(node, due_ms)
+                    }
                 };
                 place.into_iter().for_each(|place| self.place(request, place));
             }
             None => {
-                self.fill_refused(node, request);
                 self.collect_refused(node, request);
-                self.exchange_refused(node, request, failure == Failure::Damaged);
+                self.exchange_refused(node, request);
                 self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);
             }
@@ -210,7 +215,6 @@ impl Node {
                 Ok(_) => self.hint_received(self.id, request),
                 Err(_) => self.hint_refused(target, request),
             },
-            Some(Purpose::Fill(source, request)) => self.fill_stored(source, request, result),
             Some(Purpose::ExchangeObject(exchange, request)) => {
                 self.repair_joined(exchange, request, result);
             }

@@ -76,8 +76,11 @@ impl Node {
         match result {
             Ok(held) => self.replica_read(self.id, request, held),
             Err(error) => {
-                let is_damaged = error == StoreFailure::Damaged;
-                let failure = if is_damaged { Failure::Damaged } else { Failure::Refused };
+                let failure = match error {
+                    StoreFailure::Damaged => Failure::Damaged,
+                    StoreFailure::NoRoom { bytes_max } => Failure::NoRoom(bytes_max),
+                    _ => Failure::Refused,
+                };
                 self.replica_failed(self.id, request, failure);
             }
         }
@@ -93,8 +96,6 @@ impl Node {
         if let Some(InFlight::Get(get)) = self.requests.get_mut(&request) {
             get.answered(node, held);
             self.advance(request);
-        } else {
-            self.repair_read(node, request, held);
         }
     }
 

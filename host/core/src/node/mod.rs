@@ -6,8 +6,9 @@
 //! - `replica`: what it does for other coordinators;
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
+//! - `exchange`: comparing hash trees with other owners, and copying what differs;
+//! - `catchup`: when enough other owners were read;
 //! - `fill`: refilling a store that was lost from the other owners;
-//! - `exchange`: comparing hash trees with other owners, and repairing what differs;
 //! - `collect`: forgetting what was deleted;
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
@@ -19,6 +20,7 @@
 //!
 
 mod agreement;
+mod catchup;
 mod client;
 mod collect;
 mod exchange;
@@ -115,6 +117,8 @@ enum Failure {
     Refused,
     /// It did not do it because its copy is damaged.
     Damaged,
+    /// It, or this node for its answer, had no room for the value among so many bytes.
+    NoRoom(u64),
     /// It has not answered. It may yet.
     Late,
 }
@@ -124,6 +128,7 @@ impl Failure {
         match error {
             // Both are repaired by the get that met them.
             ReplicaError::Damaged | ReplicaError::Filling => Failure::Damaged,
+            ReplicaError::NoRoom { bytes_max } => Failure::NoRoom(*bytes_max),
             _ => Failure::Refused,
         }
     }
@@ -148,15 +153,11 @@ enum Purpose {
     PeerWrite(NodeId, RequestId, KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
     OwnRepair,
-    /// A page that a peer is filled with.
-    Scan(NodeId, RequestId, PartitionId),
-    /// An object that this node is filled with, from this source in this page.
-    Fill(NodeId, RequestId),
     // Anti-entropy.
     /// A part of the own hash trees, for an exchange.
     OwnTree(ExchangeId),
     /// A part of the own hash trees, for a peer.
-    PeerTree(NodeId, RequestId),
+    PeerTree(NodeId, RequestId, PartitionId),
     /// The own object of a key that an exchange repairs.
     ExchangeObject(ExchangeId, RequestId),
     /// A step of collection.
@@ -312,7 +313,11 @@ impl Node {
             Event::HintSettled(target, keyspace, is_settled) => {
                 self.hint_settled(target, keyspace, is_settled);
             }
-            Event::Scanned(token, result) => self.scanned(token, result),
+            Event::Scanned(token, result) => {
+                if let Some(Purpose::Collect(_)) = self.effects.remove(&token) {
+                    self.collect_scanned(result);
+                }
+            }
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::FoundAny(token, result) => self.found_any(token, result),
             Event::Repair(ticket, request) => self.start_repair(ticket, request),
@@ -421,6 +426,11 @@ impl Node {
         !self.keyspaces.contains_key(&id) && catalogue.is_some_and(|c| c.is_deleted(id))
     }
 
+    /// Whether this node is one of the owners of `partition`, for some keyspace at least.
+    fn owns(&self, partition: PartitionId) -> bool {
+        self.catalogue.as_ref().is_some_and(|c| c.ring.is_owner(partition, self.id))
+    }
+
     fn ring_version(&self) -> u64 {
         self.catalogue.as_ref().map_or(0, |catalogue| catalogue.ring.version())
     }
@@ -447,9 +457,6 @@ impl Node {
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
             Message::ForwardReply { request, result } => self.borrowed(from, request, result),
-            Message::FillRead { request, partition, ring_version, after, bytes_max } => {
-                self.peer_fills(from, request, partition, ring_version, after, bytes_max);
-            }
             Message::TransferAsk { request, ring_version, partition, step } => {
                 self.transfer_asked_by(from, request, ring_version, (partition, step));
             }
@@ -457,9 +464,8 @@ impl Node {
                 self.transfer_answered(from, request, result);
             }
             Message::Moved { ring_version, made } => self.moved(from, ring_version, &made),
-            Message::FillReply { request, result } => self.fill_page(from, request, result),
-            Message::TreeRead { request, ring_version, read } => {
-                self.peer_reads_tree(from, request, ring_version, read);
+            Message::TreeRead { request, ring_version, is_fill, read } => {
+                self.peer_reads_tree(from, request, (ring_version, is_fill), read);
             }
             Message::TreeReply { request, result } => self.tree_replied(from, request, result),
             Message::Collect { request, partition, digest, ask } => {

@@ -87,6 +87,7 @@ impl Node {
     ) {
         let result = result.map_err(|error| match error {
             StoreFailure::Damaged => ReplicaError::Damaged,
+            StoreFailure::NoRoom { bytes_max } => ReplicaError::NoRoom { bytes_max },
             other => ReplicaError::Store(other.to_string()),
         });
         self.send(from, Message::ReadReply { request, result });

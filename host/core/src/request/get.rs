@@ -34,6 +34,8 @@ pub struct Get {
     /// Overdue, and another was asked in its place: its answer is still taken, until then.
     late: BTreeMap<NodeId, u64>,
     joined: Siblings,
+    /// A node had no room for its value, which has this many bytes for all.
+    no_room: Option<u64>,
     survivors: Survivors,
     is_answered: bool,
 }
@@ -67,6 +69,7 @@ impl Get {
             damaged: BTreeSet::new(),
             late: BTreeMap::new(),
             joined: Siblings::new(),
+            no_room: None,
             survivors,
             is_answered: false,
         }
@@ -100,6 +103,16 @@ impl Get {
         }
         self.late.remove(&node);
         self.waiting.remove(&node).is_some()
+    }
+
+    /// `node`, or this one for its answer, had no room for the value. Nobody is asked in its place:
+    /// a fallback that holds nothing would pass for an answer, and every reader of the key for
+    /// one that finds it gone.
+    pub fn has_no_room(&mut self, node: NodeId, bytes_max: u64) {
+        self.late.remove(&node);
+        self.waiting.remove(&node);
+        self.spares.clear();
+        self.no_room = Some(bytes_max);
     }
 
     /// `node` is overdue. Another node is to be asked in its place; its own answer still counts,
@@ -143,10 +156,13 @@ impl Get {
                 Ok(GetReceipt { siblings, answered, ring_version })
             }
             Standing::Pending if now_ms < self.deadline_ms => return None,
-            Standing::Pending | Standing::Unreachable => Err(RequestError::QuorumNotReached {
-                needed: self.tally.needed() as u32,
-                answered,
-                effect: Effect::None,
+            Standing::Pending | Standing::Unreachable => Err(match self.no_room {
+                Some(bytes_max) => RequestError::NoRoom { bytes_max },
+                None => RequestError::QuorumNotReached {
+                    needed: self.tally.needed() as u32,
+                    answered,
+                    effect: Effect::None,
+                },
             }),
         };
         self.is_answered = true;

@@ -177,4 +177,13 @@ pub enum RequestError {
         /// Whether it may have been applied.
         effect: Effect,
     },
+    /// The value does not fit what values that are being read may take together.
+    #[error(
+        "the value does not fit: those that are being read take nearly limits.reads_bytes_max = \
+         {bytes_max} bytes on a node that was asked; nothing was changed, try again"
+    )]
+    NoRoom {
+        /// What they may take.
+        bytes_max: u64,
+    },
 }

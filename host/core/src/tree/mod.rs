@@ -32,7 +32,7 @@ mod trees;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use parts::{Buckets, KeyHash, Part, TreeAnswer, TreePage, TreeQuery, TreeRead};
+pub use parts::{Buckets, Held, KeyHash, Part, Roots, TreeAnswer, TreePage, TreeQuery, TreeRead};
 pub use trees::{Rebuild, Trees};
 
 use crate::causality::Siblings;

@@ -48,7 +48,7 @@ fn rebuild(held: &Held, trees: &mut Trees, count: usize) {
     };
     let page: Vec<_> = held.iter().filter(|(key, _)| is_asked(key)).take(count).collect();
     let next = page.last().filter(|_| page.len() == count).map(|(key, _)| (*key).clone());
-    let page: Vec<_> = page.into_iter().map(|(key, hash)| (key.clone(), *hash)).collect();
+    let page: Vec<_> = page.into_iter().map(|(key, hash)| (key.clone(), Some(*hash))).collect();
     trees.met(page, next);
 }
 

@@ -6,10 +6,16 @@
 //! a write behind the rebuild's cursor changes its tree, one ahead of it is ignored, because the
 //! rebuild will meet the record. A page and the writes are applied by the same writer, one after
 //! the other. A partition's trees answer once the cursor has passed all of it.
+//!
+//! A record that rots stays in the sums until somebody meets it; then its partition is counted
+//! anew without it. Which records are left out is remembered ([`Trees::damaged`]), so that each
+//! costs one rebuild, and whoever compares roots is told that they are not all.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{BUCKETS, ObjectHash, Sum, Tree, TreeAnswer, TreeKey, TreeNode, TreeQuery, bucket_of};
+use super::{
+    BUCKETS, ObjectHash, Roots, Sum, Tree, TreeAnswer, TreeKey, TreeNode, TreeQuery, bucket_of,
+};
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::id::{ClusterId, KeyspaceId, PartitionId};
 use crate::keys::StoreKey;
@@ -44,15 +50,24 @@ pub struct Trees {
     trees: BTreeMap<(PartitionId, KeyspaceId), Tree>,
     /// The first one is under way.
     rebuilds: VecDeque<Rebuild>,
+    /// Damaged records: they are in no sum, or will not be once what is distrusted is rebuilt.
+    damaged: BTreeSet<StoreKey>,
 }
 
 const FORMAT: u8 = 1;
 const WHAT: &str = "hash trees";
+/// The most damaged records that are remembered. Beyond, all are met anew.
+const DAMAGED_MAX: usize = 4_096;
 
 impl Trees {
     /// The trees of an empty store.
     pub fn new(cluster: ClusterId) -> Self {
-        Trees { key: TreeKey::of(cluster), trees: BTreeMap::new(), rebuilds: VecDeque::new() }
+        Trees {
+            key: TreeKey::of(cluster),
+            trees: BTreeMap::new(),
+            rebuilds: VecDeque::new(),
+            damaged: BTreeSet::new(),
+        }
     }
 
     /// The trees of a store of which nothing is known: all of it is to be read.
@@ -73,6 +88,34 @@ impl Trees {
         if old != new && !self.rebuilds.iter().any(is_ahead) {
             self.change(key, old, new);
         }
+    }
+
+    /// A damaged record was replaced by `new`, or removed.
+    pub fn mended(&mut self, key: &StoreKey, new: Option<ObjectHash>) {
+        match self.damaged.remove(key) {
+            true => self.changed(key, None, new),
+            // Nobody knows what it had added.
+            false => self.distrust(key.partition),
+        }
+    }
+
+    /// A record was found to be damaged. What it had added is not known.
+    pub fn met_damaged(&mut self, key: &StoreKey) {
+        if self.note_damaged(key) {
+            self.distrust(key.partition);
+        }
+    }
+
+    fn note_damaged(&mut self, key: &StoreKey) -> bool {
+        if self.damaged.len() >= DAMAGED_MAX && !self.damaged.contains(key) {
+            self.damaged.clear();
+        }
+        self.damaged.insert(key.clone())
+    }
+
+    /// How many records of a partition are known to be damaged.
+    pub fn damaged(&self, partition: PartitionId) -> u64 {
+        self.damaged.iter().filter(|key| key.partition == partition).count() as u64
     }
 
     fn change(&mut self, key: &StoreKey, old: Option<ObjectHash>, new: Option<ObjectHash>) {
@@ -107,15 +150,20 @@ impl Trees {
         self.rebuilds.front()
     }
 
-    /// The next records of [`Self::rebuild`], whole ones, in key order. `next` is the last key
-    /// that was looked at, `None` if the range has no more.
+    /// The next records of [`Self::rebuild`], in key order; a damaged one has no hash. `next` is
+    /// the last key that was looked at, `None` if the range has no more.
     pub fn met(
         &mut self,
-        records: impl IntoIterator<Item = (StoreKey, ObjectHash)>,
+        records: impl IntoIterator<Item = (StoreKey, Option<ObjectHash>)>,
         next: Option<StoreKey>,
     ) {
         let Some(current) = self.rebuilds.pop_front() else { return };
         for (key, hash) in records {
+            let Some(hash) = hash else {
+                self.note_damaged(&key);
+                continue;
+            };
+            self.damaged.remove(&key);
             // A later rebuild will meet it once more.
             let is_again = self.rebuilds.iter().any(|later| later.contains(key.partition));
             if current.contains(key.partition) && !current.has_met(&key) && !is_again {
@@ -157,20 +205,23 @@ impl Trees {
         self.trees.range(all).map(|((_, keyspace), tree)| (*keyspace, tree.root())).collect()
     }
 
-    /// Answers a query; `None` is one for keys, which trees do not know.
+    /// Answers a query; `None` is one for keys or objects, which trees do not know.
     pub fn answer(&self, partition: PartitionId, query: &TreeQuery) -> Option<TreeAnswer> {
         if !self.is_ready(partition) {
             return Some(TreeAnswer::NotReady);
         }
         match query {
-            TreeQuery::Roots => Some(TreeAnswer::Roots(self.roots(partition))),
+            TreeQuery::Roots => {
+                let (sums, damaged) = (self.roots(partition), self.damaged(partition));
+                Some(TreeAnswer::Roots(Roots { sums, damaged }))
+            }
             TreeQuery::Sums(keyspace, nodes) => {
                 let tree = self.tree(partition, *keyspace);
                 let sum = |node: &TreeNode| tree.map_or(Sum::default(), |tree| tree.sum(*node));
                 let nodes = nodes.iter().take(TreeQuery::SUMS_MAX);
                 Some(TreeAnswer::Sums(nodes.map(sum).collect()))
             }
-            TreeQuery::Keys(_) => None,
+            TreeQuery::Keys(_) | TreeQuery::Objects(..) => None,
         }
     }
 

@@ -26,8 +26,8 @@ pub enum Step {
     Sync { from: usize, to: usize },
     /// A replica loses the key's record.
     Drop { at: usize },
-    /// A replica starts anew from what it reserved; uncleanly in another incarnation.
-    Restart { at: usize, is_clean: bool },
+    /// A replica starts anew, in another incarnation.
+    Restart { at: usize },
 }
 
 /// Steps of a history, in which nothing is lost unless `with_losses`.
@@ -43,7 +43,7 @@ pub fn steps(with_losses: bool) -> impl Strategy<Value = Vec<Step>> {
         5 => put,
         4 => sync,
         losses => at.clone().prop_map(|at| Step::Drop { at }),
-        losses => (at, any::<bool>()).prop_map(|(at, is_clean)| Step::Restart { at, is_clean }),
+        losses => at.prop_map(|at| Step::Restart { at }),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -75,7 +75,7 @@ pub struct History {
 
 impl History {
     pub fn new(survivors: Survivors) -> Self {
-        let minter = |at| Minter::new(NodeId(at as u64 + 1), Incarnation(1), 0);
+        let minter = |at| Minter::new(NodeId(at as u64 + 1), Incarnation(1));
         History {
             survivors,
             records: vec![None; REPLICAS],
@@ -114,11 +114,9 @@ impl History {
                 self.write(to, &Change::Sync(Arc::new(self.siblings(from))));
             }
             Step::Drop { at } => self.records[at] = None,
-            Step::Restart { at, is_clean } => {
+            Step::Restart { at } => {
                 let Minter { node, incarnation, .. } = self.minters[at];
-                let incarnation = Incarnation(incarnation.0 + u64::from(!is_clean));
-                let reserved = self.minters[at].reserved_until();
-                self.minters[at] = Minter::new(node, incarnation, reserved);
+                self.minters[at] = Minter::new(node, Incarnation(incarnation.0 + 1));
             }
         }
     }

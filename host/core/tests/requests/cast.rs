@@ -47,7 +47,7 @@ impl Cast {
 
 /// A key after this many blind puts at one node.
 pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
-    let mut minter = Minter::new(NodeId(77), Incarnation(1), 0);
+    let mut minter = Minter::new(NodeId(77), Incarnation(1));
     let (mut record, mut dot) = (None, None);
     for value in 0..puts {
         let (context, draft) = (Context::default(), draft(Some(value as u8)));

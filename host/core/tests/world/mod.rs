@@ -180,7 +180,7 @@ impl World {
                 trees: None,
                 rebuilt: Vec::new(),
                 stuck: Vec::new(),
-                minter: Minter::new(node, Incarnation(id), 0),
+                minter: Minter::new(node, Incarnation(id)),
                 sequence: 0,
             };
             (node, host)
@@ -422,7 +422,10 @@ impl Host {
                             }
                             if written.is_removed {
                                 let trees = self.trees.iter_mut();
-                                trees.for_each(|trees| trees.changed(&place.1, old, None));
+                                trees.for_each(|trees| match is_damaged {
+                                    true => trees.mended(&place.1, None),
+                                    false => trees.changed(&place.1, old, None),
+                                });
                                 self.store.remove(&place);
                                 return Stored { siblings, dot };
                             }
@@ -431,7 +434,10 @@ impl Host {
                             let siblings = record.siblings.clone();
                             if let (Area::Data, Some(trees)) = (area, &mut self.trees) {
                                 let new = object_hash(&place.1, &siblings);
-                                trees.changed(&place.1, old, Some(new));
+                                match is_damaged {
+                                    true => trees.mended(&place.1, Some(new)),
+                                    false => trees.changed(&place.1, old, Some(new)),
+                                }
                             }
                             self.store.insert(place, record);
                             Stored { siblings, dot: written.dot }

@@ -7,34 +7,64 @@ use stator_core::event::Area;
 use stator_core::id::{ClusterId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::tree::{
-    KeyHash, Part, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees, bucket_of, object_hash,
+    Held, KeyHash, Part, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees, bucket_of, object_hash,
 };
 
 use super::Host;
 
 impl Host {
-    fn trees(&mut self) -> &Trees {
-        let store = &self.store;
-        self.trees.get_or_insert_with(|| {
+    fn trees(&mut self) -> &mut Trees {
+        let (store, damaged) = (&self.store, &self.damaged);
+        let data = || store.iter().filter(|((area, _), _)| *area == Area::Data);
+        let trees = self.trees.get_or_insert_with(|| {
             let mut trees = Trees::new(ClusterId(1));
-            let data = store.iter().filter(|((area, _), _)| *area == Area::Data);
-            data.for_each(|((_, key), record)| {
+            // What has rotted was counted before.
+            data().for_each(|((_, key), record)| {
                 trees.changed(key, None, Some(object_hash(key, &record.siblings)));
             });
             trees
-        })
+        });
+        // What is distrusted is counted anew at once.
+        while let Some(rebuild) = trees.rebuild().cloned() {
+            let range = rebuild.first..=rebuild.last;
+            let asked = data().filter(|((_, key), _)| range.contains(&key.partition));
+            let met = asked.map(|((_, key), record)| {
+                let is_whole = !damaged.contains(&key.key);
+                (key.clone(), is_whole.then(|| object_hash(key, &record.siblings)))
+            });
+            trees.met(met, None);
+        }
+        trees
     }
 
     pub(super) fn read_tree(&mut self, read: &TreeRead) -> TreeAnswer {
         match (self.trees().answer(read.partition, &read.query), &read.query) {
             (Some(answer), _) => answer,
             (None, TreeQuery::Keys(part)) => TreeAnswer::Keys(self.keys(read.partition, part)),
-            (None, _) => panic!("trees answer all but keys"),
+            (None, TreeQuery::Objects(keyspace, keys)) => {
+                let place = |key: &bytes::Bytes| StoreKey {
+                    partition: read.partition,
+                    keyspace: *keyspace,
+                    key: key.clone(),
+                };
+                let keys: Vec<StoreKey> = keys.iter().take(self.page_max).map(place).collect();
+                TreeAnswer::Objects(keys.into_iter().map(|key| self.held(key)).collect())
+            }
+            (None, _) => panic!("trees answer all but keys and objects"),
         }
     }
 
+    fn held(&mut self, key: StoreKey) -> Held {
+        if self.damaged.contains(&key.key) {
+            self.trees().met_damaged(&key);
+            return Held::Damaged;
+        }
+        let record = self.store.get(&(Area::Data, key));
+        record.map_or(Held::Nothing, |record| Held::Whole(record.siblings.clone()))
+    }
+
     /// Looks at [`Host::page_max`] records at most.
-    fn keys(&self, partition: PartitionId, part: &Part) -> TreePage {
+    fn keys(&mut self, partition: PartitionId, part: &Part) -> TreePage {
         let keyspace = part.keyspace;
         let place =
             |key: &bytes::Bytes| (Area::Data, StoreKey { partition, keyspace, key: key.clone() });
@@ -42,7 +72,7 @@ impl Host {
             Some(after) => Bound::Excluded(place(after)),
             None => Bound::Included(place(&bytes::Bytes::new())),
         };
-        let mut page = TreePage::default();
+        let (mut page, mut damaged) = (TreePage::default(), Vec::new());
         for (count, ((area, key), record)) in self.store.range((from, Bound::Unbounded)).enumerate()
         {
             let is_behind = part.until.as_ref().is_some_and(|until| key.key > *until);
@@ -53,6 +83,7 @@ impl Host {
             }
             if part.buckets.contains(&bucket_of(key)) {
                 let is_damaged = self.damaged.contains(&key.key);
+                damaged.extend(is_damaged.then(|| key.clone()));
                 let hash = (!is_damaged).then(|| object_hash(key, &record.siblings));
                 page.keys.push(KeyHash { key: key.key.clone(), hash });
             }
@@ -61,6 +92,7 @@ impl Host {
                 break;
             }
         }
+        damaged.iter().for_each(|key| self.trees().met_damaged(key));
         page
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use super::gate::LawsUnchecked;
 use super::law::{Law, Report, Verdict};
 use super::{Plan, Promise, Specimen, check};
-use crate::merge::host::{Loaded, MergeHost};
+use crate::merge::host::{Loaded, MergeHost, Place};
 use crate::merge::stack;
 
 /// Samples asked for in one call, so that one answer and its fuel stay small.
@@ -59,10 +59,21 @@ impl MergeHost {
     /// How the module stands to the merge laws, checked by the node's own plan on the module's own
     /// samples; at the first time in some seconds, later at once.
     pub async fn laws(&self, module: &ModuleDigest) -> Result<Arc<Report>, LawsUnchecked> {
+        self.laws_in(module, None).await
+    }
+
+    /// The same for one who has a place among those who check modules: it is kept as long as the
+    /// check runs, be it that nobody waits for it any more.
+    pub async fn laws_in(
+        &self,
+        module: &ModuleDigest,
+        place: Option<&Place>,
+    ) -> Result<Arc<Report>, LawsUnchecked> {
         if let Some(report) = self.0.reports.get(module) {
             return Ok(report);
         }
-        let report = Arc::new(self.check_laws(module, None, Plan::OF_NODE).await?);
+        let loaded = self.0.module(module).ok_or(LawsUnchecked::NotLoaded(*module))?;
+        let report = Arc::new(self.check_laws_of(loaded, None, Plan::OF_NODE, place).await?);
         // One that ran out of time may do better when the node is less busy.
         if report.stopped.is_none() {
             self.0.reports.put(*module, report.clone());
@@ -99,8 +110,20 @@ impl MergeHost {
         plan: Plan,
     ) -> Result<Report, LawsUnchecked> {
         let loaded = self.0.module(module).ok_or(LawsUnchecked::NotLoaded(*module))?;
-        let running = Running { host: self.clone(), module: loaded, runtime: Handle::current() };
+        self.check_laws_of(loaded, samples, plan, None).await
+    }
+
+    pub(in crate::merge) async fn check_laws_of(
+        &self,
+        module: Arc<Loaded>,
+        samples: Option<Vec<Divergence>>,
+        plan: Plan,
+        place: Option<&Place>,
+    ) -> Result<Report, LawsUnchecked> {
+        let place = place.cloned();
+        let running = Running { host: self.clone(), module, runtime: Handle::current() };
         let checking = spawn_blocking(move || {
+            let _place = place;
             let samples = match samples {
                 Some(samples) => samples,
                 None => match running.samples(&plan) {

@@ -29,6 +29,8 @@ const KEYSPACE: &str = "all";
 const WORKERS: usize = 2;
 
 /// A memtable is written out at this size, or at the cache's if that is smaller.
+/// Files that are kept open for reading: others need descriptors, too.
+const FILES_MAX: usize = 100;
 const MEMTABLE_BYTES: u64 = 64 << 20;
 
 /// `fjall` blocks at 4. One batch seals one more at most.
@@ -50,7 +52,7 @@ impl FjallEngine {
     /// The directory is in use, cannot be read or written, or its content is damaged.
     pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let builder = Database::builder(directory);
+            let builder = Database::builder(directory).max_cached_files(Some(FILES_MAX));
             let db = builder.cache_size(cache_bytes).worker_threads(WORKERS).open()?;
             let keyspace = db.keyspace(KEYSPACE, || {
                 let memtable_bytes = MEMTABLE_BYTES.min(cache_bytes.max(1 << 20));

@@ -83,13 +83,12 @@ fn a_damaged_note_is_rebuilt_and_voids_the_clean_stop() {
     let rig = Rig::new();
     let stores = rig.open();
     let last = ["a", "b", "c"].map(|name| put(&stores, name, "x").sequence)[2];
-    let incarnation = stores.incarnation();
     stores.close().unwrap();
     drop(stores);
     flip(&rig.data, &[]);
 
     let stores = rig.open();
-    assert_ne!(stores.incarnation(), incarnation);
+    assert!(stores.is_after_unclean_stop());
     assert_eq!(stores.figures(Area::Data).objects, 3);
     assert!(put(&stores, "d", "x").sequence > last);
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use stator_core::id::ClusterId;
 use stator_core::tree::{
-    BUCKETS, KeyHash, LEAF_LEVEL, Part, Sum, TreeAnswer, TreeKey, TreeNode, TreePage, TreeQuery,
-    TreeRead, object_hash,
+    BUCKETS, KeyHash, LEAF_LEVEL, Part, Roots, Sum, TreeAnswer, TreeKey, TreeNode, TreePage,
+    TreeQuery, TreeRead, object_hash,
 };
 
 use super::super::TreeJob;
@@ -23,13 +23,18 @@ fn ask(stores: &Stores, query: TreeQuery) -> TreeAnswer {
     reply.get().unwrap()
 }
 
+/// The answer of a store with one keyspace and no damage.
+fn roots(sum: Sum) -> TreeAnswer {
+    TreeAnswer::Roots(Roots { sums: vec![(KEYSPACE, sum)], damaged: 0 })
+}
+
 /// What the trees say of the partition, once they say anything.
 fn root(stores: &Stores) -> Sum {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match ask(stores, TreeQuery::Roots) {
             TreeAnswer::Roots(roots) => {
-                let root = roots.into_iter().find(|(keyspace, _)| *keyspace == KEYSPACE);
+                let root = roots.sums.into_iter().find(|(keyspace, _)| *keyspace == KEYSPACE);
                 return root.map_or(Sum::default(), |(_, sum)| sum);
             }
             TreeAnswer::NotReady => assert!(Instant::now() < deadline, "never rebuilt"),
@@ -85,7 +90,7 @@ fn trees_follow_the_writes_and_outlive_a_clean_stop() {
     assert!(!file(&rig).exists(), "gone before the first write");
     assert!(stores.tree_figures().0, "nothing is to be counted anew");
     assert!(!stores.is_after_unclean_stop());
-    assert_eq!(ask(&stores, TreeQuery::Roots), TreeAnswer::Roots(vec![(KEYSPACE, before)]));
+    assert_eq!(ask(&stores, TreeQuery::Roots), roots(before));
     put_all(&stores, &names[..1], "three");
     assert_eq!(root(&stores), counted(&stores, &names));
 }

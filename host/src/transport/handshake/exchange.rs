@@ -1,7 +1,5 @@
 //! The frames of a handshake on a stream, from both ends.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use stator_core::id::NodeId;
 use stator_proto::peer::v1 as proto;
@@ -69,18 +67,17 @@ pub(in super::super) async fn dial(
     outbox.push_control(Content::Hello(ours.clone()));
     let theirs = expect_hello(inbound, shared).await?;
     let hello = Hello::decode(theirs.clone())?;
-    hello.check(shared.me, &roster, &shared.reservations)?;
+    hello.check(shared.me, &roster)?;
     if hello.node != expected {
         let found = hello.node;
         return Err(Refusal::OtherNode { expected, found }.into());
     }
+    let proof = prove(&shared.config.secret, Role::Dialer, &ours, &theirs);
+    outbox.push_control(proof_frame(proof));
     let proof = expect_proof(inbound, shared).await?;
     if !is_proven(shared, proof, Role::Acceptor, &ours, &theirs) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
-    shared.reservations.remember(&hello);
-    let proof = prove(&shared.config.secret, Role::Dialer, &ours, &theirs);
-    outbox.push_control(proof_frame(proof));
     Ok(hello)
 }
 
@@ -93,19 +90,18 @@ pub(in super::super) async fn accept(
     let theirs = expect_hello(inbound, shared).await?;
     let hello = Hello::decode(theirs.clone())?;
     let roster = roster_of(shared)?;
-    hello.check(shared.me, &roster, &shared.reservations)?;
+    hello.check(shared.me, &roster)?;
     if hello.node > shared.me {
         return Err(Refusal::WrongDialer(hello.node).into());
     }
     let ours = own_hello(shared, &roster)?;
     outbox.push_control(Content::Hello(ours.clone()));
-    let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
-    outbox.push_control(proof_frame(proof));
     let proof = expect_proof(inbound, shared).await?;
     if !is_proven(shared, proof, Role::Dialer, &theirs, &ours) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
-    shared.reservations.remember(&hello);
+    let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
+    outbox.push_control(proof_frame(proof));
     Ok(hello)
 }
 
@@ -128,11 +124,7 @@ fn roster_of(shared: &Shared) -> Result<std::sync::Arc<Roster>, Refusal> {
 fn own_hello(shared: &Shared, roster: &Roster) -> Result<Bytes, HandshakeError> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|e| HandshakeError::NoRandomness(e.to_string()))?;
-    let me = PeerIdentity {
-        node: shared.me,
-        incarnation: shared.incarnation,
-        epochs_reserved: shared.epochs_reserved.load(Ordering::Acquire),
-    };
+    let me = PeerIdentity { node: shared.me, incarnation: shared.incarnation };
     Ok(Hello::new(&me, roster.cluster, nonce).encode())
 }
 

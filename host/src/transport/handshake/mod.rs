@@ -1,25 +1,20 @@
 //! The handshake: whether two nodes talk, decided before they do.
 //!
-//! The dialer sends its hello. The acceptor checks it and answers with its own and a proof; the
-//! dialer checks both and proves itself. A proof is BLAKE3, keyed by the cluster secret, over
+//! The dialer sends its hello. The acceptor checks it and answers with its own; the dialer checks
+//! that and proves itself, and then the acceptor does. So who connects from anywhere gets nothing
+//! with which secrets could be tried; who is dialled does, but nodes dial only where members are
+//! said to be. A proof is BLAKE3, keyed by the cluster secret, over
 //! the prover's role and both hellos as they travelled: the nonces make it good for this
 //! handshake only, the role keeps it from being sent back. A side that will not go on sends a
 //! [`Refusal`] in words, and both log it.
 //!
 //! Nothing is learnt from a hello before its proof holds. What each side must be:
-//! a member of the same cluster, another node than this, in a protocol version that both speak,
-//! and with an epoch reservation no lower than seen before (else it runs on a copy of a data
-//! directory and would mint dots twice).
+//! a member of the same cluster, another node than this, in a protocol version that both speak.
 //!
 //! While a cluster changes its secret each side proves its own and accepts those of before as
 //! well. Encryption is TLS' matter, below this: the proof is given inside of it.
-//!
-//! Left out: a memory of reservations that survives this process.
 
 mod exchange;
-
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -30,7 +25,6 @@ use stator_proto::peer::v1 as proto;
 pub(super) use exchange::{HandshakeError, accept, dial};
 
 use super::config::{PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity, Roster};
-use super::lock;
 use super::wire::{WireError, fixed};
 
 /// Why a node will not talk to another. Nothing was exchanged.
@@ -98,22 +92,6 @@ pub enum Refusal {
     /// Of each pair the node with the smaller id dials.
     #[error("node {0} dialled a node with a smaller id, which is to dial itself")]
     WrongDialer(NodeId),
-    /// The other node's epoch reservation went back.
-    #[error(
-        "node {node} (incarnation {incarnation}) reserves epochs to {found}, but did to {seen} \
-         before: it runs on a copy or an old backup of its data directory; declare the restore, \
-         so that it draws a new incarnation"
-    )]
-    EpochsWentBack {
-        /// The other node.
-        node: NodeId,
-        /// Its life.
-        incarnation: Incarnation,
-        /// What it says now.
-        found: u64,
-        /// What it said before.
-        seen: u64,
-    },
 }
 
 /// Which end of a stream.
@@ -131,7 +109,6 @@ pub(super) struct Hello {
     pub cluster: ClusterId,
     pub node: NodeId,
     pub incarnation: Incarnation,
-    pub epochs_reserved: u64,
     /// What its catalogues can hold; told from the first version on, so that a later one can
     /// hold back what this one could not read.
     pub feature_level: u32,
@@ -146,7 +123,6 @@ impl Hello {
             cluster,
             node: me.node,
             incarnation: me.incarnation,
-            epochs_reserved: me.epochs_reserved,
             feature_level: FEATURE_LEVEL,
             nonce,
         }
@@ -159,7 +135,6 @@ impl Hello {
             cluster: Bytes::copy_from_slice(&self.cluster.0.to_be_bytes()),
             node: self.node.0,
             incarnation: self.incarnation.0,
-            epochs_reserved: self.epochs_reserved,
             catalogue_feature_level: self.feature_level,
             nonce: Bytes::copy_from_slice(&self.nonce),
         };
@@ -174,19 +149,13 @@ impl Hello {
             cluster: ClusterId(u128::from_be_bytes(fixed(&hello.cluster, "a cluster id")?)),
             node: NodeId(hello.node),
             incarnation: Incarnation(hello.incarnation),
-            epochs_reserved: hello.epochs_reserved,
             feature_level: hello.catalogue_feature_level,
             nonce: fixed(&hello.nonce, "a nonce")?,
         })
     }
 
     /// Whether the node `me` of `roster` may talk to the one that said this.
-    pub fn check(
-        &self,
-        me: NodeId,
-        roster: &Roster,
-        reservations: &Reservations,
-    ) -> Result<(), Refusal> {
+    pub fn check(&self, me: NodeId, roster: &Roster) -> Result<(), Refusal> {
         let node = self.node;
         if self.cluster != roster.cluster {
             return Err(Refusal::OtherCluster { node, theirs: self.cluster, ours: roster.cluster });
@@ -207,33 +176,7 @@ impl Hello {
         if !roster.members.contains_key(&node) {
             return Err(Refusal::UnknownNode(node));
         }
-        reservations.check(self)
-    }
-}
-
-/// The epochs that peers were seen to have reserved, per node and life.
-#[derive(Debug, Default)]
-pub(super) struct Reservations(Mutex<BTreeMap<(NodeId, Incarnation), u64>>);
-
-impl Reservations {
-    fn check(&self, hello: &Hello) -> Result<(), Refusal> {
-        let seen = lock(&self.0).get(&(hello.node, hello.incarnation)).copied().unwrap_or(0);
-        if hello.epochs_reserved < seen {
-            return Err(Refusal::EpochsWentBack {
-                node: hello.node,
-                incarnation: hello.incarnation,
-                found: hello.epochs_reserved,
-                seen,
-            });
-        }
         Ok(())
-    }
-
-    /// Remembers what a hello says, once its proof holds.
-    pub fn remember(&self, hello: &Hello) {
-        let mut seen = lock(&self.0);
-        let seen = seen.entry((hello.node, hello.incarnation)).or_insert(0);
-        *seen = hello.epochs_reserved.max(*seen);
     }
 }
 

@@ -178,20 +178,36 @@ async fn hellos_that_do_not_fit_are_refused_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proof_that_is_sent_back_is_no_proof() {
+async fn who_has_not_proved_the_secret_gets_nothing_made_with_it() {
     let node = node().await;
     let mut raw = Raw::open(&node).await;
     raw.say(Some(Content::Hello(hello().encode()))).await;
-    let mut answer = Vec::new();
-    while answer.len() < 2 {
-        answer.extend(raw.inbound.message().await.unwrap().unwrap().content);
-    }
-    let Content::Proof(theirs) = answer[1].clone() else {
-        panic!("no proof: {answer:?}");
-    };
-    raw.say(Some(Content::Proof(theirs))).await;
-    raw.hears_refusal("does not know the secret").await;
+    raw.say(Some(Content::Proof(Bytes::from_static(&[7; 32])))).await;
+    let heard = raw.hear_out().await;
+    let [Content::Hello(_), Content::Refusal(refusal)] = &heard[..] else { panic!("{heard:?}") };
+    assert!(refusal.reason.contains("does not know the secret"), "{refusal:?}");
     assert!(lock(&node.ear.heard).connects.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_is_read_of_a_stranger() {
+    let node = node().await;
+    let mut stream = TcpStream::connect(node.address()).await.unwrap();
+    // HTTP/2's beginning, and then pings without end.
+    let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    stream.write_all(&begin).await.unwrap();
+    let ping = [&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &[0; 8]].concat().repeat(4_096);
+    let mut sent = 0;
+    // The rest fills the buffers of the system, which are less than this, and then nothing goes.
+    while sent < 64 << 20 {
+        match tokio::time::timeout(Duration::from_millis(500), stream.write(&ping)).await {
+            Ok(Ok(bytes)) => sent += bytes,
+            // Ended, or nothing is taken any more.
+            _ => break,
+        }
+    }
+    assert!(sent < 64 << 20, "{sent} bytes were read");
+    assert_lives(&node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use stator_core::id::{ClusterId, Incarnation, ModuleDigest, NodeId};
 use stator_core::message::{Message, RequestId};
 use tokio::sync::Notify;
 
-use super::{PeerIdentity, PeerSink, Transport, TransportConfig, lock};
+use super::{PeerIdentity, PeerSink, Room, Transport, TransportConfig, lock};
 
 const CLUSTER: ClusterId = ClusterId(0xC1);
 const SECRET: [u8; 32] = [7; 32];
@@ -51,7 +51,7 @@ impl Ear {
 }
 
 impl PeerSink for Ear {
-    fn received(&self, from: NodeId, message: Message) {
+    fn received(&self, from: NodeId, message: Message, _: Option<&Room>) {
         let _gate = lock(&self.gate);
         self.hear(|heard| heard.received.push((from, message)));
     }
@@ -142,7 +142,7 @@ impl Peer {
 }
 
 fn config(id: u64) -> TransportConfig {
-    let me = PeerIdentity { node: NodeId(id), incarnation: Incarnation(1), epochs_reserved: 100 };
+    let me = PeerIdentity { node: NodeId(id), incarnation: Incarnation(1) };
     TransportConfig { enable_faults: true, ..TransportConfig::new(me, SECRET) }
 }
 

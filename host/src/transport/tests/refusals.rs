@@ -96,39 +96,3 @@ async fn another_node_at_the_address_is_refused() {
         peer.hears("a connection", |heard| !heard.connects.is_empty()).await;
     }
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copied_data_directory_is_refused() {
-    let (a, b) = pair().await;
-    // The original goes on and tells its peers when it connects again.
-    b.transport.shutdown().await;
-    let mut later = config(2);
-    later.me.epochs_reserved = 300;
-    let b = Peer::start_with(later).await;
-    join(&[&a, &b]).await;
-    b.transport.shutdown().await;
-    // The copy was made before.
-    let copy = Peer::start_with(config(2)).await;
-    for peer in [&a, &copy] {
-        peer.transport.set_roster(CLUSTER, roster(&[&a, &copy]));
-    }
-    for peer in [&a, &copy] {
-        peer.hears_refusal("reserves epochs to 100, but did to 300").await;
-    }
-    assert_eq!(copy.transport.connected(), []);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reservation_that_grew_while_running_is_told() {
-    let (a, b) = pair().await;
-    b.transport.epochs_reserved(500);
-    a.transport.shutdown().await;
-    let a = Peer::start(1).await;
-    join(&[&a, &b]).await;
-    b.transport.shutdown().await;
-    let copy = Peer::start_with(config(2)).await;
-    for peer in [&a, &copy] {
-        peer.transport.set_roster(CLUSTER, roster(&[&a, &copy]));
-    }
-    a.hears_refusal("reserves epochs to 100, but did to 500").await;
-}

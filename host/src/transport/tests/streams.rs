@@ -115,7 +115,6 @@ async fn a_peer_that_restarts_elsewhere_is_found_again() {
     a.hears("the end", |heard| heard.disconnects == [b.id]).await;
     let mut reborn = config(2);
     reborn.me.incarnation = Incarnation(2);
-    reborn.me.epochs_reserved = 0;
     let b = Peer::start_with(reborn).await;
     join(&[&a, &b]).await;
     a.transport.send(b.id, numbered(1)).unwrap();

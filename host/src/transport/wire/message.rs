@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use stator_core::catalogue::Catalogue;
 use stator_core::causality::Siblings;
-use stator_core::id::{KeyspaceId, NodeId, PartitionId};
+use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::{Message, ReplicaError, ReplicaWrite};
 use stator_proto::peer::v1 as proto;
 
+use crate::budget::{ByteBudget, NoRoom};
+
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
-use super::{WireError, collect, dot_from_wire, dot_to_wire, fill, fixed, required, ring};
-use super::{transfer, tree};
+use super::{
+    WireError, collect, dot_from_wire, dot_to_wire, fixed, required, ring, transfer, tree,
+};
 use proto::message::Body;
-use proto::{fill_reply, forward_reply, read_reply, replica_error};
+use proto::{forward_reply, read_reply, replica_error};
 
 /// What a message without an object counts for in a queue.
 pub(super) const PLAIN_BYTES: usize = 128;
@@ -38,8 +41,6 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::ForwardReply { result, .. } => {
             result.as_ref().map_or(0, |(_, siblings)| siblings.weight_bytes())
         }
-        Message::FillRead { after, .. } => after.as_ref().map_or(0, |(_, key)| key.len()),
-        Message::FillReply { result, .. } => result.as_ref().map_or(0, fill::weight_bytes),
         Message::TreeRead { read, .. } => tree::read_bytes(read),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
         Message::LeadReply { result, .. } => result.as_ref().map_or(0, tree::report_bytes),
@@ -97,24 +98,8 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
                 Err(error) => forward_reply::Result::Error(error_to_wire(error)),
             }),
         }),
-        Message::FillRead { request, partition, ring_version, after, bytes_max } => {
-            Body::FillRead(proto::FillRead {
-                request,
-                partition: partition.0.into(),
-                ring_version,
-                after: after.map(fill::cursor_to_wire),
-                bytes_max,
-            })
-        }
-        Message::FillReply { request, result } => Body::FillReply(proto::FillReply {
-            request,
-            result: Some(match result {
-                Ok(page) => fill_reply::Result::Page(fill::page_to_wire(page)),
-                Err(error) => fill_reply::Result::Error(replica_error_to_wire(error)),
-            }),
-        }),
-        Message::TreeRead { request, ring_version, read } => {
-            Body::TreeRead(tree::read_to_wire(request, ring_version, read))
+        Message::TreeRead { request, ring_version, is_fill, read } => {
+            Body::TreeRead(tree::read_to_wire(request, (ring_version, is_fill), read))
         }
         Message::TreeReply { request, result } => {
             Body::TreeReply(tree::reply_to_wire(request, result))
@@ -200,22 +185,6 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
                 forward_reply::Result::Error(error) => Err(error_from_wire(error)?),
             },
         },
-        Body::FillRead(read) => Message::FillRead {
-            request: read.request,
-            partition: u16::try_from(read.partition)
-                .map(PartitionId)
-                .map_err(|_| WireError::OutOfRange("a partition"))?,
-            ring_version: read.ring_version,
-            after: read.after.map(fill::cursor_from_wire),
-            bytes_max: read.bytes_max,
-        },
-        Body::FillReply(reply) => Message::FillReply {
-            request: reply.request,
-            result: match required(reply.result, "a fill's result")? {
-                fill_reply::Result::Page(page) => Ok(fill::page_from_wire(page)?),
-                fill_reply::Result::Error(error) => Err(replica_error_from_wire(error)?),
-            },
-        },
         Body::TreeRead(read) => tree::read_from_wire(read)?,
         Body::TreeReply(reply) => tree::reply_from_wire(reply)?,
         Body::Collect(ask) => collect::ask_from_wire(ask)?,
@@ -276,6 +245,19 @@ fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
     })
 }
 
+/// Charges the value that a replica answers with, or says in its place that there is no room.
+pub(in crate::transport) fn charge(message: &mut proto::Message, reads: &ByteBudget) {
+    let Some(Body::ReadReply(reply)) = &mut message.body else { return };
+    let Some(read_reply::Result::Siblings(value)) = &mut reply.result else { return };
+    match reads.charge(std::mem::take(value)) {
+        Ok(charged) => *value = charged,
+        Err(NoRoom { bytes_max }) => {
+            let error = replica_error_to_wire(ReplicaError::NoRoom { bytes_max });
+            reply.result = Some(read_reply::Result::Error(error));
+        }
+    }
+}
+
 pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError {
     use replica_error::Kind;
     let kind = match error {
@@ -286,6 +268,7 @@ pub(super) fn replica_error_to_wire(error: ReplicaError) -> proto::ReplicaError 
         ReplicaError::Store(said) => Kind::Store(said),
         ReplicaError::NotMember => Kind::NotMember(proto::Nothing {}),
         ReplicaError::StaleEpoch { floor } => Kind::StaleEpoch(floor),
+        ReplicaError::NoRoom { bytes_max } => Kind::NoRoom(bytes_max),
     };
     proto::ReplicaError { kind: Some(kind) }
 }
@@ -302,5 +285,6 @@ pub(super) fn replica_error_from_wire(
         Kind::Store(said) => ReplicaError::Store(said),
         Kind::NotMember(_) => ReplicaError::NotMember,
         Kind::StaleEpoch(floor) => ReplicaError::StaleEpoch { floor },
+        Kind::NoRoom(bytes_max) => ReplicaError::NoRoom { bytes_max },
     })
 }

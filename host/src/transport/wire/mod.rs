@@ -6,7 +6,6 @@
 //! version does not know is an error: the handshake agreed on a version, so nobody sends one.
 
 mod collect;
-mod fill;
 mod message;
 mod request;
 mod ring;
@@ -21,7 +20,7 @@ use stator_core::codec::DecodeError;
 use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
 use stator_proto::peer::v1 as proto;
 
-pub(super) use message::{from_wire, to_wire, weight_bytes};
+pub(super) use message::{charge, from_wire, to_wire, weight_bytes};
 
 /// Bytes of a peer are not a message. The stream that they came by is closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

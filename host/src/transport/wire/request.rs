@@ -139,6 +139,7 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
             Kind::Store(Store { reason: refused.to_string(), effect })
         }
         RequestError::Removed { ring_version } => Kind::Removed(ring_version),
+        RequestError::NoRoom { bytes_max } => Kind::NoRoom(bytes_max),
         RequestError::RequestReused(dot)
         | RequestError::Refused(WriteRefused::RequestReused(dot)) => {
             Kind::RequestReused(dot_to_wire(dot))
@@ -194,6 +195,7 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
             })
         }
         Kind::Removed(ring_version) => RequestError::Removed { ring_version },
+        Kind::NoRoom(bytes_max) => RequestError::NoRoom { bytes_max },
         Kind::RequestReused(dot) => RequestError::RequestReused(dot_from_wire(dot)?),
         Kind::Store(error) => {
             RequestError::Store { reason: error.reason, effect: effect_from_wire(error.effect)? }

@@ -16,12 +16,13 @@ use stator_core::catalogue::{
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
 use stator_core::message::{
-    ExchangeFigures, FillPage, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
+    ExchangeFigures, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{Move, claim, plan};
 use stator_core::tree::{
-    KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead,
+    Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
+    TreeRead,
 };
 use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
@@ -121,6 +122,7 @@ fn any_replica_error() -> impl Strategy<Value = ReplicaError> {
         Just(ReplicaError::Damaged),
         Just(ReplicaError::Filling),
         ".{0,9}".prop_map(ReplicaError::Store),
+        any::<u64>().prop_map(|bytes_max| ReplicaError::NoRoom { bytes_max }),
     ]
 }
 
@@ -149,6 +151,7 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
             RequestError::RequestReused(Dot { actor, counter })
         }),
         any::<u64>().prop_map(|ring_version| RequestError::Removed { ring_version }),
+        any::<u64>().prop_map(|bytes_max| RequestError::NoRoom { bytes_max }),
         sizes().prop_map(|(found, max)| {
             RequestError::Refused(WriteRefused::TooManySiblings { found, max })
         }),
@@ -221,16 +224,6 @@ fn any_write() -> impl Strategy<Value = ReplicaWrite> {
     )
 }
 
-fn any_cursor() -> impl Strategy<Value = Option<(KeyspaceId, Bytes)>> {
-    option::of((any::<u64>().prop_map(KeyspaceId), any_bytes()))
-}
-
-fn any_page() -> impl Strategy<Value = FillPage> {
-    let object = (any::<u64>().prop_map(KeyspaceId), any_bytes(), any_siblings());
-    (vec(object, 0..4), any_cursor(), any::<bool>())
-        .prop_map(|(objects, next, is_whole)| FillPage { objects, next, is_whole })
-}
-
 fn any_tree_read() -> impl Strategy<Value = TreeRead> {
     let keyspace = || any::<u64>().prop_map(KeyspaceId);
     let node = (0..4u8, any::<u16>())
@@ -243,6 +236,8 @@ fn any_tree_read() -> impl Strategy<Value = TreeRead> {
         (part, option::of(any_bytes())).prop_map(|((keyspace, buckets, after), until)| {
             TreeQuery::Keys(Part { keyspace, buckets, after, until })
         }),
+        (keyspace(), vec(any_bytes(), 0..9))
+            .prop_map(|(keyspace, keys)| TreeQuery::Objects(keyspace, keys)),
     ];
     (any::<u16>().prop_map(PartitionId), query)
         .prop_map(|(partition, query)| TreeRead { partition, query })
@@ -253,9 +248,16 @@ fn any_tree_answer() -> impl Strategy<Value = TreeAnswer> {
     let root = (any::<u64>().prop_map(KeyspaceId), sum());
     let key = (any_bytes(), option::of(any::<u128>().prop_map(ObjectHash)));
     let key = key.prop_map(|(key, hash)| KeyHash { key, hash });
+    let held = prop_oneof![
+        Just(Held::Nothing),
+        Just(Held::Damaged),
+        any_siblings().prop_map(Held::Whole),
+    ];
     prop_oneof![
         Just(TreeAnswer::NotReady),
-        vec(root, 0..4).prop_map(TreeAnswer::Roots),
+        (vec(root, 0..4), any::<u64>())
+            .prop_map(|(sums, damaged)| TreeAnswer::Roots(Roots { sums, damaged })),
+        vec(held, 0..4).prop_map(TreeAnswer::Objects),
         vec(sum(), 0..40).prop_map(TreeAnswer::Sums),
         (vec(key, 0..9), option::of(any_bytes()))
             .prop_map(|(keys, next)| TreeAnswer::Keys(TreePage { keys, next })),
@@ -263,10 +265,16 @@ fn any_tree_answer() -> impl Strategy<Value = TreeAnswer> {
 }
 
 fn any_report() -> impl Strategy<Value = LeadReport> {
-    let figures = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    let figures = (any::<u64>(), any::<u64>(), any::<u64>(), any::<(u64, u64)>());
     (figures, any::<bool>(), option::of(".{0,9}")).prop_map(|(figures, is_done, failure)| {
-        let (questions, keys_compared, keys_differed, keys_repaired) = figures;
-        let found = ExchangeFigures { questions, keys_compared, keys_differed, keys_repaired };
+        let (questions, keys_compared, keys_differed, (keys_repaired, keys_damaged)) = figures;
+        let found = ExchangeFigures {
+            questions,
+            keys_compared,
+            keys_differed,
+            keys_repaired,
+            keys_damaged,
+        };
         LeadReport { found, is_done, failure }
     })
 }
@@ -322,8 +330,6 @@ fn any_message() -> impl Strategy<Value = Message> {
     let found = result_of(option::of(any_siblings()), any_replica_error());
     let stored = result_of(Just(()), any_replica_error());
     let put = result_of((any_dot(), any_siblings()), any_request_error());
-    let fill = (any::<u16>(), any::<u64>(), any_cursor(), any::<u64>());
-    let page = result_of(any_page(), any_replica_error());
     let tree = result_of(any_tree_answer(), any_replica_error());
     prop_oneof![
         (any::<u64>(), read).prop_map(|(request, (keyspace, key, ring_version, is_fallback))| {
@@ -341,14 +347,11 @@ fn any_message() -> impl Strategy<Value = Message> {
             .prop_map(|(request, result)| Message::WriteReply { request, result }),
         (any::<u64>(), any_put()).prop_map(|(request, put)| Message::Forward { request, put }),
         (any::<u64>(), put).prop_map(|(request, result)| Message::ForwardReply { request, result }),
-        (any::<u64>(), fill).prop_map(|(request, (partition, ring_version, after, bytes_max))| {
-            let partition = PartitionId(partition);
-            Message::FillRead { request, partition, ring_version, after, bytes_max }
-        }),
-        (any::<u64>(), page).prop_map(|(request, result)| Message::FillReply { request, result }),
-        (any::<u64>(), any::<u64>(), any_tree_read()).prop_map(|(request, ring_version, read)| {
-            Message::TreeRead { request, ring_version, read }
-        }),
+        (any::<u64>(), any::<(u64, bool)>(), any_tree_read()).prop_map(
+            |(request, (ring_version, is_fill), read)| {
+                Message::TreeRead { request, ring_version, is_fill, read }
+            }
+        ),
         (any::<u64>(), tree).prop_map(|(request, result)| Message::TreeReply { request, result }),
         (any::<u64>(), any::<u64>(), any::<u16>(), any::<Option<u64>>()).prop_map(
             |(request, ring_version, partition, keyspace)| {

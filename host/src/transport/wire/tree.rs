@@ -4,12 +4,12 @@ use bytes::Bytes;
 use stator_core::id::{KeyspaceId, PartitionId};
 use stator_core::message::{ExchangeFigures, LeadReport, Message, ReplicaError};
 use stator_core::tree::{
-    BUCKETS, Buckets, KeyHash, ObjectHash, Part, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
-    TreeRead,
+    BUCKETS, Buckets, Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage,
+    TreeQuery, TreeRead,
 };
 use stator_proto::peer::v1 as proto;
 
-use super::message::{PLAIN_BYTES, replica_error_from_wire, replica_error_to_wire};
+use super::message::{PLAIN_BYTES, decode, encode, replica_error_from_wire, replica_error_to_wire};
 use super::{WireError, fixed, required};
 use proto::{lead_reply, tree_read, tree_reply};
 
@@ -22,6 +22,7 @@ pub(super) fn read_bytes(read: &TreeRead) -> usize {
             let key = |key: &Option<Bytes>| key.as_ref().map_or(0, Bytes::len);
             part.buckets.len() * 2 + key(&part.after) + key(&part.until)
         }
+        TreeQuery::Objects(_, keys) => keys.iter().map(|key| key.len() + 4).sum(),
     }
 }
 
@@ -29,16 +30,27 @@ pub(super) fn read_bytes(read: &TreeRead) -> usize {
 pub(super) fn answer_bytes(answer: &TreeAnswer) -> usize {
     match answer {
         TreeAnswer::NotReady => 0,
-        TreeAnswer::Roots(roots) => roots.len() * 40,
+        TreeAnswer::Roots(roots) => roots.sums.len() * 40,
         TreeAnswer::Sums(sums) => sums.len() * 28,
         TreeAnswer::Keys(page) => {
             let keys = page.keys.iter().map(|known| known.key.len() + PLAIN_BYTES / 4);
             keys.sum::<usize>() + page.next.as_ref().map_or(0, Bytes::len)
         }
+        TreeAnswer::Objects(objects) => {
+            let bytes = |held: &Held| match held {
+                Held::Whole(siblings) => siblings.weight_bytes() + PLAIN_BYTES,
+                Held::Nothing | Held::Damaged => 4,
+            };
+            objects.iter().map(bytes).sum()
+        }
     }
 }
 
-pub(super) fn read_to_wire(request: u64, ring_version: u64, read: TreeRead) -> proto::TreeRead {
+pub(super) fn read_to_wire(
+    request: u64,
+    (ring_version, is_fill): (u64, bool),
+    read: TreeRead,
+) -> proto::TreeRead {
     use tree_read::Query;
     let query = match read.query {
         TreeQuery::Roots => Query::Roots(proto::Nothing {}),
@@ -52,9 +64,12 @@ pub(super) fn read_to_wire(request: u64, ring_version: u64, read: TreeRead) -> p
             after,
             until,
         }),
+        TreeQuery::Objects(keyspace, keys) => {
+            Query::Objects(proto::TreeObjects { keyspace: keyspace.0, keys })
+        }
     };
     let partition = read.partition.0.into();
-    proto::TreeRead { request, ring_version, partition, query: Some(query) }
+    proto::TreeRead { request, ring_version, partition, query: Some(query), is_fill }
 }
 
 pub(super) fn read_from_wire(read: proto::TreeRead) -> Result<Message, WireError> {
@@ -76,10 +91,16 @@ pub(super) fn read_from_wire(read: proto::TreeRead) -> Result<Message, WireError
             let buckets = buckets.into_iter().map(bucket).collect::<Result<Buckets, _>>()?;
             TreeQuery::Keys(Part { keyspace: KeyspaceId(keyspace), buckets, after, until })
         }
+        Query::Objects(proto::TreeObjects { keyspace, keys }) => {
+            if keys.len() > TreeQuery::OBJECTS_MAX {
+                return Err(WireError::OutOfRange("a number of keys"));
+            }
+            TreeQuery::Objects(KeyspaceId(keyspace), keys)
+        }
     };
     let partition = partition_from_wire(read.partition)?;
-    let (request, ring_version) = (read.request, read.ring_version);
-    Ok(Message::TreeRead { request, ring_version, read: TreeRead { partition, query } })
+    let proto::TreeRead { request, ring_version, is_fill, .. } = read;
+    Ok(Message::TreeRead { request, ring_version, is_fill, read: TreeRead { partition, query } })
 }
 
 pub(super) fn reply_to_wire(
@@ -89,8 +110,9 @@ pub(super) fn reply_to_wire(
     use tree_reply::Result as Wire;
     let result = match result {
         Ok(TreeAnswer::NotReady) => Wire::NotReady(proto::Nothing {}),
-        Ok(TreeAnswer::Roots(roots)) => Wire::Roots(proto::TreeRoots {
-            roots: roots
+        Ok(TreeAnswer::Roots(Roots { sums, damaged })) => Wire::Roots(proto::TreeRoots {
+            damaged,
+            roots: sums
                 .into_iter()
                 .map(|(keyspace, sum)| proto::TreeRoot {
                     keyspace: keyspace.0,
@@ -104,6 +126,10 @@ pub(super) fn reply_to_wire(
         Ok(TreeAnswer::Keys(TreePage { keys, next })) => {
             Wire::Keys(proto::TreePage { keys: keys.into_iter().map(key_to_wire).collect(), next })
         }
+        Ok(TreeAnswer::Objects(objects)) => {
+            let objects = objects.into_iter().map(held_to_wire).collect();
+            Wire::Objects(proto::HeldObjects { objects })
+        }
         Err(error) => Wire::Error(replica_error_to_wire(error)),
     };
     proto::TreeReply { request, result: Some(result) }
@@ -113,13 +139,13 @@ pub(super) fn reply_from_wire(reply: proto::TreeReply) -> Result<Message, WireEr
     use tree_reply::Result as Wire;
     let result = match required(reply.result, "an answer about hash trees")? {
         Wire::NotReady(_) => Ok(TreeAnswer::NotReady),
-        Wire::Roots(proto::TreeRoots { roots }) => {
+        Wire::Roots(proto::TreeRoots { roots, damaged }) => {
             let root = |root: proto::TreeRoot| {
                 let sum = required(root.sum, "a hash tree's root")?;
                 Ok((KeyspaceId(root.keyspace), sum_from_wire(sum)))
             };
-            let roots = roots.into_iter().map(root).collect::<Result<_, WireError>>()?;
-            Ok(TreeAnswer::Roots(roots))
+            let sums = roots.into_iter().map(root).collect::<Result<_, WireError>>()?;
+            Ok(TreeAnswer::Roots(Roots { sums, damaged }))
         }
         Wire::Sums(proto::TreeSums { sums }) => {
             Ok(TreeAnswer::Sums(sums.into_iter().map(sum_from_wire).collect()))
@@ -127,6 +153,10 @@ pub(super) fn reply_from_wire(reply: proto::TreeReply) -> Result<Message, WireEr
         Wire::Keys(proto::TreePage { keys, next }) => {
             let keys = keys.into_iter().map(key_from_wire).collect::<Result<_, _>>()?;
             Ok(TreeAnswer::Keys(TreePage { keys, next }))
+        }
+        Wire::Objects(proto::HeldObjects { objects }) => {
+            let objects = objects.into_iter().map(held_from_wire).collect::<Result<_, _>>()?;
+            Ok(TreeAnswer::Objects(objects))
         }
         Wire::Error(error) => Err(replica_error_from_wire(error)?),
     };
@@ -160,6 +190,7 @@ pub(super) fn lead_reply_to_wire(
             keys_compared: found.keys_compared,
             keys_differed: found.keys_differed,
             keys_repaired: found.keys_repaired,
+            keys_damaged: found.keys_damaged,
             is_done,
             failure,
         }),
@@ -172,14 +203,37 @@ pub(super) fn lead_reply_from_wire(reply: proto::LeadReply) -> Result<Message, W
     use lead_reply::Result as Wire;
     let result = match required(reply.result, "a repair's report")? {
         Wire::Report(report) => {
-            let proto::LeadReport { questions, keys_compared, keys_differed, .. } = report;
-            let keys_repaired = report.keys_repaired;
-            let found = ExchangeFigures { questions, keys_compared, keys_differed, keys_repaired };
+            let found = ExchangeFigures {
+                questions: report.questions,
+                keys_compared: report.keys_compared,
+                keys_differed: report.keys_differed,
+                keys_repaired: report.keys_repaired,
+                keys_damaged: report.keys_damaged,
+            };
             Ok(LeadReport { found, is_done: report.is_done, failure: report.failure })
         }
         Wire::Error(error) => Err(replica_error_from_wire(error)?),
     };
     Ok(Message::LeadReply { request: reply.request, result })
+}
+
+fn held_to_wire(held: Held) -> proto::HeldObject {
+    use proto::held_object::Held as Wire;
+    let held = match held {
+        Held::Nothing => Wire::Nothing(proto::Nothing {}),
+        Held::Damaged => Wire::Damaged(proto::Nothing {}),
+        Held::Whole(siblings) => Wire::Siblings(encode(&siblings)),
+    };
+    proto::HeldObject { held: Some(held) }
+}
+
+fn held_from_wire(object: proto::HeldObject) -> Result<Held, WireError> {
+    use proto::held_object::Held as Wire;
+    Ok(match required(object.held, "what is held")? {
+        Wire::Nothing(_) => Held::Nothing,
+        Wire::Damaged(_) => Held::Damaged,
+        Wire::Siblings(siblings) => Held::Whole(decode(siblings)?),
+    })
 }
 
 fn node_to_wire(node: &TreeNode) -> u32 {

@@ -46,7 +46,10 @@ impl StaleActors {
     ) -> Option<Minter> {
         let has_mark = stored.is_some_and(|record| record.mark.is_some());
         let actor = self.actors.get(key).filter(|_| !has_mark && self.area == Some(area))?;
-        (actor.incarnation == minter.incarnation)
-            .then(|| Minter::new(minter.node, actor.incarnation, actor.epoch))
+        (actor.incarnation == minter.incarnation).then(|| {
+            let mut minter = minter.clone();
+            minter.next_epoch = actor.epoch;
+            minter
+        })
     }
 }

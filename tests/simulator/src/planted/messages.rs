@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stator_core::collect::CollectAnswer;
-use stator_core::event::{Action, Area, Notice};
+use stator_core::event::{Action, Area, Event, Notice, Token};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::{Message, RequestId};
@@ -18,9 +18,39 @@ use crate::world::{LATE, World, index};
 /// What bugs have to know later: numbers of requests, by who sent them.
 #[derive(Debug, Default)]
 pub struct Noted {
-    reads: BTreeSet<(usize, RequestId)>,
+    /// What a machine has its store do with what another owner holds.
+    joins: BTreeSet<(usize, Token)>,
     /// Questions for the roots of a partition that the asker is to take over.
     roots: BTreeMap<(usize, RequestId), TreeRead>,
+}
+
+/// Why a machine acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It was told what another one holds for a get.
+    Read,
+    /// It compares what it holds with another owner.
+    Compared,
+    /// It has joined what that one holds.
+    Joined,
+    /// Something else.
+    Else,
+}
+
+impl Noted {
+    /// Why a machine acts upon this event.
+    pub(crate) fn cause(&self, machine: usize, event: &Event) -> Cause {
+        match event {
+            Event::Received(_, Message::ReadReply { .. }) => Cause::Read,
+            Event::Received(_, Message::TreeReply { .. }) | Event::TreeRead(..) => Cause::Compared,
+            Event::Written(token, _) | Event::Loaded(token, _)
+                if self.joins.contains(&(machine, *token)) =>
+            {
+                Cause::Joined
+            }
+            _ => Cause::Else,
+        }
+    }
 }
 
 impl World {
@@ -70,7 +100,7 @@ impl World {
     pub(crate) fn plant_wrong_side(
         &mut self,
         machine: usize,
-        is_read: bool,
+        cause: Cause,
         actions: &mut [Action],
     ) {
         if self.planted != Planted::WrongSide {
@@ -80,13 +110,11 @@ impl World {
         for action in actions {
             match action {
                 Action::Notice(Notice::ReadRepaired(node)) => repaired = Some(*node),
-                // Owners who compare write what they joined under the number they read it with.
-                Action::Send(_, Message::Read { request, .. }) => {
-                    self.noted.reads.insert((machine, *request));
+                Action::Load { token, .. } if cause == Cause::Compared => {
+                    self.noted.joins.insert((machine, *token));
                 }
                 Action::Send(to, Message::Write(write))
-                    if repaired.take() == Some(*to)
-                        || self.noted.reads.contains(&(machine, write.request)) =>
+                    if repaired.take() == Some(*to) || cause == Cause::Joined =>
                 {
                     let key =
                         |key: &StoreKey| key.keyspace == write.keyspace && key.key == write.key;
@@ -94,10 +122,15 @@ impl World {
                     let held = records.find(|(known, _)| key(known));
                     write.siblings = held.map(|(_, record)| record.siblings).unwrap_or_default();
                 }
-                Action::Write { key, change: Change::Sync(siblings), area: Area::Data, .. }
-                    if repaired.is_some() || is_read =>
-                {
+                Action::Write {
+                    token,
+                    key,
+                    change: Change::Sync(siblings),
+                    area: Area::Data,
+                    ..
+                } if repaired.is_some() || matches!(cause, Cause::Read | Cause::Compared) => {
                     repaired = None;
+                    self.noted.joins.insert((machine, *token));
                     let held = self.machines[machine].store.load(key, false);
                     *siblings = held.ok().flatten().unwrap_or_default();
                 }

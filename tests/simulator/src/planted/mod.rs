@@ -26,7 +26,7 @@ pub enum Planted {
     Nothing,
     /// A store answers some hints without storing them.
     DropHints,
-    /// A machine goes on in its old incarnation after a crash.
+    /// A machine goes on in its old incarnation after a stop.
     OldActor,
     /// A store acknowledges before it has synced.
     EagerAck,

@@ -43,7 +43,7 @@ pub enum FaultKind {
     BadFiles,
     /// What a machine sends and gets takes forty times as long.
     SlowNode,
-    /// An old copy of the first machine's data directory is put back, without its incarnation.
+    /// An old copy of the first machine's data directory is put back.
     Restore,
     /// A machine dies, and comes back only when all trouble is over. One at most.
     Die,

@@ -139,8 +139,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "restored copy",
-        budget: "an old copy of one machine's data directory is put back without its incarnation, \
-                 w at least 2; crashes, partitions; nobody forgets what was deleted: nothing may be lost",
+        budget: "an old copy of one machine's data directory is put back, w at least 2; crashes, partitions; nobody forgets what was deleted: nothing may be lost",
         quality: ROUGH,
         faults: &[(Restore, 2 * SECOND), (Partition, 10 * SECOND), (Crash, 10 * SECOND)],
         w_min: 2,

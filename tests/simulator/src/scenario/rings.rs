@@ -1,6 +1,6 @@
 //! Operators change the ring meanwhile.
 
-use super::FaultKind::{Crash, Die, LoseDisk, OneWay, Partition, Stop};
+use super::FaultKind::{Crash, Die, LoseDisk, OneWay, Partition, Rot, Stop};
 use super::{CALM, Chore, ROUGH, SECOND, Scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -46,6 +46,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         is_handoff_complete: false,
         spares: 2,
         chores: &[(Chore::Ring, 2 * SECOND)],
+        ..CALM
+    },
+    Scenario {
+        name: "rot in new rings",
+        budget: "records of one machine are damaged while operators change the ring; crashes, \
+                 partitions; w at least 2: nothing may be lost, and every transfer ends",
+        machines: (6, 9),
+        quality: ROUGH,
+        faults: &[(Rot, SECOND / 2), (Crash, 12 * SECOND), (Partition, 10 * SECOND)],
+        w_min: 2,
+        is_handoff_complete: false,
+        is_acked_kept: false,
+        spares: 2,
+        chores: &[(Chore::Ring, SECOND)],
         ..CALM
     },
 ];

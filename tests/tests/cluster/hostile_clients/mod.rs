@@ -5,6 +5,7 @@
 //! at the end (`-- --nocapture`). `STATOR_HOSTILE_CASES` makes more messages of each kind for
 //! each method than the usual 48.
 
+mod budgets;
 mod connections;
 mod contexts;
 mod frames;

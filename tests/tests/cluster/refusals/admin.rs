@@ -70,7 +70,7 @@ async fn bad_keyspaces_are_refused() {
         (
             "an unknown policy",
             v1::Keyspace { reconcile: Some(unknown), ..named("bad") },
-            refusal(Unimplemented, "NOT_OFFERED", &["reconcile policy"]),
+            refusal(Unimplemented, "NOT_OFFERED", &["keyspace.reconcile.policy"]),
         ),
     ];
     for (case, keyspace, expected) in table {

@@ -1,7 +1,7 @@
 //! Bytes that are no message, and messages that are too large to be read.
 
 use stator_proto::v1;
-use tonic::Code::InvalidArgument;
+use tonic::Code::{InvalidArgument, Unimplemented};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::{Bytes, tokio_stream};
@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::node;
-use crate::support::{Raw, put, refusal};
+use crate::support::{Raw, get, put, refusal};
 
 pub(super) async fn send(
     channel: Channel,
@@ -41,6 +41,44 @@ async fn bytes_that_are_no_message_are_the_clients_mistake() {
         expected.check(case, send(channel, path, body).await);
         node.serves("default", case).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_request_asks_beyond_this_version_is_never_ignored() {
+    let (node, _folder) = node().await;
+    let table: [(&str, &str, &'static [u8]); 6] = [
+        ("field 13 of", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x6a\x02\x08\x01"),
+        ("field 7 of", "/stator.v1.Kv/Get", b"\x0a\x07default\x12\x01k\x38\x00"),
+        ("field 200 of", "/stator.v1.Kv/Delete", b"\x0a\x07default\x12\x01k\x20\x01\xc0\x0c\x01"),
+        ("quorum 9", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x48\x09"),
+        (
+            "keyspace.field 31 of",
+            "/stator.v1.Admin/CreateKeyspace",
+            b"\x0a\x06\x0a\x01x\xf8\x01\x01",
+        ),
+        ("header.field 30 of", "/stator.v1.Admin/PushModule", b"\x0a\x06\x0a\x01x\xf0\x01\x01"),
+    ];
+    for (what, path, body) in table {
+        let is_admin = path.contains("Admin");
+        let channel = if is_admin { node.admin_channel() } else { node.client_channel() };
+        let answer = send(channel, path, body).await;
+        let words =
+            answer.as_ref().map_or_else(|status| status.message().to_owned(), |_| String::new());
+        refusal(Unimplemented, "NOT_OFFERED", &["nothing was changed"]).check(what, answer);
+        assert!(words.contains(what), "{what} is not in: {words}");
+        node.serves("default", what).await;
+    }
+    let read = node.kv().get(get("default", "k")).await.expect("read").into_inner();
+    assert!(read.versions.is_empty(), "nothing was written");
+}
+
+#[tokio::test]
+async fn an_empty_value_is_a_value() {
+    let (node, _folder) = node().await;
+    node.kv().put(put("default", "empty", "")).await.expect("taken");
+    let read = node.kv().get(get("default", "empty")).await.expect("read").into_inner();
+    let [version] = &read.versions[..] else { panic!("{read:?}") };
+    assert!(!version.tombstone && version.value.as_deref() == Some(b""), "{version:?}");
 }
 
 #[tokio::test]

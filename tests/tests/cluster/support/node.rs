@@ -1,6 +1,7 @@
 //! One node: its process, which comes and goes, and clients that stay.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use stator_proto::v1;
@@ -37,6 +38,26 @@ impl Node {
         let mut free = flags.clone();
         free.extend(listeners("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"));
         let started = Process::serve(&free, &log).await.expect("the node starts");
+        Node::over(started, (data_dir, log), flags)
+    }
+
+    /// The same with another standard error, and no log.
+    pub async fn start_to(folder: &Path, name: &str, stderr: Stdio) -> Node {
+        let (data_dir, log) = (folder.join(name), folder.join(format!("{name}.log")));
+        let flags = vec!["--data-dir".to_owned(), data_dir.display().to_string()];
+        let mut free = flags.clone();
+        free.extend(listeners("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"));
+        let started = Process::serve_to(&free, stderr, &log).await.expect("the node starts");
+        Node::over(started, (data_dir, log), flags)
+    }
+
+    /// The same under limits that a shell sets first.
+    pub async fn start_under(limits: &str, folder: &Path, name: &str) -> Node {
+        let (data_dir, log) = (folder.join(name), folder.join(format!("{name}.log")));
+        let flags = vec!["--data-dir".to_owned(), data_dir.display().to_string()];
+        let mut free = flags.clone();
+        free.extend(listeners("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"));
+        let started = Process::serve_under(limits, &free, &log).await.expect("the node starts");
         Node::over(started, (data_dir, log), flags)
     }
 

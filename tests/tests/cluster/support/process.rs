@@ -67,12 +67,40 @@ impl Process {
     /// It ended instead: with the end of its log.
     pub async fn serve(flags: &[String], log: &Path) -> Result<(Process, Ready), String> {
         let to_log = std::fs::File::options().create(true).append(true).open(log);
-        let mut child = command(["serve", "--output", "json"])
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(to_log.expect("a log"))
-            .spawn()
-            .expect("the program starts");
+        let serve = command(["serve", "--output", "json"]);
+        Process::run(serve, flags, to_log.expect("a log").into(), log).await
+    }
+
+    /// The same with another standard error: `log` is empty.
+    pub async fn serve_to(
+        flags: &[String],
+        stderr: Stdio,
+        log: &Path,
+    ) -> Result<(Process, Ready), String> {
+        Process::run(command(["serve", "--output", "json"]), flags, stderr, log).await
+    }
+
+    /// The same under limits that a shell sets first.
+    pub async fn serve_under(
+        limits: &str,
+        flags: &[String],
+        log: &Path,
+    ) -> Result<(Process, Ready), String> {
+        let to_log = std::fs::File::options().create(true).append(true).open(log);
+        let script = format!("{limits} && exec \"$0\" serve --output json \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).arg(program()).stdin(Stdio::null()).kill_on_drop(true);
+        Process::run(shell, flags, to_log.expect("a log").into(), log).await
+    }
+
+    async fn run(
+        mut serve: Command,
+        flags: &[String],
+        stderr: Stdio,
+        log: &Path,
+    ) -> Result<(Process, Ready), String> {
+        let spawned = serve.args(flags).stdout(Stdio::piped()).stderr(stderr).spawn();
+        let mut child = spawned.expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         let read = timeout(DEADLINE, stdout.read_line(&mut line)).await;

@@ -20,7 +20,7 @@ impl Node {
         let is_both = exchange.ours.is_some() && exchange.theirs.is_some();
         let is_answered = match &exchange.step {
             Step::Roots | Step::LastRoots | Step::Sums(_) => is_both,
-            Step::TheirKeys => exchange.theirs.is_some(),
+            Step::TheirKeys | Step::Objects { .. } => exchange.theirs.is_some(),
             Step::OurKeys { .. } | Step::Doubt => exchange.ours.is_some(),
             Step::Repairs { .. } => false,
         };
@@ -29,17 +29,18 @@ impl Node {
         }
         let (ours, theirs) = (exchange.ours.take(), exchange.theirs.take());
         let step = std::mem::replace(&mut exchange.step, Step::Roots);
-        use TreeAnswer::{Keys, Roots, Sums};
+        use TreeAnswer::{Keys, Objects, Roots, Sums};
         match (step, ours, theirs) {
             (Step::Roots, Some(Roots(ours)), Some(Roots(theirs))) => {
-                if self.is_behind(id, &theirs) {
+                exchange.is_peer_whole &= theirs.damaged == 0;
+                if self.is_behind(id, &theirs.sums) {
                     return self.end_exchange(id, ExchangeEnd::Skipped);
                 }
-                let differing = self.differing_keyspaces(id, &ours, &theirs);
+                let differing = self.differing_keyspaces(id, &ours.sums, &theirs.sums);
                 self.compare_keyspaces(id, differing);
             }
             (Step::LastRoots, Some(Roots(ours)), Some(Roots(theirs))) => {
-                let is_equal = self.differing_keyspaces(id, &ours, &theirs).is_empty();
+                let is_equal = self.differing_keyspaces(id, &ours.sums, &theirs.sums).is_empty();
                 let end = if is_equal { ExchangeEnd::Equal } else { ExchangeEnd::Different };
                 self.end_exchange(id, end);
             }
@@ -51,6 +52,9 @@ impl Node {
             (Step::TheirKeys, _, Some(Keys(theirs))) => self.read_our_keys(id, theirs),
             (Step::OurKeys { theirs, ours }, Some(Keys(page)), _) => {
                 self.our_keys_read(id, theirs, ours, page);
+            }
+            (Step::Objects { asked, next }, _, Some(Objects(theirs))) => {
+                self.objects_read(id, &asked, theirs, next);
             }
             (Step::Doubt, Some(Sums(now)), _) => self.judge_own_tree(id, &now),
             // An answer to something else: the peer is not what it says it is.
@@ -69,13 +73,29 @@ impl Node {
         let ours: BTreeMap<KeyspaceId, Sum> = ours.iter().copied().collect();
         let theirs: BTreeMap<KeyspaceId, Sum> = theirs.iter().copied().collect();
         let pair = (exchange.partition, exchange.peer);
+        let is_concerned = |keyspace: &KeyspaceId| match exchange.reason {
+            // Whoever has something: an owner of before may be one beyond n.
+            ExchangeReason::Fill => {
+                theirs.contains_key(keyspace) && self.is_replica(*keyspace, exchange.partition)
+            }
+            _ => {
+                self.both_hold(*keyspace, exchange.partition, exchange.peer)
+                    || self.holds_beyond(*keyspace, pair, ours.get(keyspace))
+            }
+        };
         let is_differing = |keyspace: &KeyspaceId| {
             exchange.only.is_none_or(|only| only == *keyspace)
                 && ours.get(keyspace) != theirs.get(keyspace)
-                && (self.both_hold(*keyspace, exchange.partition, exchange.peer)
-                    || self.holds_beyond(*keyspace, pair, ours.get(keyspace)))
+                && is_concerned(keyspace)
         };
         self.keyspaces.keys().copied().filter(is_differing).collect()
+    }
+
+    /// Whether a keyspace's keys in `partition` are for this node to hold.
+    fn is_replica(&self, keyspace: KeyspaceId, partition: PartitionId) -> bool {
+        let Ok((catalogue, keyspace)) = self.keyspace(keyspace) else { return false };
+        let n = keyspace.quorums.value.n as usize;
+        catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id)
     }
 
     /// Whether a keyspace's keys in `partition` are for both nodes to hold: one that owns the
@@ -112,7 +132,8 @@ impl Node {
     fn is_behind(&self, id: ExchangeId, theirs: &[(KeyspaceId, Sum)]) -> bool {
         let Some(exchange) = self.exchanges.running.get(&id) else { return false };
         let is_new = |id: KeyspaceId| !self.keyspaces.contains_key(&id) && !self.is_deleted(id);
-        exchange.reason == ExchangeReason::Transfer && theirs.iter().any(|(id, _)| is_new(*id))
+        matches!(exchange.reason, ExchangeReason::Transfer | ExchangeReason::Fill)
+            && theirs.iter().any(|(id, _)| is_new(*id))
     }
 
     fn compare_keyspaces(&mut self, id: ExchangeId, differing: Vec<KeyspaceId>) {
@@ -233,10 +254,17 @@ impl Node {
         exchange.figures.keys_compared += both.len() as u64;
         let differing: Vec<_> = both.into_iter().filter(|(_, pair)| is_differing(pair)).collect();
         exchange.walk.is_explained |= !differing.is_empty();
-        // Who is about to drop its copy wants nothing for it.
-        let is_giving = exchange.reason == ExchangeReason::Leave;
-        let wanted = differing.into_iter().filter(|(_, [ours, _])| ours.is_some() || !is_giving);
-        exchange.differing = wanted.map(|(key, _)| key.clone()).collect();
+        let is_damaged = |known: &KeyHash| known.hash.is_none();
+        exchange.is_peer_whole &= !theirs.keys.iter().any(is_damaged);
+        // Who is about to drop its copy wants nothing for it, and who fills gives nothing.
+        let reason = exchange.reason;
+        let wanted = differing.into_iter().filter(|(_, [ours, theirs])| match reason {
+            ExchangeReason::Leave => ours.is_some(),
+            ExchangeReason::Fill => theirs.is_some(),
+            _ => true,
+        });
+        exchange.differing =
+            wanted.map(|(key, [_, theirs])| (key.clone(), theirs.is_some())).collect();
         exchange.figures.keys_differed += exchange.differing.len() as u64;
         exchange.step = Step::Repairs { next: theirs.next };
         self.go_on_repairing(id);

@@ -13,10 +13,20 @@
 //!    three questions;
 //! 3. the keys of these buckets with the hashes of their objects, a page at a time: the peer's
 //!    page, then the initiator's own keys of the same range;
-//! 4. for each key that differs: read the peer's object, join it with the own one, and send the
-//!    peer the join if that is more than it has. Both through the one write path, synced. At most
-//!    [`REPAIRS_MAX`] keys at a time, fewer while the foreground is slow;
+//! 4. of the keys that differ, the peer's objects, a batch of [`TreeQuery::OBJECTS_MAX`] at a time
+//!    and fewer while the foreground is slow. Each is joined with the own one, and the join is sent
+//!    to the peer if that is more than it has. Both through the one write path, synced;
 //! 5. the roots once more, for the outcome.
+//!
+//! It is the one way in which a node copies: a fill and a gathering ([`super::catchup`]) are
+//! exchanges, too. A fill only takes: what it has is for its owners to ask for.
+//!
+//! # Damage
+//! A record that rotted is still in its tree's sums. Whoever lists it finds it out: it has no hash,
+//! so it differs, and the store counts its tree anew without it. It is replaced by the other side's
+//! copy if there is one. If neither has one it counts as damaged, and not as a difference that an
+//! exchange could mend, so that nobody tries for ever. An owner whose roots tell of damage has its
+//! partition compared with all other owners ([`super::catchup`]).
 //!
 //! Nothing is locked: what is written meanwhile may look like a difference, and is joined once too
 //! often, which changes nothing.
@@ -29,9 +39,10 @@
 //! `schedule` decides, or an operator (`operator`). Whoever else needs two nodes to be equal calls
 //! [`Node::start_exchange`], and is told by `exchange_ended`.
 //!
-//! Left out: damage that no tree shows, because the record was not written since. A read finds it.
+//! Left out: damage that nobody meets, because its bucket is equal. A read finds it.
 
 mod compare;
+mod damage;
 mod operator;
 mod repair;
 mod schedule;
@@ -46,13 +57,12 @@ use crate::event::{Action, ExchangeEnd, ExchangeOutcome, Notice, StoreFailure, T
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{ExchangeFigures, Message, ReplicaError, RequestId};
 use crate::tree::{Buckets, KeyHash, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead};
+use damage::Damage;
 pub use operator::REPAIRS_RUNNING_MAX;
 use operator::Repairs;
 use repair::Repair;
 use schedule::Schedule;
 
-/// The most keys of one exchange that are repaired at a time.
-pub const REPAIRS_MAX: usize = 32;
 /// The most exchanges that a node runs by its schedule at a time.
 pub const EXCHANGES_MAX: usize = 2;
 
@@ -66,6 +76,8 @@ pub enum ExchangeReason {
     Schedule,
     /// The initiator may have lost what it held.
     Recovery,
+    /// The initiator cannot tell what it held, and takes all that the peer has.
+    Fill,
     /// The initiator is to become an owner, or the partition is to have an owner less.
     Transfer,
     /// The initiator is no owner any more and holds a copy.
@@ -82,6 +94,8 @@ pub(super) struct Exchanges {
     asked: BTreeMap<RequestId, ExchangeId>,
     schedule: Schedule,
     repairs: Repairs,
+    /// Partitions of this node in which records are damaged.
+    damaged: BTreeMap<PartitionId, Damage>,
 }
 
 /// One exchange under way.
@@ -101,10 +115,11 @@ struct Exchange {
     /// Keyspaces that differ, the present one first.
     keyspaces: VecDeque<KeyspaceId>,
     walk: Walk,
-    /// Keys to be repaired, and those that are.
-    differing: VecDeque<Bytes>,
+    /// Keys to be repaired, with whether the peer has something under them, and those that are.
+    differing: VecDeque<(Bytes, bool)>,
     repairs: BTreeMap<RequestId, Repair>,
     figures: ExchangeFigures,
+    is_peer_whole: bool,
 }
 
 /// Where an exchange is.
@@ -119,8 +134,13 @@ enum Step {
         theirs: TreePage,
         ours: Vec<KeyHash>,
     },
+    /// The peer's objects of these keys are asked for.
+    Objects {
+        asked: Vec<Bytes>,
+        /// Where the next page of keys starts, if there is one.
+        next: Option<Bytes>,
+    },
     Repairs {
-        /// Where the next page starts, if there is one.
         next: Option<Bytes>,
     },
     /// The own buckets are read once more, because no key differed.
@@ -173,10 +193,17 @@ impl Node {
             differing: VecDeque::new(),
             repairs: BTreeMap::new(),
             figures: ExchangeFigures::default(),
+            is_peer_whole: true,
         };
         let id = self.number();
         self.exchanges.running.insert(id, exchange);
         self.ask_both(id, TreeQuery::Roots);
+    }
+
+    /// What is being exchanged for this reason, and with whom.
+    pub(super) fn exchanges_for(&self, reason: ExchangeReason) -> Vec<(PartitionId, NodeId)> {
+        let running = self.exchanges.running.values().filter(|e| e.reason == reason);
+        running.map(|e| (e.partition, e.peer)).collect()
     }
 
     /// Whether such an exchange is under way.
@@ -207,6 +234,7 @@ impl Node {
             ExchangeReason::Schedule | ExchangeReason::Recovery => {
                 self.scheduled_exchange_ended((partition, peer), reason, outcome);
             }
+            ExchangeReason::Fill => self.fill_exchange_ended(partition, peer, outcome),
             ExchangeReason::Transfer | ExchangeReason::Leave => {
                 self.transfer_exchange_ended(partition, peer, outcome);
             }
@@ -227,8 +255,9 @@ impl Node {
         exchange.question = Some((request, due_ms));
         exchange.figures.questions += 1;
         let (peer, read) = (exchange.peer, TreeRead { partition: exchange.partition, query });
+        let is_fill = exchange.reason == ExchangeReason::Fill;
         self.exchanges.asked.insert(request, id);
-        self.send(peer, Message::TreeRead { request, ring_version, read });
+        self.send(peer, Message::TreeRead { request, ring_version, is_fill, read });
     }
 
     fn ask_store(&mut self, id: ExchangeId, query: TreeQuery) {
@@ -240,6 +269,10 @@ impl Node {
 
     /// The own store has answered.
     fn own_tree_read(&mut self, id: ExchangeId, result: Result<TreeAnswer, StoreFailure>) {
+        let partition = self.exchanges.running.get(&id).map(|exchange| exchange.partition);
+        if let (Ok(answer), Some(partition)) = (&result, partition) {
+            self.note_damage(partition, answer);
+        }
         match (result, self.exchanges.running.get_mut(&id)) {
             (Ok(TreeAnswer::NotReady), Some(_)) => self.end_exchange(id, ExchangeEnd::Skipped),
             (Ok(answer), Some(exchange)) => {
@@ -287,11 +320,11 @@ impl Node {
     }
 
     /// A message of an exchange did not leave this node, or was refused.
-    pub(super) fn exchange_refused(&mut self, peer: NodeId, request: RequestId, is_damaged: bool) {
+    pub(super) fn exchange_refused(&mut self, peer: NodeId, request: RequestId) {
         if let Some((id, _)) = self.question_of(peer, request) {
             return self.end_exchange(id, ExchangeEnd::Failed);
         }
-        self.repair_refused(peer, request, is_damaged);
+        self.repair_refused(peer, request);
         self.lead_refused(peer, request);
     }
 
@@ -309,8 +342,8 @@ impl Node {
     fn end_exchange(&mut self, id: ExchangeId, end: ExchangeEnd) {
         let Some(exchange) = self.exchanges.running.remove(&id) else { return };
         self.exchanges.asked.retain(|_, known| *known != id);
-        let Exchange { partition, peer, reason, figures, .. } = exchange;
-        let outcome = ExchangeOutcome { end, figures };
+        let Exchange { partition, peer, reason, figures, is_peer_whole, .. } = exchange;
+        let outcome = ExchangeOutcome { end, figures, is_peer_whole };
         self.notice(Notice::Exchanged(partition, peer, outcome));
         self.exchange_ended(partition, peer, reason, outcome);
         self.go_on_exchanging();
@@ -321,7 +354,9 @@ impl Node {
         match self.effects.remove(&token) {
             Some(Purpose::OwnTree(id)) => self.own_tree_read(id, result),
             Some(Purpose::LeftTree(partition)) => self.left_tree_read(partition, result),
-            Some(Purpose::PeerTree(to, request)) => self.peer_tree_read(to, request, result),
+            Some(Purpose::PeerTree(to, request, partition)) => {
+                self.peer_tree_read(to, request, partition, result);
+            }
             _ => {}
         }
     }

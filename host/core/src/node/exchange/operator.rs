@@ -282,23 +282,14 @@ impl Node {
     }
 
     /// An exchange of a partition that this node leads is over.
-    pub(super) fn led_exchange_ended(
-        &mut self,
-        id: u64,
-        peer: NodeId,
-        ExchangeOutcome { end, figures }: ExchangeOutcome,
-    ) {
+    pub(super) fn led_exchange_ended(&mut self, id: u64, peer: NodeId, outcome: ExchangeOutcome) {
+        let ExchangeOutcome { end, figures, .. } = outcome;
         let resume_ms = self.in_ms(TRIES_APART_MS);
         let is_reachable = self.is_reachable(peer);
         let Some(lead) = self.exchanges.repairs.leads.get_mut(&id) else { return };
         lead.found = lead.found.with(figures);
         lead.has_differed |= figures.keys_differed > 0;
-        let is_compared = match end {
-            ExchangeEnd::Equal => true,
-            // What differs now was written meanwhile.
-            ExchangeEnd::Different => figures.keys_repaired == figures.keys_differed,
-            ExchangeEnd::Skipped | ExchangeEnd::Failed => false,
-        };
+        let is_compared = outcome.is_compared();
         lead.tries += 1;
         if is_compared || lead.tries >= TRIES_MAX || !is_reachable {
             lead.todo.pop_front();
@@ -361,6 +352,7 @@ impl ExchangeFigures {
             keys_compared: self.keys_compared.saturating_add(other.keys_compared),
             keys_differed: self.keys_differed.saturating_add(other.keys_differed),
             keys_repaired: self.keys_repaired.saturating_add(other.keys_repaired),
+            keys_damaged: self.keys_damaged.saturating_add(other.keys_damaged),
         }
     }
 
@@ -371,6 +363,7 @@ impl ExchangeFigures {
             keys_compared: self.keys_compared.saturating_sub(other.keys_compared),
             keys_differed: self.keys_differed.saturating_sub(other.keys_differed),
             keys_repaired: self.keys_repaired.saturating_sub(other.keys_repaired),
+            keys_damaged: self.keys_damaged.saturating_sub(other.keys_damaged),
         }
     }
 }

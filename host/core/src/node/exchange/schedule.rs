@@ -72,6 +72,13 @@ impl Node {
         self.exchanges.schedule.owed.extend(pairs);
     }
 
+    /// A partition of this node is to be compared with its other owners as soon as may be.
+    pub(super) fn owe_exchanges_of(&mut self, partition: PartitionId) {
+        let Some(catalogue) = &self.catalogue else { return };
+        let others = catalogue.ring.owners(partition).filter(|owner| *owner != self.id);
+        self.exchanges.schedule.owed.extend(others.map(|owner| (partition, owner)));
+    }
+
     /// Every partition that this node serves, with every other node that does.
     fn pairs(&self) -> Vec<Pair> {
         let Some(catalogue) = &self.catalogue else { return Vec::new() };
@@ -93,6 +100,7 @@ impl Node {
     pub(in crate::node) fn exchange_due(&mut self) {
         self.overdue_exchanges();
         self.repairs_due();
+        self.forget_damage();
         self.go_on_exchanging();
         let at_ms = self.in_ms(PERIOD_MS);
         self.timers.set(at_ms, Timer::Exchange);
@@ -179,8 +187,11 @@ impl Node {
         outcome: ExchangeOutcome,
     ) {
         let rest_ms = self.in_ms(REST_MS);
-        let schedule = &mut self.exchanges.schedule;
         let is_compared = outcome.is_compared();
+        if is_compared {
+            self.note_mending(pair, outcome.is_peer_whole);
+        }
+        let schedule = &mut self.exchanges.schedule;
         if is_compared && reason == ExchangeReason::Recovery {
             schedule.owed.remove(&pair);
         }

@@ -2,19 +2,19 @@
 
 use super::Node;
 use crate::event::{Action, StoreFailure};
-use crate::id::NodeId;
+use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::node::Purpose;
 use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 
 impl Node {
-    /// A peer asks. Who cannot tell what it held says so: its tree would call for its loss to be
-    /// repaired key by key, which the fill does better.
+    /// A peer asks. Who cannot tell what it held says so: it would be asked for what it lacks, which
+    /// its fill brings anyway.
     pub(in crate::node) fn peer_reads_tree(
         &mut self,
         from: NodeId,
         request: RequestId,
-        their_ring: u64,
+        (their_ring, is_fill): (u64, bool),
         read: TreeRead,
     ) {
         let ring_version = self.ring_version();
@@ -23,8 +23,14 @@ impl Node {
             self.send(from, Message::CatalogueDigest { digest });
         }
         let error = match self.owns(read.partition) {
+            // What one holds that was removed must not be joined with, nor handed out to it.
+            _ if !self.is_member(from) => Some(ReplicaError::NotMember),
             // Who asks must not miss what is acknowledged here for coordinators of the older ring.
             _ if their_ring > ring_version => Some(ReplicaError::NotOwner { ring_version }),
+            // Of two that are being filled each gives what it has. Of the same ring this node may
+            // be one that served before.
+            true if is_fill => None,
+            false if is_fill && their_ring == ring_version => None,
             _ if self.is_filling(read.partition) => Some(ReplicaError::Filling),
             false => Some(ReplicaError::NotOwner { ring_version }),
             true => None,
@@ -35,7 +41,7 @@ impl Node {
         if read.query == TreeQuery::Roots {
             self.roots_asked(from, read.partition);
         }
-        let token = self.effect(Purpose::PeerTree(from, request));
+        let token = self.effect(Purpose::PeerTree(from, request, read.partition));
         self.act(Action::ReadTree { token, read });
     }
 
@@ -43,9 +49,16 @@ impl Node {
         &mut self,
         to: NodeId,
         request: RequestId,
+        partition: PartitionId,
         result: Result<TreeAnswer, StoreFailure>,
     ) {
-        let result = result.map_err(|error| ReplicaError::Store(error.to_string()));
+        let mut result = result.map_err(|error| ReplicaError::Store(error.to_string()));
+        if let Ok(answer) = &mut result {
+            self.note_damage(partition, answer);
+            if let TreeAnswer::Roots(roots) = answer {
+                roots.damaged += u64::from(self.is_filling(partition));
+            }
+        }
         self.send(to, Message::TreeReply { request, result });
     }
 }

@@ -14,7 +14,7 @@ use crate::event::{Action, ExchangeOutcome, Notice, StoreFailure};
 use crate::id::{NodeId, PartitionId};
 use crate::node::exchange::ExchangeReason;
 use crate::node::{Node, Purpose};
-use crate::tree::{Sum, TreeAnswer, TreeQuery, TreeRead};
+use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 
 /// Partitions to be looked through.
 #[derive(Debug, Default)]
@@ -126,7 +126,7 @@ impl Node {
             return;
         }
         match result {
-            Ok(TreeAnswer::Roots(roots)) if roots.iter().all(|(_, sum)| *sum == Sum::default()) => {
+            Ok(TreeAnswer::Roots(roots)) if roots.is_empty() => {
                 self.transfers.leavings.present = None;
                 self.next_leavings();
             }

@@ -28,10 +28,9 @@
 //!
 //! # Nobody hands over
 //! Where the old owner was removed for good, or the partition gets a further owner, the target
-//! *gathers*: it exchanges with the other owners, by the rule of the fill (all of them, or after
-//! some patience as many as hold every acknowledged write), and makes the move itself. Where the
-//! partition is to have an owner less, the one that goes does the same, or the first that stays if
-//! that one was removed.
+//! *gathers*: it exchanges with the other owners until it has caught up ([`super::catchup`]), and
+//! makes the move itself. Where the partition is to have an owner less, the one that goes does the
+//! same, or the first that stays if that one was removed.
 //!
 //! # What is left behind
 //! [`leavings`]: a node that holds data of partitions that it neither serves nor will, pushes it
@@ -49,6 +48,7 @@ mod source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::catchup::Catchup;
 use super::exchange::ExchangeReason;
 use super::timers::Timer;
 use super::{Node, Purpose};
@@ -100,7 +100,6 @@ struct Incoming {
     step: Step,
     rounds: u32,
     rests_until_ms: u64,
-    since_ms: u64,
     keys_copied: u64,
 }
 
@@ -122,8 +121,8 @@ enum Step {
         request: RequestId,
         due_ms: u64,
     },
-    /// Nobody hands over: these owners were read.
-    Gather(BTreeSet<NodeId>),
+    /// Nobody hands over.
+    Gather(Catchup),
     /// The move is made, and being persisted.
     Making,
 }
@@ -132,9 +131,9 @@ impl Incoming {
     fn new(made: Move, is_from_member: bool, now_ms: u64) -> Self {
         let step = match is_from_member {
             true => Step::Copy,
-            false => Step::Gather(BTreeSet::new()),
+            false => Step::Gather(Catchup::new(now_ms)),
         };
-        Incoming { made, step, rounds: 0, rests_until_ms: 0, since_ms: now_ms, keys_copied: 0 }
+        Incoming { made, step, rounds: 0, rests_until_ms: 0, keys_copied: 0 }
     }
 
     fn figures(&self) -> TransferFigures {
@@ -218,10 +217,9 @@ impl Node {
     fn can_go_on(&self, incoming: &Incoming) -> bool {
         match (&incoming.step, incoming.made.from) {
             (Step::Copy, Some(source)) => self.is_reachable(source),
-            (Step::Gather(done), _) => {
-                let others = self.gathered_from(&incoming.made);
-                let mut missing = others.iter().filter(|other| !done.contains(other)).peekable();
-                missing.peek().is_none() || missing.any(|other| self.is_reachable(*other))
+            (Step::Gather(catchup), _) => {
+                let mut missing = self.missing(&incoming.made, catchup).into_iter().peekable();
+                missing.peek().is_none() || missing.any(|other| self.is_reachable(other))
             }
             _ => true,
         }
@@ -232,7 +230,7 @@ impl Node {
         self.find_transfers();
         let is_new = |incoming: &Incoming| match &incoming.step {
             Step::Copy => incoming.rounds == 0,
-            Step::Gather(done) => done.is_empty(),
+            Step::Gather(catchup) => catchup.is_new(),
             _ => false,
         };
         let new = self.transfers.incoming.iter().filter(|(_, incoming)| is_new(incoming));
@@ -256,54 +254,38 @@ impl Node {
         if incoming.rests_until_ms > now_ms {
             return;
         }
-        let source = incoming.made.from;
+        let (made, source) = (incoming.made, incoming.made.from);
         match incoming.step.clone() {
             Step::Copy | Step::Settle { .. } => {
                 if let Some(source) = source.filter(|source| self.is_reachable(*source)) {
                     self.start_exchange(partition, source, None, ExchangeReason::Transfer);
                 }
             }
-            Step::Gather(done) => self.gather(partition, &done),
+            Step::Gather(catchup) => self.gather(made, &catchup),
             Step::Freeze { .. } | Step::HandOver { .. } | Step::Making => {}
         }
     }
 
-    /// The owners other than this node, the one whose place is taken, and those who are gone.
-    fn gathered_from(&self, made: &Move) -> Vec<NodeId> {
+    /// The owners that were not read whole yet, other than this node, the one whose place is taken,
+    /// and those who are gone.
+    fn missing(&self, made: &Move, catchup: &Catchup) -> Vec<NodeId> {
         let Some(catalogue) = &self.catalogue else { return Vec::new() };
         let is_asked = |owner: &NodeId| {
-            *owner != self.id && Some(*owner) != made.from && catalogue.members.contains_key(owner)
+            let is_other = *owner != self.id && Some(*owner) != made.from;
+            is_other && catalogue.members.contains_key(owner) && !catchup.has_read_whole(*owner)
         };
         catalogue.ring.owners(made.partition).filter(is_asked).collect()
     }
 
-    fn gather(&mut self, partition: PartitionId, done: &BTreeSet<NodeId>) {
-        let Some(incoming) = self.transfers.incoming.get(&partition) else { return };
-        let (made, since_ms) = (incoming.made, incoming.since_ms);
-        let others = self.gathered_from(&made);
-        let is_patient = self.now.monotonic_ms < since_ms + self.settings.fill_patience_ms;
-        let are_all = others.iter().all(|other| done.contains(other));
-        if are_all || (!is_patient && self.is_enough(&made, others.len(), done.len())) {
+    fn gather(&mut self, made: Move, catchup: &Catchup) {
+        if self.is_caught_up(made.partition, made.from, catchup) {
             return self.make_move(made, None);
         }
-        for other in others.into_iter().filter(|other| !done.contains(other)) {
+        for other in self.missing(&made, catchup) {
             if self.is_reachable(other) {
-                self.start_exchange(partition, other, None, ExchangeReason::Transfer);
+                self.start_exchange(made.partition, other, None, ExchangeReason::Transfer);
             }
         }
-    }
-
-    /// Whether so many of the other owners certainly hold every acknowledged write: the fill's
-    /// rule.
-    fn is_enough(&self, made: &Move, others: usize, done: usize) -> bool {
-        let Some(catalogue) = &self.catalogue else { return false };
-        let owners = catalogue.ring.owners(made.partition).count();
-        let needed = self.keyspaces.values().map(|keyspace| {
-            let quorums = &keyspace.quorums.value;
-            let n = (quorums.n as usize).min(owners);
-            (n + 1).saturating_sub(quorums.w as usize).min(others)
-        });
-        done >= needed.max().unwrap_or(0)
     }
 
     /// An exchange that a transfer asked for is over.
@@ -342,8 +324,12 @@ impl Node {
                     false => self.drive(partition),
                 }
             }
-            Step::Gather(done) => {
-                done.insert(peer);
+            Step::Gather(catchup) => {
+                catchup.note(peer, outcome.is_peer_whole);
+                if !outcome.is_peer_whole {
+                    // It may be whole later.
+                    incoming.rests_until_ms = rest_ms;
+                }
                 self.drive(partition);
             }
             _ => {}

@@ -50,6 +50,7 @@ impl Node {
             _ if their_ring != self.ring_version() => Err(self.not_owner()),
             (None, _) => Err(self.not_owner()),
             _ if self.is_filling(partition) => Err(ReplicaError::Filling),
+            _ if !self.is_mended(partition) => Err(ReplicaError::Damaged),
             (Some(_), TransferStep::Freeze) => return self.freeze(from, request, partition),
             (Some(made), TransferStep::HandOver { freeze }) => {
                 let now_ms = self.now.monotonic_ms;
