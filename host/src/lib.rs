@@ -6,6 +6,7 @@
 //! and a recorder, as for logs, `budget`, bytes that are counted, and `pause`, which notices that the
 //! process was stopped.
 
+pub mod address;
 pub mod api;
 pub mod budget;
 pub mod cli;

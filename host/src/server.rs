@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic_health::pb::health_server::{self, HealthServer};
 use tonic_reflection::pb;
@@ -30,8 +31,8 @@ use tonic_reflection::server::Builder as Reflection;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::api::{
-    AdminService, HealthService, KvService, RequestLayer, RoutingService, explain_unread,
-    refuse_answer, refuse_body,
+    AdminService, HealthService, KvService, Membership, RequestLayer, RoutingService,
+    explain_unread, refuse_answer, refuse_body,
 };
 use crate::config::{Config, Listeners};
 use crate::descriptors::{self, Doors};
@@ -237,6 +238,9 @@ fn client_routes(node: &Arc<Node>, is_serving: watch::Receiver<bool>) -> anyhow:
     let routing = RoutingServer::new(RoutingService::new(node.clone()))
         .max_decoding_message_size(MESSAGE_OVERHEAD_BYTES)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
+    let membership = Membership::new(node.clone());
+    let kv = InterceptedService::new(kv, membership.clone());
+    let routing = InterceptedService::new(routing, membership);
     let services = &[kv_server::SERVICE_NAME, routing_server::SERVICE_NAME];
     let health = HealthServer::new(HealthService::new(services, is_serving));
     with_reflection(Routes::new(kv).add_service(routing).add_service(health), services)

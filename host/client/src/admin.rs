@@ -76,6 +76,10 @@ calls! {
     Once start_repair(StartRepairRequest) -> Repair;
     /// How far a repair is that the node was asked for.
     Repeatable get_repair(GetRepairRequest) -> Repair;
+    /// Tells the node where another one is, and that one where it is.
+    Repeatable introduce_node(IntroduceNodeRequest) -> IntroduceNodeResponse;
+    /// One page of what a node holds that was removed from its cluster.
+    Repeatable list_held(ListHeldRequest) -> ListHeldResponse;
     /// Cuts the node off from its peers, or heals the cut.
     Repeatable set_fault(SetFaultRequest) -> SetFaultResponse;
 }
@@ -131,6 +135,23 @@ impl Admin {
                 return Ok(all);
             }
         }
+    }
+
+    /// Hands a page of [`Self::list_held`] to a member, in one attempt. With `doubtful` it also
+    /// takes what may have been deleted and forgotten; a `dry_run` changes nothing.
+    ///
+    /// # Errors
+    /// The node's word. Some objects may have been taken; to do it again does no harm.
+    pub async fn bring_home(
+        &self,
+        held: v1::ListHeldResponse,
+        doubtful: bool,
+        dry_run: bool,
+    ) -> Result<v1::BringHomeResponse, Error> {
+        let messages = upload::page(held.page, held.proof, doubtful, dry_run);
+        let mut request = Request::new(futures::stream::iter(messages));
+        request.set_timeout(self.nodes.timeout());
+        Ok(admin(self.nodes.channel()).bring_home(request).await?.into_inner())
     }
 
     /// [`Self::push_module_as`] of class small.

@@ -25,7 +25,8 @@ pub(crate) fn is_worth_it(error: &Error, safety: Safety) -> bool {
         Code::Unknown => error.reason() == reason::NO_ANSWER,
         // Overload passes; a full quota does not by itself, and has no RetryInfo.
         Code::ResourceExhausted => error.retry_after().is_some(),
-        _ => false,
+        // Another node is a member still.
+        _ => error.reason() == "NODE_REMOVED",
     };
     may_pass && (safety == Safety::Repeatable || error.effect() == Effect::None)
 }

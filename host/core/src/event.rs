@@ -22,6 +22,7 @@ use crate::agreement::Acceptor;
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
 use crate::causality::{Siblings, Survivors};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
+use crate::homecoming::Homecoming;
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
@@ -93,6 +94,8 @@ pub enum Event {
     CommitRing(Ticket, CommitRequest),
     /// An [`Action::PersistBallot`] ended.
     BallotPersisted(Token, Result<(), String>),
+    /// An operator brings home what a former member held.
+    BringHome(Ticket, Box<Homecoming>),
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
     /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
     Stopping,
@@ -115,6 +118,8 @@ pub enum Action {
     PutDone(Ticket, Result<PutReceipt, RequestError>),
     /// A change is made and persisted here, or refused.
     ChangeDone(Ticket, Result<Arc<Catalogue>, ChangeFailure>),
+    /// What a former member held is durably here, on its way to its owners, or is not taken.
+    BroughtHome(Ticket, Result<(), NotBroughtHome>),
     /// Send to a peer. If that cannot be done at once, say [`Event::Undelivered`].
     Send(NodeId, Message),
     /// Send a probe to a peer; it may get lost.
@@ -297,6 +302,17 @@ pub struct ScanPage {
     pub next: Option<StoreKey>,
     /// How many records were damaged and passed over.
     pub damaged: usize,
+}
+
+/// What a former member held was not taken: nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotBroughtHome {
+    /// This node or the keyspace cannot take it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The store of hints did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreFailure),
 }
 
 /// A catalogue change that was not made.

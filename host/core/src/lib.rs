@@ -19,6 +19,8 @@ pub mod divergence;
 pub mod event;
 pub mod failure;
 pub mod fold;
+pub mod founding;
+pub mod homecoming;
 pub mod id;
 pub mod keys;
 pub mod lent;

@@ -1,8 +1,9 @@
-//! The messages of a module upload, for any client in Rust.
+//! The messages of an upload, of a module or of a page of objects, for any client in Rust.
 
 use prost::bytes::Bytes;
 
 use crate::v1::push_module_request::Part;
+use crate::v1::{BringHomeHeader, BringHomeRequest, bring_home_request};
 use crate::v1::{ModuleClass, ModuleHeader, PushModuleRequest};
 
 /// Bytes of one message of an upload: well below gRPC's usual limit of 4 MiB.
@@ -34,6 +35,21 @@ pub fn messages_of(
         Part::Chunk(component.slice(start..component.len().min(start + CHUNK_BYTES)))
     });
     std::iter::once(header).chain(chunks).map(|part| PushModuleRequest { part: Some(part) })
+}
+
+/// What `Admin.BringHome` takes: a header, then the bytes of the page in order.
+pub fn page(
+    page: Bytes,
+    proof: Bytes,
+    doubtful: bool,
+    dry_run: bool,
+) -> impl Iterator<Item = BringHomeRequest> + Send + 'static {
+    let header = bring_home_request::Part::Header(BringHomeHeader { proof, doubtful, dry_run });
+    let chunks = (0..page.len()).step_by(CHUNK_BYTES).map(move |start| {
+        let end = page.len().min(start + CHUNK_BYTES);
+        bring_home_request::Part::Chunk(page.slice(start..end))
+    });
+    std::iter::once(header).chain(chunks).map(|part| BringHomeRequest { part: Some(part) })
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{errors, keyspaces, modules, repair, ring, status};
+use super::{errors, keyspaces, modules, recover, repair, ring, status};
 use crate::node::{InitError, InitRequest, Node};
+use crate::transport::setup::SetupError;
 
 /// The longest name of a cluster.
 const CLUSTER_NAME_CHARS_MAX: usize = 64;
@@ -33,14 +34,25 @@ impl AdminService {
 fn init_failed(error: &InitError) -> Status {
     let message = error.to_string();
     match error {
-        InitError::Belongs(_) | InitError::PeerBelongs { .. } | InitError::OtherName { .. } => {
+        InitError::Belongs(_)
+        | InitError::Differs { .. }
+        | InitError::PeerBelongs { .. }
+        | InitError::OtherName { .. }
+        | InitError::Founder { error: SetupError::Exists { .. }, .. } => {
             errors::status(Code::FailedPrecondition, "CLUSTER_EXISTS", message, &[])
         }
-        InitError::Ring(_) => errors::bad_field("partitions", "BAD_RING", message),
-        InitError::Introduce(_) | InitError::Adopt(_) => {
+        InitError::Ring(_) | InitError::Founder { error: SetupError::BadRing { .. }, .. } => {
+            errors::bad_field("partitions", "BAD_RING", message)
+        }
+        InitError::Introduce(_)
+        | InitError::NotPromised(_)
+        | InitError::Advertised { .. }
+        | InitError::Promised { .. }
+        | InitError::Founder { .. }
+        | InitError::Adopt(_) => {
             errors::status(Code::FailedPrecondition, "PEER_NOT_READY", message, &[])
         }
-        InitError::Persist(_) | InitError::Randomness(_) => errors::status(
+        InitError::Persist(_) | InitError::Randomness(_) | InitError::Stopping => errors::status(
             Code::Unavailable,
             "NOT_PERSISTED",
             message,
@@ -63,8 +75,13 @@ impl Admin for AdminService {
             let message = format!("at most {CLUSTER_NAME_CHARS_MAX} characters are possible");
             return Err(errors::bad_field("cluster_name", "BAD_NAME", message));
         }
+        let addresses = request
+            .peer_addresses
+            .iter()
+            .enumerate()
+            .map(|(index, text)| errors::address(&format!("peer_addresses[{index}]"), text));
         let init = InitRequest {
-            peer_addresses: request.peer_addresses,
+            peer_addresses: addresses.collect::<Result<_, _>>()?,
             cluster_name: request.cluster_name,
             partitions: request.partitions,
             replicas_max,
@@ -172,6 +189,37 @@ impl Admin for AdminService {
 
     async fn get_repair(&self, request: Request<v1::GetRepairRequest>) -> Answer<v1::Repair> {
         repair::get(&self.node, &request.into_inner().id).map(Response::new)
+    }
+
+    async fn introduce_node(
+        &self,
+        request: Request<v1::IntroduceNodeRequest>,
+    ) -> Answer<v1::IntroduceNodeResponse> {
+        let address = errors::address("peer_address", &request.get_ref().peer_address)?;
+        let met = self.node.meet(&address).await.map_err(|error| {
+            let message = format!("{error}; nothing was changed");
+            errors::status(Code::FailedPrecondition, "PEER_NOT_READY", message, &[])
+        })?;
+        let (is_member, is_connected) = self.node.is_joined_by(&met).await;
+        Ok(Response::new(v1::IntroduceNodeResponse {
+            node: Some(status::stranger(met.node, &met.member)),
+            is_member,
+            is_connected,
+        }))
+    }
+
+    async fn list_held(
+        &self,
+        request: Request<v1::ListHeldRequest>,
+    ) -> Answer<v1::ListHeldResponse> {
+        recover::list_held(&self.node, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn bring_home(
+        &self,
+        request: Request<Streaming<v1::BringHomeRequest>>,
+    ) -> Answer<v1::BringHomeResponse> {
+        recover::bring_home(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn set_fault(

@@ -15,6 +15,7 @@ use stator_core::write::WriteRefused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::address::HostPort;
 use crate::driver::DriverStopped;
 use crate::merge::laws::MayNotFold;
 
@@ -85,6 +86,12 @@ pub(super) fn bad_field_with(
     let mut details = with_info(reason, &facts);
     details.add_bad_request_violation(field, message.clone());
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+/// An address that a request names in `field`, as it is dialled.
+pub(super) fn address(field: &str, text: &str) -> Result<String, Status> {
+    let read = text.parse::<HostPort>().map(|address| address.to_string());
+    read.map_err(|bad| bad_field(field, "BAD_ADDRESS", bad.to_string()))
 }
 
 /// What the request asks for is planned, and not offered yet.

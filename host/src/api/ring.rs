@@ -27,13 +27,13 @@ pub(super) async fn stage(
     let asked = request.change.and_then(|change| change.change).ok_or_else(missing)?;
     let catalogue = match asked {
         Change::Join(join) => {
-            let address = address(&join.peer_address)?;
-            node.stage_join(address, None).await.map_err(|error| not_joined(&error))?
+            let address = errors::address("change.peer_address", &join.peer_address)?;
+            node.stage_join(&address, None).await.map_err(|error| not_joined(&error))?
         }
         Change::Replace(replace) => {
             let gone = node_id("change.replace.node_id", &replace.node_id)?;
-            let address = address(&replace.peer_address)?;
-            node.stage_join(address, Some(gone)).await.map_err(|error| not_joined(&error))?
+            let address = errors::address("change.peer_address", &replace.peer_address)?;
+            node.stage_join(&address, Some(gone)).await.map_err(|error| not_joined(&error))?
         }
         Change::Leave(leave) => {
             let gone = node_id("change.leave.node_id", &leave.node_id)?;
@@ -131,17 +131,6 @@ pub(super) fn transfers(
 async fn change_ring(node: &Arc<Node>, change: CatalogueChange) -> Result<Arc<Catalogue>, Status> {
     let made = node.driver.change(change).await.map_err(errors::stopped)?;
     made.map_err(|failure| errors::change(&failure))
-}
-
-fn address(text: &str) -> Result<&str, Status> {
-    match text.is_empty() {
-        true => Err(errors::bad_field(
-            "change.peer_address",
-            "MISSING",
-            "give the HOST:PORT of the peer listener of a node that waits for a cluster",
-        )),
-        false => Ok(text),
-    }
 }
 
 fn node_id(field: &str, text: &str) -> Result<NodeId, Status> {

@@ -82,7 +82,8 @@ pub(super) fn cluster(catalogue: &Catalogue) -> v1::ClusterInfo {
     }
 }
 
-pub(super) fn member(catalogue: &Catalogue, id: NodeId, member: &Member) -> v1::Member {
+/// A node, whoever it belongs to.
+pub(super) fn stranger(id: NodeId, member: &Member) -> v1::Member {
     v1::Member {
         node_id: id.to_string(),
         incarnation: String::new(),
@@ -92,8 +93,12 @@ pub(super) fn member(catalogue: &Catalogue, id: NodeId, member: &Member) -> v1::
         zone: member.zone.clone(),
         region: member.region.clone(),
         weight: member.weight,
-        seat: seat(catalogue, id).into(),
+        seat: v1::Seat::Unspecified.into(),
     }
+}
+
+pub(super) fn member(catalogue: &Catalogue, id: NodeId, member: &Member) -> v1::Member {
+    v1::Member { seat: seat(catalogue, id).into(), ..stranger(id, member) }
 }
 
 fn seat(catalogue: &Catalogue, id: NodeId) -> v1::Seat {

@@ -100,7 +100,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Make a cluster of nodes, look at it, change its ring
     #[command(subcommand)]
     Cluster(cluster::Cluster),

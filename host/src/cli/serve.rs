@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::failure::Failure;
 use super::output::{self, Output};
 use super::signals::{self, Stop};
+use crate::address::{self, HostPort};
 use crate::config::{self, Bootstrap, Config, EngineKind};
 use crate::server::{self, RunningNode};
 use crate::telemetry::lines::{self, Lines};
@@ -54,33 +55,37 @@ struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
     /// Where clients connect [default: 127.0.0.1:7101]; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     client_listen: Option<SocketAddr>,
     /// Where operators connect [default: 127.0.0.1:7102]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_listen: Option<SocketAddr>,
     /// Where other nodes connect [default: 127.0.0.1:7103]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     peer_listen: Option<SocketAddr>,
     /// Where Prometheus reads metrics, at /metrics [default: nowhere]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_listen: Option<SocketAddr>,
     /// What clients are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    advertise_client: Option<String>,
+    advertise_client: Option<HostPort>,
     /// What operators are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    advertise_admin: Option<String>,
+    advertise_admin: Option<HostPort>,
     /// What other nodes are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    advertise_peer: Option<String>,
+    advertise_peer: Option<HostPort>,
+    /// Where other members may be found should they have moved, by their peer addresses
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    seeds: Vec<HostPort>,
     /// What a fresh data directory becomes [default: single]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,9 +258,10 @@ mod tests {
             admin_listen: "127.0.0.1:0".parse().ok(),
             peer_listen: "127.0.0.1:0".parse().ok(),
             metrics_listen: "127.0.0.1:0".parse().ok(),
-            advertise_client: Some("a:1".into()),
-            advertise_admin: Some("a:2".into()),
-            advertise_peer: Some("a:3".into()),
+            advertise_client: "a:1".parse().ok(),
+            advertise_admin: "a:2".parse().ok(),
+            advertise_peer: "a:3".parse().ok(),
+            seeds: vec!["a:4".parse().expect("an address")],
             bootstrap: Some(Bootstrap::Wait),
             cluster: Some("c".into()),
             cluster_secret_file: None,

@@ -8,6 +8,7 @@ use tonic::transport::{Channel, Endpoint, Error};
 use super::Global;
 use super::failure::{Failure, Kind};
 use super::output::Output;
+use crate::address::{BadAddress, HostPort};
 use crate::tls::{self, ClientTls};
 
 /// Where the nodes are and how long they may take.
@@ -25,8 +26,8 @@ impl Session {
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let tls = global.tls.load()?;
         Ok(Session {
-            endpoint: url(&global.endpoint, tls.is_some())?,
-            admin: url(&global.admin, tls.is_some())?,
+            endpoint: url(&global.endpoint, tls.is_some()).map_err(|f| f.during("--endpoint"))?,
+            admin: url(&global.admin, tls.is_some()).map_err(|f| f.during("--admin"))?,
             timeout: global.timeout,
             tls,
             output: global.output,
@@ -54,6 +55,11 @@ impl Session {
         self.admin_of(&self.admin).await
     }
 
+    /// Whether `address` is one of a node.
+    pub(super) fn check(&self, address: &str, option: &str) -> Result<(), Failure> {
+        url(address, self.tls.is_some()).map(drop).map_err(|failure| failure.during(option))
+    }
+
     /// A client of the admin listener at `address`, which is there.
     pub(super) async fn admin_of(&self, address: &str) -> Result<Admin, Failure> {
         let channel = self.connect(&url(address, self.tls.is_some())?, "--admin").await?;
@@ -73,16 +79,23 @@ impl Session {
 
 /// `address` as a URL; `HOST:PORT` will do.
 fn url(address: &str, has_tls: bool) -> Result<String, Failure> {
-    match address.split_once("://") {
-        Some(("http", _)) => Ok(address.to_owned()),
-        Some(("https", _)) if has_tls => Ok(address.to_owned()),
-        Some(("https", _)) => Err(Failure::usage(format!(
-            "{address}: TLS needs --tls-ca FILE, the authority of the nodes' certificates"
-        ))),
-        Some(_) => Err(Failure::usage(format!("{address} is no http:// or https:// address"))),
-        None if has_tls => Ok(format!("https://{address}")),
-        None => Ok(format!("http://{address}")),
-    }
+    let (scheme, host) = match address.split_once("://") {
+        Some(("https", _)) if !has_tls => {
+            return Err(Failure::usage(format!(
+                "{address}: TLS needs --tls-ca FILE, the authority of the nodes' certificates"
+            )));
+        }
+        Some((scheme @ ("http" | "https"), host)) => {
+            (scheme, host.strip_suffix('/').unwrap_or(host))
+        }
+        Some(_) => {
+            return Err(Failure::usage(format!("{address} is no http:// or https:// address")));
+        }
+        None if has_tls => ("https", address),
+        None => ("http", address),
+    };
+    let host: HostPort = host.parse().map_err(|bad: BadAddress| Failure::usage(bad.to_string()))?;
+    Ok(format!("{scheme}://{host}"))
 }
 
 async fn connect(
@@ -123,6 +136,10 @@ mod tests {
         assert_eq!(url("https://a:1", true).ok().as_deref(), Some("https://a:1"));
         assert_eq!(url("https://a:1", false).expect_err("no authority").kind, Kind::Usage);
         assert_eq!(url("ftp://a:1", true).expect_err("no gRPC").kind, Kind::Usage);
+        assert_eq!(url("http://a:1/", false).ok().as_deref(), Some("http://a:1"));
+        for wrong in ["", "a", "http://a", "a:0", "a:99999", "0.0.0.0:1", "me@a:1", "a:1/b"] {
+            assert_eq!(url(wrong, false).expect_err(wrong).kind, Kind::Usage);
+        }
     }
 
     #[tokio::test]

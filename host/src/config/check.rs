@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Config, Secret};
+use crate::address::HostPort;
 
 /// Why a node does not start with these settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +67,29 @@ pub enum Refusal {
         /// Where both would listen.
         address: SocketAddr,
     },
+    /// Others would be told to dial an address that stands for all of the machine's.
+    #[error(
+        "{setting} = {address} is where this node listens, and nothing that others can dial: give \
+         {advertise} = HOST:PORT, by which they reach it"
+    )]
+    Undeclared {
+        /// The listener's setting.
+        setting: &'static str,
+        /// Where it would listen.
+        address: SocketAddr,
+        /// The setting that is missing.
+        advertise: &'static str,
+    },
+    /// Two listeners are told by one address.
+    #[error("{first} and {second} are both {address}: each listener is reached by its own")]
+    SameAdvertised {
+        /// A setting.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What both are.
+        address: HostPort,
+    },
     /// A number outside of what makes sense.
     #[error("{setting} = {value} is out of range: {least} to {most} is allowed")]
     OutOfRange {
@@ -128,7 +152,30 @@ impl Config {
                 return Err(Refusal::SameAddress { first, second, address });
             }
         }
+        self.check_advertised()?;
         self.check_ranges()
+    }
+
+    fn check_advertised(&self) -> Result<(), Refusal> {
+        let advertised = [
+            ("advertise_client", &self.advertise_client),
+            ("advertise_admin", &self.advertise_admin),
+            ("advertise_peer", &self.advertise_peer),
+        ];
+        for ((setting, address), (advertise, told)) in self.listeners().into_iter().zip(advertised)
+        {
+            if address.ip().to_canonical().is_unspecified() && told.is_none() {
+                return Err(Refusal::Undeclared { setting, address, advertise });
+            }
+        }
+        for (index, (first, told)) in advertised.into_iter().enumerate() {
+            let Some(address) = told else { continue };
+            let others = &advertised[index + 1..];
+            if let Some((second, _)) = others.iter().find(|(_, other)| *other == told) {
+                return Err(Refusal::SameAdvertised { first, second, address: address.clone() });
+            }
+        }
+        Ok(())
     }
 
     fn listeners(&self) -> [(&'static str, SocketAddr); 3] {
@@ -176,7 +223,11 @@ mod tests {
     const ANYWHERE: &str = "0.0.0.0:7103";
 
     fn exposed() -> Config {
-        Config { peer_listen: ANYWHERE.parse().expect("an address"), ..Config::default() }
+        Config {
+            peer_listen: ANYWHERE.parse().expect("an address"),
+            advertise_peer: "node-1:7103".parse().ok(),
+            ..Config::default()
+        }
     }
 
     #[test]
@@ -204,6 +255,21 @@ mod tests {
         config.tls.admin =
             Some(TlsFiles { server_name: Some("a".to_owned()), ..TlsFiles::default() });
         assert_eq!(config.check(), Err(Refusal::NameOfNobody("admin")));
+    }
+
+    #[test]
+    fn who_listens_everywhere_says_where_it_is_and_each_listener_elsewhere() {
+        let mut config = exposed();
+        config.insecure = true;
+        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.advertise_peer = None;
+        let words = config.check().expect_err("undeclared").to_string();
+        assert!(words.contains("peer_listen = 0.0.0.0:7103") && words.contains("advertise_peer"));
+        config.peer_listen = "[::]:7103".parse().expect("an address");
+        assert!(matches!(config.check(), Err(Refusal::Undeclared { .. })));
+        config.advertise_peer = "node-1:7103".parse().ok();
+        config.advertise_client = "NODE-1:7103".parse().ok();
+        assert!(matches!(config.check(), Err(Refusal::SameAdvertised { .. })));
     }
 
     #[test]

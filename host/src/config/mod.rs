@@ -19,6 +19,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::address::{self, HostPort};
+
 pub use check::Refusal;
 pub use listeners::{Listeners, TlsSections};
 pub use load::{ConfigError, load};
@@ -31,20 +33,27 @@ pub struct Config {
     /// Where the node keeps its identity and data. Made if missing; used by one process at a time.
     pub data_dir: PathBuf,
     /// Where clients connect (Kv and Routing). Port 0 takes a free one.
+    #[serde(deserialize_with = "address::listening_setting")]
     pub client_listen: SocketAddr,
     /// Where operators connect (Admin). Port 0 takes a free one.
+    #[serde(deserialize_with = "address::listening_setting")]
     pub admin_listen: SocketAddr,
     /// Where other nodes connect, by TCP; probes use UDP on the same address and port. Port 0
     /// takes a free one.
+    #[serde(deserialize_with = "address::listening_setting")]
     pub peer_listen: SocketAddr,
     /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it.
     pub metrics_listen: Option<SocketAddr>,
     /// HOST:PORT told to clients instead of the address listened on.
-    pub advertise_client: Option<String>,
+    pub advertise_client: Option<HostPort>,
     /// HOST:PORT told to operators instead of the address listened on.
-    pub advertise_admin: Option<String>,
+    pub advertise_admin: Option<HostPort>,
     /// HOST:PORT told to other nodes instead of the address listened on.
-    pub advertise_peer: Option<String>,
+    pub advertise_peer: Option<HostPort>,
+    /// Where other members may be found, HOST:PORT of their peer listeners: asked again and again,
+    /// names looked up anew each time, while a member is missed at the address that it had.
+    #[serde(deserialize_with = "address::list")]
+    pub seeds: Vec<HostPort>,
     /// The name of the cluster this node belongs to. A data directory of another is refused.
     pub cluster: Option<String>,
     /// What peers must know to be talked to. Needed when the peer listener is not on loopback.
@@ -95,6 +104,7 @@ impl Default for Config {
             advertise_client: None,
             advertise_admin: None,
             advertise_peer: None,
+            seeds: Vec::new(),
             cluster: None,
             cluster_secret: None,
             cluster_secret_file: None,

@@ -183,6 +183,24 @@ impl Admin for Fake {
         Ok(Response::new(v1::Module { digest: "0".repeat(64), ..Default::default() }))
     }
 
+    async fn introduce_node(
+        &self,
+        _: Request<v1::IntroduceNodeRequest>,
+    ) -> Answer<v1::IntroduceNodeResponse> {
+        unsupported()
+    }
+
+    async fn list_held(&self, _: Request<v1::ListHeldRequest>) -> Answer<v1::ListHeldResponse> {
+        unsupported()
+    }
+
+    async fn bring_home(
+        &self,
+        _: Request<Streaming<v1::BringHomeRequest>>,
+    ) -> Answer<v1::BringHomeResponse> {
+        unsupported()
+    }
+
     async fn set_fault(
         &self,
         request: Request<v1::SetFaultRequest>,

@@ -97,6 +97,11 @@ impl Effects {
                     let _ = sender.send(result);
                 }
             }
+            Action::BroughtHome(ticket, result) => {
+                if let Some(Answer::BringHome(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
             // Ring changes.
             Action::CommitDone(ticket, result) => {
                 if let Some(Answer::Commit(sender)) = answers.remove(&ticket) {
@@ -317,9 +322,10 @@ impl Effects {
             ),
             Notice::RingCommitted(version) => tracing::info!(version, "there is a next ring"),
             Notice::Removed(ring_version) => tracing::error!(
-                ring_version,
-                "this node was removed from the cluster, for ever: it serves nothing any more; \
-                 stop it, and give its machine an empty data directory to join as a new node"
+                "this node was removed from this cluster with ring version {ring_version}, for \
+                 ever, and serves nothing any more: `stator cluster recover` brings home what it \
+                 alone holds; then stop it, and give its machine an empty data directory to join \
+                 as a new node"
             ),
             Notice::TransferProgress(figures) => {
                 *self.shared.transfers.lock().unwrap_or_else(PoisonError::into_inner) = figures;

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{
-    ChangeFailure, CommitError, CommitRequest, Event, FillFigures, RepairError, RepairFigures,
-    RepairId, RepairRequest, Ticket, TransferFigures,
+    ChangeFailure, CommitError, CommitRequest, Event, FillFigures, NotBroughtHome, RepairError,
+    RepairFigures, RepairId, RepairRequest, Ticket, TransferFigures,
 };
+use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::node::CollectFigures;
 use stator_core::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
@@ -42,6 +43,7 @@ pub(super) enum Request {
     Change(CatalogueChange),
     Commit(CommitRequest),
     Repair(RepairRequest),
+    BringHome(Box<Homecoming>),
 }
 
 impl Request {
@@ -60,6 +62,7 @@ impl Request {
             Request::Change(change) => Event::Change(ticket, change),
             Request::Commit(request) => Event::CommitRing(ticket, request),
             Request::Repair(request) => Event::Repair(ticket, request),
+            Request::BringHome(home) => Event::BringHome(ticket, home),
         }
     }
 }
@@ -75,6 +78,7 @@ pub(super) enum Answer {
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
     Repair(oneshot::Sender<Result<RepairId, RepairError>>),
+    BringHome(oneshot::Sender<Result<(), NotBroughtHome>>),
 }
 
 /// What the loop publishes. Readers hold the locks for a copy at most.
@@ -250,6 +254,14 @@ impl DriverHandle {
         request: RepairRequest,
     ) -> Result<Result<RepairId, RepairError>, DriverStopped> {
         self.ask(Request::Repair(request), Answer::Repair).await
+    }
+
+    /// Takes what a former member held; it is durable then, and on its way to its owners.
+    pub async fn bring_home(
+        &self,
+        home: Homecoming,
+    ) -> Result<Result<(), NotBroughtHome>, DriverStopped> {
+        self.ask(Request::BringHome(Box::new(home)), Answer::BringHome).await
     }
 
     /// Makes the node part of a cluster whose catalogue it has persisted.

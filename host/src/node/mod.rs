@@ -5,7 +5,9 @@
 //! modules, `read` makes what a reader gets. The gRPC services in [`crate::api`] call what is
 //! public here.
 
+mod acquaint;
 mod cluster;
+mod contact;
 mod modules;
 mod read;
 mod ring;
@@ -15,7 +17,10 @@ mod start;
 use std::sync::Arc;
 
 use stator_core::catalogue::Catalogue;
-use stator_core::id::{Incarnation, NodeId};
+use stator_core::founding::Promise;
+use stator_core::id::{ClusterId, Incarnation, NodeId};
+
+use contact::Contact;
 
 use crate::config::Config;
 use crate::driver::{Clock, DriverHandle};
@@ -57,10 +62,21 @@ pub struct Node {
     derived: secrets::Derived,
     /// One `cluster init` at a time.
     initialising: tokio::sync::Mutex<()>,
+    /// The cluster that this node is making, until that is decided.
+    making: std::sync::Mutex<Option<ClusterId>>,
+    /// What this node has promised to another that makes one.
+    promised: std::sync::Mutex<Option<Promise>>,
+    contact: Arc<Contact>,
     driver_task: std::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
 impl Node {
+    /// Since when this node, should it be removed, has had no contact with a member: milliseconds
+    /// since 1970 (UTC).
+    pub fn alone_since_ms(&self, catalogue: &Catalogue) -> u64 {
+        self.contact.alone_since_ms(&catalogue.removed)
+    }
+
     /// The catalogue, if the node belongs to a cluster.
     pub fn catalogue(&self) -> Option<Arc<Catalogue>> {
         self.driver.shared().catalogue()

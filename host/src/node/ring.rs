@@ -70,7 +70,9 @@ impl Node {
         replaced: Option<NodeId>,
     ) -> Result<Arc<Catalogue>, JoinError> {
         let catalogue = self.catalogue().ok_or(JoinError::NoCluster)?;
-        let introduction = self.transport.introduce(address).await.map_err(JoinError::Introduce)?;
+        let me = self.introduction();
+        let introduced = self.transport.introduce(address, &me).await;
+        let introduction = introduced.map_err(JoinError::Introduce)?.who;
         check(&catalogue, address, &introduction)?;
         let node = introduction.node;
         let change = match replaced {

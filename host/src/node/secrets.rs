@@ -39,6 +39,28 @@ impl Node {
     }
 }
 
+impl Node {
+    /// What shows that a page of held objects is from a node of the cluster.
+    pub fn prove_page(&self, page: &[u8]) -> [u8; 32] {
+        page_proof(&self.config.peer_secret(), page)
+    }
+
+    /// Whether the page is from a node that knows a secret that counts.
+    pub fn is_page_proven(&self, page: &[u8], proof: &[u8]) -> bool {
+        let Ok(proof) = <[u8; 32]>::try_from(proof).map(blake3::Hash::from_bytes) else {
+            return false;
+        };
+        let previous = self.config.previous_peer_secrets();
+        let mut secrets = std::iter::once(self.config.peer_secret()).chain(previous);
+        // Hashes compare in constant time.
+        secrets.any(|secret| blake3::Hash::from_bytes(page_proof(&secret, page)) == proof)
+    }
+}
+
+fn page_proof(secret: &[u8; 32], page: &[u8]) -> [u8; 32] {
+    *blake3::keyed_hash(&blake3::derive_key("stator held page v1", secret), page).as_bytes()
+}
+
 impl Config {
     /// The key with which this node proves that it belongs to the others. Without a configured
     /// secret, which only loopback allows, all such nodes share one.

@@ -4,6 +4,7 @@
 //! read, the stores have drawn their incarnation before anyone hears of this node, and the
 //! catalogue is loaded before a peer can send one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -14,12 +15,16 @@ use bytes::Bytes;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision, Member};
 use stator_core::event::{Backlog, Epochs};
+use stator_core::founding::Promise;
 use stator_core::id::{ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node as Protocol, Settings};
 
-use super::cluster::{Desk, single};
+use super::acquaint;
+use super::cluster::{Desk, kept_promise, single};
+use super::contact::Contact;
 use super::{ModuleFiles, ModuleKeeper, Node};
+use crate::address::HostPort;
 use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
@@ -30,6 +35,7 @@ use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, TransportConfig};
+use tokio::sync::Notify;
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +115,10 @@ struct Opened {
     ballot: Result<Ballot, String>,
     /// Under which the node sends, and what it refuses.
     epochs: Epochs,
+    /// When it last had contact with others.
+    contact: BTreeMap<NodeId, Option<u64>>,
+    /// What the node has promised to who makes a cluster.
+    promise: Option<Promise>,
 }
 
 type Ballot = Acceptor<Arc<Decision>>;
@@ -127,7 +137,8 @@ impl Node {
         let reads = ByteBudget::new(config.limits.reads_bytes_max);
         let of_stores = reads.clone();
         let opened = tokio::task::spawn_blocking(move || open(&to_open, of_stores)).await??;
-        let Opened { home, stores, files, catalogue, backlog, ballot, epochs } = opened;
+        let Opened { home, stores, files, catalogue, backlog, ballot, epochs, promise, contact } =
+            opened;
         check_cluster(&config, catalogue.as_ref())?;
         let member = member(&config, &addresses);
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
@@ -137,7 +148,14 @@ impl Node {
         let now = clock.now();
         let mailbox = Mailbox::new();
         let desk = Arc::new(Desk { node: OnceLock::new() });
-        let sink = Arc::new(Sink { inbox: mailbox.inbox(), files: files.clone() });
+        let lost = Arc::new(Notify::new());
+        let contact = Arc::new(Contact::start(home.clone(), contact, clock));
+        let sink = Arc::new(Sink {
+            inbox: mailbox.inbox(),
+            files: files.clone(),
+            contact: contact.clone(),
+            lost: lost.clone(),
+        });
         let me = PeerIdentity { node: home.node(), incarnation: stores.incarnation() };
         let mut transport = TransportConfig::new(me, config.peer_secret());
         transport.previous_secrets = config.previous_peer_secrets();
@@ -201,11 +219,16 @@ impl Node {
             home,
             derived: super::secrets::Derived::default(),
             initialising: tokio::sync::Mutex::new(()),
+            making: std::sync::Mutex::default(),
+            promised: std::sync::Mutex::new(promise),
+            contact,
             driver_task: std::sync::Mutex::new(Some(task)),
         });
         let weak: Weak<Node> = Arc::downgrade(&node);
         // Set once, here.
-        let _ = desk.node.set(weak);
+        let _ = desk.node.set(weak.clone());
+        node.greet().await;
+        tokio::spawn(acquaint::run(weak, lost));
         Ok(node)
     }
 
@@ -244,7 +267,9 @@ fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
     let backlog = backlog(&home, &stores, catalogue.as_ref())?;
     let ballot = ballot(&home)?;
     let epochs = epochs(&home)?;
-    Ok(Opened { home, stores, files, catalogue, backlog, ballot, epochs })
+    let promise = kept_promise(&home)?;
+    let contact = Contact::load(&home)?;
+    Ok(Opened { home, stores, files, catalogue, backlog, ballot, epochs, promise, contact })
 }
 
 fn ballot(home: &Home) -> Result<Result<Ballot, String>, HomeError> {
@@ -370,8 +395,8 @@ fn advertised(
     client: SocketAddr,
     admin: SocketAddr,
 ) -> Addresses {
-    let told = |configured: &Option<String>, bound: SocketAddr| {
-        configured.clone().unwrap_or_else(|| bound.to_string())
+    let told = |configured: &Option<HostPort>, bound: SocketAddr| {
+        configured.as_ref().map_or_else(|| bound.to_string(), HostPort::to_string)
     };
     Addresses {
         peer: told(&config.advertise_peer, peer),
@@ -404,6 +429,9 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
 struct Sink {
     inbox: Inbox,
     files: ModuleFiles,
+    contact: Arc<Contact>,
+    /// Told when a session or an attempt at one fails.
+    lost: Arc<Notify>,
 }
 
 impl PeerSink for Sink {
@@ -421,10 +449,17 @@ impl PeerSink for Sink {
 
     fn connected(&self, node: NodeId) {
         tracing::info!(%node, "connected");
+        self.contact.began(node);
     }
 
     fn disconnected(&self, node: NodeId) {
         tracing::info!(%node, "disconnected");
+        self.contact.ended(node);
+        self.lost.notify_one();
+    }
+
+    fn refused(&self, _: Option<NodeId>, _: &str) {
+        self.lost.notify_one();
     }
 
     fn undelivered(&self, to: NodeId, request: u64) {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +24,9 @@ use super::live::client;
 
 /// How long a server's word on the client's certificate is waited for.
 const VERDICT_WAIT: Duration = Duration::from_millis(300);
+
+/// How long one address of a name is tried alone before the next is tried too.
+const NEXT_ADDRESS_WAIT: Duration = Duration::from_millis(200);
 
 /// How a client makes TLS of its connections.
 #[derive(Clone)]
@@ -73,13 +78,32 @@ impl ClientTls {
         let name = self.name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name)
             .map_err(|_| invalid("the name of the server is neither a DNS name nor an address"))?;
-        let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+        let stream = connect_any(host, uri.port_u16().unwrap_or(443)).await?;
         // Without it small frames wait for acknowledgements, up to 40 ms each.
         stream.set_nodelay(true)?;
         let mut stream = TlsConnector::from(self.config).connect(name, stream).await?;
         hear_verdict(&mut stream).await?;
         Ok(stream)
     }
+}
+
+/// Connects to the first of a name's addresses that answers. One of a family that leads nowhere
+/// holds the others up for [`NEXT_ADDRESS_WAIT`] only.
+async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host((host, port)).await?;
+    let attempt = |(index, address)| async move {
+        tokio::time::sleep(NEXT_ADDRESS_WAIT * index).await;
+        TcpStream::connect(address).await
+    };
+    let mut attempts: FuturesUnordered<_> = (0_u32..).zip(addresses).map(attempt).collect();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    while let Some(connected) = attempts.next().await {
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// In TLS 1.3 a client's handshake ends before the server has looked at its certificate. What the

@@ -44,7 +44,9 @@ const SETUP_PATH: &str = "/stator.peer.v1.Setup/";
 pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: oneshot::Receiver<()>) {
     let setup = shared.config.setup_desk.clone().map(|desk| {
         let secrets = shared.config.accepted_secrets().copied().collect();
-        let service = SetupService { secrets, desk };
+        let cut = shared.clone();
+        let is_isolated = Box::new(move || cut.is_isolated());
+        let service = SetupService { secrets, desk, is_isolated };
         SetupServer::new(service).max_decoding_message_size(CATALOGUE_BYTES_MAX)
     });
     let config = &shared.config;

@@ -36,7 +36,11 @@ pub(super) async fn keep_dialled(shared: Arc<Shared>, peer: NodeId) {
             return;
         };
         if !shared.is_isolated() {
-            match attempt(&shared, peer, &address).await {
+            let mut tried = attempt(&shared, peer, &address).await;
+            if let (Err(_), Some(found)) = (&tried, shared.elsewhere(peer, &address)) {
+                tried = attempt(&shared, peer, &found).await;
+            }
+            match tried {
                 Ok(()) => backoff = BACKOFF_MIN,
                 Err(error) => shared.note_failed(Some((peer, &address)), &error),
             }

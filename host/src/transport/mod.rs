@@ -232,6 +232,11 @@ impl Transport {
         self.shared.set_roster(Roster { cluster, members, removed });
     }
 
+    /// Says that a member was met at `address`: it is dialled there too.
+    pub fn met(&self, peer: NodeId, address: &str) {
+        self.shared.met(peer, address);
+    }
+
     /// Queues a message and returns at once.
     ///
     /// # Errors

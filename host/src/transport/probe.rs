@@ -8,9 +8,9 @@
 //! Left out: protection against replayed probes. SWIM's incarnations make old news harmless.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stator_core::id::{ClusterId, NodeId};
@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::config::Roster;
-use super::{Shared, read, write};
+use super::{Shared, lock, read, write};
 
 /// The largest datagram: it passes every usual network in one piece.
 pub const DATAGRAM_BYTES_MAX: usize = 1_400;
@@ -33,6 +33,10 @@ const HEADER_BYTES: usize = 1 + 8 + blake3::OUT_LEN;
 /// Members whose address is a name are looked up again after this long.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(2);
+/// The most addresses of one member that are sent probes.
+const PLACES_MAX: usize = 8;
+/// How long a member's address is taken for the right one after a probe came from it.
+const HEARD_FOR: Duration = Duration::from_secs(5);
 /// After an error of the socket, so that a lasting one does not fill the log.
 const RECEIVE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -102,7 +106,36 @@ pub(super) struct Prober {
     socket: std::net::UdpSocket,
     /// The first one seals, each opens.
     seals: Vec<ProbeSeal>,
-    addresses: RwLock<BTreeMap<NodeId, SocketAddr>>,
+    places: RwLock<BTreeMap<NodeId, Places>>,
+    /// What was warned of, so that it is said once while it lasts.
+    said: Mutex<BTreeMap<NodeId, String>>,
+}
+
+/// Where one member's probes go.
+#[derive(Debug, Default)]
+struct Places {
+    /// All its addresses that this node's socket can send to: a name may have several.
+    all: Vec<SocketAddr>,
+    /// The one that its last probe came from, and when: while it is heard from there, the others
+    /// are left alone.
+    heard: Option<(SocketAddr, Instant)>,
+}
+
+impl Places {
+    fn aims(&self) -> &[SocketAddr] {
+        let heard = self.heard.filter(|(_, at)| at.elapsed() < HEARD_FOR);
+        let at = heard.and_then(|(from, _)| self.all.iter().position(|known| *known == from));
+        match at {
+            Some(at) => &self.all[at..=at],
+            None => &self.all,
+        }
+    }
+
+    /// Takes other addresses in, and goes on with the one that works.
+    fn replace(&mut self, all: Vec<SocketAddr>) {
+        self.heard = self.heard.filter(|(from, _)| all.contains(from));
+        self.all = all;
+    }
 }
 
 impl Prober {
@@ -112,7 +145,7 @@ impl Prober {
         secrets: impl Iterator<Item = &'a [u8; 32]>,
     ) -> Self {
         let seals = secrets.map(ProbeSeal::new).collect();
-        Prober { socket, seals, addresses: RwLock::default() }
+        Prober { socket, seals, places: RwLock::default(), said: Mutex::default() }
     }
 
     fn open<'a>(
@@ -132,25 +165,80 @@ impl Prober {
             tracing::error!(found, limit, "a probe is too large; it was not sent");
             return;
         }
-        let Some(address) = read(&self.addresses).get(&to).copied() else {
-            return;
-        };
-        let Some(seal) = self.seals.first() else {
-            return;
-        };
+        let places = read(&self.places);
+        let (Some(places), Some(seal)) = (places.get(&to), self.seals.first()) else { return };
         let datagram = seal.seal(cluster, from, to, payload);
-        if let Err(error) = self.socket.send_to(&datagram, address) {
-            tracing::debug!(%error, peer = %to, "a probe was not sent");
+        let mut failed = None;
+        for address in places.aims() {
+            match self.socket.send_to(&datagram, address) {
+                Ok(_) => failed = Some(None),
+                Err(error) if failed.is_none() => {
+                    failed = Some(Some(format!("no probe leaves for {address}: {error}")));
+                }
+                Err(_) => {}
+            }
         }
+        // One address that takes probes is enough.
+        if let Some(words) = failed {
+            self.say(to, words);
+        }
+    }
+
+    /// Says what is wrong with a member's addresses, once while it lasts.
+    fn say(&self, node: NodeId, words: Option<String>) {
+        let mut said = lock(&self.said);
+        if let Some(words) = &words
+            && said.get(&node) != Some(words)
+        {
+            tracing::warn!(peer = %node, "{words}");
+        }
+        match words {
+            Some(words) => drop(said.insert(node, words)),
+            None => drop(said.remove(&node)),
+        }
+    }
+
+    /// A probe of `node` came from there.
+    fn heard(&self, node: NodeId, from: SocketAddr) {
+        if let Some(places) = write(&self.places).get_mut(&node) {
+            places.heard = Some((from, Instant::now()));
+        }
+    }
+
+    /// Those of a member's addresses that this node's socket can send to.
+    fn usable(&self, node: NodeId, name: &str, found: &[SocketAddr]) -> Vec<SocketAddr> {
+        let Ok(own) = self.socket.local_addr() else { return found.to_vec() };
+        let usable = |address: &SocketAddr| match (own.ip(), address.ip().to_canonical()) {
+            (IpAddr::V4(_), IpAddr::V4(ip)) => Some(SocketAddr::new(ip.into(), address.port())),
+            (IpAddr::V6(_), IpAddr::V6(_)) => Some(*address),
+            // A socket for all addresses of the machine takes both families.
+            (IpAddr::V6(own), IpAddr::V4(ip)) if own.is_unspecified() => {
+                Some(SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()))
+            }
+            _ => None,
+        };
+        let usable: Vec<SocketAddr> = found.iter().filter_map(usable).take(PLACES_MAX).collect();
+        let words = match (usable.is_empty(), usable.len() < found.len()) {
+            (true, _) => Some(format!(
+                "no probe can be sent to {name} ({found:?}) from {own}: listen for peers at an \
+                 address of that family too"
+            )),
+            (false, true) => {
+                Some(format!("of {name} ({found:?}) only {usable:?} can be sent probes from {own}"))
+            }
+            (false, false) => None,
+        };
+        self.say(node, words);
+        usable
     }
 
     /// Takes in the addresses that need no lookup and forgets who left.
     pub fn set_roster(&self, roster: &Roster) {
-        let mut addresses = write(&self.addresses);
-        addresses.retain(|node, _| roster.members.contains_key(node));
-        for (node, address) in &roster.members {
-            if let Ok(address) = address.parse() {
-                addresses.insert(*node, address);
+        let mut places = write(&self.places);
+        places.retain(|node, _| roster.members.contains_key(node));
+        for (node, name) in &roster.members {
+            if let Ok(address) = name.parse() {
+                places.entry(*node).or_default().replace(self.usable(*node, name, &[address]));
             }
         }
     }
@@ -165,16 +253,16 @@ pub(super) async fn resolve(shared: Arc<Shared>) {
             if address.parse::<SocketAddr>().is_ok() {
                 continue;
             }
+            let prober = &shared.prober;
             match timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(address)).await {
-                Ok(Ok(mut found)) => {
-                    if let Some(found) = found.next() {
-                        write(&shared.prober.addresses).insert(*node, found);
-                    }
+                Ok(Ok(found)) => {
+                    let found: Vec<SocketAddr> = found.collect();
+                    let usable = prober.usable(*node, address, &found);
+                    write(&prober.places).entry(*node).or_default().replace(usable);
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(peer = %node, address, %error, "a member's address is unknown");
-                }
-                Err(_) => tracing::warn!(peer = %node, address, "a lookup took too long"),
+                // What was found before may still be right.
+                Ok(Err(error)) => prober.say(*node, Some(format!("who is {address}? {error}"))),
+                Err(_) => prober.say(*node, Some(format!("the lookup of {address} takes long"))),
             }
         }
         tokio::select! {
@@ -188,8 +276,8 @@ pub(super) async fn resolve(shared: Arc<Shared>) {
 pub(super) async fn receive(shared: Arc<Shared>, socket: UdpSocket) {
     let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
     loop {
-        let length = match socket.recv_from(&mut buffer).await {
-            Ok((length, _)) => length,
+        let (length, source) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
             Err(error) => {
                 tracing::warn!(%error, "probes could not be received");
                 tokio::time::sleep(RECEIVE_PAUSE).await;
@@ -204,6 +292,7 @@ pub(super) async fn receive(shared: Arc<Shared>, socket: UdpSocket) {
         }
         match shared.prober.open(roster.cluster, shared.me, &buffer[..length]) {
             Ok((from, payload)) if roster.members.contains_key(&from) => {
+                shared.prober.heard(from, source);
                 shared.sink.probed(Bytes::copy_from_slice(payload));
             }
             Ok((from, _)) => tracing::debug!(peer = %from, "a probe of a stranger was dropped"),
@@ -241,6 +330,24 @@ mod tests {
             altered[at] ^= 1;
             assert!(seal.open(CLUSTER, US, &altered).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn all_addresses_of_a_name_are_tried_until_one_answers() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let prober = Prober::new(socket, std::iter::once(&[1; 32]));
+        let here: Vec<SocketAddr> =
+            ["[::1]:9", "127.0.0.1:9", "127.0.0.2:9"].map(|a| a.parse().expect("ok")).into();
+        let usable = prober.usable(THEM, "them:9", &here);
+        assert_eq!(usable, here[1..], "no IPv6 from a socket of IPv4");
+        assert!(lock(&prober.said)[&THEM].contains("[::1]:9"), "and that is said");
+        let mut places = Places::default();
+        places.replace(usable);
+        assert_eq!(places.aims(), &here[1..]);
+        places.heard = Some((here[2], Instant::now()));
+        assert_eq!(places.aims(), &here[2..]);
+        places.replace(here[1..2].to_vec());
+        assert_eq!(places.aims(), &here[1..2], "who moved is looked for anew");
     }
 
     proptest! {

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub prober: Prober,
     /// The peers that a task keeps dialled.
     dialled: Mutex<BTreeSet<NodeId>>,
+    /// Where members were met that had moved; the roster tells once they have a session.
+    found: Mutex<BTreeMap<NodeId, String>>,
     /// The failure that was logged last, so that each is logged once while it lasts.
     last_failure: Mutex<BTreeMap<Option<NodeId>, String>>,
     /// `None` once the transport is stopped.
@@ -56,6 +58,7 @@ impl Shared {
             isolated: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             dialled: Mutex::default(),
+            found: Mutex::default(),
             last_failure: Mutex::default(),
             tasks: Mutex::new(Some(JoinSet::new())),
             runtime: Handle::current(),
@@ -116,6 +119,23 @@ impl Shared {
             dialled.remove(&peer);
         }
         address
+    }
+
+    /// A member was met at another address than the roster has.
+    pub fn met(&self, peer: NodeId, address: &str) {
+        let Some(roster) = self.roster() else { return };
+        let is_news = roster.members.get(&peer).is_some_and(|known| known != address)
+            && lock(&self.found).insert(peer, address.to_owned()).is_none_or(|at| at != address);
+        if is_news {
+            tracing::info!(%peer, address, "a member was met where it was not before");
+            // Whoever waits to dial it need not.
+            self.roster.send_replace(Some(roster));
+        }
+    }
+
+    /// Where else than at `address` the peer may be.
+    pub fn elsewhere(&self, peer: NodeId, address: &str) -> Option<String> {
+        lock(&self.found).get(&peer).filter(|found| *found != address).cloned()
     }
 
     /// Logs a connection that came to nothing, once while the reason lasts.

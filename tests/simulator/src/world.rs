@@ -359,6 +359,7 @@ impl World {
                 self.save(machine, File::Ballot(token, acceptor));
             }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
+            Action::BroughtHome(..) => {}
             Action::RepairStarted(_, result) => self.repair_started(machine, result),
             Action::CatalogueChanged(catalogue) => self.saw_catalogue(machine, &catalogue),
             Action::Notice(notice) => {

@@ -13,6 +13,7 @@ mod crashes;
 mod folds;
 mod hostile;
 mod hostile_clients;
+mod members;
 mod metrics;
 mod options;
 mod partition;

@@ -61,6 +61,24 @@ async fn a_wrong_configuration_names_file_and_setting() {
     let says = ["client_listen = 0.0.0.0:0", "[tls.client]", "--insecure"];
     refused("no encryption", &serve(&data, &["--client-listen=0.0.0.0:0"]).await, 2, &says);
     refused("no log filter", &serve(&data, &["--log", "a=b=c"]).await, 2, &["log", "a=b=c"]);
+    for (case, given, why) in [
+        ("empty", "--advertise-peer=", "is empty"),
+        ("no port", "--advertise-client=node1", "no port"),
+        ("a scheme", "--advertise-peer=http://127.0.0.1:7103", "scheme"),
+        ("port 0", "--advertise-admin=127.0.0.1:0", "port 0"),
+        ("a port too large", "--advertise-peer=127.0.0.1:99999", "65535"),
+        ("white space", "--advertise-peer=no such host:1", "white space"),
+        ("no address to listen on", "--peer-listen=localhost:7103", "IP:PORT"),
+    ] {
+        let setting = given.split('=').next().unwrap_or_default();
+        refused(case, &serve(&data, &[given]).await, 2, &[setting, why]);
+    }
+    let everywhere = ["--insecure", "--client-listen=0.0.0.0:0"];
+    let says = ["client_listen = 0.0.0.0:0", "advertise_client"];
+    refused("an undeclared address", &serve(&data, &everywhere).await, 2, &says);
+    std::fs::write(&file, "advertise_peer = \"\"").expect("written");
+    let says = ["advertise_peer", "is empty", "HOST:PORT", &file];
+    refused("an unset variable", &serve(&data, &["--config", &file]).await, 2, &says);
     assert!(!std::path::Path::new(&data).exists(), "nothing was made");
 }
 

@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Catalogue, digest_of};
+use super::{Catalogue, Secret, Versioned, digest_of};
 use crate::agreement::Acceptor;
+use crate::causality::SECRET_BYTES;
 use crate::id::NodeId;
 use crate::ring::Ring;
 
@@ -179,6 +180,16 @@ impl Catalogue {
         }
         let Catalogue { members, removed, .. } = self;
         members.retain(|node, _| !removed.contains_key(node));
+    }
+
+    /// What a removed node is told: who was removed, and with which ring. Of what has happened
+    /// since it needs to know nothing else, least of all the secrets.
+    pub fn removal(&self) -> Catalogue {
+        let mut told = Catalogue::new(self.cluster, &self.cluster_name, Secret([0; SECRET_BYTES]));
+        told.context_secrets = Versioned::default();
+        told.ring = self.ring.clone();
+        told.removed = self.removed.clone();
+        told
     }
 
     /// Takes in what was committed. Nothing makes two rings of one version; if it happened

@@ -9,8 +9,6 @@
 //! attempt would find and finish. So that its operator knows soon what became of it, any node
 //! that has accepted a value and sees no ring come of it finishes the attempt by itself
 //! ([`FINISH_AFTER_MS`]).
-//!
-//! A node that was removed is told that it was, and nothing else.
 
 use std::sync::Arc;
 
@@ -18,9 +16,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{Node, Purpose, Timer};
 use crate::agreement::{Acceptor, Answer, Ask, Ballot, Proposer, Step};
-use crate::catalogue::{
-    Catalogue, CatalogueChange, Decision, Removed, RingChange, Secret, Versioned, digest_of,
-};
+use crate::catalogue::{Catalogue, Decision, Removed, RingChange, digest_of};
 use crate::event::{Action, CommitError, CommitRequest, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
@@ -373,6 +369,7 @@ impl Node {
         let was_removed = before.is_some_and(|before| before.removed.contains_key(&self.id));
         if let Some(removed) = catalogue.removed.get(&self.id).filter(|_| !was_removed) {
             self.notice(Notice::Removed(removed.ring_version));
+            self.leave_requests(removed.ring_version);
         }
         let over = self.agreement.proposal.take_if(|proposal| proposal.ring_version <= version);
         let Some(proposal) = over else { return };
@@ -388,53 +385,6 @@ impl Node {
                 let ring_version = proposal.ring_version;
                 self.act(Action::CommitDone(ticket, Err(CommitError::Lost { ring_version })));
             }
-        }
-    }
-
-    /// Whether `node` was removed from the cluster.
-    pub(super) fn is_removed(&self, node: NodeId) -> bool {
-        self.catalogue.as_ref().is_some_and(|catalogue| catalogue.removed.contains_key(&node))
-    }
-
-    /// Whether this node was removed from its cluster.
-    pub fn was_removed(&self) -> bool {
-        self.is_removed(self.id)
-    }
-
-    /// A removed node that asks what there is to know is told that it was removed.
-    pub(super) fn tell_removed(&mut self, node: NodeId, message: &Message) {
-        let is_news = match message {
-            Message::CatalogueDigest { digest } => *digest != self.digest,
-            Message::Catalogue { catalogue, .. } => !catalogue.removed.contains_key(&node),
-            _ => false,
-        };
-        if let Some(ours) = self.catalogue.as_ref().filter(|_| is_news) {
-            // Of what has happened since it needs to know nothing else, least of all the secrets.
-            let mut told = Catalogue::new(ours.cluster, &ours.cluster_name, Secret([0; 32]));
-            told.context_secrets = Versioned::default();
-            told.ring = ours.ring.clone();
-            told.removed = ours.removed.clone();
-            let catalogue = Arc::new(told);
-            self.send(node, Message::Catalogue { catalogue, is_reply_wanted: false });
-        }
-    }
-
-    /// This node has given its seat up and holds nothing any more: it leaves the cluster.
-    pub fn retire(&mut self) {
-        let Some(catalogue) = self.catalogue.clone() else { return };
-        let retired = CatalogueChange::Retire { node: self.id, at_ms: self.now.wall_ms };
-        let everyone = self.peers();
-        let mut changed = Catalogue::clone(&catalogue);
-        if retired.apply(&mut changed).is_err() {
-            return;
-        }
-        let changed = Arc::new(changed);
-        self.take_over(changed.clone());
-        let token = self.effect(Purpose::Gossip);
-        self.act(Action::Persist(token, changed.clone()));
-        for peer in everyone {
-            let catalogue = changed.clone();
-            self.send(peer, Message::Catalogue { catalogue, is_reply_wanted: false });
         }
     }
 }

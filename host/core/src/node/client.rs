@@ -211,6 +211,9 @@ impl Node {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
             Some(Purpose::Collect(effect)) => self.collect_written(effect, result),
+            Some(Purpose::BringHome(ticket, from, keyspace)) => {
+                self.brought_home(ticket, (from, keyspace), result);
+            }
             Some(Purpose::MovedHint(target, request)) => match result {
                 Ok(_) => self.hint_received(self.id, request),
                 Err(_) => self.hint_refused(target, request),

@@ -12,7 +12,8 @@
 //! - `collect`: forgetting what was deleted;
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
-//! - `agreement`: committing the next ring, and what becomes of removed nodes;
+//! - `agreement`: committing the next ring;
+//! - `removed`: what becomes of nodes that were removed;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
@@ -30,6 +31,7 @@ mod get;
 mod gossip;
 mod handoff;
 mod put;
+mod removed;
 mod replica;
 mod timers;
 mod transfer;
@@ -182,6 +184,8 @@ enum Purpose {
     Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
     /// A committed ring.
     Commit(Ticket),
+    /// What a former member held, kept for its owners as a hint for that member.
+    BringHome(Ticket, NodeId, KeyspaceId),
 }
 
 impl Purpose {
@@ -330,6 +334,7 @@ impl Node {
             Event::Merged(token, result) => self.merged(token, result),
             Event::CommitRing(ticket, request) => self.commit(ticket, request),
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
+            Event::BringHome(ticket, home) => self.bring_home(ticket, *home),
             Event::Stopping => self.stop(),
             Event::Paused { ms } => self.paused(ms),
             Event::Tick => self.tick(),
@@ -438,6 +443,11 @@ impl Node {
     fn received(&mut self, from: NodeId, message: Message) {
         if self.is_removed(from) {
             return self.tell_removed(from, &message);
+        }
+        let is_gossip =
+            matches!(message, Message::Catalogue { .. } | Message::CatalogueDigest { .. });
+        if self.was_removed() && !is_gossip {
+            return;
         }
         match message {
             Message::Read { request, keyspace, key, ring_version, is_fallback } => {

@@ -17,8 +17,8 @@ use stator_core::catalogue::{
 use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{
-    Action, Area, Backlog, ChangeFailure, Event, HeldHint, Notice, Now, RepairError, RepairId,
-    ScanPage, StoreFailure, Stored, Ticket,
+    Action, Area, Backlog, ChangeFailure, Event, HeldHint, NotBroughtHome, Notice, Now,
+    RepairError, RepairId, ScanPage, StoreFailure, Stored, Ticket,
 };
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
@@ -85,6 +85,7 @@ pub struct World {
     pub puts: Vec<(Ticket, Result<PutReceipt, RequestError>)>,
     pub changes: BTreeMap<Ticket, Result<Arc<Catalogue>, ChangeFailure>>,
     pub repairs: BTreeMap<Ticket, Result<RepairId, RepairError>>,
+    pub brought_home: BTreeMap<Ticket, Result<(), NotBroughtHome>>,
     /// What modules answer.
     pub merge: fn(&Divergence) -> Result<Arc<Resolution>, MergeFailure>,
     /// How often they were asked.
@@ -197,6 +198,7 @@ impl World {
             puts: Vec::new(),
             changes: BTreeMap::new(),
             repairs: BTreeMap::new(),
+            brought_home: BTreeMap::new(),
             merge: union,
             merges: 0,
             queue: VecDeque::new(),
@@ -327,6 +329,7 @@ impl World {
             Action::PutDone(ticket, result) => self.puts.push((ticket, result)),
             Action::ChangeDone(ticket, result) => drop(self.changes.insert(ticket, result)),
             Action::Notice(notice) => self.notices.push((at, notice)),
+            Action::BroughtHome(ticket, result) => drop(self.brought_home.insert(ticket, result)),
             Action::RepairStarted(ticket, result) => drop(self.repairs.insert(ticket, result)),
             Action::CatalogueChanged(_) => {}
             Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),

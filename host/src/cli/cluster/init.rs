@@ -1,7 +1,7 @@
 //! `stator cluster init`.
 //!
-//! The first node makes the cluster and tells the others; the command then asks each of them
-//! until all go by the same ring.
+//! The first node is asked, and the one with the smallest id makes the cluster, so the command may
+//! be run anywhere, at once and again. It then asks each node until all go by the same ring.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ Example, three nodes on one machine:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Init {
-    /// The admin addresses of all nodes; the first one makes the cluster
+    /// The admin addresses of all nodes, in any order
     #[arg(long, value_delimiter = ',', required = true, num_args = 1.., value_name = "ADMIN")]
     nodes: Vec<String>,
     /// A name for people
@@ -47,13 +47,18 @@ pub(in crate::cli) struct Init {
 
 impl Init {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let (first, others) = match self.nodes.split_first() {
-            Some(parts) => parts,
-            None => return Err(Failure::usage("--nodes needs at least one address")),
+        for address in &self.nodes {
+            session.check(address, "--nodes")?;
+        }
+        let Some(first) = self.nodes.first() else {
+            return Err(Failure::usage("--nodes needs at least one address"));
         };
         let mut peer_addresses = Vec::new();
-        for address in others {
-            peer_addresses.push(waiting_peer(session, address).await?);
+        let mut is_new = false;
+        for address in &self.nodes {
+            let (peer, is_waiting) = peer_of(session, address).await?;
+            peer_addresses.push(peer);
+            is_new |= is_waiting;
         }
         let request = v1::InitClusterRequest {
             peer_addresses,
@@ -86,28 +91,24 @@ impl Init {
                     cluster.partitions,
                     cluster.ring_version
                 ))?;
-                output::say(format!("next: stator keyspace create default --admin {first}"));
+                output::say(match is_new {
+                    true => format!("next: stator keyspace create default --admin {first}"),
+                    false => "these nodes were this cluster already".to_owned(),
+                });
                 Ok(())
             }
         }
     }
 }
 
-/// The peer address of the node at `address`, which must wait for a cluster.
-async fn waiting_peer(session: &Session, address: &str) -> Result<String, Failure> {
+/// The peer address of the node at `address`, and whether it waits for a cluster.
+async fn peer_of(session: &Session, address: &str) -> Result<(String, bool), Failure> {
     let admin = session.admin_of(address).await?;
     let status = admin.get_status(v1::GetStatusRequest {}).await;
     let status = status.map_err(|error| Failure::from(error).during(address))?;
-    if let Some(cluster) = status.cluster {
-        let message =
-            format!("the node at {address} is a member of cluster {} already", cluster.name);
-        return Err(
-            Failure::refused(message).hint("only nodes started with --bootstrap wait can join")
-        );
-    }
     let node =
         status.node.ok_or_else(|| Failure::refused(format!("{address} did not say who it is")))?;
-    Ok(node.peer_address)
+    Ok((node.peer_address, status.cluster.is_none()))
 }
 
 async fn wait_until_member(

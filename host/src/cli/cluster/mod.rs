@@ -2,6 +2,8 @@
 
 mod hints;
 mod init;
+mod introduce;
+mod recover;
 mod repair;
 mod ring;
 mod status;
@@ -21,6 +23,7 @@ pub(super) enum Cluster {
     /// Show what each member keeps for others: how much, how long, and alarms
     #[command(after_help = hints::EXAMPLES)]
     Hints,
+    Introduce(introduce::Introduce),
     // Anti-entropy.
     Repair(repair::Repair),
     // Changes of the ring.
@@ -40,6 +43,7 @@ pub(super) enum Cluster {
     Commit(ring::Commit),
     /// Drop what is staged
     Cancel,
+    Recover(recover::Recover),
 }
 
 impl Cluster {
@@ -48,6 +52,7 @@ impl Cluster {
             Cluster::Init(command) => command.run(session).await,
             Cluster::Status => status::run(session).await,
             Cluster::Hints => hints::run(session).await,
+            Cluster::Introduce(command) => command.run(session).await,
             Cluster::Repair(command) => command.run(session).await,
             Cluster::Join(command) => command.run(session).await,
             Cluster::Leave(command) => command.run(session).await,
@@ -57,6 +62,7 @@ impl Cluster {
             Cluster::Plan => ring::plan(session).await,
             Cluster::Commit(command) => command.run(session).await,
             Cluster::Cancel => ring::cancel(session).await,
+            Cluster::Recover(command) => command.run(session).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stator_proto::v1;
 use v1::ring_change::Change;
 
+use crate::address::HostPort;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
@@ -34,7 +35,7 @@ goes on when the command is run again.";
 pub(in crate::cli) struct Join {
     /// The peer address of a node started with `stator serve --bootstrap wait`
     #[arg(value_name = "PEER")]
-    address: String,
+    address: HostPort,
 }
 
 const LEAVE_EXAMPLES: &str = "\
@@ -73,7 +74,7 @@ pub(in crate::cli) struct Replace {
     node: String,
     /// The peer address of the node that comes
     #[arg(value_name = "PEER")]
-    address: String,
+    address: HostPort,
 }
 
 const WEIGHT_EXAMPLES: &str = "\
@@ -132,7 +133,8 @@ pub(in crate::cli) struct Commit {
 
 impl Join {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let join = v1::JoinMember { peer_address: self.address, node_id: String::new() };
+        let join =
+            v1::JoinMember { peer_address: self.address.to_string(), node_id: String::new() };
         stage(session, Change::Join(join)).await
     }
 }
@@ -148,7 +150,7 @@ impl Replace {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
         let replace = v1::ReplaceMember {
             node_id: self.node,
-            peer_address: self.address,
+            peer_address: self.address.to_string(),
             new_node_id: String::new(),
         };
         stage(session, Change::Replace(replace)).await

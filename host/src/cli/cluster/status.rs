@@ -14,8 +14,11 @@ use crate::cli::session::Session;
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     let admin = session.admin().await?;
     let asked = admin.get_status(v1::GetStatusRequest {}).await?;
-    let members: Vec<v1::Member> =
-        asked.members.iter().filter_map(|view| view.member.clone()).collect();
+    // To who was removed those that were members beside it are nothing any more.
+    let members: Vec<v1::Member> = match asked.state() {
+        v1::NodeState::Removed => Vec::new(),
+        _ => asked.members.iter().filter_map(|view| view.member.clone()).collect(),
+    };
     let answers = join_all(members.iter().map(|member| ask(session, member))).await;
     // By node id. A member that does not answer is missing here and shown all the same.
     let mut statuses: BTreeMap<String, v1::NodeStatus> = BTreeMap::new();
@@ -41,7 +44,7 @@ pub(super) async fn ask(session: &Session, member: &v1::Member) -> Option<v1::No
     Some(answer)
 }
 
-/// The members, or the asked node alone while there is no cluster.
+/// The members, or the asked node alone while there is no cluster, or none any more.
 fn rows_of(asked: &v1::NodeStatus, members: &[v1::Member]) -> Vec<v1::Member> {
     match members {
         [] => asked.node.iter().cloned().collect(),
@@ -55,6 +58,11 @@ fn print(
     statuses: &BTreeMap<String, v1::NodeStatus>,
 ) -> Result<(), Failure> {
     match &asked.cluster {
+        Some(cluster) if asked.state() == v1::NodeState::Removed => output::line(format!(
+            "this node was removed from the cluster {} ({}), for ever: ask a member; `stator \
+             cluster recover` brings home what only this node holds",
+            cluster.name, cluster.id
+        ))?,
         Some(cluster) => output::line(format!(
             "cluster {} ({}), {} partitions, ring version {}{}{}",
             cluster.name,

@@ -152,6 +152,16 @@ impl Node {
         self.process = Some(process);
     }
 
+    /// Starts it again with the same data, further flags and other addresses.
+    pub async fn restart_elsewhere(&mut self, more: &[&str]) {
+        let mut flags = self.flags.clone();
+        flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+        flags.extend(listeners("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"));
+        let started = Process::serve(&flags, &self.log).await.expect("the node starts");
+        let paths = (self.data_dir.clone(), self.log.clone());
+        *self = Node::over(started, paths, self.flags.clone());
+    }
+
     pub async fn status(&self) -> Result<v1::NodeStatus, String> {
         let answer = self.admin().get_status(v1::GetStatusRequest {}).await;
         answer.map(tonic::Response::into_inner).map_err(|status| status.to_string())
