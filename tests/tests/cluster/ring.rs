@@ -7,7 +7,7 @@ use stator_proto::v1::ring_change::Change;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::{Cluster, Node, eventually, keyspace, must, refusal, stator};
+use crate::support::{Cluster, Node, eventually, keyspace, must, put, refusal, stator};
 
 /// Runs `stator cluster` with a node's admin address, and gives what it prints.
 async fn cluster(node: &Node, arguments: &[&str], code: i32) -> (Value, String) {
@@ -195,7 +195,12 @@ async fn a_removed_node_and_an_impostor_stay_outside() {
         .check("an impostor", answer);
     drop(impostor);
     nodes[1].restart().await;
-    nodes[1].serves("carts", "its address was another's").await;
+    // Both of the two that live are needed, and they have to meet again first.
+    eventually("its address was another's, and is its own again", async || {
+        let put = nodes[1].kv().put(put("carts", "again", "there")).await;
+        put.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
 
     let (plan, _) = cluster(&nodes[0], &["replace", &gone, &fourth.addresses.peer], 0).await;
     assert_eq!(plan["slots_moved"], 256, "{plan}");

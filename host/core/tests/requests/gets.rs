@@ -210,3 +210,25 @@ fn a_get_is_never_due_in_the_past() {
     assert_eq!(get.next_due_ms(), Some(1_000));
     assert!(get.is_finished(1_000) && !get.is_finished(999));
 }
+
+#[test]
+fn a_value_without_room_is_never_told_as_absent() {
+    let cast = Cast::new(2);
+    let no_room = RequestError::NoRoom { bytes_max: 7 };
+    for needed in [1, 2] {
+        let rules = (Sloppy, Survivors::All);
+        let key = cast.key.clone();
+        let mut get = Get::new(Some(1), key, 10_000, needed, rules, &cast.list, |_| true);
+        let asked: Vec<_> = (0..3).map(|_| get.next_to_ask(500).expect("an owner").0).collect();
+        get.has_no_room(asked[0], 7);
+        assert_eq!(get.next_to_ask(500), None, "no fallback stands in, which holds nothing");
+        assert_eq!(get.take_answer(1, 1), None, "the others may answer");
+        get.answered(asked[1], Some(written(1).1));
+        get.has_no_room(asked[2], 7);
+        match (needed, get.take_answer(2, 1).expect("certain")) {
+            (1, Ok(receipt)) => assert_eq!(receipt.answered, 1),
+            (2, Err(error)) => assert_eq!(error, no_room),
+            (_, other) => panic!("{needed}: {other:?}"),
+        }
+    }
+}

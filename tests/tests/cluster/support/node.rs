@@ -200,6 +200,14 @@ impl Node {
         .await;
     }
 
+    /// Waits until its log has these words: it is written behind what it tells of.
+    pub async fn logs(&self, words: &str) {
+        eventually("its log says so", async || {
+            must(self.log().contains(words), || format!("{words:?} is not in {}", self.log()))
+        })
+        .await;
+    }
+
     pub fn log_tail(&self) -> String {
         tail(&self.log)
     }
