@@ -547,6 +547,16 @@ impl Put {
         self.primaries.iter().all(|owner| self.tally.has_counted(*owner))
     }
 
+    /// Whether the write may be: it has its dot, or the store here is about to mint it.
+    pub fn is_begun(&self) -> bool {
+        !matches!(self.name, Name::Wanted { from, .. } if from != Namer::Here)
+    }
+
+    /// How many nodes must hold it.
+    pub fn needed(&self) -> u32 {
+        self.tally.needed() as u32
+    }
+
     /// Whether the write may be, and an owner have nothing of it.
     pub fn is_in_debt(&self) -> bool {
         match self.name {
