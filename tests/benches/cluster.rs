@@ -1,14 +1,15 @@
 //! Three nodes and 64 clients: what a put and a get cost, with a merge module and without.
 
+#[path = "support/node.rs"]
+mod node;
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use node::Node;
 use stator_proto::v1;
 use stator_proto::v1::admin_client::AdminClient;
 use stator_proto::v1::kv_client::KvClient;
@@ -23,51 +24,6 @@ const KEYS: usize = 20_000;
 const ROUND: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 5;
 const KEYSPACES: [&str; 2] = ["plain", "merged"];
-
-struct Node {
-    child: Child,
-    client: String,
-    admin: String,
-    peer: String,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Node {
-    fn start(folder: &std::path::Path, index: usize) -> Node {
-        let mut child = Command::new(support::program())
-            .args(["serve", "--output", "json", "--bootstrap", "wait", "--log", "warn"])
-            .args(["client", "admin", "peer"].map(|whom| format!("--{whom}-listen=127.0.0.1:0")))
-            .arg("--data-dir")
-            .arg(folder.join(format!("node-{index}")))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let ready: serde_json::Value = serde_json::from_str(&line).expect("it is ready");
-        let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
-        let (client, admin, peer) = (address("client"), address("admin"), address("peer"));
-        Node { child, client, admin, peer }
-    }
-
-    /// Processor time so far, in seconds.
-    fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let fields: Vec<_> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-        let ticks = |index: usize| fields[index].parse::<f64>().expect("a number");
-        // SAFETY: sysconf only reads a constant of the system.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
-        (ticks(11) + ticks(12)) / per_second
-    }
-}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Work {

@@ -123,6 +123,7 @@ fn job(
             key: Bytes::from(format!("{writer:012}{number:020}")),
         },
         change: Change::Mint {
+            passed_ms: 0,
             context: Context::default(),
             draft,
             now_ms: number as u64,

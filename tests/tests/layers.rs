@@ -84,14 +84,16 @@ fn the_core_has_no_clock_no_randomness_and_no_unordered_map() {
 }
 
 /// The core's modules from the bottom up. Those of one step may know one another.
-const CORE: [&[&str]; 11] = [
+const CORE: [&[&str]; 13] = [
     &["id", "codec"],
     &["keys", "position", "quorum", "agreement", "divergence", "failure", "admission"],
+    &["founding", "holder"],
     &["causality", "version", "ancestor"],
+    &["expiry", "held_by_all", "homecoming"],
     &["ring", "catalogue"],
     &["tree", "request_notes", "reconcile"],
-    &["record", "fold"],
-    &["write", "collect"],
+    &["fold"],
+    &["record", "write", "collect"],
     &["request"],
     &["message"],
     &["event"],

@@ -22,7 +22,8 @@
 //! in common what they had before. [`past_of`] takes the first of these that its context has seen:
 //! 1. what all siblings keep that the write leaves standing;
 //! 2. the one version that it replaces, if nothing is left beside it and all owners were seen to
-//!    hold just that ([`HeldByAll`]): whatever is written from now on is based on it, or later;
+//!    hold just that ([`crate::held_by_all`]): whatever is written from now on is based on it, or
+//!    later;
 //! 3. what all versions keep that it replaces.
 //!
 //! The choice decides how often siblings have an ancestor, never which: a node may believe what it
@@ -43,7 +44,6 @@
 //! - Several nearest ancestors, of siblings that were merged before (the criss-cross of version
 //!   control), are not merged into one: they are unknown.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,7 +52,6 @@ use crate::causality::{LiveVersion, Siblings, VersionVector, decode_dot, encode_
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::divergence::{Ancestor, DivergentVersion};
 use crate::id::Dot;
-use crate::keys::StoreKey;
 use crate::version::{Origin, Payload, Version};
 
 /// The longest value that is kept as an ancestor, in bytes.
@@ -265,33 +264,5 @@ impl PastVersion {
             false => return Err(reader.invalid("the ancestor is neither value nor tombstone")),
         };
         Ok(PastVersion { dot, seen, payload, schema, written_at_ms })
-    }
-}
-
-/// How many keys [`HeldByAll`] remembers at least, of those that were noted last. It holds twice as
-/// many at most.
-const KEYS_MAX: usize = 8_192;
-
-/// A coordinator's memory of keys of which all owners held the same write and nothing else.
-#[derive(Debug, Default)]
-pub struct HeldByAll {
-    young: BTreeMap<StoreKey, Dot>,
-    old: BTreeMap<StoreKey, Dot>,
-}
-
-impl HeldByAll {
-    /// All owners were seen to hold `siblings`.
-    pub fn note(&mut self, key: &StoreKey, siblings: &Siblings) {
-        let [LiveVersion { version, .. }] = &siblings.versions()[..] else { return };
-        let Origin::Client(dot) = version.origin else { return };
-        if self.young.len() >= KEYS_MAX {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key.clone(), dot);
-    }
-
-    /// The write that all owners held when the key was last noted.
-    pub fn of(&self, key: &StoreKey) -> Option<Dot> {
-        self.young.get(key).or_else(|| self.old.get(key)).copied()
     }
 }

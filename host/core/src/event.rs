@@ -21,6 +21,7 @@ use bytes::Bytes;
 use crate::agreement::Acceptor;
 use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
 use crate::causality::{Siblings, Survivors};
+use crate::collect::{IndexPage, IndexQuery};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
 use crate::homecoming::Homecoming;
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
@@ -72,8 +73,6 @@ pub enum Event {
     HintsListed(NodeId, Result<Vec<HeldHint>, StoreFailure>),
     /// An [`Action::SettleHint`] ended; whether the target was taken off the hint.
     HintSettled(NodeId, KeyspaceId, bool),
-    /// An [`Action::Scan`] ended.
-    Scanned(Token, Result<ScanPage, StoreFailure>),
     /// An [`Action::Persist`] ended.
     Persisted(Token, Result<(), String>),
     // Hash trees.
@@ -82,6 +81,8 @@ pub enum Event {
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
     // Collection.
+    /// An [`Action::ReadIndex`] ended.
+    IndexRead(Token, Result<IndexPage, StoreFailure>),
     /// An [`Action::FindAny`] ended: whether there is anything.
     FoundAny(Token, Result<bool, StoreFailure>),
     // Transfers.
@@ -168,19 +169,6 @@ pub enum Action {
         /// Its commit.
         sequence: u64,
     },
-    /// Read what the data store holds of a partition, from the first key after `after`.
-    Scan {
-        /// To be repeated.
-        token: Token,
-        /// The partition.
-        partition: PartitionId,
-        /// Where the previous page ended.
-        after: Option<StoreKey>,
-        /// The most objects of the page.
-        count_max: usize,
-        /// The page ends with the object that goes beyond this.
-        bytes_max: usize,
-    },
     /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
     /// it: after a restart what is kept too much is copied again.
     PersistFill(Backlog),
@@ -197,6 +185,15 @@ pub enum Action {
     /// Count the hash trees of a partition anew from its records: they are wrong.
     RebuildTree(PartitionId),
     // Collection.
+    /// Read a page of the data store's index of what collection is to look at.
+    ReadIndex {
+        /// To be repeated.
+        token: Token,
+        /// Which part.
+        query: IndexQuery,
+        /// The most entries of the page.
+        count_max: usize,
+    },
     /// Look whether a store holds anything of a partition, whole or damaged, after all that was
     /// asked of it before, and make that durable before the answer.
     FindAny {
@@ -291,17 +288,6 @@ pub struct HeldHint {
     pub siblings: Arc<Siblings>,
     /// The commit that wrote it.
     pub sequence: u64,
-}
-
-/// A page of a partition, in key order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ScanPage {
-    /// What is whole.
-    pub objects: Vec<(StoreKey, Arc<Siblings>)>,
-    /// Where the next page starts: behind this key. `None` is the end of the partition.
-    pub next: Option<StoreKey>,
-    /// How many records were damaged and passed over.
-    pub damaged: usize,
 }
 
 /// What a former member held was not taken: nothing was changed.

@@ -13,7 +13,7 @@ use crate::catalogue::{Catalogue, Decision};
 use crate::causality::Siblings;
 use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
-use crate::id::{Dot, KeyspaceId, PartitionId};
+use crate::id::{Dot, KeyspaceId, NodeId, PartitionId};
 use crate::request::{PutRequest, RequestError};
 use crate::ring::Move;
 use crate::tree::{TreeAnswer, TreeRead};
@@ -91,8 +91,8 @@ pub enum Message {
         request: RequestId,
         /// The partition.
         partition: PartitionId,
-        /// The digest of the sender's catalogue: a round holds for one catalogue only.
-        digest: [u8; 32],
+        /// A digest of what the round depends on, by the sender's catalogue.
+        scope: [u8; 32],
         /// The step.
         ask: CollectAsk,
     },
@@ -147,6 +147,8 @@ pub enum Message {
         /// The move.
         made: Move,
     },
+    /// What the sender has heard of the members' clocks: see [`crate::expiry`].
+    Clocks(Vec<(NodeId, u64)>),
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -202,7 +204,7 @@ pub struct ReplicaWrite {
     /// The object.
     pub siblings: Arc<Siblings>,
     /// The owners for which the receiver is to keep it as a hint; none if it is an owner itself.
-    pub hint_for: Vec<crate::id::NodeId>,
+    pub hint_for: Vec<NodeId>,
     /// Whether it must be synced before the reply.
     pub is_sync: bool,
     /// The sender's send epoch, see [`crate::node`]'s collection.
@@ -279,6 +281,7 @@ impl Message {
             | Message::Moved { .. }
             | Message::LeadReply { .. }
             | Message::CatalogueDigest { .. }
+            | Message::Clocks(_)
             | Message::Catalogue { .. }
             | Message::RingAsk { .. }
             | Message::RingAnswer { .. } => None,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_field, put_number};
+use crate::collect::Listed;
 use crate::id::{Actor, Dot, NodeId};
 use crate::keys::StoreKey;
 use crate::request_notes::{Known, NOTES_MAX, RequestNote, WINDOW_MS, live};
@@ -45,6 +46,8 @@ pub struct Record {
     /// What the record adds to the hash trees. The store sets it whenever it stores an object that
     /// changed; records from before hash trees have none.
     pub object_hash: Option<ObjectHash>,
+    /// How the store's index lists it: the store sets it.
+    pub listed: Listed,
     /// For a hint: since when the key has been one, by the store's wall clock in milliseconds
     /// since 1970. Hints from before this was noted have none.
     pub held_since_ms: Option<u64>,
@@ -58,6 +61,8 @@ mod tag {
     pub const REQUEST_NOTE: u64 = 5;
     pub const OBJECT_HASH: u64 = 6;
     pub const HELD_SINCE: u64 = 7;
+    pub const LISTED_DUE: u64 = 8;
+    pub const LISTED_FORGETTABLE: u64 = 9;
 }
 
 const WHAT: &str = "record";
@@ -101,6 +106,12 @@ impl Record {
         }
         if let Some(since_ms) = self.held_since_ms {
             put_number(&mut out, tag::HELD_SINCE, since_ms);
+        }
+        if let Some(due_ms) = self.listed.due_ms {
+            put_number(&mut out, tag::LISTED_DUE, due_ms);
+        }
+        if self.listed.is_forgettable {
+            put_field(&mut out, tag::LISTED_FORGETTABLE, &[]);
         }
         let sum = checksum(&out[1 + CHECKSUM_BYTES..]);
         out[1..=CHECKSUM_BYTES].copy_from_slice(&sum);
@@ -148,6 +159,8 @@ impl Record {
                     let (high, low) = (field.fixed64()?, field.fixed64()?);
                     record.object_hash = Some(ObjectHash(u128::from(high) << 64 | u128::from(low)));
                 }
+                tag::LISTED_DUE => record.listed.due_ms = Some(number(bytes, WHAT)?),
+                tag::LISTED_FORGETTABLE => record.listed.is_forgettable = true,
                 tag::HELD_SINCE => record.held_since_ms = Some(number(bytes, WHAT)?),
                 // Local notes of a newer version: safe to drop, they are never replicated.
                 _ => {}
@@ -173,8 +186,13 @@ impl Record {
     /// Whether the retry of any named write would still be recognised by this record, at `now_ms`
     /// by the clock.
     pub(crate) fn knows_names(&self, now_ms: u64) -> bool {
-        let is_fresh = |note: RequestNote| now_ms < note.written_at_ms.saturating_add(WINDOW_MS);
-        live(&self.siblings).chain(self.request_notes.iter().cloned()).any(is_fresh)
+        self.named_until_ms().is_some_and(|until_ms| now_ms < until_ms)
+    }
+
+    /// Until when the retry of some named write would still be recognised; `None` without any.
+    pub(crate) fn named_until_ms(&self) -> Option<u64> {
+        let until_ms = |note: RequestNote| note.written_at_ms.saturating_add(WINDOW_MS);
+        live(&self.siblings).chain(self.request_notes.iter().cloned()).map(until_ms).max()
     }
 
     /// Notes what was live in `sources` and is not any more.

@@ -188,11 +188,11 @@ const WHAT: &str = "version";
 
 impl Version {
     /// Which of two versions under one dot is kept: the one that stands for more writes, then
-    /// the later one by [`Self::moment`], then the one with the larger payload hash, then the
-    /// one with the larger bytes. A total order: two folds may agree in all but their inputs or
+    /// the later one by [`Self::moment`], then one that has [ended](crate::expiry), then the one
+    /// with the larger payload hash, then the one with the larger bytes. A total order: two folds may agree in all but their inputs or
     /// their module, and every replica must keep the same one.
     pub fn outranks(&self, other: &Version) -> bool {
-        let rank = |v: &Version| (v.origin.input_count(), v.moment());
+        let rank = |v: &Version| (v.origin.input_count(), v.moment(), v.is_ended());
         let bytes = |v: &Version| {
             let mut bytes = Vec::new();
             v.encode(&mut bytes);

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ancestor::{self, Ancestors};
-use crate::causality::{Context, Siblings, Survivors, VersionVector};
+use crate::causality::{Context, LiveVersion, Siblings, Survivors, VersionVector};
 use crate::collect::{Marked, attest, collect};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
 use crate::lent::Lent;
@@ -66,6 +66,8 @@ pub enum Change {
         draft: Draft,
         /// The clock: milliseconds since 1970 (UTC).
         now_ms: u64,
+        /// What the clocks of all members are past: see [`crate::expiry`].
+        passed_ms: u64,
         /// The sibling limit that holds for it.
         limits: SiblingLimits,
         /// What it is to keep of its past.
@@ -79,6 +81,13 @@ pub enum Change {
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),
     // Collection.
+    /// Let go of what has expired, if anything is held.
+    Expire {
+        /// What the clocks of all members are past: see [`crate::expiry`].
+        passed_ms: u64,
+        /// Under which time the store's index had the key.
+        due_ms: u64,
+    },
     /// Nothing, but refuse if the object is not as marked.
     Attest(Marked),
     /// Forget what may be forgotten, if the object is as marked.
@@ -99,6 +108,12 @@ pub struct SiblingLimits {
 /// the sibling limit is larger: folds leave few versions, but every write keeps its dot until a
 /// context covers it.
 pub const FOLDED_WRITES_MAX: usize = 1_000;
+
+/// The most expired versions that wait under a key until they may be let go. They count for no other
+/// limit; this one keeps the object small enough to be sent.
+pub const EXPIRED_MAX: usize = 10_000;
+/// The most bytes of them.
+pub const EXPIRED_BYTES_MAX: usize = 32 << 20;
 
 /// What a write is refused for. Nothing was changed and no dot was minted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +153,18 @@ pub enum WriteRefused {
         /// The limit.
         max: usize,
     },
+    /// Expired versions that the store cannot let go yet have piled up.
+    #[error(
+        "the key holds {found} versions of {bytes} bytes that have expired and cannot be let go \
+         before the clocks of all members are known to be past their end; the limits are \
+         {EXPIRED_MAX} and {EXPIRED_BYTES_MAX}: see that all members are up, and put again"
+    )]
+    TooManyExpired {
+        /// Expired versions now.
+        found: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
     /// A delete has seen a part of what a fold made one version of.
     #[error(
         "the delete's context has seen {seen} of the {inputs} writes that were folded into one \
@@ -169,6 +196,13 @@ pub struct Written {
     pub is_changed: bool,
     /// Whether the record is to be removed: nothing of the key is to be stored.
     pub is_removed: bool,
+}
+
+impl Written {
+    /// Nothing is held, and nothing is to be stored.
+    fn nothing() -> Self {
+        Written { record: Record::default(), dot: None, is_changed: false, is_removed: false }
+    }
 }
 
 /// Draws epochs: from a counter in memory that never goes back within an incarnation.
@@ -255,18 +289,23 @@ pub fn write(
     match change {
         Change::Attest(marked) => return attest(stored, marked, survivors),
         Change::Collect(marked) => return collect(stored, marked, survivors),
-        Change::Mint { .. } | Change::Sync(_) => {}
+        Change::Expire { .. } if stored.is_none() => return Ok(Written::nothing()),
+        Change::Mint { .. } | Change::Sync(_) | Change::Expire { .. } => {}
     }
     let is_new = stored.is_none();
     let mut record = stored.unwrap_or_default();
     let before = record.clone();
     let dot = match change {
         Change::Attest(_) | Change::Collect(_) => None,
+        Change::Expire { passed_ms, .. } => {
+            record.siblings_mut().expire(*passed_ms, survivors);
+            None
+        }
         Change::Sync(siblings) => {
             record.siblings_mut().sync(siblings);
             None
         }
-        Change::Mint { context, draft, now_ms, limits, ancestors, is_lent, .. } => {
+        Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, is_lent, .. } => {
             match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
                 Known::New => {}
                 Known::Retry(dot) => {
@@ -277,7 +316,8 @@ pub fn write(
             }
             // Where the last write wins, versions do not pile up.
             if survivors == Survivors::All {
-                check_limits(&record.siblings, context, draft, limits)?;
+                record.siblings_mut().expire(*passed_ms, survivors);
+                check_limits(&record.siblings, (context, *now_ms), draft, limits)?;
                 check_folds(&record.siblings, context, draft)?;
             }
             let wanted = (context, draft, *ancestors);
@@ -294,7 +334,7 @@ pub fn write(
     record.siblings_mut().keep(survivors);
     let arrived = match change {
         Change::Sync(siblings) => Some(&**siblings),
-        Change::Mint { .. } | Change::Attest(_) | Change::Collect(_) => None,
+        _ => None,
     };
     record.note_replaced([Some(&*before.siblings), arrived].into_iter().flatten());
     record.targets.extend(targets);
@@ -302,30 +342,43 @@ pub fn write(
     Ok(Written { record, dot, is_changed, is_removed: false })
 }
 
+/// Versions that have expired by the clock count for none but [`EXPIRED_MAX`].
 fn check_limits(
     siblings: &Siblings,
-    context: &Context,
+    (context, now_ms): (&Context, u64),
     draft: &Draft,
     limits: &SiblingLimits,
 ) -> Result<(), WriteRefused> {
-    let dots = siblings.live_count();
-    if dots < limits.siblings_max && dots == 0 {
+    if siblings.live_count() == 0 && limits.siblings_max > 0 {
         return Ok(());
     }
-    if !siblings.seen_by(&context.vector).is_empty() {
+    let counts = |live: &LiveVersion| live.version.counts_at(now_ms);
+    let (counting, expired): (Vec<_>, Vec<_>) = siblings.versions().into_iter().partition(counts);
+    let bytes_of = |versions: &[LiveVersion]| {
+        versions
+            .iter()
+            .map(|live| live.version.weight_bytes() + 24 * (live.dots.len() - 1))
+            .sum::<usize>()
+    };
+    let is_seen = |live: &LiveVersion| live.dots.iter().any(|dot| context.vector.contains(dot));
+    if counting.iter().any(is_seen) {
         return Ok(());
     }
-    let found = siblings.versions().len();
+    let (found, bytes) = (expired.len(), bytes_of(&expired));
+    if found >= EXPIRED_MAX || bytes > EXPIRED_BYTES_MAX {
+        return Err(WriteRefused::TooManyExpired { found, bytes });
+    }
+    let found = counting.len();
     if found >= limits.siblings_max {
         return Err(WriteRefused::TooManySiblings { found, max: limits.siblings_max });
     }
+    let dots = counting.iter().map(|live| live.dots.len()).sum();
     let max = limits.siblings_max.max(FOLDED_WRITES_MAX);
     if dots >= max {
         return Err(WriteRefused::TooManyWrites { found: dots, max });
     }
-    let bytes = siblings.weight_bytes();
-    let added = draft.payload.value().map_or(0, |value| value.len());
-    if found > 0 && bytes + added > limits.siblings_bytes_max {
+    let bytes = bytes_of(&counting) + 24 * siblings.vector().len();
+    if found > 0 && bytes + draft.payload.len_bytes() > limits.siblings_bytes_max {
         return Err(WriteRefused::SiblingsTooLarge {
             found: bytes,
             max: limits.siblings_bytes_max,
@@ -340,9 +393,9 @@ fn check_folds(siblings: &Siblings, context: &Context, draft: &Draft) -> Result<
     if draft.payload != Payload::Tombstone {
         return Ok(());
     }
-    let left = siblings.live().filter(|(dot, _)| !context.vector.contains(dot));
-    for origin in left.map(|(_, version)| &version.origin) {
-        let inputs = origin.inputs();
+    let is_left = |live: &LiveVersion| live.dots.iter().any(|dot| !context.vector.contains(dot));
+    for left in siblings.versions().into_iter().filter(is_left) {
+        let inputs = left.version.origin.inputs();
         let seen = inputs.iter().filter(|dot| context.vector.contains(dot)).count();
         if seen > 0 {
             return Err(WriteRefused::PartlyFolded { seen, inputs: inputs.len() });

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use stator_core::ancestor::{Past, PastVersion};
 use stator_core::causality::{Context, Siblings, Survivors, VersionVector};
 use stator_core::codec::{DecodeError, Reader, UnknownField, put_field};
+use stator_core::collect::Listed;
 use stator_core::id::{Actor, Dot, Incarnation, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::record::{FORMAT, Mark, Record};
@@ -99,12 +100,26 @@ fn record() -> impl Strategy<Value = Record> {
     let notes = prop::collection::vec(request_note(), 0..3);
     let hash = prop::option::of(any::<u128>().prop_map(ObjectHash));
     let since = prop::option::of(any::<u64>());
-    let local = (mark, targets, any::<u64>(), notes, hash, since);
+    let listed = (any::<bool>(), prop::option::of(any::<u64>()))
+        .prop_map(|(is_forgettable, due_ms)| Listed { is_forgettable, due_ms });
+    let local = (mark, targets, any::<u64>(), notes, hash, (since, listed));
     (steps(false), local).prop_map(
-        |(steps, (mark, targets, sequence, request_notes, object_hash, held_since_ms))| {
+        |(
+            steps,
+            (mark, targets, sequence, request_notes, object_hash, (held_since_ms, listed)),
+        )| {
             let siblings = Arc::new(History::run(Survivors::LastWrite, &steps).siblings(0));
             let mark = mark.map(|dots| Mark { actor: dots[0].actor, counter: dots[0].counter });
-            Record { siblings, mark, targets, sequence, request_notes, object_hash, held_since_ms }
+            Record {
+                siblings,
+                mark,
+                targets,
+                sequence,
+                request_notes,
+                object_hash,
+                listed,
+                held_since_ms,
+            }
         },
     )
 }

@@ -26,6 +26,7 @@ fn name(id: u8, asked: u8) -> RequestName {
 fn mint(id: u8, asked: u8, context: Context, now_ms: u64) -> Change {
     let draft = Draft { request: Some(name(id, asked)), ..draft(Some(asked)) };
     Change::Mint {
+        passed_ms: 0,
         context,
         draft,
         now_ms,

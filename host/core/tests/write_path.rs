@@ -22,6 +22,7 @@ fn minter() -> Minter {
 
 fn put(context: Context, limits: SiblingLimits) -> Change {
     Change::Mint {
+        passed_ms: 0,
         context,
         draft: draft(Some(1)),
         now_ms: 1_000,

@@ -196,6 +196,12 @@ pub(super) fn request(error: &RequestError) -> Status {
             // What a client does with it: read, decide, write again.
             status(Code::Aborted, "PARTLY_FOLDED", message, &[("effect", "NONE".to_owned())])
         }
+        RequestError::Refused(WriteRefused::TooManyExpired { .. }) => {
+            let mut details = with_info("TOO_MANY_EXPIRED", &[("effect", "NONE".to_owned())]);
+            details.add_quota_failure_violation("key", message.clone());
+            details.set_retry_info(Some(RETRY_AFTER));
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
         RequestError::Refused(_) => {
             let mut details = with_info("TOO_MANY_SIBLINGS", &[("effect", "NONE".to_owned())]);
             details.add_quota_failure_violation("key", message.clone());

@@ -22,7 +22,7 @@ use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use crate::merge::MergeHost;
 use crate::storage::{
-    Area as StoreArea, Effect, FindAnyJob, Home, HomeError, ListHintsJob, LoadJob, ScanJob,
+    Area as StoreArea, Effect, FindAnyJob, Home, HomeError, IndexJob, ListHintsJob, LoadJob,
     StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
 use crate::telemetry::names::{
@@ -150,19 +150,17 @@ impl Effects {
             Action::PersistFill(backlog) => {
                 let _ = self.persist.send(Persist::Fill(backlog));
             }
-            Action::Scan { token, partition, after, count_max, bytes_max } => {
+            // Collection.
+            Action::ReadIndex { token, query, count_max } => {
                 let inbox = self.inbox.clone();
-                self.stores.scan(ScanJob {
-                    partition,
-                    after,
-                    objects_max: count_max,
-                    bytes_max,
+                self.stores.read_index(IndexJob {
+                    query,
+                    entries_max: count_max,
                     done: Box::new(move |result| {
-                        inbox.deliver(Event::Scanned(token, result.map_err(failure)));
+                        inbox.deliver(Event::IndexRead(token, result.map_err(failure)));
                     }),
                 });
             }
-            // Collection.
             Action::FindAny { token, area, partition } => {
                 let inbox = self.inbox.clone();
                 let area = store_area(area);

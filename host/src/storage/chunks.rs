@@ -4,6 +4,7 @@
 //!   00 name            a note of the store itself
 //!   01 key             the head: the value, or how many chunks it has
 //!   02 key index       one chunk: at most 64 KiB of the value, index in 4 bytes
+//!   03 04              the index of collection: `index.rs`
 //! ```
 //!
 //! A head ends in a byte that says which it is. Keys keep their order within each prefix, so a

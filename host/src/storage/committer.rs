@@ -24,10 +24,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use stator_core::collect::{DEAD_ACTORS_MIN, Listed};
 use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
-use stator_core::version::Payload;
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
 use super::chunks;
@@ -35,6 +35,7 @@ use super::drops::DropJob;
 use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
+use super::index;
 use super::job::{Area, Done, FindAnyJob, WriteDone, WriteJob};
 use super::meta::{self, Meta};
 use super::queue::{Queue, Taken};
@@ -73,12 +74,9 @@ impl Job {
     pub(super) fn weight_bytes(&self) -> usize {
         let Job::Write(job) = self else { return 0 };
         match &job.change {
-            Change::Mint { draft, .. } => match &draft.payload {
-                Payload::Value(value) => value.len(),
-                Payload::Tombstone => 0,
-            },
+            Change::Mint { draft, .. } => draft.payload.len_bytes(),
             Change::Sync(siblings) => siblings.weight_bytes(),
-            Change::Attest(_) | Change::Collect(_) => 0,
+            Change::Expire { .. } | Change::Attest(_) | Change::Collect(_) => 0,
         }
     }
 
@@ -196,7 +194,11 @@ impl Committer {
             // Without its mark: the core draws a fresh epoch for the key.
             Found::Damaged(_, chunks) => (None, InEngine::Value(chunks), Replaced::Unknown),
         };
-        let staged = Staged { record, stored, replaced, is_changed: false };
+        let listed = match replaced {
+            Replaced::Unknown => index::OF_DAMAGED,
+            Replaced::Known(_) => record.as_ref().map_or(Listed::default(), |r| r.listed),
+        };
+        let staged = Staged { record, stored, replaced, listed, is_changed: false };
         self.group.staged.insert(key.clone(), staged);
         Ok(())
     }
@@ -226,7 +228,10 @@ impl Committer {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
             write(before.clone(), &job.change, &job.targets, job.survivors, &mut minter)?
         };
-        let Written { mut record, dot, is_changed, is_removed } = written;
+        let Written { mut record, dot, mut is_changed, is_removed } = written;
+        if !is_removed && before.is_some() | is_changed && self.trees.is_some() {
+            is_changed |= self.list(job, &mut record, is_changed);
+        }
         if is_changed && !is_removed {
             if job.area == Area::Hints {
                 record.held_since_ms.get_or_insert_with(hints::wall_ms);
@@ -241,6 +246,21 @@ impl Committer {
             self.stage(&job.key, (!is_removed).then_some(record));
         }
         Ok(outcome)
+    }
+
+    /// Lists a record anew that has changed, or was due. Says whether it is listed otherwise.
+    fn list(&mut self, job: &WriteJob, record: &mut Record, is_changed: bool) -> bool {
+        let (passed_ms, due) = match job.change {
+            Change::Expire { passed_ms, due_ms } => (passed_ms, Some(due_ms)),
+            _ if is_changed => (0, None),
+            _ => return false,
+        };
+        let before = record.listed;
+        record.listed = Listed::of(record, passed_ms, DEAD_ACTORS_MIN);
+        if let Some(due_ms) = due.filter(|due_ms| record.listed.due_ms != Some(*due_ms)) {
+            self.group.not_due.push((due_ms, job.key.clone()));
+        }
+        record.listed != before
     }
 
     /// Refuses a hint that does not fit, unless it takes no more room than the one it replaces.
@@ -332,11 +352,11 @@ impl Committer {
         if let Some(error) = self.out_of_service() {
             return Err(error);
         }
-        if group.changes().next().is_none() {
+        if group.changes().next().is_none() && group.not_due.is_empty() {
             return Ok(());
         }
         let mut batch = Batch::new();
-        group.write_to(&mut batch, || {
+        group.write_to(&mut batch, self.trees.is_some(), || {
             self.meta.sequence += 1;
             self.meta.sequence
         });

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use stator_core::collect::{DuePlace, Listed};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
 use super::StoreError;
 use super::chunks;
 use super::engine::Batch;
+use super::index;
 use super::job::{Done, WriteDone};
 use super::trees::Replaced;
 
@@ -20,6 +22,8 @@ use super::trees::Replaced;
 pub(super) struct Group {
     pub(super) staged: BTreeMap<StoreKey, Staged>,
     pub(super) answers: Vec<Answer>,
+    /// Entries of the index that led to keys of which nothing is due then.
+    pub(super) not_due: Vec<DuePlace>,
     /// Records staged as they will be, and their weight.
     pub(super) bytes: usize,
     /// What the group adds to the bytes of all hints; negative if it frees some.
@@ -33,6 +37,8 @@ pub(super) struct Staged {
     pub(super) stored: InEngine,
     /// What that added to the hash trees.
     pub(super) replaced: Replaced,
+    /// How that is listed in the index.
+    pub(super) listed: Listed,
     pub(super) is_changed: bool,
 }
 
@@ -84,13 +90,24 @@ pub(super) fn answer<T>(done: Done<T>, result: Result<T, StoreError>) {
 }
 
 impl Group {
-    /// Puts all changed records into `batch`. `next_stamp` gives a number never used before.
-    pub(super) fn write_to(&self, batch: &mut Batch, mut next_stamp: impl FnMut() -> u64) {
+    /// Puts all changed records into `batch`, and what the index has to say of them where there is
+    /// one. `next_stamp` gives a number never used before.
+    pub(super) fn write_to(
+        &self,
+        batch: &mut Batch,
+        is_indexed: bool,
+        mut next_stamp: impl FnMut() -> u64,
+    ) {
+        // First, for what is listed anew may be due then.
+        self.not_due.iter().for_each(|place| index::forget_due(batch, place));
         for (key, staged) in &self.staged {
             if !staged.is_changed {
                 continue;
             }
             let replaced = staged.stored.chunks();
+            if is_indexed {
+                index::change(batch, key, staged.listed, staged.record.as_ref());
+            }
             match &staged.record {
                 Some(record) => {
                     chunks::put(batch, &key.encode(), record.encode(), replaced, &mut next_stamp);

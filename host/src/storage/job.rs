@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use stator_core::causality::{Siblings, Survivors};
-use stator_core::event::ScanPage;
+use stator_core::collect::{IndexPage, IndexQuery};
 use stator_core::id::{Dot, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::tree::{TreeAnswer, TreeRead};
@@ -114,12 +114,33 @@ pub struct ScanJob {
     pub done: Done<ScanPage>,
 }
 
+/// A page of a partition, in key order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScanPage {
+    /// What is whole.
+    pub objects: Vec<(StoreKey, Arc<Siblings>)>,
+    /// Where the next page starts: behind this key. `None` is the end of the partition.
+    pub next: Option<StoreKey>,
+    /// How many records were damaged and passed over.
+    pub damaged: usize,
+}
+
 /// A question about the hash trees of the data store.
 pub struct TreeJob {
     /// The question.
     pub read: TreeRead,
     /// Gets the answer.
     pub done: Done<TreeAnswer>,
+}
+
+/// A page of the data store's index of what collection is to look at.
+pub struct IndexJob {
+    /// Which part.
+    pub query: IndexQuery,
+    /// The most entries of the page.
+    pub entries_max: usize,
+    /// Gets the page.
+    pub done: Done<IndexPage>,
 }
 
 /// Whether a store holds anything of a partition, damaged or not, once all that was asked of it

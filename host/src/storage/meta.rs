@@ -20,12 +20,15 @@ pub(super) struct Meta {
     pub(super) sequence: u64,
     /// Keys in the store.
     pub(super) objects: u64,
+    /// Whether every record that is to be in the index is.
+    pub(super) is_indexed: bool,
 }
 
 mod tag {
     pub const SEQUENCE: u64 = 1;
     // 2 was a reservation of epochs.
     pub const OBJECTS: u64 = 3;
+    pub const IS_INDEXED: u64 = 4;
 }
 
 impl Meta {
@@ -39,6 +42,7 @@ impl Meta {
         let mut fields = Vec::new();
         put_number(&mut fields, tag::SEQUENCE, self.sequence);
         put_number(&mut fields, tag::OBJECTS, self.objects);
+        put_number(&mut fields, tag::IS_INDEXED, u64::from(self.is_indexed));
         let mut out = vec![FORMAT];
         out.extend_from_slice(&checksum(&fields));
         out.extend_from_slice(&fields);
@@ -63,6 +67,7 @@ impl Meta {
             match field_tag {
                 tag::SEQUENCE => meta.sequence = number(bytes, WHAT)?,
                 tag::OBJECTS => meta.objects = number(bytes, WHAT)?,
+                tag::IS_INDEXED => meta.is_indexed = number(bytes, WHAT)? != 0,
                 _ => {}
             }
         }
@@ -76,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_altered_byte_is_noticed() {
-        let meta = Meta { sequence: 1 << 40, objects: 3 };
+        let meta = Meta { sequence: 1 << 40, objects: 3, is_indexed: true };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(bytes.clone().into()), Ok(meta));
         for at in 0..bytes.len() {

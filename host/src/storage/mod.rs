@@ -36,6 +36,7 @@ mod error;
 mod group;
 mod hints;
 mod home;
+mod index;
 mod job;
 mod meta;
 mod open;
@@ -60,8 +61,8 @@ pub use engine::{
 pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, FindAnyJob, HeldHint, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures,
-    TreeJob, WriteDone, WriteJob,
+    Area, Done, FindAnyJob, HeldHint, HintFigures, IndexJob, ListHintsJob, LoadJob, ScanJob,
+    ScanPage, StoreFigures, TreeJob, WriteDone, WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

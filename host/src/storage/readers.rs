@@ -13,7 +13,8 @@ use super::committer::Job;
 use super::engine::EngineError;
 use super::group::answer;
 use super::hints::{self, HintIndex};
-use super::job::{HeldHint, ListHintsJob, LoadJob, ScanJob, TreeJob};
+use super::index;
+use super::job::{HeldHint, IndexJob, ListHintsJob, LoadJob, ScanJob, TreeJob};
 use super::queue::{Queue, Taken};
 use super::records::{Found, Records};
 use super::scan;
@@ -27,6 +28,7 @@ pub(super) enum Read {
     ListHints(ListHintsJob),
     Scan(ScanJob),
     Tree(TreeJob),
+    Index(IndexJob),
 }
 
 /// What every reading thread sees.
@@ -60,6 +62,10 @@ impl Reader {
                     }
                     Read::Scan(job) => {
                         let result = scan::page(&self.data, &job);
+                        answer(job.done, result);
+                    }
+                    Read::Index(job) => {
+                        let result = index::page(&self.data, &job);
                         answer(job.done, result);
                     }
                     Read::Tree(job) => {

@@ -1,4 +1,4 @@
-//! Reading a partition in key order, a page at a time: what another node is filled with.
+//! Reading a partition in key order, a page at a time: what a removed node hands back.
 //!
 //! The physical key begins with the partition, so a partition is one range. A page is no
 //! snapshot: what is written behind the place that it has come to reaches the other node on its
@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use stator_core::event::ScanPage;
 use stator_core::keys::StoreKey;
 
 use super::StoreError;
 use super::chunks;
 use super::engine::EngineError;
-use super::job::ScanJob;
+use super::job::{ScanJob, ScanPage};
 use super::records::{Found, Records};
 
 /// Records that are read at once: no more than this are read in vain when a page is full.

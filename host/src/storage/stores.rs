@@ -22,8 +22,8 @@ use super::group::{Group, answer};
 use super::hints::HintIndex;
 use super::home::{CleanStop, Home, HomeError};
 use super::job::{
-    Area, Done, FindAnyJob, HintFigures, ListHintsJob, LoadJob, ScanJob, StoreFigures, TreeJob,
-    WriteJob,
+    Area, Done, FindAnyJob, HintFigures, IndexJob, ListHintsJob, LoadJob, ScanJob, StoreFigures,
+    TreeJob, WriteJob,
 };
 use super::meta::Meta;
 use super::open::{self, Opener};
@@ -171,7 +171,8 @@ impl Stores {
         let set_aside = aside::finish(&home)?;
         let is_whole = is_kept && set_aside.is_empty();
         let gone_on = go_on(stop, kept).filter(|_| is_whole);
-        let sequence = gone_on.as_ref().map(|(data, _)| data.sequence);
+        let indexed = gone_on.as_ref().filter(|(data, _)| data.is_indexed);
+        let sequence = indexed.map(|(data, _)| data.sequence);
         let trees = Arc::new(SharedTrees::take(&home, sequence)?);
         let is_after_unclean_stop = had_run && gone_on.is_none();
         let (data_records, hints_records) = (data.records(), hints.records());
@@ -300,6 +301,11 @@ impl Stores {
         self.queue_read(Read::Scan(job));
     }
 
+    /// Reads a page of the data store's index of what collection is to look at.
+    pub fn read_index(&self, job: IndexJob) {
+        self.queue_read(Read::Index(job));
+    }
+
     /// Who waits for how many hints.
     pub fn hint_figures(&self) -> HintFigures {
         self.index.figures()
@@ -380,6 +386,7 @@ impl Stores {
             Read::Load(job) => answer(job.done, Err(error)),
             Read::ListHints(job) => answer(job.done, Err(error)),
             Read::Scan(job) => answer(job.done, Err(error)),
+            Read::Index(job) => answer(job.done, Err(error)),
             Read::Tree(job) => answer(job.done, Err(error)),
         }
     }
@@ -490,7 +497,8 @@ impl Start<'_> {
         let committer = Committer {
             queue: handle.queue.clone(),
             minter: self.minter.clone(),
-            meta,
+            // Else the trees are rebuilt, and with them the index.
+            meta: Meta { is_indexed: true, ..meta },
             hints: (records.area == Area::Hints).then(|| self.index.clone()),
             sync_within: self.options.sync_within,
             group: Group::default(),

@@ -10,8 +10,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use stator_core::collect::{DEAD_ACTORS_MIN, Listed};
 use stator_core::id::{ClusterId, PartitionId};
 use stator_core::keys::StoreKey;
+use stator_core::record::Record;
 use stator_core::tree::{
     Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, Trees, bucket_of,
 };
@@ -25,8 +27,16 @@ use super::home::{Home, HomeError};
 use super::job::TreeJob;
 use super::records::{Found, Records};
 
-/// The records of a page, damaged ones without a hash, and its last key unless nothing is left.
-type RebuildPage = (Vec<(StoreKey, Option<ObjectHash>)>, Option<StoreKey>);
+/// What was read for a rebuild.
+#[derive(Default)]
+struct RebuildPage {
+    /// Damaged ones without a hash.
+    met: Vec<(StoreKey, Option<ObjectHash>)>,
+    /// Its last key, unless nothing is left.
+    next: Option<StoreKey>,
+    /// What the index should list and does not.
+    unlisted: Vec<StoreKey>,
+}
 
 /// The file that holds the trees between a clean stop and the next start.
 const FILE: &str = "trees";
@@ -269,10 +279,11 @@ impl Committer {
         let started = Instant::now();
         self.trees_rest_until = None;
         match self.rebuild_page(&rebuild) {
-            Ok((met, next)) => {
+            Ok(RebuildPage { met, next, unlisted }) => {
                 if let Some(trees) = trees.lock().as_mut() {
                     trees.met(met, next);
                 }
+                self.list_anew(unlisted);
             }
             Err(error) => {
                 let store = self.records.area.name();
@@ -293,20 +304,41 @@ impl Committer {
         };
         let entries = chunks::scan(&*self.records.engine, &from, self.rebuild_step)?;
         let is_end = entries.len() < self.rebuild_step;
-        let (mut met, mut next) = (Vec::new(), None);
+        let mut page = RebuildPage::default();
         for (physical, stored) in entries {
             let Some(key) = StoreKey::decode(&physical) else { continue };
             if key.partition > rebuild.last {
-                return Ok((met, None));
+                return Ok(RebuildPage { next: None, ..page });
             }
             match self.records.judge(&key, stored) {
-                Found::Whole(record, _) => met.push((key.clone(), Some(record.object_hash(&key)))),
-                Found::Damaged(..) => met.push((key.clone(), None)),
+                Found::Whole(record, _) => {
+                    page.met.push((key.clone(), Some(record.object_hash(&key))));
+                    if record.listed == Listed::default() && listed(&record) != record.listed {
+                        page.unlisted.push(key.clone());
+                    }
+                }
+                Found::Damaged(..) => page.met.push((key.clone(), None)),
                 Found::Missing => {}
             }
-            next = Some(key);
+            page.next = Some(key);
         }
-        Ok((met, next.filter(|_| !is_end)))
+        page.next = page.next.filter(|_| !is_end);
+        Ok(page)
+    }
+
+    /// Lists records that an earlier release has written.
+    fn list_anew(&mut self, unlisted: Vec<StoreKey>) {
+        for key in unlisted {
+            if self.load(&key).is_err() {
+                continue;
+            }
+            let record = self.staged(&key).and_then(|staged| staged.record.clone());
+            if let Some(mut record) = record {
+                record.listed = listed(&record);
+                self.stage(&key, Some(record));
+            }
+        }
+        self.commit();
     }
 
     /// Sets the hashes of all records that the group changes.
@@ -327,6 +359,10 @@ impl Committer {
             trees.changed(group);
         }
     }
+}
+
+fn listed(record: &Record) -> Listed {
+    Listed::of(record, 0, DEAD_ACTORS_MIN)
 }
 
 /// The smallest physical key above this one.

@@ -23,6 +23,12 @@ const READS: usize = 16;
 pub struct Cluster {
     /// In order of their numbers.
     pub nodes: Vec<Node>,
+    /// A further machine, on which nothing runs but what a scenario starts there.
+    pub spare: Node,
+    /// What the scenario wrote itself, and must not be found: key and value.
+    pub gone: Vec<(String, String)>,
+    /// Clients whose connections are to stay open.
+    pub open: Vec<Client>,
 }
 
 impl Cluster {
@@ -35,7 +41,8 @@ impl Cluster {
             node.start().await?;
             nodes.push(node);
         }
-        let cluster = Cluster { nodes };
+        let spare = Node::new(setup, setup.lab.nodes + 1).await?;
+        let cluster = Cluster { nodes, spare, gone: Vec::new(), open: Vec::new() };
         let admin = cluster.nodes[0].admin()?;
         let peer_addresses = cluster.nodes[1..].iter().map(Node::peer).collect();
         let request =
@@ -91,6 +98,20 @@ impl Cluster {
             Ok(())
         })
         .await
+    }
+
+    /// What a scenario's own writes left that must not be there.
+    pub async fn audit_gone(&mut self) -> Result<Vec<String>> {
+        self.open.clear();
+        let client = client(&self.nodes[0].endpoint())?;
+        let mut found = Vec::new();
+        for (key, value) in std::mem::take(&mut self.gone) {
+            let values = eventually("a key is read from all its owners", async || {
+                read_all(&client, &key).await
+            });
+            found.extend(values.await?.contains(&value).then_some(value));
+        }
+        Ok(found)
     }
 
     /// Reads every key that begins with `prefix` from all three owners; what is wrong with it.

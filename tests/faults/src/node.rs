@@ -36,8 +36,10 @@ pub struct Setup {
 /// A node with a file system of its own.
 #[derive(Debug)]
 pub struct Node {
-    /// From 1.
+    /// From 1. Its namespace and its disk are of this number.
     pub number: usize,
+    /// The last part of its address: its number, unless it was moved.
+    host: usize,
     setup: Setup,
     child: Option<Child>,
 }
@@ -45,7 +47,7 @@ pub struct Node {
 impl Node {
     /// Makes the disk of node `number`; nothing runs yet.
     pub async fn new(setup: &Setup, number: usize) -> Result<Node> {
-        let node = Node { number, setup: setup.clone(), child: None };
+        let node = Node { number, host: number, setup: setup.clone(), child: None };
         tokio::fs::create_dir_all(node.disk()).await?;
         run(Command::new("mount").args(["-t", "tmpfs", "-o", DISK, "tmpfs"]).arg(node.disk()))
             .await?;
@@ -66,7 +68,7 @@ impl Node {
     }
 
     fn listens(&self, port: u16) -> String {
-        format!("{}:{port}", self.setup.lab.address(self.number))
+        format!("{}:{port}", self.setup.lab.address(self.host))
     }
 
     /// Where clients reach it.
@@ -93,6 +95,13 @@ impl Node {
 
     /// Starts it, and waits until it answers.
     pub async fn start(&mut self) -> Result<()> {
+        let line = self.launch().await?;
+        ensure!(!line.is_empty(), "node {} ended at once: see its log", self.number);
+        Ok(())
+    }
+
+    /// Starts it; what it prints first, or nothing if it ends before.
+    pub async fn launch(&mut self) -> Result<String> {
         let log = self.setup.folder.join(format!("node-{}.log", self.number));
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         let program = self.setup.program.display().to_string();
@@ -116,9 +125,53 @@ impl Node {
         let out = child.stdout.take().context("its output is piped")?;
         let mut line = String::new();
         timeout(START, BufReader::new(out).read_line(&mut line)).await??;
-        ensure!(!line.is_empty(), "node {} ended at once: see its log", self.number);
         self.child = Some(child);
+        Ok(line)
+    }
+
+    /// The exit code of its process, if that has ended by itself.
+    pub fn exit_code(&mut self) -> Result<Option<i32>> {
+        let child = self.child.as_mut().context("it was never started")?;
+        Ok(child.try_wait()?.map(|status| status.code().unwrap_or(-1)))
+    }
+
+    /// Stops it in order, and waits until it is gone.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.signal(libc::SIGTERM)?;
+        if let Some(mut child) = self.child.take() {
+            timeout(START, child.wait()).await??;
+        }
         Ok(())
+    }
+
+    /// Gives it the data directory of another node, which does not run.
+    pub async fn copy_from(&self, other: &Node) -> Result<()> {
+        self.wipe().await?;
+        run(Command::new("cp").arg("-a").args([other.disk().join("data"), self.disk()])).await
+    }
+
+    /// Takes its data directory away; it must not run.
+    pub async fn wipe(&self) -> Result<()> {
+        run(Command::new("rm").arg("-rf").arg(self.disk().join("data"))).await
+    }
+
+    /// Gives its machine another address; it must not run.
+    pub async fn move_to(&mut self, host: usize) -> Result<()> {
+        let lab = self.setup.lab.clone();
+        let device = ["dev", "eth0"];
+        // The first of a network takes the others along when it goes.
+        for (verb, host) in [("del", self.host), ("add", host)] {
+            let address = format!("{}/24", lab.address(host));
+            run(lab.at(self.number, "ip").args(["addr", verb, &address]).args(device)).await?;
+        }
+        self.host = host;
+        Ok(())
+    }
+
+    /// What it has logged.
+    pub async fn log(&self) -> Result<String> {
+        Ok(tokio::fs::read_to_string(self.setup.folder.join(format!("node-{}.log", self.number)))
+            .await?)
     }
 
     /// Sends its process a signal.

@@ -31,7 +31,7 @@ pub struct Line {
 
 /// Why a client may be answered this while something is broken. An error that is not here is a
 /// defect.
-const EXPLANATIONS: [(&str, &str); 8] = [
+const EXPLANATIONS: [(&str, &str); 11] = [
     ("NOT_CONNECTED", "the client's own node is dead or cut off from it: nothing was sent"),
     ("NO_ANSWER", "its node died, hangs or lost packets with the request under way"),
     (
@@ -41,6 +41,9 @@ const EXPLANATIONS: [(&str, &str); 8] = [
     ("EXPIRED", "its node came to it after its deadline: nothing was done"),
     ("STORE_UNAVAILABLE", "the coordinator's disk took no writes, and no other owner could"),
     ("STOPPING", "its node was told to stop"),
+    ("NO_CLUSTER", "its machine came back empty, and waits to be joined"),
+    ("SECOND_HOLDER", "its node runs on a copy of another process's directory: it does nothing"),
+    ("NODE_REMOVED", "its node was removed from the cluster: it serves nothing any more"),
     ("TOO_MANY_SIBLINGS", "a blind put to a key with 100 siblings, the stated limit of them"),
     ("OVERLOADED", "too much was under way on its node; it says when to come again"),
 ];

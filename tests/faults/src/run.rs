@@ -67,7 +67,8 @@ pub async fn run(
     cluster.delivered().await?;
     let recovered = healed.elapsed();
     let ledger = lock(ledger).clone();
-    let faults: Faults = cluster.audit(&ledger, &prefix).await?;
+    let mut faults: Faults = cluster.audit(&ledger, &prefix).await?;
+    faults.revived.extend(cluster.audit_gone().await?);
     let errors = lock(&tally.errors).clone();
     Ok(Line {
         scenario,

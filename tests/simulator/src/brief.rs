@@ -83,6 +83,7 @@ pub(super) fn brief(message: &Message) -> String {
         }
         Message::LeadReply { request, .. } => format!("lead {request}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
+        Message::Clocks(told) => format!("clocks {told:?}"),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")
         }

@@ -12,7 +12,7 @@ use stator_core::catalogue::Durability;
 use stator_core::causality::{Context, Siblings};
 use stator_core::id::KeyspaceId;
 use stator_core::request::{Effect, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError};
-use stator_core::version::Payload;
+use stator_core::version::{Payload, Version};
 use stator_core::write::{Draft, SiblingLimits};
 
 use super::history::{ClientWrite, Outcome, WriteId};
@@ -90,12 +90,16 @@ impl Client {
         let is_delete = !is_blind && dice >= 70;
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
         let w = rng.random_range(scenario.w_min.min(n)..=n);
+        let is_ending = !is_delete && scenario.is_expiring() && rng.random_bool(0.2);
+        let ttl_ms = is_ending.then(|| rng.random_range(10..20_000));
+        let plain = put(key, known.context, is_delete);
         let put = PutRequest {
+            draft: Draft { ttl_ms, ..plain.draft },
             w: Some(w),
             quorum,
             durability: rng.random_bool(0.5).then_some(scenario.durability),
             timeout_ms,
-            ..put(key, known.context, is_delete)
+            ..plain
         };
         let strict_w = (is_strict && scenario.durability == Durability::All).then_some(w);
         let write = ClientWrite {
@@ -150,9 +154,12 @@ impl Client {
 
 /// The number of the write that a version is of, as its label says.
 pub fn writes(siblings: &Siblings) -> BTreeSet<WriteId> {
-    let number = |label: &String| label.parse().unwrap_or(0);
-    let live = siblings.live();
-    live.map(|(_, version)| version.labels.get(LABEL).map_or(0, number)).collect()
+    siblings.live().map(|(_, version)| write_of(version).unwrap_or(0)).collect()
+}
+
+/// The number of the write that a version is of.
+pub fn write_of(version: &Version) -> Option<WriteId> {
+    version.labels.get(LABEL)?.parse().ok()
 }
 
 /// A put or delete as most are; its value is still missing.

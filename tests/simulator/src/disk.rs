@@ -38,12 +38,11 @@ impl World {
                 let result = self.machines[machine].store.load(&key, with_hints);
                 self.tell(machine, Event::Loaded(token, result));
             }
-            Action::Scan { token, partition, after, .. } => {
+            Action::ReadIndex { token, query, .. } => {
                 // So few that most partitions take several pages.
                 let count_max = self.rng.random_range(1..4);
-                let store = &self.machines[machine].store;
-                let page = store.scan(partition, after.as_ref(), count_max);
-                self.tell(machine, Event::Scanned(token, Ok(page)));
+                let page = self.machines[machine].store.read_index(&query, count_max);
+                self.tell(machine, Event::IndexRead(token, Ok(page)));
             }
             Action::FindAny { token, area, partition } => {
                 let is_blind = match area {
@@ -63,6 +62,7 @@ impl World {
                 self.machines[machine].store.drop_partition(partition);
                 self.written(machine, Area::Data, true, Event::Dropped(token, Ok(())));
             }
+            Action::RebuildTree(_) if self.planted == Planted::PassOverDamage => {}
             Action::RebuildTree(partition) => {
                 self.machines[machine].store.trees.distrust(partition);
                 self.rebuild_trees(machine);
@@ -213,6 +213,11 @@ impl World {
                 }
                 if let Some(id) = self.dots.stored(key, siblings) {
                     self.has_twins(id);
+                }
+                let version = siblings.live().find(|(live, _)| Some(*live) == *dot);
+                if let Some(at_ms) = version.and_then(|(_, version)| version.expires_at_ms) {
+                    let id = version.and_then(|(_, version)| clients::write_of(version));
+                    id.into_iter().for_each(|id| self.history.expires(id, at_ms));
                 }
                 self.watch_name((machine, area), key, (minted, writes.into_iter()));
             }

@@ -3,11 +3,14 @@
 use stator_core::ancestor::{Nearest, nearest};
 use stator_core::catalogue::{Catalogue, Keyspace};
 use stator_core::causality::{LiveVersion, Siblings};
+use stator_core::expiry::MARGIN_MS;
 use stator_core::id::NodeId;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
+use stator_core::version::Version;
 
 use super::checkers::{self, CONVERGED, EXCHANGED, FORGOTTEN, HANDED_OFF, RESTS, TREES, Violation};
+use super::clients;
 use super::merging;
 use super::queue::Micros;
 use super::scenario::Chore;
@@ -160,7 +163,7 @@ impl World {
     }
 
     /// Whether a machine has left the cluster for good, by what any machine knows.
-    fn is_removed(&self, place: usize) -> bool {
+    pub(super) fn is_removed(&self, place: usize) -> bool {
         let id = self.machines[place].id;
         (0..self.machines.len())
             .any(|machine| self.catalogue(machine).is_some_and(|c| c.removed.contains_key(&id)))
@@ -191,8 +194,10 @@ impl World {
 
     /// Whether all owners of every key hold the same bytes.
     pub(super) fn compare(&mut self, rule: &'static str) {
+        self.look_at_clocks();
         for place in 0..self.keys.len() {
             let held = self.held(place);
+            let readable = |held: &Option<Siblings>| self.readable(held);
             if held.windows(2).any(|pair| readable(&pair[0].1) != readable(&pair[1].1)) {
                 self.violations.push(checkers::differs(rule, place, &held));
             }
@@ -228,7 +233,8 @@ impl World {
         let slowest_ms = clocks.min().unwrap_or(0);
         let is_left = |siblings: &Siblings| {
             let is_due = self.keeps_siblings() || siblings.latest_ms() < slowest_ms;
-            siblings.is_deleted() && is_due
+            let is_over = |end_ms: u64| end_ms + MARGIN_MS <= slowest_ms;
+            siblings.is_deleted() && is_due || siblings.first_end_ms().is_some_and(is_over)
         };
         let catalogue = self.catalogue(self.first_member());
         let is_live =
@@ -243,7 +249,10 @@ impl World {
             }
             if let Some((key, _)) = records.find(is_left) {
                 let name = self.keys.iter().position(|known| known.bytes == key.key);
-                return Some((name, format!("n{place} keeps the tombstones of {:?}", key.key)));
+                return Some((
+                    name,
+                    format!("n{place} keeps what is deleted or over of {:?}", key.key),
+                ));
             }
         }
         for place in 0..self.keys.len() {
@@ -258,6 +267,7 @@ impl World {
 
     /// Judges what is left, now that all owners agree.
     fn judge(&mut self) {
+        self.look_at_clocks();
         for place in 0..self.keys.len() {
             if self.is_key_gone(place) {
                 continue;
@@ -311,15 +321,17 @@ impl World {
         self.violations.extend(checkers::ancestor(&self.history, place, &found, ancestor));
     }
 
+    /// What a reader may get of an object. Owners may differ in what else they hold of it while a
+    /// round of collection ends, or while they let go of what has expired.
+    fn readable(&self, held: &Option<Siblings>) -> String {
+        let live = held.iter().filter(|held| !held.is_deleted()).flat_map(Siblings::live);
+        let is_over = |v: &Version| clients::write_of(v).is_some_and(|id| self.history.is_over(id));
+        let live = live.filter(|(_, version)| !is_over(version));
+        live.map(|(dot, version)| format!("{dot} {version:?}\n")).collect()
+    }
+
     /// Whether concurrent writes are kept, be it in one version.
     pub(super) fn keeps_siblings(&self) -> bool {
         self.scenario.reconcile != stator_core::catalogue::Reconcile::LastWriteWins
     }
-}
-
-/// What a reader may get of an object. Owners may differ in what else they hold of it while a
-/// round of collection ends.
-fn readable(held: &Option<Siblings>) -> String {
-    let live = held.iter().filter(|held| !held.is_deleted()).flat_map(Siblings::live);
-    live.map(|(dot, version)| format!("{dot} {version:?}\n")).collect()
 }

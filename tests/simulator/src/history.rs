@@ -55,6 +55,10 @@ pub struct History {
     twins: BTreeSet<WriteId>,
     /// Per write those whose clients had seen it.
     successors: BTreeMap<WriteId, Vec<WriteId>>,
+    /// When writes expire, by the clock: milliseconds since 1970.
+    ends_ms: BTreeMap<WriteId, u64>,
+    /// What the clocks of all machines were past at some time.
+    passed_ms: u64,
 }
 
 impl History {
@@ -72,6 +76,22 @@ impl History {
         }
         self.writes.insert(id, write);
         id
+    }
+
+    /// A write was minted, and expires then.
+    pub fn expires(&mut self, id: WriteId, at_ms: u64) {
+        let known = self.ends_ms.entry(id).or_default();
+        *known = at_ms.max(*known);
+    }
+
+    /// The clocks of all machines have been past this.
+    pub fn clocks_passed(&mut self, passed_ms: u64) {
+        self.passed_ms = passed_ms.max(self.passed_ms);
+    }
+
+    /// Whether the write has expired by every clock, so that it may be gone.
+    pub fn is_over(&self, id: WriteId) -> bool {
+        self.ends_ms.get(&id).is_some_and(|at_ms| *at_ms <= self.passed_ms)
     }
 
     /// A write ended for its client.
@@ -133,13 +153,13 @@ impl History {
 
     /// Whether it can be explained that a reader who got `found` did not get `id`: someone who
     /// had seen it replaced it, and that write is there or was replaced in its turn. A delete need
-    /// not be there: once everybody has it, it is forgotten.
+    /// not be there: once everybody has it, it is forgotten. Nor need what has expired.
     pub fn is_explained(&self, id: WriteId, found: &BTreeSet<WriteId>) -> bool {
         let mut reached = BTreeSet::from([id]);
         let mut open = vec![id];
         while let Some(id) = open.pop() {
             let is_delete = self.get(id).is_some_and(|write| write.is_delete);
-            if found.contains(&id) || is_delete {
+            if found.contains(&id) || is_delete || self.is_over(id) {
                 return true;
             }
             let later = self.successors(id).iter().filter(|later| self.is_possible(**later));

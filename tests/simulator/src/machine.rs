@@ -69,6 +69,8 @@ pub struct Machine {
     origin_ms: u64,
     /// How far its wall clock is off.
     pub skew_ms: i64,
+    /// The latest time that its wall clock has said to its node.
+    pub wall_max_ms: u64,
 }
 
 impl Machine {
@@ -102,6 +104,7 @@ impl Machine {
             started_us: 0,
             origin_ms: 0,
             skew_ms: 0,
+            wall_max_ms: 0,
         }
     }
 
@@ -121,7 +124,6 @@ impl Machine {
         let settings = Settings {
             exchange_cover_ms: self.exchange_cover_ms,
             collect_period_ms: self.collect_period_ms,
-            dead_actors_min: 1,
             ..Settings::default()
         };
         let mut node = Node::new(self.id, settings, catalogue, rng.random(), now);

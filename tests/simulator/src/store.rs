@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::causality::{Siblings, Survivors};
-use stator_core::event::{Area, HeldHint, ScanPage, StoreFailure, Stored};
+use stator_core::collect::{DuePlace, IndexPage, IndexQuery, Listed};
+use stator_core::event::{Area, HeldHint, StoreFailure, Stored};
 use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
@@ -139,9 +140,14 @@ pub struct Store {
     /// The hash trees of the data.
     pub trees: Trees,
     minter: Minter,
+    /// Of a planted bug: what is damaged is passed over.
+    pub passes_over_damage: bool,
     /// Of a planted bug: actors of keys that the store holds no more.
     pub stale_actors: StaleActors,
 }
+
+/// How many dead actors are worth a round.
+pub const DEAD_ACTORS_MIN: usize = 1;
 
 /// The cluster that all machines are of.
 pub const CLUSTER: ClusterId = ClusterId(1);
@@ -152,7 +158,14 @@ impl Store {
         let minter = Minter::new(node, incarnation);
         let trees = Trees::new(CLUSTER);
         let (data, hints) = (Shelf::default(), Shelf::default());
-        Store { data, hints, trees, minter, stale_actors: StaleActors::default() }
+        Store {
+            data,
+            hints,
+            trees,
+            minter,
+            stale_actors: StaleActors::default(),
+            passes_over_damage: false,
+        }
     }
 
     /// One of the two shelves.
@@ -247,15 +260,25 @@ impl Store {
         }
         let mut minter = self.stale_actors.minter(area, key, stored.as_ref(), &self.minter);
         let minter = minter.as_mut().unwrap_or(&mut self.minter);
-        let Written { mut record, dot, is_changed, is_removed } =
+        let is_held = stored.is_some();
+        let Written { mut record, dot, mut is_changed, is_removed } =
             write(stored, change, targets, survivors, minter)?;
+        let passed_ms = match change {
+            Change::Expire { passed_ms, .. } if is_held => Some(*passed_ms),
+            _ => is_changed.then_some(0),
+        };
+        if let Some(passed_ms) = passed_ms.filter(|_| area == Area::Data && !is_removed) {
+            let listed = Listed::of(&record, passed_ms, DEAD_ACTORS_MIN);
+            is_changed |= listed != record.listed;
+            record.listed = listed;
+        }
         if is_changed && area == Area::Data {
             let is_left = !is_removed;
             record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
             match is_damaged {
                 // What it added to the tree is not known any more.
-                true => self.trees.mended(key, record.object_hash),
-                false => self.trees.changed(key, old_hash, record.object_hash),
+                true if !self.passes_over_damage => self.trees.mended(key, record.object_hash),
+                _ => self.trees.changed(key, old_hash, record.object_hash),
             }
         }
         let shelf = self.shelf_mut(area);
@@ -282,6 +305,37 @@ impl Store {
         }
     }
 
+    /// A page of the index of what collection is to look at.
+    pub fn read_index(&self, query: &IndexQuery, count_max: usize) -> IndexPage {
+        let records = self.data.records();
+        match query {
+            IndexQuery::Forgettable { from, after } => {
+                let is_asked = |key: &StoreKey| match after {
+                    Some(after) => key > after,
+                    None => key.partition >= *from,
+                };
+                let listed = records
+                    .filter(|(key, record)| is_asked(key) && record.listed.is_forgettable)
+                    .map(|(key, r)| (key.clone(), r.object_hash(key), r.siblings.is_deleted()));
+                let mut found: Vec<_> = listed.take(count_max).collect();
+                if let Some(partition) = found.first().map(|(key, ..)| key.partition) {
+                    found.retain(|(key, ..)| key.partition == partition);
+                }
+                IndexPage::Forgettable(found)
+            }
+            IndexQuery::Due { until_ms, after } => {
+                let due = records.filter_map(|(key, r)| Some((r.listed.due_ms?, key.clone())));
+                let is_asked = |place: &DuePlace| {
+                    place.0 <= *until_ms && after.as_ref().is_none_or(|after| place > after)
+                };
+                let mut found: Vec<DuePlace> = due.filter(is_asked).collect();
+                found.sort_unstable();
+                found.truncate(count_max);
+                IndexPage::Due(found)
+            }
+        }
+    }
+
     /// Whether a shelf holds anything of a partition.
     pub fn find_any(&self, area: Area, partition: PartitionId) -> bool {
         self.shelf(area).applied.keys().any(|key| key.partition == partition)
@@ -300,29 +354,6 @@ impl Store {
             }
             self.data.step(key, None);
         }
-    }
-
-    /// A page of what the machine owns of a partition.
-    pub fn scan(
-        &self,
-        partition: PartitionId,
-        after: Option<&StoreKey>,
-        count_max: usize,
-    ) -> ScanPage {
-        let mut page = ScanPage::default();
-        let is_asked =
-            |key: &StoreKey| key.partition == partition && after.is_none_or(|after| key > after);
-        for (key, bytes) in self.data.applied.iter().filter(|(key, _)| is_asked(key)) {
-            match Record::decode(bytes.clone()) {
-                Ok(record) => page.objects.push((key.clone(), record.siblings)),
-                Err(_) => page.damaged += 1,
-            }
-            if page.objects.len() == count_max {
-                page.next = Some(key.clone());
-                break;
-            }
-        }
-        page
     }
 
     /// Hints for `target`, in key order, from the first after `after`.
@@ -423,7 +454,9 @@ impl Store {
             Ok(None) => Held::Nothing,
             Ok(Some(record)) => Held::Whole(record.siblings),
             Err(_) => {
-                self.trees.met_damaged(key);
+                if !self.passes_over_damage {
+                    self.trees.met_damaged(key);
+                }
                 Held::Damaged
             }
         }
@@ -441,7 +474,7 @@ impl Store {
         for (count, (key, bytes)) in records.enumerate() {
             if part.buckets.contains(&bucket_of(key)) {
                 let record = Record::decode(bytes.clone()).ok();
-                if record.is_none() {
+                if record.is_none() && !self.passes_over_damage {
                     self.trees.met_damaged(key);
                 }
                 let hash: Option<ObjectHash> = record.map(|record| record.object_hash(key));

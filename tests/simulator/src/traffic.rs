@@ -283,7 +283,16 @@ impl World {
         self.scenario.quorums(if place < self.early_keys { EARLY } else { LATE }).n
     }
 
+    /// Tells the history what all clocks have been past.
+    pub(super) fn look_at_clocks(&mut self) {
+        let members =
+            self.machines.iter().enumerate().filter(|(place, _)| !self.is_removed(*place));
+        let passed_ms = members.map(|(_, machine)| machine.wall_max_ms).min();
+        self.history.clocks_passed(passed_ms.unwrap_or(0));
+    }
+
     fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
+        self.look_at_clocks();
         let found = self.writes(key, &receipt.siblings);
         if receipt.siblings.versions().len() > 1 {
             self.report.siblings_seen += 1;

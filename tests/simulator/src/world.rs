@@ -154,6 +154,7 @@ impl World {
             ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
         for machine in &mut machines {
             machine.store.stale_actors.plant(options.planted);
+            machine.store.passes_over_damage = options.planted == Planted::PassOverDamage;
         }
         let early_keys = rng.random_range(scenario.keys.0..=scenario.keys.1);
         let keyspaces = scenario.keyspaces;
@@ -312,6 +313,7 @@ impl World {
     pub(super) fn tell(&mut self, machine: usize, event: Event) {
         self.report.events += 1;
         let now = self.machines[machine].now(self.now_us);
+        self.machines[machine].wall_max_ms = self.machines[machine].wall_max_ms.max(now.wall_ms);
         let Some(node) = &mut self.machines[machine].node else {
             return;
         };
@@ -367,8 +369,8 @@ impl World {
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
-            | Action::Scan { .. }
             | Action::FindAny { .. }
+            | Action::ReadIndex { .. }
             | Action::ReadTree { .. }
             | Action::RebuildTree(_)
             | Action::DropPartition { .. }

@@ -1,5 +1,6 @@
-//! What is deleted leaves the stores of all nodes, and waits for a node that is away.
+//! What is deleted or has expired leaves the stores of all nodes, and waits for a node that is away.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use stator_proto::v1;
@@ -83,4 +84,38 @@ async fn deleted_keys_leave_all_stores_once_every_node_is_there() {
         let stays = node.kv().get(get("gone", "stays")).await.expect("answered").into_inner();
         assert_eq!(values(&stays).len(), 1);
     }
+}
+
+#[tokio::test]
+async fn expired_values_count_for_no_limit_and_leave_all_stores() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = Cluster::start_with(3, |_| collecting(folder.path())).await;
+    cluster.create(keyspace("gone", 2, 2)).await;
+    let short = |key: &str| v1::PutRequest { ttl_ms: Some(1), ..put("gone", key, "a value") };
+    // More than the limit of siblings, each without a context.
+    for number in 0..120 {
+        let node = &cluster[number % 3];
+        node.kv().put(short("pile")).await.expect("what has expired counts for no limit");
+        node.kv().put(short(&format!("once-{number}"))).await.expect("acknowledged");
+    }
+    cluster[0].kv().put(put("gone", "mixed", "stays")).await.expect("acknowledged");
+    cluster[1].kv().put(short("mixed")).await.expect("acknowledged");
+    all_hold(&cluster, 1).await;
+    let left = cluster[2].kv().get(get("gone", "mixed")).await.expect("answered").into_inner();
+    assert_eq!(values(&left), BTreeSet::from(["stays".to_owned()]));
+
+    // The context of a key that is absent since it has expired is one to write with.
+    cluster[0].kv().put(short("again")).await.expect("acknowledged");
+    eventually("it has expired", async || {
+        let found = cluster[1].kv().get(get("gone", "again")).await.expect("answered").into_inner();
+        must(values(&found).is_empty(), || "it is still there".to_owned())?;
+        let next = v1::PutRequest {
+            contexts: found.context.into_iter().collect(),
+            ..put("gone", "again", "")
+        };
+        cluster[2].kv().put(next).await.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+    let found = cluster[0].kv().get(get("gone", "again")).await.expect("answered").into_inner();
+    assert_eq!(values(&found), BTreeSet::from([String::new()]), "an empty value is a value");
 }

@@ -39,7 +39,7 @@ pub use versioned::Versioned;
 pub(crate) use versioned::digest as digest_of;
 
 use crate::causality::SECRET_BYTES;
-use crate::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
+use crate::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
@@ -215,6 +215,31 @@ impl Catalogue {
     /// The keyspace with this id, if it exists.
     pub fn keyspace_by_id(&self, id: KeyspaceId) -> Option<&Keyspace> {
         self.live_keyspaces().find(|keyspace| keyspace.id == id)
+    }
+
+    /// A digest of what a round of collection in `partition` depends on: who the members are, who
+    /// serves the partition or is about to, and what keyspaces store where.
+    pub fn scope_of(&self, partition: PartitionId) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_derive_key("stator collection scope v1");
+        let mut part = |name: &str, numbers: &mut dyn Iterator<Item = u64>| {
+            hasher.update(name.as_bytes());
+            for number in numbers {
+                hasher.update(&number.to_be_bytes());
+            }
+        };
+        let node = |node: Option<NodeId>| node.map_or(0, |node| node.0);
+        part("partition", &mut [u64::from(partition.0)].into_iter());
+        part("members", &mut self.members.keys().map(|member| member.0));
+        part("removed", &mut self.removed.keys().map(|removed| removed.0));
+        part("owners", &mut self.ring.owners(partition).map(|owner| owner.0));
+        let moves = self.ring.moves_of(partition).iter();
+        part("moves", &mut moves.flat_map(|made| [node(made.from), node(made.to)]));
+        let stored = |keyspace: &Keyspace| {
+            let survivors = keyspace.reconcile.value.survivors() as u64;
+            [keyspace.id.0, u64::from(keyspace.quorums.value.n), survivors]
+        };
+        part("keyspaces", &mut self.live_keyspaces().flat_map(stored));
+        *hasher.finalize().as_bytes()
     }
 
     /// Whether `id` is that of a keyspace that was deleted. What is not known at all may be one

@@ -147,6 +147,16 @@ impl Siblings {
         self.vector.join(vector);
     }
 
+    /// Every live dot whose version is to go is dead from now on.
+    pub(crate) fn kill(&mut self, is_to_go: impl Fn(&Version) -> bool) {
+        self.live.retain(|_, version| !is_to_go(version));
+    }
+
+    /// The live versions, to be replaced by others of the same writes.
+    pub(crate) fn live_mut(&mut self) -> impl Iterator<Item = &mut Arc<Version>> {
+        self.live.values_mut()
+    }
+
     /// Whether `other` is the same object, as far as it can be told without comparing values: a
     /// write has one value, whoever holds it. Of a fold they are compared.
     pub fn is_same_as(&self, other: &Siblings) -> bool {

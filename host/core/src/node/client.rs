@@ -93,7 +93,9 @@ impl Node {
                 place.into_iter().for_each(|place| self.place(request, place));
             }
             None => {
-                self.collect_refused(node, request);
+                self.collecting(|collection, around| {
+                    collection.undelivered(around, (node, request));
+                });
                 self.exchange_refused(node, request);
                 self.transfer_undelivered(node, request);
                 return self.hint_refused(node, request);

@@ -91,6 +91,9 @@ impl Node {
             let chosen = (self.rng.next_u64() % peers.len() as u64) as usize;
             let digest = self.digest;
             self.send(peers[chosen], Message::CatalogueDigest { digest });
+            let members: Vec<NodeId> = peers.iter().copied().chain([self.id]).collect();
+            let clocks = self.collection.clocks_told(&members, (self.id, self.now.wall_ms));
+            self.send(peers[chosen], clocks);
         }
         self.finish_commit();
         let at_ms = self.in_ms(self.settings.gossip_period_ms);

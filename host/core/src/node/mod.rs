@@ -44,10 +44,10 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::Admission;
 use crate::agreement::Answer;
-use crate::ancestor::HeldByAll;
 use crate::catalogue::{Catalogue, Decision, Keyspace};
 use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
+use crate::held_by_all::HeldByAll;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
@@ -87,8 +87,6 @@ pub struct Settings {
     /// How often a few pages of keys are looked through for what may be forgotten, in
     /// milliseconds; 0 for never.
     pub collect_period_ms: u64,
-    /// How many actors of an object must be dead before they are forgotten.
-    pub dead_actors_min: usize,
 }
 
 impl Default for Settings {
@@ -101,7 +99,6 @@ impl Default for Settings {
             fill_patience_ms: 10_000,
             exchange_cover_ms: 600_000,
             collect_period_ms: 1_000,
-            dead_actors_min: 8,
         }
     }
 }
@@ -306,10 +303,7 @@ impl Node {
             }
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
-                self.collection.hint_writes.remove(&token);
-                if let Ok(stored) = &result {
-                    self.suspect(token, &stored.siblings);
-                }
+                self.collection.write_ended(token);
                 self.written(token, result);
                 self.write_ended(token);
             }
@@ -317,13 +311,9 @@ impl Node {
             Event::HintSettled(target, keyspace, is_settled) => {
                 self.hint_settled(target, keyspace, is_settled);
             }
-            Event::Scanned(token, result) => {
-                if let Some(Purpose::Collect(_)) = self.effects.remove(&token) {
-                    self.collect_scanned(result);
-                }
-            }
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::FoundAny(token, result) => self.found_any(token, result),
+            Event::IndexRead(token, result) => self.index_read(token, result),
             Event::Repair(ticket, request) => self.start_repair(ticket, request),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Dropped(token, result) => {
@@ -478,12 +468,16 @@ impl Node {
                 self.peer_reads_tree(from, request, (ring_version, is_fill), read);
             }
             Message::TreeReply { request, result } => self.tree_replied(from, request, result),
-            Message::Collect { request, partition, digest, ask } => {
-                self.collect_asked(from, request, (partition, digest), ask);
+            Message::Collect { request, partition, scope, ask } => {
+                self.collecting(|collection, around| {
+                    collection.asked(around, (from, request), (partition, scope), ask);
+                });
             }
-            Message::CollectReply { request, result } => {
-                self.collect_answered(from, request, result);
-            }
+            Message::CollectReply { request, result } => self.collecting(|collection, around| {
+                collection.answered(around, (from, request), result);
+            }),
+            Message::Clocks(told) if self.is_member(from) => self.collection.clocks_heard(&told),
+            Message::Clocks(_) => {}
             Message::Lead { request, partition, keyspace, .. } => {
                 self.lead(from, request, partition, keyspace);
             }
@@ -519,8 +513,8 @@ impl Node {
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
                 Timer::Exchange => self.exchange_due(),
-                Timer::Collect => self.collect_due(),
-                Timer::Fence => self.fence_due(),
+                Timer::Collect => self.collecting(Collection::due),
+                Timer::Fence => self.collecting(Collection::fence_due),
                 Timer::Transfer => self.transfer_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),

@@ -125,6 +125,7 @@ impl History {
         let ancestors = (self.ancestors)(&self.siblings(at));
         let limits = NO_LIMITS;
         let change = Change::Mint {
+            passed_ms: 0,
             context: context.clone(),
             draft,
             now_ms,

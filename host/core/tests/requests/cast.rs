@@ -52,6 +52,7 @@ pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
     for value in 0..puts {
         let (context, draft) = (Context::default(), draft(Some(value as u8)));
         let change = Change::Mint {
+            passed_ms: 0,
             context,
             draft,
             now_ms: 1,

@@ -18,7 +18,7 @@ use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{
     Action, Area, Backlog, ChangeFailure, Event, HeldHint, NotBroughtHome, Notice, Now,
-    RepairError, RepairId, ScanPage, StoreFailure, Stored, Ticket,
+    RepairError, RepairId, StoreFailure, Stored, Ticket,
 };
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
@@ -397,6 +397,9 @@ impl Host {
                 self.trees = None;
                 return None;
             }
+            Action::ReadIndex { token, query, count_max } => {
+                Event::IndexRead(token, Ok(self.read_index(&query, count_max)))
+            }
             Action::FindAny { token, area, partition } => {
                 let mut keys = self.store.keys();
                 let found = keys.any(|(a, key)| *a == area && key.partition == partition);
@@ -447,26 +450,6 @@ impl Host {
                         })
                         .map_err(StoreFailure::from),
                 )
-            }
-            Action::Scan { token, partition, after, .. } => {
-                let mut page = ScanPage::default();
-                let is_asked = |key: &StoreKey| {
-                    key.partition == partition && after.as_ref().is_none_or(|after| key > after)
-                };
-                for ((area, key), record) in &self.store {
-                    if *area != Area::Data || !is_asked(key) {
-                        continue;
-                    }
-                    match self.damaged.contains(&key.key) {
-                        true => page.damaged += 1,
-                        false => page.objects.push((key.clone(), record.siblings.clone())),
-                    }
-                    if page.objects.len() == self.page_max {
-                        page.next = Some(key.clone());
-                        break;
-                    }
-                }
-                Event::Scanned(token, Ok(page))
             }
             Action::ListHints { target, after, count_max } => {
                 let is_listed = |key: &StoreKey| after.as_ref().is_none_or(|after| key > after);

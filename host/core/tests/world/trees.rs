@@ -3,6 +3,7 @@
 
 use std::ops::Bound;
 
+use stator_core::collect::{DuePlace, IndexPage, IndexQuery, Listed};
 use stator_core::event::Area;
 use stator_core::id::{ClusterId, PartitionId};
 use stator_core::keys::StoreKey;
@@ -35,6 +36,34 @@ impl Host {
             trees.met(met, None);
         }
         trees
+    }
+
+    /// What collection is to look at, found by reading everything.
+    pub(super) fn read_index(&self, query: &IndexQuery, count_max: usize) -> IndexPage {
+        let data = self.store.iter().filter(|((area, _), _)| *area == Area::Data);
+        let listed = data.map(|((_, key), record)| (key, record, Listed::of(record, 0, 8)));
+        match query {
+            IndexQuery::Forgettable { from, after } => {
+                let is_asked = |key: &StoreKey| match after {
+                    Some(after) => key > after,
+                    None => key.partition >= *from,
+                };
+                let found = listed
+                    .filter(|(key, _, l)| l.is_forgettable && is_asked(key))
+                    .map(|(key, r, _)| (key.clone(), r.object_hash(key), r.siblings.is_deleted()));
+                let mut found: Vec<_> = found.take(count_max).collect();
+                let first = found.first().map(|(key, ..)| key.partition);
+                found.retain(|(key, ..)| Some(key.partition) == first);
+                IndexPage::Forgettable(found)
+            }
+            IndexQuery::Due { until_ms, after } => {
+                let due = listed.filter_map(|(key, _, l)| Some((l.due_ms?, key.clone())));
+                let is_asked = |place: &DuePlace| {
+                    place.0 <= *until_ms && after.as_ref().is_none_or(|after| place > after)
+                };
+                IndexPage::Due(due.filter(is_asked).take(count_max).collect())
+            }
+        }
     }
 
     pub(super) fn read_tree(&mut self, read: &TreeRead) -> TreeAnswer {

@@ -12,6 +12,7 @@ mod flips;
 mod full_disk;
 mod held_hints;
 mod homes;
+mod index;
 mod kills;
 mod power_cut;
 mod scans;
@@ -90,6 +91,7 @@ fn key(name: &str) -> StoreKey {
 
 fn mint(context: Context, value: impl Into<Bytes>) -> Change {
     Change::Mint {
+        passed_ms: 0,
         ancestors: Default::default(),
         until_ms: u64::MAX,
         is_lent: false,

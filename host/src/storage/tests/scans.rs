@@ -1,8 +1,7 @@
 //! Partitions as they are read for another node, and stores that were lost.
 
-use stator_core::event::ScanPage;
-
 use super::super::ScanJob;
+use super::super::job::ScanPage;
 use super::damage::{RECORDS, flip};
 use super::*;
 

@@ -25,7 +25,7 @@ pub(super) fn ask_bytes(ask: &CollectAsk) -> usize {
 pub(super) fn ask_to_wire(
     request: RequestId,
     partition: PartitionId,
-    digest: [u8; 32],
+    scope: [u8; 32],
     ask: CollectAsk,
 ) -> proto::Collect {
     let ask = match ask {
@@ -34,12 +34,12 @@ pub(super) fn ask_to_wire(
         }
         CollectAsk::Clean => Ask::Clean(proto::Nothing {}),
         CollectAsk::Fence => Ask::Fence(proto::Nothing {}),
-        CollectAsk::Seal { life, hints_stored, floors, candidates } => {
+        CollectAsk::Seal { life, arrivals, floors, candidates } => {
             let floor =
                 |(node, epoch): (NodeId, u64)| proto::collect::Floor { node: node.0, epoch };
             Ask::Seal(proto::collect::Seal {
                 life,
-                hints_stored,
+                arrivals,
                 floors: floors.into_iter().map(floor).collect(),
                 candidates: candidates_to_wire(candidates),
             })
@@ -48,8 +48,8 @@ pub(super) fn ask_to_wire(
             Ask::Drop(proto::collect::Drop { life, candidates: candidates_to_wire(candidates) })
         }
     };
-    let digest = bytes::Bytes::copy_from_slice(&digest);
-    proto::Collect { request, partition: partition.0.into(), digest, ask: Some(ask) }
+    let scope = bytes::Bytes::copy_from_slice(&scope);
+    proto::Collect { request, partition: partition.0.into(), scope, ask: Some(ask) }
 }
 
 pub(super) fn ask_from_wire(asked: proto::Collect) -> Result<Message, WireError> {
@@ -59,7 +59,7 @@ pub(super) fn ask_from_wire(asked: proto::Collect) -> Result<Message, WireError>
         Ask::Fence(_) => CollectAsk::Fence,
         Ask::Seal(seal) => CollectAsk::Seal {
             life: seal.life,
-            hints_stored: seal.hints_stored,
+            arrivals: seal.arrivals,
             floors: seal.floors.into_iter().map(|f| (NodeId(f.node), f.epoch)).collect(),
             candidates: candidates_from_wire(seal.candidates)?,
         },
@@ -72,7 +72,7 @@ pub(super) fn ask_from_wire(asked: proto::Collect) -> Result<Message, WireError>
         partition: u16::try_from(asked.partition)
             .map(PartitionId)
             .map_err(|_| WireError::OutOfRange("a partition"))?,
-        digest: fixed(&asked.digest, "a catalogue's digest")?,
+        scope: fixed(&asked.scope, "what a round depends on")?,
         ask,
     })
 }
@@ -87,9 +87,7 @@ pub(super) fn reply_to_wire(
         Ok(CollectAnswer::Marked { life, agreed, absent }) => {
             Answer::Marked(Marked { life, agreed, absent })
         }
-        Ok(CollectAnswer::Clean { life, hints_stored }) => {
-            Answer::Clean(Clean { life, hints_stored })
-        }
+        Ok(CollectAnswer::Clean { life, arrivals }) => Answer::Clean(Clean { life, arrivals }),
         Ok(CollectAnswer::Fenced { epoch }) => Answer::Fenced(epoch),
         Ok(CollectAnswer::Sealed { agreed }) => Answer::Sealed(Sealed { agreed }),
         Ok(CollectAnswer::Dropped { count }) => Answer::Dropped(count),
@@ -105,13 +103,23 @@ pub(super) fn reply_from_wire(reply: proto::CollectReply) -> Result<Message, Wir
             Ok(CollectAnswer::Marked { life, agreed, absent })
         }
         Answer::Clean(clean) => {
-            Ok(CollectAnswer::Clean { life: clean.life, hints_stored: clean.hints_stored })
+            Ok(CollectAnswer::Clean { life: clean.life, arrivals: clean.arrivals })
         }
         Answer::Fenced(epoch) => Ok(CollectAnswer::Fenced { epoch }),
         Answer::Sealed(sealed) => Ok(CollectAnswer::Sealed { agreed: sealed.agreed }),
         Answer::Dropped(count) => Ok(CollectAnswer::Dropped { count }),
     };
     Ok(Message::CollectReply { request: reply.request, result })
+}
+
+pub(super) fn clocks_to_wire(told: Vec<(NodeId, u64)>) -> proto::Clocks {
+    let clock = |(node, passed_ms): (NodeId, u64)| proto::clocks::Clock { node: node.0, passed_ms };
+    proto::Clocks { clocks: told.into_iter().map(clock).collect() }
+}
+
+pub(super) fn clocks_from_wire(told: proto::Clocks) -> Message {
+    let clocks = told.clocks.into_iter();
+    Message::Clocks(clocks.map(|clock| (NodeId(clock.node), clock.passed_ms)).collect())
 }
 
 fn candidates_to_wire(candidates: Vec<Candidate>) -> Vec<proto::Candidate> {

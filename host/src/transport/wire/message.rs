@@ -49,6 +49,7 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
             CATALOGUE_BYTES
         }
         Message::Collect { ask, .. } => collect::ask_bytes(ask),
+        Message::Clocks(clocks) => clocks.len() * 16,
         Message::TransferAsk { .. }
         | Message::TransferAnswer { .. }
         | Message::Moved { .. }
@@ -104,8 +105,8 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::TreeReply { request, result } => {
             Body::TreeReply(tree::reply_to_wire(request, result))
         }
-        Message::Collect { request, partition, digest, ask } => {
-            Body::Collect(collect::ask_to_wire(request, partition, digest, ask))
+        Message::Collect { request, partition, scope, ask } => {
+            Body::Collect(collect::ask_to_wire(request, partition, scope, ask))
         }
         Message::CollectReply { request, result } => {
             Body::CollectReply(collect::reply_to_wire(request, result))
@@ -128,6 +129,7 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::Moved { ring_version, made } => {
             Body::Moved(transfer::moved_to_wire(ring_version, made))
         }
+        Message::Clocks(told) => Body::Clocks(collect::clocks_to_wire(told)),
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))
         }
@@ -189,6 +191,7 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         Body::TreeReply(reply) => tree::reply_from_wire(reply)?,
         Body::Collect(ask) => collect::ask_from_wire(ask)?,
         Body::CollectReply(reply) => collect::reply_from_wire(reply)?,
+        Body::Clocks(told) => collect::clocks_from_wire(told),
         Body::Lead(lead) => tree::lead_from_wire(lead)?,
         Body::LeadReply(reply) => tree::lead_reply_from_wire(reply)?,
         Body::TransferAsk(ask) => transfer::ask_from_wire(ask)?,

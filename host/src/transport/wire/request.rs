@@ -126,6 +126,9 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
         RequestError::Refused(WriteRefused::TooManyWrites { found, max }) => {
             Kind::TooManyWrites(sibling_limit(found, max))
         }
+        RequestError::Refused(WriteRefused::TooManyExpired { found, bytes }) => {
+            Kind::TooManyExpired(sibling_limit(found, bytes))
+        }
         RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
             Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
         }
@@ -186,6 +189,12 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
             RequestError::Refused(WriteRefused::TooManyWrites {
                 found: size(found, "a count of writes")?,
                 max: size(max, "a limit of writes")?,
+            })
+        }
+        Kind::TooManyExpired(SiblingLimit { found, max }) => {
+            RequestError::Refused(WriteRefused::TooManyExpired {
+                found: size(found, "a count of versions")?,
+                bytes: size(max, "a length of versions")?,
             })
         }
         Kind::PartlyFolded(PartlyFolded { seen, inputs }) => {

@@ -161,6 +161,9 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         sizes().prop_map(|(found, max)| {
             RequestError::Refused(WriteRefused::TooManyWrites { found, max })
         }),
+        sizes().prop_map(|(found, bytes)| {
+            RequestError::Refused(WriteRefused::TooManyExpired { found, bytes })
+        }),
         sizes().prop_map(|(seen, inputs)| {
             RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs })
         }),

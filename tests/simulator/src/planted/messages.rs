@@ -58,6 +58,9 @@ impl World {
     pub(crate) fn plant_in(&mut self, from: usize, to: usize, message: &mut Message) {
         match (self.planted, message) {
             (Planted::CollectOverWrites, Message::Write(write)) => write.epoch = u64::MAX,
+            (Planted::ExpireByOneClock, Message::Clocks(told)) => {
+                told.iter_mut().for_each(|(_, clock_ms)| *clock_ms = u64::MAX);
+            }
             (
                 Planted::CollectUnmarked,
                 Message::CollectReply {

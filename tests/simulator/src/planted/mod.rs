@@ -48,6 +48,8 @@ pub enum Planted {
     CollectOverLeavings,
     /// Replica writes carry an epoch that nobody has closed.
     CollectOverWrites,
+    /// Nobody's clock is behind that of who asks.
+    ExpireByOneClock,
     /// Owners mark and seal what they do not hold so.
     CollectUnmarked,
     /// What a module makes of siblings is written back under a dot of its own.
@@ -88,6 +90,8 @@ pub enum Planted {
     FullAck,
     /// A store takes a value that it holds already for a write that it has.
     UniteEqual,
+    /// A store that meets damage goes on as if its hash trees were right.
+    PassOverDamage,
     /// A retry reaches the node without its name.
     DropName,
 }
@@ -170,6 +174,12 @@ pub const BUGS: &[Bug] = &[
         Planted::CollectUnmarked,
         ("crashes", 100),
         &[REVIVED, SIBLINGS],
+    ),
+    bug(
+        "let go of what has expired by one clock",
+        Planted::ExpireByOneClock,
+        ("restarts", 40),
+        &[LOST, STRICT, CONVERGED, EXCHANGED],
     ),
     bug(
         "serve a partition before it was copied",
@@ -256,6 +266,12 @@ pub const BUGS: &[Bug] = &[
         Planted::UniteEqual,
         ("payloads", 20),
         &[LOST, STRICT, SIBLINGS],
+    ),
+    bug(
+        "pass over damage in a transfer",
+        Planted::PassOverDamage,
+        ("rot in new rings", 100),
+        &[RESTS],
     ),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),

@@ -1,6 +1,6 @@
 //! What is full, large or many, or cannot be kept.
 
-use super::FaultKind::{BadFiles, Crash, Freeze, LoseDisk, OneWay, Partition, Rot};
+use super::FaultKind::{BadFiles, Crash, Freeze, LoseDisk, OneWay, Partition};
 use super::{CALM, Chore, ROUGH, SECOND, Scenario};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -93,19 +93,3 @@ pub(super) const LARGE: &[Scenario] = &[
         ..CALM
     },
 ];
-
-/// Worlds that no seed takes before what they find is mended.
-pub(super) const AWAITED: &[Scenario] = &[Scenario {
-    name: "rot in new rings",
-    budget: "records of one machine are damaged while operators change the ring; crashes, \
-                 partitions; w at least 2: nothing may be lost",
-    machines: (6, 9),
-    quality: ROUGH,
-    faults: &[(Rot, 2 * SECOND), (Partition, 10 * SECOND), (Crash, 12 * SECOND)],
-    w_min: 2,
-    is_handoff_complete: false,
-    is_acked_kept: false,
-    spares: 2,
-    chores: &[(Chore::Ring, 2 * SECOND)],
-    ..CALM
-}];

@@ -165,6 +165,11 @@ impl Scenario {
         self.faults.iter().any(|(kind, _)| *kind == FaultKind::Rot)
     }
 
+    /// Whether some values are put with a time to live. They are not folded.
+    pub fn is_expiring(&self) -> bool {
+        !self.is_folding()
+    }
+
     /// Whether what a module makes of siblings is stored in their place.
     pub fn is_folding(&self) -> bool {
         matches!(self.reconcile, Reconcile::Fold(_)) || self.does(Chore::Modules)
@@ -250,7 +255,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
 
 /// The scenario of this name, be it one that no seed takes.
 pub fn named(name: &str) -> Option<&'static Scenario> {
-    all().chain([&FOLD_RACE]).chain(limits::AWAITED).find(|scenario| scenario.name == name)
+    all().chain([&FOLD_RACE]).find(|scenario| scenario.name == name)
 }
 
 /// The scenario that a seed runs.

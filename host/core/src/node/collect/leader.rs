@@ -1,370 +1,301 @@
-//! Leading rounds: an owner walks its partitions page by page, and where it finds something to
-//! forget it asks all members through the steps. A round that does not get on is given up; what
-//! it was for is found again by the next walk.
+//! Leading rounds: an owner goes through the index of what may be forgotten, partition by partition,
+//! and asks all members through the steps. A round that does not get on is given up; what it was
+//! for is found again by the next pass through the index.
+//!
+//! All owners of a partition have the same in their index. The first one leads; another one only
+//! after it has seen the partition there for a while without being asked to drop anything: it may
+//! hold what the first does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
-use super::{CANDIDATES_MAX, CollectEffect, KEYS_BYTES_MAX, Node, STEP_MS};
-use crate::causality::Siblings;
-use crate::collect::{Candidate, CollectAnswer, CollectAsk};
-use crate::event::{Action, Notice, ScanPage, StoreFailure, Token};
-use crate::id::{KeyspaceId, NodeId, PartitionId};
+use super::round::{Next, Round, Step};
+use super::{CANDIDATES_MAX, Collection, KEYS_BYTES_MAX, ROUNDS_MAX, STEP_MS, Surroundings, Wish};
+use crate::collect::{Candidate, CollectAnswer, DuePlace, IndexQuery};
+use crate::event::{Notice, StoreFailure};
+use crate::id::{NodeId, PartitionId, RequestId};
 use crate::keys::StoreKey;
-use crate::message::{Message, RequestId};
+use crate::message::Message;
 use crate::node::timers::Timer;
-use crate::tree::object_hash;
+use crate::tree::ObjectHash;
 
-/// The most objects of a page.
-const PAGE_OBJECTS_MAX: usize = 256;
-/// A page ends with the object that goes beyond this.
-const PAGE_BYTES_MAX: usize = 256 << 10;
-/// The most pages of a period.
-const PAGES_MAX: usize = 8;
+/// A partition rests for a period after a round that failed, and for twice as long after each that
+/// follows: at most for so many times, as a power of two.
+const REST_BITS_MAX: u32 = 5;
+/// How many periods an owner gives each one before it to lead.
+const PATIENCE_PERIODS: u64 = 10;
+/// The most keys that are looked at in a period because they are due.
+pub(super) const DUE_MAX: usize = 1_024;
 
-/// Where the walk through the own partitions is.
+/// A pass through the index.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
-    /// The partition that is being read, or was last.
-    partition: Option<PartitionId>,
+pub(super) struct Pass {
+    from: PartitionId,
     after: Option<StoreKey>,
     is_reading: bool,
-    /// How many pages may still be read in this period.
-    pages: usize,
-    found: Vec<Candidate>,
+    is_over: bool,
+    /// Partitions that were met.
+    met: BTreeSet<PartitionId>,
 }
 
-/// A round that this node leads.
-#[derive(Debug)]
-pub(super) struct Round {
-    partition: PartitionId,
-    digest: [u8; 32],
-    step: Step,
-    waiting: BTreeMap<RequestId, NodeId>,
-    until_ms: u64,
-    candidates: Vec<Candidate>,
-    owners: Vec<NodeId>,
-    members: Vec<NodeId>,
-    /// How many owners agree, per candidate.
-    agreed: Vec<usize>,
-    /// The lives in which owners have marked, and in which members were clean.
-    marked: BTreeMap<NodeId, u64>,
-    clean: BTreeMap<NodeId, (u64, u64)>,
-    floors: BTreeMap<NodeId, u64>,
-    /// What owners had nothing of when they marked.
-    absent: BTreeMap<NodeId, BTreeSet<(KeyspaceId, Bytes)>>,
+/// All that a node knows of the rounds that it leads.
+#[derive(Debug, Default)]
+pub(super) struct Leading {
+    pass: Pass,
+    due_after: Option<DuePlace>,
+    is_reading_due: bool,
+    /// Keys that are being looked at because they are due.
+    pub(super) expiring: usize,
+    rounds: BTreeMap<u64, Round>,
+    /// Since when partitions of which others are the first owner are in the index.
+    waiting_since_ms: BTreeMap<PartitionId, u64>,
+    /// How many rounds of a partition have failed in succession, and until when it rests.
+    resting: BTreeMap<PartitionId, (u32, u64)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Mark,
-    Clean,
-    Fence,
-    Seal,
-    Drop,
-}
-
-impl Round {
-    /// Keeps those candidates to which every owner has agreed.
-    fn keep_agreed(&mut self) {
-        let owners = self.owners.len();
-        let mut agreed = std::mem::take(&mut self.agreed).into_iter();
-        self.candidates.retain(|_| agreed.next() == Some(owners));
-    }
-
-    fn ask(&self, node: NodeId) -> CollectAsk {
-        let is_owner = self.owners.contains(&node);
-        let mut candidates = if is_owner { self.candidates.clone() } else { Vec::new() };
-        if let Some(absent) = self.absent.get(&node).filter(|_| self.step == Step::Seal) {
-            candidates.iter_mut().for_each(|c| c.was_absent = absent.contains(&c.name()));
-        }
-        let (life, hints_stored) = self.clean.get(&node).copied().unwrap_or_default();
-        match self.step {
-            Step::Mark => CollectAsk::Mark(candidates),
-            Step::Clean => CollectAsk::Clean,
-            Step::Fence => CollectAsk::Fence,
-            Step::Seal => {
-                let floors = self.floors.iter().map(|(node, floor)| (*node, *floor)).collect();
-                CollectAsk::Seal { life, hints_stored, floors, candidates }
-            }
-            Step::Drop => CollectAsk::Drop { life, candidates },
-        }
-    }
-
-    /// Takes an answer in; `None` if it is no answer to the step.
-    fn answered(&mut self, node: NodeId, answer: CollectAnswer) -> Option<()> {
-        match (self.step, answer) {
-            (Step::Mark, CollectAnswer::Marked { life, agreed, absent }) => {
-                self.marked.insert(node, life);
-                let at = |place: &u32| self.candidates.get(*place as usize);
-                let keys = absent.iter().filter_map(at).map(Candidate::name).collect();
-                self.absent.insert(node, keys);
-                self.count(&agreed);
-            }
-            (Step::Clean, CollectAnswer::Clean { life, hints_stored }) => {
-                if self.marked.get(&node).is_some_and(|marked| *marked != life) {
-                    return None;
-                }
-                self.clean.insert(node, (life, hints_stored));
-            }
-            (Step::Fence, CollectAnswer::Fenced { epoch }) => {
-                self.floors.insert(node, epoch);
-            }
-            (Step::Seal, CollectAnswer::Sealed { agreed }) => {
-                if self.owners.contains(&node) {
-                    self.count(&agreed);
-                }
-            }
-            (Step::Drop, CollectAnswer::Dropped { .. }) => {}
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn count(&mut self, agreed: &[u32]) {
-        // A place that is named twice counts once.
-        let places: BTreeSet<usize> = agreed.iter().map(|place| *place as usize).collect();
-        for place in places {
-            if let Some(count) = self.agreed.get_mut(place) {
-                *count += 1;
-            }
-        }
+impl Leading {
+    /// Somebody leads rounds of this partition.
+    pub(super) fn is_led(&mut self, partition: PartitionId) {
+        self.waiting_since_ms.remove(&partition);
     }
 }
 
-impl Node {
-    /// Looks at what no event tells, and begins to read.
-    pub(in crate::node) fn collect_due(&mut self) {
-        let period_ms = self.settings.collect_period_ms;
+impl Collection {
+    /// Looks at what no event tells, and begins a pass.
+    pub(in crate::node) fn due(&mut self, around: &mut dyn Surroundings) {
+        let period_ms = around.settings().collect_period_ms;
         if period_ms == 0 {
             return;
         }
-        let at_ms = self.in_ms(period_ms);
-        self.timers.set(at_ms, Timer::Collect);
-        if self.collection.round.as_ref().is_some_and(|r| r.until_ms <= self.now.monotonic_ms) {
-            let late = self.collection.round.as_ref().and_then(|r| r.waiting.values().next());
-            let late = late.map_or_else(String::new, |node| format!("{node} does not answer"));
-            self.give_up(late);
+        let now_ms = around.now().monotonic_ms;
+        self.wish(Wish::At(now_ms + period_ms, Timer::Collect));
+        let late = self.leading.rounds.iter().filter(|(_, round)| round.until_ms <= now_ms);
+        let late: Vec<_> = late.map(|(id, round)| (*id, round.silent())).collect();
+        for (id, silent) in late {
+            let reason = silent.map_or_else(String::new, |node| format!("{node} does not answer"));
+            self.give_up(around, id, reason);
         }
-        if self.collection.round.is_some() || self.collection.walk.is_reading || self.is_stopping {
+        if around.is_stopping() {
             return;
         }
-        let members: Vec<NodeId> = self.peers();
-        let away = members.into_iter().find(|member| !self.is_reachable(*member));
+        self.read_due(around);
+        let away = around.members().into_iter().find(|member| !around.is_reachable(*member));
         if let Some(away) = away {
-            self.collection.figures.held_up = Some(format!("{away} is not reachable"));
+            self.figures.held_up = Some(format!("{away} is not reachable"));
             return;
         }
-        self.collection.walk.pages = self.admission.window(PAGES_MAX);
-        self.read_on();
+        if self.leading.pass.is_over {
+            self.leading.pass = Pass::default();
+        }
+        self.read_on(around);
     }
 
-    /// Reads the next page, of this partition or the next, while the period allows it.
-    fn read_on(&mut self) {
-        if self.collection.walk.pages == 0 {
+    /// Reads the next page of the index, while another round may begin.
+    fn read_on(&mut self, around: &mut dyn Surroundings) {
+        let rounds_max = around.window(ROUNDS_MAX);
+        let Leading { pass, rounds, .. } = &mut self.leading;
+        if pass.is_reading || pass.is_over || rounds.len() >= rounds_max || around.is_stopping() {
             return;
         }
-        if self.collection.walk.after.is_none() {
-            let next = self.next_partition();
-            self.collection.walk.partition = next;
-            // Put back by what is found, or written meanwhile.
-            if let Some(next) = next {
-                self.collection.suspects.remove(&next);
+        pass.is_reading = true;
+        let query = IndexQuery::Forgettable { from: pass.from, after: pass.after.clone() };
+        self.wish(Wish::ReadIndex(query, CANDIDATES_MAX));
+    }
+
+    /// A page of what may be forgotten was read.
+    pub(in crate::node) fn forgettable(
+        &mut self,
+        around: &mut dyn Surroundings,
+        result: Result<Vec<(StoreKey, ObjectHash, bool)>, StoreFailure>,
+    ) {
+        let page = result.unwrap_or_default();
+        let Leading { pass, waiting_since_ms, resting, .. } = &mut self.leading;
+        pass.is_reading = false;
+        let Some((last, ..)) = page.last() else {
+            pass.is_over = true;
+            waiting_since_ms.retain(|partition, _| pass.met.contains(partition));
+            resting.retain(|partition, _| pass.met.contains(partition));
+            if pass.met.is_empty() {
+                self.figures.held_up = None;
+            }
+            return;
+        };
+        let partition = last.partition;
+        pass.met.insert(partition);
+        let is_more = page.len() >= CANDIDATES_MAX;
+        pass.after = is_more.then(|| last.clone());
+        pass.from = partition;
+        if !self.start_round(around, partition, page) || !is_more {
+            let pass = &mut self.leading.pass;
+            pass.after = None;
+            match partition.0.checked_add(1) {
+                Some(next) => pass.from = PartitionId(next),
+                None => pass.is_over = true,
             }
         }
-        let Some(partition) = self.collection.walk.partition else { return };
-        let walk = &mut self.collection.walk;
-        walk.pages -= 1;
-        walk.is_reading = true;
-        let after = walk.after.clone();
-        let token = self.collect_effect(CollectEffect::Page);
-        let (count_max, bytes_max) = (PAGE_OBJECTS_MAX, PAGE_BYTES_MAX);
-        self.act(Action::Scan { token, partition, after, count_max, bytes_max });
+        self.read_on(around);
     }
 
-    /// The next own partition in which something may be to forget.
-    fn next_partition(&self) -> Option<PartitionId> {
-        let ring = &self.catalogue.as_ref()?.ring;
-        let behind = self.collection.walk.partition;
-        let own = |p: &&PartitionId| ring.is_owner(**p, self.id);
-        let later = |p: &&PartitionId| behind.is_none_or(|behind| **p > behind);
-        let suspects = &self.collection.suspects;
-        let next = suspects.iter().filter(later).find(own);
-        next.or_else(|| suspects.iter().find(own)).copied()
-    }
-
-    /// A page is read.
-    pub(in crate::node) fn collect_scanned(&mut self, result: Result<ScanPage, StoreFailure>) {
-        self.collection.walk.is_reading = false;
-        let has_failed = result.is_err();
-        let page = result.unwrap_or_default();
-        let found: Vec<Candidate> =
-            page.objects.iter().filter_map(|(key, held)| self.candidate(key, held)).collect();
-        if has_failed || !found.is_empty() {
-            self.collection.suspects.extend(self.collection.walk.partition);
-        }
-        let walk = &mut self.collection.walk;
-        let is_end = page.next.is_none();
-        walk.after = page.next;
-        walk.found.extend(found);
-        let bytes: usize = walk.found.iter().map(|candidate| candidate.key.len()).sum();
-        let is_full = walk.found.len() >= CANDIDATES_MAX || bytes >= KEYS_BYTES_MAX;
-        if !walk.found.is_empty() && (is_end || is_full || walk.pages == 0) {
-            let mut candidates = std::mem::take(&mut walk.found);
-            candidates.truncate(CANDIDATES_MAX);
-            return self.start_round(candidates);
-        }
-        self.read_on();
-    }
-
-    fn is_worth_forgetting(&self, held: &Siblings) -> bool {
-        held.is_deleted() || held.dead_actors() >= self.settings.dead_actors_min.max(1)
-    }
-
-    /// Something was written to the data store.
-    pub(in crate::node) fn suspect(&mut self, token: Token, held: &Siblings) {
-        if let Some(partition) = self.transfers.writing.get(&token)
-            && !held.is_empty()
-            && self.is_worth_forgetting(held)
-        {
-            self.collection.suspects.insert(*partition);
+    /// Whether it is for this node to lead rounds of a partition.
+    fn leads(&mut self, around: &dyn Surroundings, owners: &[NodeId], p: PartitionId) -> bool {
+        let place = owners.iter().position(|owner| *owner == around.me());
+        match place {
+            None => false,
+            Some(0) => true,
+            Some(place) => {
+                let now_ms = around.now().monotonic_ms;
+                let since_ms = *self.leading.waiting_since_ms.entry(p).or_insert(now_ms);
+                let patience_ms = PATIENCE_PERIODS * around.settings().collect_period_ms;
+                now_ms - since_ms >= patience_ms * place as u64
+            }
         }
     }
 
-    fn candidate(&self, key: &StoreKey, held: &Siblings) -> Option<Candidate> {
-        let is_deleted = held.is_deleted();
-        let is_one = self.is_worth_forgetting(held);
-        let StoreKey { keyspace, key: bytes, .. } = key;
-        let (keyspace, bytes) = (*keyspace, bytes.clone());
-        (is_one && self.keyspaces.contains_key(&keyspace)).then(|| Candidate {
-            keyspace,
-            key: bytes,
-            hash: object_hash(key, held),
-            is_deleted,
-            was_absent: false,
-        })
-    }
-
-    fn start_round(&mut self, candidates: Vec<Candidate>) {
-        let (Some(partition), Some(catalogue)) =
-            (self.collection.walk.partition, self.catalogue.clone())
-        else {
-            return;
-        };
-        if !self.is_at_rest(partition) {
-            return;
+    /// Starts a round for a page, if there is to be one. Says whether this node leads rounds of the
+    /// partition.
+    fn start_round(
+        &mut self,
+        around: &mut dyn Surroundings,
+        partition: PartitionId,
+        page: Vec<(StoreKey, ObjectHash, bool)>,
+    ) -> bool {
+        let owners = around.owners(partition);
+        let until_ms = self.leading.resting.get(&partition).map_or(0, |(_, until_ms)| *until_ms);
+        let is_resting = around.now().monotonic_ms < until_ms;
+        if is_resting || !around.is_at_rest(partition) || !self.leads(around, &owners, partition) {
+            return false;
         }
-        let round = Round {
-            partition,
-            digest: self.digest,
-            step: Step::Mark,
-            waiting: BTreeMap::new(),
-            until_ms: 0,
-            candidates,
-            owners: catalogue.ring.owners(partition).collect(),
-            members: catalogue.members.keys().copied().collect(),
-            agreed: Vec::new(),
-            marked: BTreeMap::new(),
-            clean: BTreeMap::new(),
-            floors: BTreeMap::new(),
-            absent: BTreeMap::new(),
-        };
-        self.collection.round = Some(Box::new(round));
-        self.ask_step(Step::Mark);
+        let rounds = self.leading.rounds.values().filter(|round| round.partition == partition);
+        let under_way: BTreeSet<_> = rounds.flat_map(Round::names).collect();
+        let mut bytes = 0;
+        let mut candidates = Vec::new();
+        for (StoreKey { keyspace, key, .. }, hash, is_deleted) in page {
+            let candidate = Candidate { keyspace, key, hash, is_deleted, was_absent: false };
+            let is_known = around.replicas(keyspace).is_some();
+            if is_known && bytes < KEYS_BYTES_MAX && !under_way.contains(&candidate.name()) {
+                bytes += candidate.key.len();
+                candidates.push(candidate);
+            }
+        }
+        if !candidates.is_empty() {
+            let id = around.number();
+            let scope = around.scope(partition);
+            let round = Round::new(partition, scope, (owners, around.members()), candidates);
+            self.leading.rounds.insert(id, round);
+            self.ask_step(around, id, Step::Mark);
+        }
+        true
     }
 
     /// Asks everyone whom the step concerns.
-    fn ask_step(&mut self, step: Step) {
-        let until_ms = self.in_ms(STEP_MS);
-        let Some(round) = &self.collection.round else { return };
-        let nodes = match step {
-            Step::Mark | Step::Drop => round.owners.clone(),
-            Step::Clean | Step::Fence | Step::Seal => round.members.clone(),
-        };
-        let asked: Vec<(RequestId, NodeId)> =
-            nodes.into_iter().map(|node| (self.number(), node)).collect();
-        let Some(round) = &mut self.collection.round else { return };
-        round.step = step;
-        round.until_ms = until_ms;
-        round.agreed = vec![0; round.candidates.len()];
-        round.waiting = asked.iter().copied().collect();
-        let (partition, digest) = (round.partition, round.digest);
-        let asks: Vec<_> =
-            asked.into_iter().map(|(request, node)| (request, node, round.ask(node))).collect();
+    fn ask_step(&mut self, around: &mut dyn Surroundings, id: u64, step: Step) {
+        let Some(round) = self.leading.rounds.get_mut(&id) else { return };
+        round.until_ms = around.now().monotonic_ms.saturating_add(STEP_MS);
+        let (partition, scope) = (round.partition, round.scope);
+        let asks = round.begin(step, || around.number());
+        let me = around.me();
         let (own, others): (Vec<_>, Vec<_>) =
-            asks.into_iter().partition(|(_, node, _)| *node == self.id);
+            asks.into_iter().partition(|(_, node, _)| *node == me);
         for (request, node, ask) in others {
-            self.send(node, Message::Collect { request, partition, digest, ask });
+            self.wish(Wish::Send(node, Message::Collect { request, partition, scope, ask }));
         }
         // Last, because its answer may end the step.
         for (request, node, ask) in own {
-            self.collect_asked(node, request, (partition, digest), ask);
+            self.asked(around, (node, request), (partition, scope), ask);
         }
+    }
+
+    fn round_of(&self, from: NodeId, request: RequestId) -> Option<u64> {
+        let mut rounds = self.leading.rounds.iter();
+        rounds.find(|(_, round)| round.waits_for(from, request)).map(|(id, _)| *id)
     }
 
     /// A member has answered a step.
-    pub(in crate::node) fn collect_answered(
+    pub(in crate::node) fn answered(
         &mut self,
-        from: NodeId,
-        request: RequestId,
+        around: &mut dyn Surroundings,
+        (from, request): (NodeId, RequestId),
         result: Result<CollectAnswer, String>,
     ) {
-        let Some(round) = &mut self.collection.round else { return };
-        if round.waiting.get(&request) != Some(&from) {
-            return;
-        }
-        round.waiting.remove(&request);
-        let answer = match result {
-            Ok(answer) => answer,
-            Err(reason) => return self.give_up(format!("{from}: {reason}")),
-        };
-        if round.answered(from, answer).is_none() {
-            return self.give_up(format!("{from} was restarted, or answers something else"));
-        }
-        if round.waiting.is_empty() {
-            self.next_step();
-        }
-    }
-
-    fn next_step(&mut self) {
-        let Some(round) = &mut self.collection.round else { return };
-        if matches!(round.step, Step::Mark | Step::Seal) {
-            round.keep_agreed();
-            if round.candidates.is_empty() {
-                return self.give_up("owners hold different objects".to_owned());
+        let Some(id) = self.round_of(from, request) else { return };
+        let Some(round) = self.leading.rounds.get_mut(&id) else { return };
+        match round.answered(from, request, result) {
+            Next::Wait => {}
+            Next::Step(step) => self.ask_step(around, id, step),
+            Next::Done => {
+                if let Some(round) = self.leading.rounds.remove(&id) {
+                    self.leading.resting.remove(&round.partition);
+                }
+                self.figures.rounds += 1;
+                self.figures.held_up = None;
+                self.read_on(around);
+            }
+            Next::GiveUp(reason) => {
+                self.give_up(around, id, reason);
+                self.read_on(around);
             }
         }
-        let next = match round.step {
-            Step::Mark => Step::Clean,
-            Step::Clean => Step::Fence,
-            Step::Fence => Step::Seal,
-            Step::Seal => Step::Drop,
-            Step::Drop => return self.end_round(),
-        };
-        self.ask_step(next);
     }
 
-    fn end_round(&mut self) {
-        self.collection.round = None;
-        self.collection.figures.rounds += 1;
-        self.collection.figures.held_up = None;
-        self.read_on();
-    }
-
-    fn give_up(&mut self, reason: String) {
-        if let Some(round) = self.collection.round.take() {
-            self.collection.figures.rounds_failed += 1;
-            self.collection.figures.held_up = Some(reason.clone());
-            self.notice(Notice::NotCollected(round.partition, reason));
+    fn give_up(&mut self, around: &dyn Surroundings, id: u64, reason: String) {
+        if let Some(round) = self.leading.rounds.remove(&id) {
+            let (failures, until_ms) = self.leading.resting.entry(round.partition).or_default();
+            let rest_ms = around.settings().collect_period_ms << *failures;
+            *until_ms = around.now().monotonic_ms.saturating_add(rest_ms);
+            *failures = (*failures + 1).min(REST_BITS_MAX);
+            self.figures.rounds_failed += 1;
+            self.figures.held_up = Some(reason.clone());
+            self.wish(Wish::Notice(Notice::NotCollected(round.partition, reason)));
         }
     }
 
     /// A question did not leave this node.
-    pub(in crate::node) fn collect_refused(&mut self, to: NodeId, request: RequestId) {
-        let round = self.collection.round.as_ref();
-        if round.is_some_and(|round| round.waiting.get(&request) == Some(&to)) {
-            self.give_up(format!("{to} is not reachable"));
+    pub(in crate::node) fn undelivered(
+        &mut self,
+        around: &dyn Surroundings,
+        (to, request): (NodeId, RequestId),
+    ) {
+        if let Some(id) = self.round_of(to, request) {
+            self.give_up(around, id, format!("{to} is not reachable"));
+        }
+    }
+
+    /// Reads what was to be looked at before all clocks were where they are.
+    fn read_due(&mut self, around: &mut dyn Surroundings) {
+        let until_ms = self.clocks_passed_ms(around);
+        let Leading { is_reading_due, expiring, due_after, .. } = &mut self.leading;
+        if until_ms == 0 || *is_reading_due || *expiring > 0 {
+            return;
+        }
+        *is_reading_due = true;
+        let query = IndexQuery::Due { until_ms, after: due_after.take() };
+        self.wish(Wish::ReadIndex(query, around.window(DUE_MAX)));
+    }
+
+    /// A page of what is due was read.
+    pub(in crate::node) fn due_read(
+        &mut self,
+        around: &mut dyn Surroundings,
+        result: Result<Vec<DuePlace>, StoreFailure>,
+    ) {
+        self.leading.is_reading_due = false;
+        let page = result.unwrap_or_default();
+        // What cannot be dealt with now does not hold up what is behind it.
+        self.leading.due_after = page.last().cloned();
+        let passed_ms = self.clocks_passed_ms(around);
+        for (due_ms, key) in page {
+            // A partition that moves is left alone: its next owner lets go by itself.
+            if around.replicas(key.keyspace).is_some() && around.is_at_rest(key.partition) {
+                self.leading.expiring += 1;
+                self.wish(Wish::Expire { key, due_ms, passed_ms });
+            }
+        }
+    }
+
+    /// The store has looked at a key that was due.
+    pub(in crate::node) fn expired(&mut self, around: &mut dyn Surroundings) {
+        self.leading.expiring = self.leading.expiring.saturating_sub(1);
+        if self.leading.expiring == 0 && self.leading.due_after.is_some() && !around.is_stopping() {
+            self.read_due(around);
         }
     }
 }

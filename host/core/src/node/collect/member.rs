@@ -2,161 +2,125 @@
 //! [`super`]. It remembers nothing of a round from one step to the next; the leader repeats what
 //! counts.
 
-use super::epochs::is_epoch_after;
-use super::{CANDIDATES_MAX, CollectEffect, FENCE_PERIOD_MS, Fence, Job, JobStep, STEP_MS};
-use crate::catalogue::Keyspace;
+use super::epochs::Waiter;
+use super::{
+    CANDIDATES_MAX, CollectEffect, Collection, FENCE_PERIOD_MS, Fence, Job, JobStep, STEP_MS,
+    Surroundings, Wish,
+};
 use crate::collect::{Candidate, CollectAnswer, CollectAsk, Marked};
-use crate::event::{Action, Area, Notice, StoreFailure, Stored, Token};
-use crate::id::{NodeId, PartitionId};
-use crate::message::{Message, RequestId};
+use crate::event::{Area, Notice, StoreFailure, Stored};
+use crate::id::{NodeId, PartitionId, RequestId};
+use crate::message::Message;
 use crate::node::timers::Timer;
-use crate::node::{InFlight, Node, Purpose};
 use crate::write::Change;
 
-impl Node {
+/// Who asked, and under which number.
+type From = (NodeId, RequestId);
+
+impl Collection {
     /// A leader asks for a step.
-    pub(in crate::node) fn collect_asked(
+    pub(in crate::node) fn asked(
         &mut self,
-        from: NodeId,
-        request: RequestId,
-        (partition, digest): (PartitionId, [u8; 32]),
+        around: &mut dyn Surroundings,
+        from: From,
+        (partition, scope): (PartitionId, [u8; 32]),
         ask: CollectAsk,
     ) {
-        if let Err(reason) = self.may_take_part(from, partition, digest) {
-            return self.answer_collect(from, request, Err(reason));
+        if scope != around.scope(partition) {
+            self.wish(Wish::Gossip(from.0));
+            return self.refuse(around, from, "it has another catalogue");
+        }
+        if !around.members().contains(&from.0) {
+            return self.refuse(around, from, "the leader is no member");
+        }
+        if !around.is_at_rest(partition) {
+            let reason = "the partition moves, is being filled, or the node stops";
+            return self.refuse(around, from, reason);
         }
         match ask {
             CollectAsk::Mark(candidates) => {
-                self.attest((from, request), partition, JobStep::Mark, &candidates);
+                let job = self.job(around, from, partition, JobStep::Mark);
+                self.attest(around, job, &candidates);
             }
-            CollectAsk::Clean => self.search((from, request), partition),
-            CollectAsk::Fence => self.fence((from, request), partition),
-            CollectAsk::Seal { life, hints_stored, floors, candidates } => {
-                if life != self.collection.life {
-                    return self.refuse(from, request, "it was restarted");
+            CollectAsk::Clean => self.search(around, from, partition),
+            CollectAsk::Fence => self.fence(around, from, partition),
+            CollectAsk::Seal { life, arrivals, floors, candidates } => {
+                if life != self.life {
+                    return self.refuse(around, from, "it was restarted");
                 }
-                self.take_floors(&floors);
-                let step = JobStep::Seal { hints_stored, candidates };
-                let job = self.job((from, request), partition, step);
-                self.persist_epochs(CollectEffect::Seal { job });
+                let members = around.members();
+                self.epochs.take_floors(&floors, |node| members.contains(&node));
+                let step = JobStep::Seal { arrivals, candidates };
+                let job = self.job(around, from, partition, step);
+                self.keep_epochs(Waiter::Seal(job));
             }
             CollectAsk::Drop { life, candidates } => {
-                if life != self.collection.life {
-                    return self.refuse(from, request, "it was restarted");
+                if life != self.life {
+                    return self.refuse(around, from, "it was restarted");
                 }
-                self.attest((from, request), partition, JobStep::Drop, &candidates);
+                self.leading.is_led(partition);
+                let job = self.job(around, from, partition, JobStep::Drop);
+                self.attest(around, job, &candidates);
             }
         }
     }
 
-    fn may_take_part(
+    fn answer(
         &mut self,
-        from: NodeId,
-        partition: PartitionId,
-        digest: [u8; 32],
-    ) -> Result<(), String> {
-        if digest != self.digest {
-            let digest = self.digest;
-            if from != self.id {
-                self.send(from, Message::CatalogueDigest { digest });
-            }
-            return Err("it has another catalogue".to_owned());
-        }
-        if !self.is_member(from) {
-            return Err("the leader is no member".to_owned());
-        }
-        match self.is_at_rest(partition) {
-            true => Ok(()),
-            false => Err("the partition moves, is being filled, or the node stops".to_owned()),
-        }
-    }
-
-    fn answer_collect(
-        &mut self,
-        to: NodeId,
-        request: RequestId,
+        around: &mut dyn Surroundings,
+        (to, request): From,
         result: Result<CollectAnswer, String>,
     ) {
-        match to == self.id {
-            true => self.collect_answered(to, request, result),
-            false => self.send(to, Message::CollectReply { request, result }),
+        match to == around.me() {
+            true => self.answered(around, (to, request), result),
+            false => self.wish(Wish::Send(to, Message::CollectReply { request, result })),
         }
     }
 
-    fn refuse(&mut self, to: NodeId, request: RequestId, reason: &str) {
-        self.answer_collect(to, request, Err(reason.to_owned()));
+    fn refuse(&mut self, around: &mut dyn Surroundings, to: From, reason: &str) {
+        self.answer(around, to, Err(reason.to_owned()));
     }
 
     fn job(
         &mut self,
-        (from, request): (NodeId, RequestId),
+        around: &mut dyn Surroundings,
+        from: From,
         partition: PartitionId,
         step: JobStep,
     ) -> u64 {
-        let job = self.number();
-        let agreed = Vec::new();
-        let has_failed = false;
-        let absent = Vec::new();
-        let known = Job { from, request, partition, step, waiting: 0, agreed, absent, has_failed };
-        self.collection.jobs.insert(job, known);
+        let job = around.number();
+        let (agreed, absent, has_failed) = (Vec::new(), Vec::new(), false);
+        let known = Job { from, partition, step, waiting: 0, agreed, absent, has_failed };
+        self.jobs.insert(job, known);
         job
     }
 
     /// Has the store look at every candidate, or drop it.
-    fn attest(
-        &mut self,
-        asker: (NodeId, RequestId),
-        partition: PartitionId,
-        step: JobStep,
-        candidates: &[Candidate],
-    ) {
-        let job = self.job(asker, partition, step);
-        self.attest_for(job, candidates);
-    }
-
-    fn attest_for(&mut self, job: u64, candidates: &[Candidate]) {
-        let Some(Job { partition, step, .. }) = self.collection.jobs.get(&job) else { return };
+    fn attest(&mut self, around: &mut dyn Surroundings, job: u64, candidates: &[Candidate]) {
+        let Some(Job { partition, step, .. }) = self.jobs.get(&job) else { return };
         let (partition, is_drop) = (*partition, *step == JobStep::Drop);
         for (place, candidate) in (0..).zip(candidates.iter().take(CANDIDATES_MAX)) {
-            let Some(marked) = self.marked(partition, candidate) else { continue };
-            if let Some(job) = self.collection.jobs.get_mut(&job) {
+            let Some(marked) = marked(around, partition, candidate) else { continue };
+            if let Some(job) = self.jobs.get_mut(&job) {
                 job.waiting += 1;
             }
-            let token = self.collect_effect(CollectEffect::Candidate { job, place });
-            let (survivors, key) = (self.survivors(candidate.keyspace), marked.key.clone());
+            let effect = CollectEffect::Candidate { job, place };
+            let key = marked.key.clone();
             let change = if is_drop { Change::Collect(marked) } else { Change::Attest(marked) };
             // What is marked must not be lost to a crash; what is dropped may come back.
-            let (area, targets, is_sync) = (Area::Data, Vec::new(), !is_drop);
-            self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+            self.wish(Wish::Write { effect, key, change, is_sync: !is_drop });
         }
-        self.end_job(job);
-    }
-
-    /// What the store is asked of a candidate; nothing if it is not one of this partition.
-    fn marked(&self, partition: PartitionId, candidate: &Candidate) -> Option<Marked> {
-        let (catalogue, Keyspace { quorums, .. }) = self.keyspace(candidate.keyspace).ok()?;
-        if catalogue.ring.partition(candidate.keyspace, &candidate.key) != partition {
-            return None;
-        }
-        let n = quorums.value.n as usize;
-        let is_replica = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
-        Some(Marked {
-            key: candidate.store_key(partition),
-            hash: candidate.hash,
-            may_be_absent: candidate.is_deleted || !is_replica,
-            must_be_absent: candidate.was_absent,
-            now_ms: self.now.wall_ms,
-        })
+        self.end_job(around, job);
     }
 
     /// The store has looked at a candidate, or dropped it.
-    pub(in crate::node) fn collect_written(
+    pub(in crate::node) fn attested(
         &mut self,
-        effect: CollectEffect,
+        around: &mut dyn Surroundings,
+        (job, place): (u64, u32),
         result: Result<Stored, StoreFailure>,
     ) {
-        let CollectEffect::Candidate { job, place } = effect else { return };
-        let Some(known) = self.collection.jobs.get_mut(&job) else { return };
+        let Some(known) = self.jobs.get_mut(&job) else { return };
         known.waiting -= 1;
         if let Ok(stored) = result {
             known.agreed.push(place);
@@ -164,175 +128,173 @@ impl Node {
                 known.absent.push(place);
             }
         }
-        self.end_job(job);
+        self.end_job(around, job);
     }
 
     /// Answers once all effects of a job have ended.
-    fn end_job(&mut self, job: u64) {
-        if self.collection.jobs.get(&job).is_none_or(|known| known.waiting > 0) {
+    fn end_job(&mut self, around: &mut dyn Surroundings, job: u64) {
+        if self.jobs.get(&job).is_none_or(|known| known.waiting > 0) {
             return;
         }
-        let Some(known) = self.collection.jobs.remove(&job) else { return };
-        let Job { from, request, partition, step, mut agreed, mut absent, has_failed, .. } = known;
+        let Some(known) = self.jobs.remove(&job) else { return };
+        let Job { from, partition, step, mut agreed, mut absent, has_failed, .. } = known;
         agreed.sort_unstable();
         absent.sort_unstable();
-        let life = self.collection.life;
-        let is_unchanged = |hints_stored| {
-            self.collection.hints_stored(partition) == hints_stored
-                && !self.collection.is_storing_hints(partition)
+        let is_unchanged = |arrivals| {
+            !has_failed
+                && self.arrivals(partition) == arrivals
+                && !self.is_storing_hints_of(partition)
         };
         let answer = match step {
-            JobStep::Mark => CollectAnswer::Marked { life, agreed, absent },
-            JobStep::Clean { hints_stored } if !has_failed && is_unchanged(hints_stored) => {
-                CollectAnswer::Clean { life, hints_stored }
+            JobStep::Mark => CollectAnswer::Marked { life: self.life, agreed, absent },
+            JobStep::Clean { arrivals } if is_unchanged(arrivals) => {
+                CollectAnswer::Clean { life: self.life, arrivals }
             }
             JobStep::Clean { .. } => {
-                return self.refuse(from, request, "it holds hints, or what it does not own");
+                return self.refuse(around, from, "it holds hints, or what it does not own");
             }
-            JobStep::Seal { hints_stored, .. } if !has_failed && is_unchanged(hints_stored) => {
+            JobStep::Seal { arrivals, .. } if is_unchanged(arrivals) => {
                 CollectAnswer::Sealed { agreed }
             }
             JobStep::Seal { .. } => {
-                return self.refuse(from, request, "a hint came to it during the round");
+                return self.refuse(around, from, "a hint or another owner came during the round");
             }
             JobStep::Drop => {
                 let count = agreed.len() as u64;
-                self.collection.figures.collected += count;
+                self.figures.collected += count;
                 if count > 0 {
-                    self.notice(Notice::Collected(partition, count));
+                    self.wish(Wish::Notice(Notice::Collected(partition, count)));
                 }
                 CollectAnswer::Dropped { count }
             }
         };
-        self.answer_collect(from, request, Ok(answer));
+        self.answer(around, from, Ok(answer));
     }
 
     /// Looks for hints of the partition, and for what this node holds without owning it.
-    fn search(&mut self, asker: (NodeId, RequestId), partition: PartitionId) {
-        let is_owner = self.owns(partition);
-        if !is_owner && self.transfers.is_writing(partition) {
-            return self.refuse(asker.0, asker.1, "it writes what it does not own any more");
+    fn search(&mut self, around: &mut dyn Surroundings, from: From, partition: PartitionId) {
+        let is_owner = around.owners(partition).contains(&around.me());
+        if !is_owner && around.is_writing(partition) {
+            return self.refuse(around, from, "it writes what it does not own any more");
         }
-        let hints_stored = self.collection.hints_stored(partition);
-        let job = self.job(asker, partition, JobStep::Clean { hints_stored });
+        let arrivals = self.arrivals(partition);
+        let job = self.job(around, from, partition, JobStep::Clean { arrivals });
         let areas = [Some(Area::Hints), (!is_owner).then_some(Area::Data)];
         for area in areas.into_iter().flatten() {
-            if let Some(job) = self.collection.jobs.get_mut(&job) {
+            if let Some(job) = self.jobs.get_mut(&job) {
                 job.waiting += 1;
             }
-            let token = self.collect_effect(CollectEffect::Search { job });
-            self.act(Action::FindAny { token, area, partition });
+            self.wish(Wish::FindAny { effect: CollectEffect::Search { job }, area, partition });
         }
     }
 
     /// A store was looked through.
-    pub(in crate::node) fn found_any(&mut self, token: Token, found: Result<bool, StoreFailure>) {
-        let Some(Purpose::Collect(CollectEffect::Search { job })) = self.effects.remove(&token)
-        else {
-            return;
-        };
-        if let Some(known) = self.collection.jobs.get_mut(&job) {
+    pub(in crate::node) fn found_any(
+        &mut self,
+        around: &mut dyn Surroundings,
+        job: u64,
+        found: Result<bool, StoreFailure>,
+    ) {
+        if let Some(known) = self.jobs.get_mut(&job) {
             known.waiting -= 1;
             known.has_failed |= found != Ok(false);
         }
-        self.end_job(job);
+        self.end_job(around, job);
     }
 
     /// Remembers what is open, to wait for it.
-    fn fence(&mut self, (from, request): (NodeId, RequestId), partition: PartitionId) {
-        let is_of = |request: &InFlight| match request {
-            InFlight::Get(get) => get.key.partition == partition,
-            InFlight::Put(put) => put.key.partition == partition,
-        };
-        let open = self.requests.iter().filter(|(_, request)| is_of(request));
-        let requests = open.map(|(request, _)| *request).collect();
-        let exchanges = self.exchanges_of(partition);
-        let until_ms = self.in_ms(2 * STEP_MS);
-        let folds = None;
-        let fence = Fence { from, request, partition, requests, exchanges, folds, until_ms };
-        self.collection.fences.push(fence);
-        self.fence_due();
+    fn fence(&mut self, around: &mut dyn Surroundings, from: From, partition: PartitionId) {
+        let open = around.open(partition);
+        let until_ms = around.now().monotonic_ms.saturating_add(2 * STEP_MS);
+        self.fences.push(Fence { from, partition, open, folds: None, until_ms });
+        self.fence_due(around);
     }
 
     /// Looks whether what fences wait for has ended.
-    pub(in crate::node) fn fence_due(&mut self) {
-        let now_ms = self.now.monotonic_ms;
-        for mut fence in std::mem::take(&mut self.collection.fences) {
-            let exchanges = self.exchanges_of(fence.partition);
-            fence.requests.retain(|request| self.requests.contains_key(request));
-            fence.exchanges.retain(|exchange| exchanges.contains(exchange));
-            if fence.requests.is_empty() && fence.exchanges.is_empty() {
+    pub(in crate::node) fn fence_due(&mut self, around: &mut dyn Surroundings) {
+        let now_ms = around.now().monotonic_ms;
+        for mut fence in std::mem::take(&mut self.fences) {
+            around.still_open(fence.partition, &mut fence.open);
+            if fence.open.is_none() {
                 // What these requests have read may still be folded.
-                let folds = fence.folds.take().unwrap_or_else(|| self.folds_of(fence.partition));
-                let open = folds.into_iter().filter(|fold| self.effects.contains_key(fold));
-                fence.folds = Some(open.collect());
+                let mut folds = fence.folds.take().unwrap_or_else(|| around.folds(fence.partition));
+                folds.retain(|fold| around.is_effect_open(*fold));
+                fence.folds = Some(folds);
             }
             if fence.folds.as_ref().is_some_and(|folds| folds.is_empty()) {
-                self.raise_epoch(fence.from, fence.request);
+                let (from, request) = fence.from;
+                self.keep_epochs(Waiter::Raise(from, request));
             } else if now_ms < fence.until_ms {
-                self.collection.fences.push(fence);
+                self.fences.push(fence);
             }
         }
-        if !self.collection.fences.is_empty() {
-            let at_ms = self.in_ms(FENCE_PERIOD_MS);
-            self.timers.set(at_ms, Timer::Fence);
+        if !self.fences.is_empty() {
+            self.wish(Wish::At(now_ms.saturating_add(FENCE_PERIOD_MS), Timer::Fence));
         }
     }
 
-    /// Merges in flight whose results are to be folds.
-    fn folds_of(&self, partition: PartitionId) -> std::collections::BTreeSet<Token> {
-        let is_of = |purpose: &Purpose| match purpose {
-            Purpose::Fold(job) => job.partition() == partition,
-            _ => false,
-        };
-        self.effects.iter().filter(|(_, purpose)| is_of(purpose)).map(|(t, _)| *t).collect()
+    fn keep_epochs(&mut self, waiter: Waiter) {
+        if let Some(epochs) = self.epochs.keep(waiter) {
+            self.wish(Wish::KeepEpochs(epochs));
+        }
     }
 
-    fn raise_epoch(&mut self, from: NodeId, request: RequestId) {
-        let Some(epoch) = self.collection.epochs.own.checked_add(1) else {
-            return self.refuse(from, request, "it has no epochs left");
-        };
-        self.collection.epochs.own = epoch;
-        self.persist_epochs(CollectEffect::Raise { from, request, epoch });
+    /// A peer refused a write because it has closed what is below `floor`.
+    pub(in crate::node) fn epoch_refused(&mut self, floor: u64) {
+        if let Some(epochs) = self.epochs.catch_up(floor) {
+            self.wish(Wish::KeepEpochs(epochs));
+        }
     }
 
-    pub(super) fn epoch_raised(
+    /// Epochs are kept, or not: `own` is the one that was to be.
+    pub(in crate::node) fn epochs_kept(
         &mut self,
-        from: NodeId,
-        request: RequestId,
-        epoch: u64,
+        around: &mut dyn Surroundings,
+        own: u64,
         result: Result<(), String>,
     ) {
-        match result {
-            Ok(()) => {
-                self.use_epoch(epoch);
-                self.answer_collect(from, request, Ok(CollectAnswer::Fenced { epoch }));
+        let (waiters, next) = self.epochs.kept(result.is_ok().then_some(own));
+        if let Some(epochs) = next {
+            self.wish(Wish::KeepEpochs(epochs));
+        }
+        for waiter in waiters {
+            match waiter {
+                Waiter::Raise(from, request) => {
+                    let fenced = result.clone().map(|()| CollectAnswer::Fenced { epoch: own });
+                    self.answer(around, (from, request), fenced);
+                }
+                // Now owners look once more.
+                Waiter::Seal(job) => {
+                    let Some(known) = self.jobs.get_mut(&job) else { continue };
+                    known.has_failed |= result.is_err();
+                    let candidates = match &mut known.step {
+                        JobStep::Seal { candidates, .. } => std::mem::take(candidates),
+                        _ => Vec::new(),
+                    };
+                    self.attest(around, job, &candidates);
+                }
+                Waiter::Nobody => {}
             }
-            Err(reason) => self.answer_collect(from, request, Err(reason)),
         }
     }
+}
 
-    fn take_floors(&mut self, floors: &[(NodeId, u64)]) {
-        let Some(catalogue) = &self.catalogue else { return };
-        let known = &mut self.collection.epochs.floors;
-        for (node, floor) in floors {
-            let known = known.entry(*node).or_insert(0);
-            if is_epoch_after(*floor, *known) {
-                *known = *floor;
-            }
-        }
-        // Who is no member, or no more, is refused anyway.
-        known.retain(|node, _| catalogue.members.contains_key(node));
+/// What the store is asked of a candidate; nothing if it is not one of this partition.
+fn marked(
+    around: &dyn Surroundings,
+    partition: PartitionId,
+    candidate: &Candidate,
+) -> Option<Marked> {
+    let n = around.replicas(candidate.keyspace)?;
+    if around.partition(candidate.keyspace, &candidate.key) != Some(partition) {
+        return None;
     }
-
-    /// The epochs of all are kept, or not: now owners look once more.
-    pub(super) fn floors_kept(&mut self, job: u64, result: Result<(), String>) {
-        let Some(known) = self.collection.jobs.get_mut(&job) else { return };
-        known.has_failed |= result.is_err();
-        let candidates = match &known.step {
-            JobStep::Seal { candidates, .. } => candidates.clone(),
-            _ => Vec::new(),
-        };
-        self.attest_for(job, &candidates);
-    }
+    let is_replica = around.owners(partition).iter().take(n).any(|owner| *owner == around.me());
+    Some(Marked {
+        key: candidate.store_key(partition),
+        hash: candidate.hash,
+        may_be_absent: candidate.is_deleted || !is_replica,
+        must_be_absent: candidate.was_absent,
+        now_ms: around.now().wall_ms,
+    })
 }

@@ -45,6 +45,8 @@
 //!   the window that is promised for retries ([`crate::request_notes`]).
 //! - *Last write wins*: a tombstone stays while an owner's clock is not past its timestamp, so that
 //!   the next put gets a later one.
+//! - *Values that expire*: an old state of such a key is one like any. S is what is left once all
+//!   members' clocks were past the end ([`crate::expiry`]); a round knows nothing of time.
 //! - *Pages of a fill*: an owner that is being filled takes part in no round. A page that is
 //!   stored after the drop is S itself, at worst: a tombstone that the next round takes.
 //! - *Repair among owners that have dropped and those that have not yet*: likewise.
@@ -55,36 +57,59 @@
 //! - *Restarts during a round*, clean or not: an owner and a member answer with the number of their
 //!   life; another life does not seal. What was marked is synced, so a crash leads back to S, never
 //!   to what was before.
-//! - *Members that join or leave, rings and keyspaces that change during a round*: every step names
-//!   the digest of the leader's catalogue, and who has another one refuses. Nodes that are no
-//!   members as far as the receiver knows are answered neither reads nor writes.
-//! - *Moves of partitions*: no round while one is pending ([`Node::is_at_rest`]).
+//! - *Members that join or leave, partitions that move, and keyspaces that change during a round*:
+//!   every step names the digest of what the round depends on (the members, this partition's owners
+//!   and moves, what keyspaces store: `Catalogue::scope_of`), and who has another one refuses. What
+//!   happens to other partitions is none of it: no object goes from one to another. Should a
+//!   partition leave an owner and come back between two steps, whoever has seen it change counts that
+//!   as a hint that came (4). Nodes that are no members as far as the receiver knows are answered
+//!   neither reads nor writes.
+//! - *Moves of the partition*: no round while one is pending (`Node::is_at_rest`).
 //!
-//! # Limits
-//! One round at a time per leader, of [`CANDIDATES_MAX`] objects. Any owner leads, for what it finds
-//! in its own pages; two that find the same do the work twice. A partition is read again only if
-//! something was found in it, or written that may be forgotten.
+//! # Finding what may be forgotten
+//! Each store keeps an index of it with its records ([`crate::collect::Listed`]). A pass goes through
+//! that once a period, so it costs by what it finds. A leader has up to [`ROUNDS_MAX`] rounds under
+//! way, each of up to [`CANDIDATES_MAX`] objects of one partition, several of one partition too: two
+//! rounds that meet are harmless, as the marks of one void those of the other. Each step is a
+//! question and an answer, and all fences that are ready share one raise of the epoch, so rounds
+//! take as long as the network does and wait for the disk together.
+//!
+//! # Shape
+//! [`Collection`] is a value as the failure detector is: what happens is told to it with a look at its
+//! [`Surroundings`], and what it wants done are [`Wish`]es. The node grants them (`grant.rs`).
 //!
 //! Left out: a data directory that was restored from an old copy by hand revives what it holds;
 //! a hint that is damaged on disk holds up its partition, because nobody knows what it was.
 
 mod epochs;
+mod grant;
 mod leader;
 mod member;
+mod round;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
+use super::Settings;
 use super::exchange::ExchangeId;
-use super::{Node, Purpose};
-use crate::event::{Action, Area, Epochs, Token};
-use crate::id::{NodeId, PartitionId};
-use crate::message::RequestId;
-use leader::{Round, Walk};
+use super::timers::Timer;
+use crate::collect::{Candidate, IndexQuery};
+use crate::event::{Action, Area, Epochs, Notice, Now};
+use crate::expiry::Clocks;
+use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId, Token};
+use crate::keys::StoreKey;
+use crate::message::{Message, ReplicaError};
+use crate::write::Change;
+use epochs::EpochKeeper;
+use leader::Leading;
 
 /// The most objects of a round.
 pub const CANDIDATES_MAX: usize = 256;
 /// The most bytes that the keys of a round take together, but for the last one.
 pub const KEYS_BYTES_MAX: usize = 256 << 10;
+/// The most rounds that a node leads at a time.
+pub const ROUNDS_MAX: usize = 8;
 /// How often what a fence waits for is looked at.
 const FENCE_PERIOD_MS: u64 = 25;
 /// How long the answers to one step are waited for.
@@ -106,25 +131,91 @@ pub struct CollectFigures {
 /// What an effect is for.
 #[derive(Debug, Clone)]
 pub(super) enum CollectEffect {
-    /// A page of own keys.
-    Page,
+    /// A page of what may be forgotten.
+    Forgettable,
+    /// A page of what is due.
+    Due,
+    /// A key that is due is looked at.
+    Expire,
     /// A candidate is attested or dropped.
     Candidate { job: u64, place: u32 },
     /// Whether something is held for others.
     Search { job: u64 },
-    /// A new send epoch is kept.
-    Raise { from: NodeId, request: RequestId, epoch: u64 },
-    /// The epochs of all are kept.
-    Seal { job: u64 },
-    /// A peer's word that the own epoch is behind.
-    CatchUp { epoch: u64 },
+    /// Epochs are kept, with this own one.
+    Epochs { own: u64 },
+}
+
+/// What collection wants done.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Send this.
+    Send(NodeId, Message),
+    /// See that a peer and this node have the same catalogue.
+    Gossip(NodeId),
+    /// Read the index, so many at most.
+    ReadIndex(IndexQuery, usize),
+    /// Ask the data store about a candidate, or have it dropped.
+    Write { effect: CollectEffect, key: StoreKey, change: Change, is_sync: bool },
+    /// Let go of what of a key has expired.
+    Expire { key: StoreKey, due_ms: u64, passed_ms: u64 },
+    /// Look whether a store holds anything of a partition.
+    FindAny { effect: CollectEffect, area: Area, partition: PartitionId },
+    /// Keep the epochs durably.
+    KeepEpochs(Epochs),
+    /// Wake it then, by the monotonic clock.
+    At(u64, Timer),
+    /// Say so.
+    Notice(Notice),
+}
+
+/// What is under way of a partition, and may carry what was read before.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    pub(super) requests: BTreeSet<RequestId>,
+    pub(super) exchanges: BTreeSet<ExchangeId>,
+}
+
+impl Open {
+    pub(super) fn is_none(&self) -> bool {
+        self.requests.is_empty() && self.exchanges.is_empty()
+    }
+}
+
+/// What collection asks of the node around it.
+pub(super) trait Surroundings {
+    fn me(&self) -> NodeId;
+    fn now(&self) -> Now;
+    fn settings(&self) -> &Settings;
+    fn is_stopping(&self) -> bool;
+    /// A number that was not used in this life.
+    fn number(&mut self) -> u64;
+    /// How much of `max` background work may take now.
+    fn window(&self, max: usize) -> usize;
+    /// All members, this one included.
+    fn members(&self) -> Vec<NodeId>;
+    fn is_reachable(&self, node: NodeId) -> bool;
+    /// A digest of what a round of the partition depends on.
+    fn scope(&self, partition: PartitionId) -> [u8; 32];
+    fn owners(&self, partition: PartitionId) -> Vec<NodeId>;
+    /// How many of a partition's owners hold the keyspace; `None` if it is not known.
+    fn replicas(&self, keyspace: KeyspaceId) -> Option<usize>;
+    fn partition(&self, keyspace: KeyspaceId, key: &Bytes) -> Option<PartitionId>;
+    /// Whether nothing moves the partition on this node but requests, hints and exchanges.
+    fn is_at_rest(&self, partition: PartitionId) -> bool;
+    /// Whether the data store is being written to in the partition.
+    fn is_writing(&self, partition: PartitionId) -> bool;
+    fn open(&self, partition: PartitionId) -> Open;
+    /// Takes out of `open` what has ended.
+    fn still_open(&self, partition: PartitionId, open: &mut Open);
+    /// Merges under way whose results are to be folds.
+    fn folds(&self, partition: PartitionId) -> BTreeSet<Token>;
+    fn is_effect_open(&self, token: Token) -> bool;
 }
 
 /// A step that this node was asked for.
 #[derive(Debug)]
 struct Job {
-    from: NodeId,
-    request: RequestId,
+    from: (NodeId, RequestId),
     partition: PartitionId,
     step: JobStep,
     /// Effects that have not ended.
@@ -137,99 +228,110 @@ struct Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum JobStep {
     Mark,
-    Clean { hints_stored: u64 },
-    Seal { hints_stored: u64, candidates: Vec<crate::collect::Candidate> },
+    Clean { arrivals: u64 },
+    Seal { arrivals: u64, candidates: Vec<Candidate> },
     Drop,
 }
 
 /// A fence that this node was asked for.
 #[derive(Debug)]
 struct Fence {
-    from: NodeId,
-    request: RequestId,
+    from: (NodeId, RequestId),
     partition: PartitionId,
     /// What was open then.
-    requests: BTreeSet<RequestId>,
-    exchanges: BTreeSet<ExchangeId>,
+    open: Open,
     /// Folds of what was read before, once that is known.
     folds: Option<BTreeSet<Token>>,
     until_ms: u64,
 }
 
 /// All that a node knows of collection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Collection {
     /// Drawn at every start.
     life: u64,
-    /// Under which this node sends.
-    epoch: u64,
-    /// What is kept, or being kept.
-    epochs: Epochs,
+    epochs: EpochKeeper,
+    clocks: Clocks,
     /// Hints that are being written.
-    pub(super) hint_writes: BTreeMap<Token, PartitionId>,
-    /// How many hints were stored in this life.
-    hints_stored: BTreeMap<PartitionId, u64>,
+    hint_writes: BTreeMap<Token, PartitionId>,
+    /// How often in this life something of a partition may have come to this node: a hint that it
+    /// stores, or what another owner had.
+    arrivals: BTreeMap<PartitionId, u64>,
     jobs: BTreeMap<u64, Job>,
     fences: Vec<Fence>,
-    /// Partitions in which something may be to forget: all after a start or a change of the ring,
-    /// then those to which it was written.
-    pub(super) suspects: BTreeSet<PartitionId>,
-    walk: Walk,
-    round: Option<Box<Round>>,
+    leading: Leading,
     figures: CollectFigures,
+    wishes: Vec<Wish>,
 }
 
 impl Collection {
     pub(super) fn new(life: u64) -> Self {
-        Collection {
-            life,
-            epoch: 0,
-            epochs: Epochs::default(),
-            hint_writes: BTreeMap::new(),
-            hints_stored: BTreeMap::new(),
-            jobs: BTreeMap::new(),
-            fences: Vec::new(),
-            suspects: BTreeSet::new(),
-            walk: Walk::default(),
-            round: None,
-            figures: CollectFigures::default(),
-        }
+        Collection { life, ..Collection::default() }
+    }
+
+    /// Goes on with the epochs that were kept.
+    pub(super) fn keep(&mut self, epochs: Epochs) {
+        self.epochs = EpochKeeper::new(epochs);
+    }
+
+    fn wish(&mut self, wish: Wish) {
+        self.wishes.push(wish);
     }
 
     /// Every hint that is to be stored counts from the moment it is asked for.
     pub(super) fn watch(&mut self, action: &Action) {
         if let Action::Write { token, area: Area::Hints, key, .. } = action {
             self.hint_writes.insert(*token, key.partition);
-            *self.hints_stored.entry(key.partition).or_default() += 1;
+            *self.arrivals.entry(key.partition).or_default() += 1;
         }
     }
 
-    fn hints_stored(&self, partition: PartitionId) -> u64 {
-        self.hints_stored.get(&partition).copied().unwrap_or(0)
+    /// The owners of these partitions changed, or are about to: copies may be where none were.
+    pub(super) fn owners_changed(&mut self, partitions: &BTreeSet<PartitionId>) {
+        partitions.iter().for_each(|partition| *self.arrivals.entry(*partition).or_default() += 1);
     }
 
-    fn is_storing_hints(&self, partition: PartitionId) -> bool {
+    /// A write has ended.
+    pub(super) fn write_ended(&mut self, token: Token) {
+        self.hint_writes.remove(&token);
+    }
+
+    /// Whether a hint is being written.
+    pub(super) fn is_storing_hints(&self) -> bool {
+        !self.hint_writes.is_empty()
+    }
+
+    fn is_storing_hints_of(&self, partition: PartitionId) -> bool {
         self.hint_writes.values().any(|known| *known == partition)
     }
-}
 
-impl Node {
-    /// How collection goes.
-    pub fn collect_figures(&self) -> &CollectFigures {
-        &self.collection.figures
+    fn arrivals(&self, partition: PartitionId) -> u64 {
+        self.arrivals.get(&partition).copied().unwrap_or(0)
     }
 
-    /// Whether nothing moves `partition` on this node but requests, hints and exchanges, which a
-    /// round deals with itself. Whoever else carries objects between stores says so here: while
-    /// the answer is no, this node takes part in no round of the partition. What this node holds
-    /// of a partition that it does not own is found by step 2 without help.
-    pub(super) fn is_at_rest(&self, partition: PartitionId) -> bool {
-        let ring = self.catalogue.as_ref().map(|catalogue| &catalogue.ring);
-        let is_moving = ring.is_none_or(|ring| !ring.moves_of(partition).is_empty());
-        !is_moving && !self.is_stopping && !self.is_filling(partition)
+    /// The epoch that a replica write carries.
+    pub(super) fn send_epoch(&self) -> u64 {
+        self.epochs.used()
     }
 
-    fn collect_effect(&mut self, effect: CollectEffect) -> Token {
-        self.effect(Purpose::Collect(effect))
+    /// Whether what `from`, another node, sent under `epoch` is taken.
+    pub(super) fn open_epoch(&self, from: NodeId, epoch: u64) -> Result<(), ReplicaError> {
+        self.epochs.check(from, epoch)
+    }
+
+    /// A member told what it knows of the members' clocks.
+    pub(super) fn clocks_heard(&mut self, told: &[(NodeId, u64)]) {
+        self.clocks.heard(told);
+    }
+
+    /// What this node has to tell of them.
+    pub(super) fn clocks_told(&mut self, members: &[NodeId], own: (NodeId, u64)) -> Message {
+        Message::Clocks(self.clocks.told(members, own))
+    }
+
+    /// The moment that all members' clocks are safely past.
+    pub(super) fn clocks_passed_ms(&self, around: &dyn Surroundings) -> u64 {
+        let own = (around.me(), around.now().wall_ms);
+        self.clocks.passed_ms(around.members().into_iter(), own)
     }
 }

@@ -214,7 +214,7 @@ impl Node {
         let has_nothing = self.handoffs.is_empty()
             && self.requests.is_empty()
             && self.transfers.incoming.is_empty()
-            && self.collection.hint_writes.is_empty()
+            && !self.collection.is_storing_hints()
             && !self.is_making_moves();
         if is_leaving && has_nothing && self.has_no_leavings() {
             self.retire();

@@ -56,7 +56,6 @@ impl Node {
         let new = &catalogue.ring;
         let Some(old) = before.map(|before| &before.ring).filter(|old| old.version() > 0) else {
             self.transfers.overtaken.oldest_of_all = new.version();
-            self.collection.suspects.extend(new.partition_ids());
             return self.check_leavings(new.partition_ids());
         };
         if old == new || self.was_removed() {
@@ -64,7 +63,7 @@ impl Node {
         }
         let changed = changed_partitions(old, new);
         self.check_leavings(changed.iter().copied());
-        self.collection.suspects.extend(&changed);
+        self.collection.owners_changed(&changed);
         if old.version() != new.version() {
             self.new_ring(old, &catalogue);
         }

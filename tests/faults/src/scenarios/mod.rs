@@ -3,6 +3,10 @@
 //! A scenario begins with a cluster that is well and under load. It does harm, holds it, and heals
 //! it; what it claims meanwhile it checks itself. Nodes: 1 to 5, three owners for each key.
 
+mod copies;
+mod pauses;
+mod removals;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -35,10 +39,21 @@ pub enum Scenario {
     WriteErrors,
     /// Each sync of the disk of node 4 fails with EIO.
     SyncErrors,
+    /// A copy of node 3's directory is started elsewhere while node 3 runs.
+    Copied,
+    /// A copy of node 3's directory is started elsewhere while node 3 is dead, which then returns.
+    CopiedFirst,
+    /// Nodes 2 and 4 come back at other addresses.
+    Moved,
+    /// Node 3 is stopped for longer than a request takes; what was sent to it, and what others sent
+    /// it for their clients, is tried again elsewhere, then replaced or deleted.
+    Paused,
+    /// Node 5 is removed as lost, and returns.
+    Returned,
 }
 
 /// All of them, in the order they are run.
-pub const ALL: [Scenario; 9] = [
+pub const ALL: [Scenario; 14] = [
     Scenario::Partition,
     Scenario::OneWayCut,
     Scenario::Loss,
@@ -48,6 +63,11 @@ pub const ALL: [Scenario; 9] = [
     Scenario::FullDisk,
     Scenario::WriteErrors,
     Scenario::SyncErrors,
+    Scenario::Copied,
+    Scenario::CopiedFirst,
+    Scenario::Moved,
+    Scenario::Paused,
+    Scenario::Returned,
 ];
 
 impl Scenario {
@@ -63,6 +83,11 @@ impl Scenario {
             Scenario::FullDisk => "full-disk",
             Scenario::WriteErrors => "write-errors",
             Scenario::SyncErrors => "sync-errors",
+            Scenario::Copied => "copied",
+            Scenario::CopiedFirst => "copied-first",
+            Scenario::Moved => "moved",
+            Scenario::Paused => "paused",
+            Scenario::Returned => "returned",
         }
     }
 
@@ -78,6 +103,11 @@ impl Scenario {
             Scenario::FullDisk => "disk of 5 filled, then freed",
             Scenario::WriteErrors => "EIO on each write of 4",
             Scenario::SyncErrors => "EIO on each sync of 4",
+            Scenario::Copied => "a copy of 3 started beside it",
+            Scenario::CopiedFirst => "a copy of 3 started in its place, then 3",
+            Scenario::Moved => "2 and 4 at other addresses",
+            Scenario::Paused => "SIGSTOP of 3, its requests retried, SIGCONT",
+            Scenario::Returned => "5 removed as lost, then started",
         }
     }
 
@@ -113,6 +143,11 @@ impl Scenario {
             Scenario::FullDisk => cluster.node(5).fill_disk().await,
             Scenario::WriteErrors => cluster.node(4).set_disk_errors("write", true).await,
             Scenario::SyncErrors => cluster.node(4).set_disk_errors("sync", true).await,
+            Scenario::Copied => copies::copy(cluster).await,
+            Scenario::CopiedFirst => copies::copy_first(cluster).await,
+            Scenario::Moved => move_all(cluster, 20).await,
+            Scenario::Paused => pauses::pause(cluster).await,
+            Scenario::Returned => removals::remove(cluster).await,
         }
     }
 
@@ -131,11 +166,15 @@ impl Scenario {
             Scenario::FullDisk => cluster.node(5).free_disk().await,
             Scenario::WriteErrors => cluster.node(4).set_disk_errors("write", false).await,
             Scenario::SyncErrors => cluster.node(4).set_disk_errors("sync", false).await,
+            Scenario::Copied | Scenario::CopiedFirst => copies::heal(cluster).await,
+            Scenario::Moved => move_all(cluster, 0).await,
+            Scenario::Paused => cluster.node(3).signal(libc::SIGCONT),
+            Scenario::Returned => removals::join_anew(cluster).await,
         }
     }
 
     /// Checks what must be so while the harm lasts.
-    pub async fn meanwhile(self, cluster: &Cluster, held: &Held<'_>) -> Result<()> {
+    pub async fn meanwhile(self, cluster: &mut Cluster, held: &Held<'_>) -> Result<()> {
         match self {
             // Who cannot reach two nodes acknowledges nothing, so there is nothing to wait for.
             Scenario::AllKilled => {
@@ -156,9 +195,42 @@ impl Scenario {
                 held.acknowledges_more().await?;
                 serves_reads_alone(cluster, 4, held).await
             }
+            Scenario::Copied => {
+                copies::is_refused(&mut cluster.spare).await?;
+                copies::is_named(cluster).await?;
+                held.acknowledges_more().await
+            }
+            Scenario::CopiedFirst => {
+                copies::is_refused(&mut cluster.nodes[2]).await?;
+                copies::is_named(cluster).await?;
+                held.acknowledges_more().await
+            }
+            Scenario::Moved => {
+                cluster.well("who moved is found").await?;
+                held.acknowledges_more().await
+            }
+            Scenario::Paused => {
+                pauses::retry_elsewhere(cluster).await?;
+                held.acknowledges_more().await
+            }
+            Scenario::Returned => {
+                removals::says_so(cluster).await?;
+                held.acknowledges_more().await
+            }
             _ => held.acknowledges_more().await,
         }
     }
+}
+
+/// Nodes 2 and 4 stop, and start again where they are to be found `farther` up.
+async fn move_all(cluster: &mut Cluster, farther: usize) -> Result<()> {
+    for number in [2, 4] {
+        let node = cluster.node(number);
+        node.stop().await?;
+        node.move_to(number + farther).await?;
+        node.start().await?;
+    }
+    Ok(())
 }
 
 /// The node says that its data store takes no writes, and why; and it answers reads of what it

@@ -2,117 +2,32 @@
 //! when that is safe.
 //!
 //! Two things pile up under a key although no reader will ever see them:
-//! - a *deleted* object, whose live versions are all tombstones, is dropped with its record;
+//! - a *deleted* object, without a live version or with tombstones only, is dropped with its record;
 //! - a *dead actor* of an object, in its vector but without a live dot, loses its entry.
 //!
 //! Both forget that certain dots are dead. Whoever still holds one of them alive would revive it, so
 //! neither may happen before it is certain that nobody does. What remains behaves as before towards
 //! everything that knows as much as the object did, and towards every new write.
 //!
+//! Versions that have expired become one or the other first ([`crate::expiry`]).
+//!
 //! A node whose own actor is dead loses its mark with it, and draws a fresh epoch for its next write.
+//!
+//! A store finds such objects by its index ([`Listed`]), which is written with the records.
 //!
 //! Left out: tombstones beside live values, which stay until a client resolves the siblings.
 
-use bytes::Bytes;
+mod index;
+mod step;
+
+pub use index::{DEAD_ACTORS_MIN, DuePlace, IndexPage, IndexQuery, Listed};
+pub use step::{Candidate, CollectAnswer, CollectAsk};
 
 use crate::causality::{Siblings, Survivors};
-use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::record::Record;
 use crate::tree::ObjectHash;
 use crate::write::{WriteRefused, Written};
-
-/// An object that may be forgotten, wholly or in part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// The keyspace.
-    pub keyspace: KeyspaceId,
-    /// The key.
-    pub key: Bytes,
-    /// The object, by its hash in the trees.
-    pub hash: ObjectHash,
-    /// Whether all its live versions are tombstones.
-    pub is_deleted: bool,
-    /// Of a seal: whether its owner had nothing of the key when it was to mark it.
-    pub was_absent: bool,
-}
-
-impl Candidate {
-    /// What it is called, whatever it holds.
-    pub fn name(&self) -> (KeyspaceId, Bytes) {
-        (self.keyspace, self.key.clone())
-    }
-
-    /// Where a store keeps it.
-    pub fn store_key(&self, partition: PartitionId) -> StoreKey {
-        StoreKey { partition, keyspace: self.keyspace, key: self.key.clone() }
-    }
-}
-
-/// What the leader of a round asks, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CollectAsk {
-    /// Of owners: do you hold exactly these, synced?
-    Mark(Vec<Candidate>),
-    /// Of members: do you hold anything of the partition for others?
-    Clean,
-    /// Of members: end what may carry objects of the partition, and send under a new epoch.
-    Fence,
-    /// Of members: refuse what was sent under earlier epochs. Is all as it was?
-    Seal {
-        /// As [`CollectAnswer::Clean`] said.
-        life: u64,
-        /// As [`CollectAnswer::Clean`] said.
-        hints_stored: u64,
-        /// The oldest epoch that is not refused, for every member.
-        floors: Vec<(NodeId, u64)>,
-        /// What owners have marked; nothing for others.
-        candidates: Vec<Candidate>,
-    },
-    /// Of owners: forget these.
-    Drop {
-        /// As [`CollectAnswer::Marked`] said.
-        life: u64,
-        /// What all owners have sealed.
-        candidates: Vec<Candidate>,
-    },
-}
-
-/// The answer to a [`CollectAsk`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CollectAnswer {
-    /// To [`CollectAsk::Mark`].
-    Marked {
-        /// The answering node's life: another one voids the mark.
-        life: u64,
-        /// Places in the list of what is held exactly so, or not at all where that will do.
-        agreed: Vec<u32>,
-        /// Those of them of which nothing is held.
-        absent: Vec<u32>,
-    },
-    /// To [`CollectAsk::Clean`]: nothing.
-    Clean {
-        /// The answering node's life.
-        life: u64,
-        /// How many hints of the partition it has stored in this life.
-        hints_stored: u64,
-    },
-    /// To [`CollectAsk::Fence`]: all that was open has ended, and this is the new epoch.
-    Fenced {
-        /// The epoch.
-        epoch: u64,
-    },
-    /// To [`CollectAsk::Seal`]: it is.
-    Sealed {
-        /// Places in the list of what is still held exactly so.
-        agreed: Vec<u32>,
-    },
-    /// To [`CollectAsk::Drop`].
-    Dropped {
-        /// How many were held and are forgotten.
-        count: u64,
-    },
-}
 
 /// An object that a store is asked about, or is to forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
