@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use stator_core::holder::Standing;
 use stator_core::id::NodeId;
 use stator_proto::FILE_DESCRIPTOR_SET;
 use stator_proto::v1::admin_server::{self, AdminServer};
@@ -51,6 +52,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const ADMIN_MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// How long a stop waits for requests that are open, and for clients that keep connections open.
 const LISTENERS_GRACE: Duration = Duration::from_millis(1_500);
+/// How long a start waits until another member has accepted it, before it answers clients.
+const SETTLE_WITHIN: Duration = Duration::from_secs(2);
 /// How often the files of certificates are looked at.
 const RELOAD_PERIOD: Duration = Duration::from_secs(60);
 
@@ -126,6 +129,7 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
     let node = Node::start(config, peer, doors.peer, (client_addr, admin_addr)).await?;
+    node.driver.shared().settle(SETTLE_WITHIN).await;
     let stop = watch::Sender::new(false);
     let health = Healths::of(&node);
     let client_routes = client_routes(&node, health.client.subscribe())?;
@@ -161,13 +165,19 @@ impl Healths {
         let client = Arc::new(watch::Sender::new(false));
         let (told, shared, me) = (client.clone(), node.driver.shared().clone(), node.id);
         let following = tokio::spawn(async move {
-            let mut catalogues = shared.watch_catalogue();
+            let (mut catalogues, mut standings) =
+                (shared.watch_catalogue(), shared.watch_standing());
             loop {
+                let is_refused = matches!(*standings.borrow_and_update(), Standing::Refused(_));
                 let serves = catalogues.borrow_and_update().as_ref().is_some_and(|catalogue| {
                     catalogue.members.contains_key(&me) && !catalogue.removed.contains_key(&me)
-                });
+                }) && !is_refused;
                 told.send_if_modified(|told| std::mem::replace(told, serves) != serves);
-                if catalogues.changed().await.is_err() {
+                let changed = tokio::select! {
+                    changed = catalogues.changed() => changed,
+                    changed = standings.changed() => changed,
+                };
+                if changed.is_err() {
                     return;
                 }
             }

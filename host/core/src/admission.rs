@@ -76,6 +76,11 @@ impl Admission {
         self.decide(at_s);
     }
 
+    /// Time passes, also where nothing is asked for in the foreground.
+    pub fn pass(&mut self, now_ms: u64) {
+        self.decide(now_ms / 1_000);
+    }
+
     /// How much of a window of `max` is open: from 1 to `max`.
     pub fn window(&self, max: usize) -> usize {
         (max * self.slices / SLICES_MAX).clamp(1, max.max(1))
@@ -155,6 +160,15 @@ mod tests {
         assert_eq!(admission.latency_p99_ms(), Some(1));
         assert!(admission.slices() < SLICES_MAX);
         run(&mut admission, 30 + WINDOW_S, 64, 0);
+        assert_eq!(admission.slices(), SLICES_MAX);
+    }
+
+    #[test]
+    fn an_idle_machine_gets_its_background_work_back() {
+        let mut admission = Admission::default();
+        run(&mut admission, 10, 10, 50);
+        assert_eq!(admission.window(64), 1);
+        (20..20 + WINDOW_S + 70).for_each(|second| admission.pass(second * 1_000));
         assert_eq!(admission.slices(), SLICES_MAX);
     }
 

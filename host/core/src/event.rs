@@ -23,13 +23,14 @@ use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Decision};
 use crate::causality::{Siblings, Survivors};
 use crate::collect::{IndexPage, IndexQuery};
 use crate::divergence::{Divergence, MergeFailure, Resolution};
+use crate::holder::{Holder, Standing};
 use crate::homecoming::Homecoming;
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
 use crate::message::Message;
 use crate::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
-use crate::ring::Move;
+use crate::ring::{MadeMoves, Move};
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
 pub use commit::{CommitError, CommitRequest};
@@ -59,6 +60,10 @@ pub enum Event {
     Change(Ticket, CatalogueChange),
     /// This node becomes part of a cluster: its first catalogue, persisted already.
     Adopted(Arc<Catalogue>),
+    /// A member is served by this process from now on.
+    HolderFound(NodeId, Holder),
+    /// A member says that this node is another process; with `None`, that it is this one.
+    ToldOf(Option<Box<Holder>>),
     /// A peer's message arrived.
     Received(NodeId, Message),
     /// A message that starts a request could not be handed to the network.
@@ -169,9 +174,9 @@ pub enum Action {
         /// Its commit.
         sequence: u64,
     },
-    /// Keep durably what is left of a fill, in place of what was kept before. Nobody waits for
-    /// it: after a restart what is kept too much is copied again.
-    PersistFill(Backlog),
+    /// Keep durably what is left of a fill, in place of what was kept before;
+    /// [`Event::Persisted`] answers.
+    PersistFill(Token, Backlog),
     // Hash trees.
     /// A repair began, or did not. [`Notice::Repair`] tells how far it is.
     RepairStarted(Ticket, Result<RepairId, RepairError>),
@@ -229,8 +234,11 @@ pub enum Action {
     /// Persist durably what this node has promised and accepted, in place of what it had before:
     /// nothing of it leaves the node until that is done.
     PersistBallot(Token, Acceptor<Arc<Decision>>),
-    /// Persist the catalogue durably.
+    /// Persist the catalogue durably; [`Event::Persisted`] answers. With the next one that is
+    /// persisted, what was added by [`Action::PersistMoves`] before is in it.
     Persist(Token, Arc<Catalogue>),
+    /// Add to what is persisted that these moves are made, durably; [`Event::Persisted`] answers.
+    PersistMoves(Token, MadeMoves),
     /// The catalogue is another now: look for modules to fetch and peers to connect.
     CatalogueChanged(Arc<Catalogue>),
     /// Something worth a log line or a counter.
@@ -367,6 +375,8 @@ pub enum Notice {
     RingCommitted(u64),
     /// Another operator staged changes at the same time elsewhere, and those stand.
     StagingOverruled,
+    /// Whether this process is served as the node it says it is.
+    Standing(Standing),
     /// This node was removed from the cluster with the ring of this version.
     Removed(u64),
 }

@@ -22,6 +22,7 @@ pub mod failure;
 pub mod fold;
 pub mod founding;
 pub mod held_by_all;
+pub mod holder;
 pub mod homecoming;
 pub mod id;
 pub mod keys;

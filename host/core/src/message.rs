@@ -15,7 +15,7 @@ use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
 use crate::id::{Dot, KeyspaceId, NodeId, PartitionId};
 use crate::request::{PutRequest, RequestError};
-use crate::ring::Move;
+use crate::ring::MadeMoves;
 use crate::tree::{TreeAnswer, TreeRead};
 
 /// A message from one node to another.
@@ -140,13 +140,8 @@ pub enum Message {
         /// The number of the freeze, or of nothing.
         result: Result<u64, ReplicaError>,
     },
-    /// The sender has made a move, durably.
-    Moved {
-        /// The ring that it is a move of.
-        ring_version: u64,
-        /// The move.
-        made: Move,
-    },
+    /// The sender has made moves, durably.
+    Moved(MadeMoves),
     /// What the sender has heard of the members' clocks: see [`crate::expiry`].
     Clocks(Vec<(NodeId, u64)>),
     /// The digest of the sender's catalogue; who has another one sends its own.
@@ -278,7 +273,7 @@ impl Message {
             | Message::TreeReply { .. }
             | Message::CollectReply { .. }
             | Message::TransferAnswer { .. }
-            | Message::Moved { .. }
+            | Message::Moved(_)
             | Message::LeadReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Clocks(_)

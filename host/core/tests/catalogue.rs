@@ -20,6 +20,7 @@ fn member(zone: &str) -> Member {
         region: String::new(),
         zone: zone.to_owned(),
         weight: 1,
+        incarnation: Default::default(),
     }
 }
 

@@ -88,3 +88,50 @@ fn owners_that_do_not_hold_the_keyspace_count_for_nothing() {
     world.pass_ms(30_000);
     assert!(known(&world).ring.moves().is_empty());
 }
+
+#[test]
+fn a_node_whose_moves_are_not_durable_tells_all_but_these() {
+    let mut world = with_a_spare();
+    world.host(SPARE).are_moves_stuck = true;
+    replace(&mut world, NodeId(2), NodeId(2));
+    world.pass_ms(5_000);
+    let others = [NodeId(1), NodeId(3)];
+    let moves = |world: &World, node: NodeId| {
+        world.hosts[&node].node.catalogue().unwrap().ring.moves().len()
+    };
+    let all = moves(&world, others[0]);
+    assert!(moves(&world, SPARE) < all, "some are made");
+
+    let spec = KeyspaceSpec { name: "new".to_owned(), quorums: NARROW, ..carts() };
+    let ticket = world.change(SPARE, CatalogueChange::CreateKeyspace(spec));
+    assert!(world.changes[&ticket].is_ok());
+    for node in others {
+        let known = world.hosts[&node].node.catalogue().unwrap();
+        assert!(known.keyspace("new").is_some(), "what is acknowledged reaches the others");
+        assert_eq!(moves(&world, node), all, "and no move that could be forgotten");
+    }
+    // A save that fails is tried again; then they are told.
+    world.save_moves(SPARE, &Err("the disk is full".to_owned()));
+    world.pass_ms(1_000);
+    assert_eq!(moves(&world, others[0]), all);
+    world.host(SPARE).are_moves_stuck = false;
+    world.save_moves(SPARE, &Ok(()));
+    world.pass_ms(5_000);
+    assert!(others.iter().all(|node| moves(&world, *node) == 0));
+}
+
+#[test]
+fn who_is_made_an_owner_saves_that_only_with_what_it_has_to_fill() {
+    let mut world = with_a_spare();
+    world.host(SPARE).is_backlog_refused = true;
+    let mut catalogue = known(&world);
+    catalogue.ring = claim(3, 8, 3, &catalogue.seats()).unwrap();
+    tell(&mut world, catalogue);
+    world.pass_ms(1);
+    assert_eq!(world.hosts[&NodeId(1)].saved_ring, 3);
+    assert_eq!(world.hosts[&SPARE].saved_ring, 2, "after a crash it would count what it lacks");
+    world.host(SPARE).is_backlog_refused = false;
+    world.pass_ms(3_000);
+    assert_eq!(world.hosts[&SPARE].saved_ring, 3);
+    assert!(world.hosts[&SPARE].backlog.is_some());
+}

@@ -37,6 +37,7 @@ fn catalogue() -> Catalogue {
             region: String::new(),
             zone: String::new(),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(node), Versioned::new(member));
     }

@@ -5,13 +5,13 @@ mod world;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use stator_core::catalogue::Removed;
+use stator_core::catalogue::{KeyspaceSpec, Quorums, Removed};
 use stator_core::event::{Area, Event, NotBroughtHome};
 use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
 use stator_core::request::{Effect, RequestError};
-use world::{KEY, Link, World, put_of};
+use world::{KEY, Link, World, carts, put_of};
 
 const GONE: NodeId = NodeId(9);
 
@@ -65,7 +65,8 @@ fn what_a_former_member_held_comes_to_all_owners_and_waits_for_who_is_away() {
         removed(&mut world, *node, GONE);
     }
     // As minted by someone who never reached anyone.
-    let mut elsewhere = World::new(1);
+    let quorums = Quorums { n: 3, r: 1, w: 1 };
+    let mut elsewhere = World::with(1, KeyspaceSpec { quorums, ..carts() });
     elsewhere.put(NodeId(1), put_of("alone"));
     let siblings = elsewhere.record(NodeId(1), Area::Data).unwrap().siblings.clone();
     let keyspace = KeyspaceId::of("carts", 1);

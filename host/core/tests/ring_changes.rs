@@ -22,6 +22,7 @@ fn member(number: u64) -> Member {
         region: String::new(),
         zone: String::new(),
         weight: 1,
+        incarnation: Default::default(),
     }
 }
 

@@ -169,6 +169,18 @@ pub(super) fn request(error: &RequestError) -> Status {
     match error {
         RequestError::NoCluster => no_cluster(),
         RequestError::Removed { ring_version } => removed(*ring_version, message),
+        RequestError::NotAccepted => {
+            let facts = [("effect", "NONE".to_owned())];
+            status(Code::Unavailable, "NODE_NOT_ACCEPTED", message, &facts)
+        }
+        RequestError::SecondHolder { incarnation, address } => {
+            let facts = [
+                ("incarnation", incarnation.to_string()),
+                ("address", address.clone()),
+                ("effect", "NONE".to_owned()),
+            ];
+            status(Code::FailedPrecondition, "SECOND_HOLDER", message, &facts)
+        }
         RequestError::UnknownKeyspace(id) => {
             status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace_id", id.to_string())])
         }

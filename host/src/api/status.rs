@@ -2,6 +2,7 @@
 
 use stator_core::catalogue::{Catalogue, Member};
 use stator_core::event::TransferFigures;
+use stator_core::holder::{Intruder, Standing};
 use stator_core::id::NodeId;
 use stator_proto::v1;
 
@@ -13,9 +14,13 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let catalogue = node.catalogue();
     let fill = node.driver.shared().fill_figures();
     let collect = node.driver.shared().collect_figures();
-    let (hints, alarms) = hints::of(node, catalogue.as_deref());
+    let (hints, mut alarms) = hints::of(node, catalogue.as_deref());
+    alarms.extend(node.transport.intruders().iter().map(intruder));
+    let standing = node.driver.shared().standing();
     let state = match &catalogue {
         Some(catalogue) if catalogue.removed.contains_key(&node.id) => v1::NodeState::Removed,
+        Some(_) if standing == Standing::Asking => v1::NodeState::Asking,
+        Some(_) if standing != Standing::Held => v1::NodeState::Refused,
         Some(_) if fill.is_some() => v1::NodeState::Refilling,
         Some(_) => v1::NodeState::Serving,
         None => v1::NodeState::Waiting,
@@ -46,6 +51,20 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
         alarms,
         anti_entropy: Some(anti_entropy(node)),
         transfers: node.driver.shared().transfers().iter().map(transfer).collect(),
+    }
+}
+
+fn intruder(intruder: &Intruder) -> v1::Alarm {
+    let Intruder { node, process, holder } = intruder;
+    v1::Alarm {
+        reason: "SECOND_HOLDER".to_owned(),
+        node_id: node.to_string(),
+        message: format!(
+            "a second process, of incarnation {} at {}, says that it is node {node}, and is \
+             refused: node {node} is the process of incarnation {} at {}. A data directory was \
+             copied: stop the copy",
+            process.incarnation, process.peer_address, holder.incarnation, holder.peer_address
+        ),
     }
 }
 
@@ -86,7 +105,7 @@ pub(super) fn cluster(catalogue: &Catalogue) -> v1::ClusterInfo {
 pub(super) fn stranger(id: NodeId, member: &Member) -> v1::Member {
     v1::Member {
         node_id: id.to_string(),
-        incarnation: String::new(),
+        incarnation: member.incarnation.to_string(),
         peer_address: member.peer_address.clone(),
         client_address: member.client_address.clone(),
         admin_address: member.admin_address.clone(),

@@ -10,9 +10,11 @@ use stator_core::event::{
     Action, Area, Backlog, Epochs, Event, ExchangeEnd, ExchangeOutcome, FillFigures, HeldHint,
     Notice, StoreFailure, Stored, Ticket, Token,
 };
+use stator_core::holder::Standing;
 use stator_core::id::{ModuleDigest, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
+use stator_core::ring::MadeMoves;
 use stator_core::tree::TreeRead;
 use stator_core::write::Change;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -34,6 +36,9 @@ use crate::transport::Transport;
 
 /// The file in the data directory that holds the catalogue.
 pub const CATALOGUE_FILE: &str = "catalogue";
+/// The file in the data directory that holds the moves that were made since the catalogue was
+/// saved.
+pub const MOVES_FILE: &str = "moves";
 /// The file in the data directory that holds what the node promised for the next ring.
 pub const BALLOT_FILE: &str = "ballot";
 /// The file in the data directory that holds what is left of a partition fill.
@@ -147,8 +152,11 @@ impl Effects {
             Action::Persist(token, catalogue) => {
                 let _ = self.persist.send(Persist::Catalogue(token, catalogue));
             }
-            Action::PersistFill(backlog) => {
-                let _ = self.persist.send(Persist::Fill(backlog));
+            Action::PersistMoves(token, made) => {
+                let _ = self.persist.send(Persist::Moves(token, made));
+            }
+            Action::PersistFill(token, backlog) => {
+                let _ = self.persist.send(Persist::Fill(token, backlog));
             }
             // Collection.
             Action::ReadIndex { token, query, count_max } => {
@@ -261,6 +269,8 @@ impl Effects {
         self.stores.keep_trees(catalogue.cluster);
         let members = catalogue.members.iter();
         let roster = members.map(|(node, m)| (*node, m.value.peer_address.clone())).collect();
+        let held = catalogue.members.iter();
+        self.transport.set_holders(held.map(|(node, m)| (*node, m.version, m.value.holder())));
         let removed = catalogue.removed.iter().map(|(node, r)| (*node, r.ring_version)).collect();
         self.transport.set_roster_without(catalogue.cluster, roster, removed);
         self.shared.catalogue.send_replace(Some(catalogue.clone()));
@@ -271,9 +281,11 @@ impl Effects {
             Notice::MemberUp(node) => {
                 tracing::info!(%node, "reachable");
                 self.down(|down| down.retain(|known| *known != node));
+                self.shared.alive(|alive| _ = alive.insert(node));
             }
             Notice::MemberDown(node) => {
                 tracing::warn!(%node, "not reachable");
+                self.shared.alive(|alive| _ = alive.remove(&node));
                 self.down(|down| {
                     if !down.contains(&node) {
                         down.push(node);
@@ -325,6 +337,19 @@ impl Effects {
                  alone holds; then stop it, and give its machine an empty data directory to join \
                  as a new node"
             ),
+            Notice::Standing(standing) => {
+                match &standing {
+                    Standing::Held => tracing::debug!("this process is served as the node"),
+                    Standing::Asking => tracing::info!("the other members are asked to let in"),
+                    Standing::Refused(holder) => tracing::error!(
+                        incarnation = %holder.incarnation,
+                        address = holder.peer_address,
+                        "another process is this node: the data directory was copied. This copy \
+                         serves nothing while the other one runs: stop one of the two"
+                    ),
+                }
+                self.shared.standing.send_replace(standing);
+            }
             Notice::TransferProgress(figures) => {
                 *self.shared.transfers.lock().unwrap_or_else(PoisonError::into_inner) = figures;
             }
@@ -445,8 +470,9 @@ fn failure(error: StoreError) -> StoreFailure {
 /// What is kept in small files, one after the other.
 enum Persist {
     Catalogue(Token, Arc<Catalogue>),
+    Moves(Token, MadeMoves),
     Ballot(Token, Box<Acceptor<Arc<Decision>>>),
-    Fill(Backlog),
+    Fill(Token, Backlog),
     Epochs(Token, Epochs),
 }
 
@@ -459,9 +485,25 @@ async fn persist_all(
     while let Some(next) = all.recv().await {
         match next {
             Persist::Catalogue(token, catalogue) => {
-                let result = save(&home, CATALOGUE_FILE, move || catalogue.encode()).await;
+                let home = home.clone();
+                let save = move || {
+                    home.save(CATALOGUE_FILE, &catalogue.encode())?;
+                    // They are in it. What stays behind says nothing new.
+                    home.remove(MOVES_FILE)
+                };
+                let result = blocking(save).await;
                 if let Err(error) = &result {
                     tracing::error!(%error, "the catalogue could not be persisted");
+                }
+                inbox.deliver(Event::Persisted(token, result));
+            }
+            Persist::Moves(token, made) => {
+                let home = home.clone();
+                let append = move || home.append(MOVES_FILE, made.encode().as_bytes());
+                let result = blocking(append).await;
+                if let Err(error) = &result {
+                    tracing::error!(%error, "moves could not be persisted: they are tried again, \
+                                             and nobody is told of them");
                 }
                 inbox.deliver(Event::Persisted(token, result));
             }
@@ -481,16 +523,18 @@ async fn persist_all(
                 }
                 inbox.deliver(Event::Persisted(token, result));
             }
-            Persist::Fill(backlog) => {
+            Persist::Fill(token, backlog) => {
                 let is_filled = backlog.left.as_ref().is_some_and(BTreeSet::is_empty);
                 let mut result =
                     save(&home, FILL_FILE, move || backlog.encode().into_bytes()).await;
                 if let (true, true, Some(stores)) = (is_filled, result.is_ok(), stores.upgrade()) {
                     result = blocking(move || stores.refilled(StoreArea::Data)).await;
                 }
-                if let Err(error) = result {
-                    tracing::warn!(%error, "after a restart the fill copies more than it must");
+                if let Err(error) = &result {
+                    tracing::error!(%error, "what is left of a fill could not be persisted: what \
+                                             makes this node an owner waits for it");
                 }
+                inbox.deliver(Event::Persisted(token, result));
             }
         }
     }

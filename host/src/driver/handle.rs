@@ -1,15 +1,16 @@
 //! What the rest of the node holds of the driver: a way in, and what it publishes.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{
     ChangeFailure, CommitError, CommitRequest, Event, FillFigures, NotBroughtHome, RepairError,
     RepairFigures, RepairId, RepairRequest, Ticket, TransferFigures,
 };
+use stator_core::holder::Standing;
 use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::node::CollectFigures;
@@ -85,6 +86,8 @@ pub(super) enum Answer {
 pub struct Shared {
     pub(super) catalogue: watch::Sender<Option<Arc<Catalogue>>>,
     pub(super) down: RwLock<Vec<NodeId>>,
+    alive: Mutex<BTreeSet<NodeId>>,
+    pub(super) standing: watch::Sender<Standing>,
     pub(super) fill: RwLock<Option<FillFigures>>,
     pub(super) collect: RwLock<CollectFigures>,
     pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
@@ -109,6 +112,8 @@ impl Shared {
         Arc::new(Shared {
             catalogue: watch::Sender::new(catalogue),
             down: RwLock::default(),
+            alive: Mutex::default(),
+            standing: watch::Sender::new(Standing::Asking),
             fill: RwLock::default(),
             collect: RwLock::default(),
             keyspaces: Mutex::default(),
@@ -127,6 +132,32 @@ impl Shared {
     /// Tells of every change of the catalogue.
     pub fn watch_catalogue(&self) -> watch::Receiver<Option<Arc<Catalogue>>> {
         self.catalogue.subscribe()
+    }
+
+    /// Whether this process is served as the node.
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Tells of every change of that.
+    pub fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Waits until members have decided about this start, or for so long.
+    pub async fn settle(&self, within: Duration) {
+        let mut standing = self.standing.subscribe();
+        let decided = standing.wait_for(|standing| *standing != Standing::Asking);
+        let _ = tokio::time::timeout(within, decided).await;
+    }
+
+    /// Whether the failure detector hears of the node.
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner).contains(&node)
+    }
+
+    pub(super) fn alive(&self, change: impl FnOnce(&mut BTreeSet<NodeId>)) {
+        change(&mut self.alive.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The members that are taken as unreachable.

@@ -24,7 +24,7 @@ use stator_core::event::{Event, Now, Ticket};
 use stator_core::node::Node;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub use effects::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, Effects, FILL_FILE};
+pub use effects::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, Effects, FILL_FILE, MOVES_FILE};
 pub use figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 pub use handle::{DriverHandle, DriverStopped, Held, Shared};
 pub use inbox::Inbox;

@@ -14,11 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision, Member};
-use stator_core::event::{Backlog, Epochs};
+use stator_core::event::{Backlog, Epochs, Event};
 use stator_core::founding::Promise;
-use stator_core::id::{ModuleDigest, NodeId};
+use stator_core::holder::Holder;
+use stator_core::id::{Incarnation, ModuleDigest, NodeId};
 use stator_core::message::Message;
 use stator_core::node::{Node as Protocol, Settings};
+use stator_core::ring::MadeMoves;
 
 use super::acquaint;
 use super::cluster::{Desk, kept_promise, single};
@@ -28,8 +30,8 @@ use crate::address::HostPort;
 use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::driver::{
-    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, Mailbox,
-    Shared,
+    self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
+    Mailbox, Shared,
 };
 use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
@@ -140,7 +142,7 @@ impl Node {
         let Opened { home, stores, files, catalogue, backlog, ballot, epochs, promise, contact } =
             opened;
         check_cluster(&config, catalogue.as_ref())?;
-        let member = member(&config, &addresses);
+        let member = Member { incarnation: stores.incarnation(), ..member(&config, &addresses) };
         let catalogue = own_catalogue(&config, &home, catalogue, &member).await?;
         let merges = merge_host(&config)?;
 
@@ -148,16 +150,19 @@ impl Node {
         let now = clock.now();
         let mailbox = Mailbox::new();
         let desk = Arc::new(Desk { node: OnceLock::new() });
+        let shared = Shared::new(catalogue.clone());
         let lost = Arc::new(Notify::new());
         let contact = Arc::new(Contact::start(home.clone(), contact, clock));
         let sink = Arc::new(Sink {
             inbox: mailbox.inbox(),
             files: files.clone(),
+            shared: shared.clone(),
             contact: contact.clone(),
             lost: lost.clone(),
         });
         let me = PeerIdentity { node: home.node(), incarnation: stores.incarnation() };
         let mut transport = TransportConfig::new(me, config.peer_secret());
+        transport.advertised = member.holder();
         transport.previous_secrets = config.previous_peer_secrets();
         transport.door = door;
         transport.reads = reads;
@@ -165,7 +170,6 @@ impl Node {
         transport.setup_desk = Some(desk.clone());
         let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
 
-        let shared = Shared::new(catalogue.clone());
         let effects = Effects::new(
             home.clone(),
             stores.clone(),
@@ -193,6 +197,7 @@ impl Node {
             }
         }
         protocol.keep_epochs(epochs);
+        protocol.live_as(stores.incarnation());
         if let Some(backlog) = backlog {
             protocol.fill(backlog);
         }
@@ -234,8 +239,19 @@ impl Node {
 
     /// This node as a member.
     pub(super) fn member(&self) -> Member {
-        member(&self.config, &self.addresses)
+        let incarnation = self.incarnation;
+        Member { incarnation, ..member(&self.config, &self.addresses) }
     }
+}
+
+/// The catalogue with the moves that were made since it was saved; it is saved with them, so that
+/// their file begins anew.
+fn with_moves(home: &Home, mut catalogue: Catalogue) -> Result<Catalogue, StartError> {
+    if MadeMoves::replay(&home.appended(MOVES_FILE)?, &mut catalogue.ring) {
+        home.save(CATALOGUE_FILE, &catalogue.encode())?;
+    }
+    home.remove(MOVES_FILE)?;
+    Ok(catalogue)
 }
 
 fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
@@ -246,6 +262,10 @@ fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
             Catalogue::decode(&bytes)
                 .map_err(|why| StartError::Catalogue { path: config.data_dir.clone(), why })?,
         ),
+    };
+    let catalogue = match catalogue {
+        Some(catalogue) => Some(with_moves(&home, catalogue)?),
+        None => None,
     };
     // Before the stores: a directory of another cluster is not touched.
     check_cluster(config, catalogue.as_ref())?;
@@ -343,7 +363,7 @@ fn check_cluster(config: &Config, catalogue: Option<&Catalogue>) -> Result<(), S
     }
 }
 
-/// The catalogue to start with: the stored one, with this node's present addresses; or, of a
+/// The catalogue to start with: the stored one, of a cluster of one with its present addresses; or, of a
 /// fresh directory that waits for nobody, that of a cluster of one.
 async fn own_catalogue(
     config: &Config,
@@ -354,6 +374,7 @@ async fn own_catalogue(
     let mut is_changed = false;
     let catalogue = match stored {
         Some(mut catalogue) => {
+            let is_alone = catalogue.members.len() == 1;
             if let Some(known) = catalogue.members.get_mut(&home.node()) {
                 // The ring was made for these: they are changed as the ring is.
                 let labels = known.value.clone();
@@ -368,9 +389,13 @@ async fn own_catalogue(
                          changes them"
                     );
                 }
-                let present = Member { region, zone, weight, ..member.clone() };
-                is_changed = known.value != present;
-                known.set(present);
+                // Who is served as the node, and where, other members say if there are any: this
+                // may be a copy.
+                if is_alone {
+                    let present = Member { region, zone, weight, ..member.clone() };
+                    is_changed = known.value != present;
+                    known.set(present);
+                }
             }
             Some(catalogue)
         }
@@ -413,6 +438,7 @@ fn member(config: &Config, addresses: &Addresses) -> Member {
         region: config.region.clone(),
         zone: config.zone.clone(),
         weight: config.weight,
+        incarnation: Incarnation::default(),
     }
 }
 
@@ -429,6 +455,7 @@ fn merge_host(config: &Config) -> Result<MergeHost, StartError> {
 struct Sink {
     inbox: Inbox,
     files: ModuleFiles,
+    shared: Arc<Shared>,
     contact: Arc<Contact>,
     /// Told when a session or an attempt at one fails.
     lost: Arc<Notify>,
@@ -447,8 +474,21 @@ impl PeerSink for Sink {
         self.inbox.probed(bytes);
     }
 
+    fn holder_found(&self, node: NodeId, holder: Holder) {
+        self.inbox.deliver(Event::HolderFound(node, holder));
+    }
+
+    fn held_by(&self, holder: Holder) {
+        self.inbox.deliver(Event::ToldOf(Some(Box::new(holder))));
+    }
+
+    fn is_alive(&self, node: NodeId) -> bool {
+        self.shared.is_alive(node)
+    }
+
     fn connected(&self, node: NodeId) {
         tracing::info!(%node, "connected");
+        self.inbox.deliver(Event::ToldOf(None));
         self.contact.began(node);
     }
 

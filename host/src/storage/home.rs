@@ -157,6 +157,42 @@ impl Home {
         save(&self.path, name, content)
     }
 
+    /// Adds `content`, durably, to the file `name`, which is one of lines that carry their own
+    /// checksums. Blocks.
+    ///
+    /// # Errors
+    /// What was there is still there; a part of `content` may be behind it.
+    pub fn append(&self, name: &str, content: &[u8]) -> Result<(), HomeError> {
+        let _turn = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        append(&self.path, name, content)
+    }
+
+    /// All that was added to the file `name`. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn appended(&self, name: &str) -> Result<Vec<u8>, HomeError> {
+        check_name(name)?;
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(failed("read", &path)),
+        }
+    }
+
+    /// Removes the file `name`, if there is one. It may be back after a crash. Blocks.
+    ///
+    /// # Errors
+    /// The file is still there.
+    pub fn remove(&self, name: &str) -> Result<(), HomeError> {
+        check_name(name)?;
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(failed("remove", &path)),
+        }
+    }
+
     /// What was saved last under `name`. Blocks.
     ///
     /// # Errors
@@ -330,6 +366,19 @@ fn save(directory: &Path, name: &str, content: &[u8]) -> Result<(), HomeError> {
     };
     write().map_err(failed("write", &path))?;
     sync_directory(directory)
+}
+
+fn append(directory: &Path, name: &str, content: &[u8]) -> Result<(), HomeError> {
+    check_name(name)?;
+    let path = directory.join(name);
+    let is_new = !path.exists();
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        file.write_all(content)?;
+        file.sync_data()
+    };
+    write().map_err(failed("write", &path))?;
+    if is_new { sync_directory(directory) } else { Ok(()) }
 }
 
 fn load(directory: &Path, name: &str) -> Result<Option<Bytes>, HomeError> {

@@ -130,7 +130,7 @@ async fn welcome(
             if let Some(known) = stranger {
                 known.hold.trust();
             }
-            session::run(&shared, &hello, (inbound, outbox), life).await;
+            session::run(&shared, (&hello, hello.node), (inbound, outbox), life).await;
         }
         Err(error) => {
             shared.note_failed(None, &error);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stator_core::holder::Holder;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 
 use super::setup::SetupDesk;
@@ -73,6 +74,8 @@ pub struct PeerIdentity {
 pub struct TransportConfig {
     /// Who this node is.
     pub me: PeerIdentity,
+    /// Where it is reached, as it tells others; its start is that of `me`.
+    pub advertised: Holder,
     /// The secret that all nodes of the cluster share: what this node proves.
     pub secret: [u8; 32],
     /// Other secrets that peers may prove, while the cluster changes from one to the next.
@@ -100,6 +103,7 @@ impl TransportConfig {
     pub fn new(me: PeerIdentity, secret: [u8; 32]) -> Self {
         TransportConfig {
             me,
+            advertised: Holder::default(),
             secret,
             previous_secrets: Vec::new(),
             tls: None,

@@ -1,4 +1,4 @@
-//! The dialling side: keeps a session with every member whose id is larger than this node's.
+//! The dialling side: keeps a session with every member, whoever of the two has dialled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use super::config::{
     BACKOFF_MAX, BACKOFF_MIN, CONNECT_DEADLINE, CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX,
     HANDSHAKE_DEADLINE, KEEPALIVE_DEADLINE, KEEPALIVE_INTERVAL, STREAM_WINDOW_BYTES,
 };
-use super::handshake::{self, HandshakeError, Refusal};
+use super::handshake::{self, HandshakeError};
+use super::holders::Place;
 use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
 use crate::pause::Life;
@@ -23,53 +24,45 @@ use crate::tls;
 /// A refusal has this long to reach the peer before the connection goes.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long a node without sessions waits before it asks why.
-const ALONE: Duration = Duration::from_secs(5);
+/// How long the larger id leaves dialling to the smaller one at first, so that they seldom both do.
+const TURN: Duration = Duration::from_millis(300);
 
 /// Dials `peer` again and again until it is no longer in the roster.
 pub(super) async fn keep_dialled(shared: Arc<Shared>, peer: NodeId) {
     let mut roster = shared.roster.subscribe();
+    let mut asked = shared.asked.subscribe();
     let mut backoff = BACKOFF_MIN;
+    if peer < shared.me {
+        let _ = timeout(TURN, asked.changed()).await;
+    }
     loop {
         roster.mark_unchanged();
+        asked.mark_unchanged();
         let Some(address) = shared.address_or_retire(peer) else {
             return;
         };
-        if !shared.is_isolated() {
-            let mut tried = attempt(&shared, peer, &address).await;
-            if let (Err(_), Some(found)) = (&tried, shared.elsewhere(peer, &address)) {
-                tried = attempt(&shared, peer, &found).await;
+        let process = shared.asking(peer);
+        let address = process.as_ref().map_or(&address, |process| &process.peer_address);
+        if !shared.is_isolated() && (process.is_some() || !shared.is_connected(peer)) {
+            let place = process.as_ref().map_or(Place::Known, Place::Named);
+            let mut tried = attempt(&shared, (peer, place), address).await;
+            if let Err(error) = &tried {
+                shared.not_found(peer, process.as_ref(), error);
+                let found = shared.elsewhere(peer, address).filter(|_| process.is_none());
+                if let Some(found) = found {
+                    tried = attempt(&shared, (peer, Place::Met), &found).await;
+                }
             }
             match tried {
                 Ok(()) => backoff = BACKOFF_MIN,
-                Err(error) => shared.note_failed(Some((peer, &address)), &error),
+                Err(error) => shared.note_failed(Some((peer, address)), &error),
             }
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(backoff)) => backoff = BACKOFF_MAX.min(backoff * 2),
             // The peer may have got another address.
             _ = roster.changed() => backoff = BACKOFF_MIN,
-        }
-    }
-}
-
-/// While nobody has a session with this node, asks those that are to dial it. A node that was
-/// removed from the cluster is dialled by nobody, and hears the reason this way.
-pub(super) async fn ask_while_alone(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(jittered(ALONE)).await;
-        let is_alone = super::read(&shared.sessions).is_empty() && !shared.is_isolated();
-        let Some(roster) = shared.roster().filter(|_| is_alone) else { continue };
-        for (&peer, address) in roster.members.range(..shared.me) {
-            let wrong_dialer = Refusal::WrongDialer(shared.me).to_string();
-            match attempt(&shared, peer, address).await {
-                // It is there and will dial.
-                Err(HandshakeError::RefusedByPeer(reason)) if reason == wrong_dialer => {}
-                Err(error) if error.is_refusal() => {
-                    shared.note_failed(Some((peer, address)), &error);
-                }
-                _ => {}
-            }
+            _ = asked.changed() => {}
         }
     }
 }
@@ -82,14 +75,18 @@ fn jittered(backoff: Duration) -> Duration {
 }
 
 /// One connection: ends when its session has ended.
-async fn attempt(shared: &Arc<Shared>, peer: NodeId, address: &str) -> Result<(), HandshakeError> {
+async fn attempt(
+    shared: &Arc<Shared>,
+    whom: (NodeId, Place<'_>),
+    address: &str,
+) -> Result<(), HandshakeError> {
     let life = Life::begin();
     let outbox = Arc::new(Outbox::new(&shared.config));
     let frames = Frames { shared: shared.clone(), outbox: outbox.clone() };
     let (client, mut inbound) = connect(shared, address, frames).await?;
-    let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, peer, &mut inbound, &outbox));
+    let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, whom, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
-        Ok(hello) => session::run(shared, &hello, (inbound, outbox), life).await,
+        Ok(hello) => session::run(shared, (&hello, shared.me), (inbound, outbox), life).await,
         Err(error) => {
             outbox.end_with(error.as_refusal());
             let ended = async { while let Ok(Some(_)) = inbound.message().await {} };

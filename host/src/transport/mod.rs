@@ -1,8 +1,10 @@
 //! The transport: messages, probes and module bytes between the nodes of a cluster.
 //!
 //! # Streams
-//! Two nodes keep one long-lived bidirectional gRPC stream, dialled by the one with the smaller
-//! id and dialled again, after 50 ms to 1 s, whenever it breaks. It starts with a
+//! Two nodes keep one long-lived bidirectional gRPC stream. Either dials, and dials again, after 50
+//! ms to 1 s, whenever there is none; where both did, the stream of the smaller id is kept. Who
+//! answers where a member is known is believed to be it, who dials must be found first
+//! ([`stator_core::holder`]). It starts with a
 //! handshake (`handshake/`) in which both prove the cluster secret. Then either side queues
 //! messages in a bounded queue (`outbox.rs`) that refuses what it has no room for, and HTTP/2 takes them
 //! out in batches. Messages of one session arrive in order; what was on its way when a
@@ -31,6 +33,7 @@ mod accept;
 mod config;
 mod dial;
 mod handshake;
+mod holders;
 mod module;
 mod outbox;
 mod probe;
@@ -50,6 +53,7 @@ use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use stator_core::holder::{Holder, Intruder};
 use stator_core::id::{ClusterId, ModuleDigest, NodeId};
 use stator_core::message::{Message, RequestId};
 use tokio::net::{TcpListener, UdpSocket};
@@ -86,6 +90,19 @@ pub trait PeerSink: Send + Sync {
     fn received(&self, from: NodeId, message: Message, room: Option<&Room>);
     /// A member's probe arrived.
     fn probed(&self, bytes: Bytes);
+    /// A member is served by this process from now on.
+    fn holder_found(&self, node: NodeId, holder: Holder) {
+        let _ = (node, holder);
+    }
+    /// A member says that another process is this node.
+    fn held_by(&self, holder: Holder) {
+        let _ = holder;
+    }
+    /// Whether other members hear of the node.
+    fn is_alive(&self, node: NodeId) -> bool {
+        let _ = node;
+        false
+    }
     /// A session with the peer begins.
     fn connected(&self, peer: NodeId);
     /// The session with the peer has ended.
@@ -168,12 +185,14 @@ impl BoundTransport {
         sink: Arc<dyn PeerSink>,
     ) -> std::io::Result<Transport> {
         config.tls = self.tls.or(config.tls);
+        if config.advertised.peer_address.is_empty() {
+            config.advertised.peer_address = self.local_addr.to_string();
+        }
         let probes = self.probes.into_std()?;
         let shared = Arc::new(Shared::new(config, sink, probes.try_clone()?));
         let probes = UdpSocket::from_std(probes)?;
         shared.spawn(probe::receive(shared.clone(), probes));
         shared.spawn(probe::resolve(shared.clone()));
-        shared.spawn(dial::ask_while_alone(shared.clone()));
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(accept::serve(shared.clone(), self.listener, stopped));
         Ok(Transport {
@@ -232,6 +251,17 @@ impl Transport {
         self.shared.set_roster(Roster { cluster, members, removed });
     }
 
+    /// Says which process each member is, with the version of its entry in the catalogue. To be
+    /// called before the roster that names them is set.
+    pub fn set_holders(&self, holders: impl Iterator<Item = (NodeId, u64, Holder)>) {
+        self.shared.learn_holders(holders);
+    }
+
+    /// Who was refused lately because another process is the node that it says it is.
+    pub fn intruders(&self) -> Vec<Intruder> {
+        self.shared.intruders()
+    }
+
     /// Says that a member was met at `address`: it is dialled there too.
     pub fn met(&self, peer: NodeId, address: &str) {
         self.shared.met(peer, address);
@@ -255,7 +285,7 @@ impl Transport {
             && !self.shared.is_isolated()
         {
             let from = self.shared.me;
-            self.shared.prober.send(roster.cluster, from, to, &bytes);
+            self.shared.prober.send(roster.cluster, from, to, &self.shared.stamped(&bytes));
         }
     }
 

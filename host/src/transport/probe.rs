@@ -1,7 +1,7 @@
 //! Probes: datagrams on a socket of their own, at the port number of the peer listener.
 //!
 //! Failure detection must not wait behind bulk data, so it shares nothing with the streams. A
-//! datagram is `version 1, sender 8, tag 32, payload`; the tag is BLAKE3, keyed by the cluster
+//! datagram is `version 1, sender 8, tag 32, payload`, the payload begins with the sender's start; the tag is BLAKE3, keyed by the cluster
 //! secret, over version, cluster, sender, receiver and payload. What does not fit is dropped
 //! without a word to the sender.
 //!
@@ -26,7 +26,7 @@ pub const DATAGRAM_BYTES_MAX: usize = 1_400;
 pub const PROBE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
 
 // What the failure detector sends must fit.
-const _: () = assert!(stator_core::failure::PROBE_BYTES_MAX <= PROBE_BYTES_MAX);
+const _: () = assert!(stator_core::failure::PROBE_BYTES_MAX + 8 <= PROBE_BYTES_MAX);
 
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 1 + 8 + blake3::OUT_LEN;
@@ -292,8 +292,10 @@ pub(super) async fn receive(shared: Arc<Shared>, socket: UdpSocket) {
         }
         match shared.prober.open(roster.cluster, shared.me, &buffer[..length]) {
             Ok((from, payload)) if roster.members.contains_key(&from) => {
-                shared.prober.heard(from, source);
-                shared.sink.probed(Bytes::copy_from_slice(payload));
+                if let Some(payload) = shared.of_holder(from, payload) {
+                    shared.prober.heard(from, source);
+                    shared.sink.probed(Bytes::copy_from_slice(payload));
+                }
             }
             Ok((from, _)) => tracing::debug!(peer = %from, "a probe of a stranger was dropped"),
             Err(error) => tracing::debug!(%error, "a probe was dropped"),

@@ -1,14 +1,15 @@
 //! A session: what happens on a stream between handshake and end, alike on both sides.
 //!
 //! At most one session per peer is known at a time; a new one takes the place of an old one,
-//! because a peer that comes again has given the old one up. [`Registration`] is the session's
+//! because a peer that comes again has given the old one up. Only of two with one process that
+//! dialled each other at once, the one of the smaller id stays. [`Registration`] is the session's
 //! presence in the transport: dropping it, for whatever reason the session ends, tells the sink
 //! which requests were not sent and that the peer is gone.
 
 use std::sync::Arc;
 
 use prost::Message as _;
-use stator_core::id::NodeId;
+use stator_core::id::{Incarnation, NodeId};
 use stator_core::message::Message;
 use stator_proto::peer::v1 as proto;
 use tokio::sync::Semaphore;
@@ -26,6 +27,10 @@ use proto::frame::Content;
 /// A connected peer.
 pub(super) struct Session {
     pub peer: NodeId,
+    /// The start of the peer.
+    pub incarnation: Incarnation,
+    /// Which of the two dialled.
+    pub dialer: NodeId,
     pub outbox: Arc<Outbox>,
     /// The modules that this node is getting from the peer.
     pub fetches: Fetches,
@@ -54,7 +59,9 @@ impl Session {
             Content::ModuleFetch(fetch) => module::serve(shared, self, fetch)?,
             Content::ModuleChunk(chunk) => self.fetches.deliver(chunk),
             Content::Refusal(refusal) => return Err(Breach::Refused(refusal.reason)),
-            Content::Hello(_) | Content::Proof(_) => return Err(Breach::SecondHandshake),
+            Content::Hello(_) | Content::Proof(_) | Content::Welcome(_) => {
+                return Err(Breach::SecondHandshake);
+            }
         }
         Ok(())
     }
@@ -94,21 +101,23 @@ pub(super) async fn next_frame(
 /// began before the handshake.
 pub(super) async fn run(
     shared: &Arc<Shared>,
-    hello: &Hello,
+    (hello, dialer): (&Hello, NodeId),
     (mut inbound, outbox): (Streaming<proto::Frame>, Arc<Outbox>),
     mut life: Life,
 ) {
     let peer = hello.node;
     let session = Arc::new(Session {
         peer,
+        incarnation: hello.process.incarnation,
+        dialer,
         outbox,
         fetches: Fetches::new(),
         serving: Arc::new(Semaphore::new(MODULE_FETCHES_MAX)),
     });
     let mut roster = shared.roster.subscribe();
     shared.note_connected(peer);
-    let _registration = Registration::new(shared.clone(), session.clone());
-    tracing::info!(%peer, incarnation = %hello.incarnation, level = hello.feature_level, "peer connected");
+    let Some(_registration) = Registration::new(shared.clone(), session.clone()) else { return };
+    tracing::info!(%peer, incarnation = %hello.process.incarnation, level = hello.feature_level, "peer connected");
     loop {
         let frame = tokio::select! {
             biased;
@@ -117,6 +126,10 @@ pub(super) async fn run(
             changed = roster.changed() => {
                 if changed.is_err() || !shared.is_member(hello.cluster, peer) {
                     tracing::info!(%peer, "the peer is no longer a member; closing its stream");
+                    break;
+                }
+                if !shared.is_holder(peer, session.incarnation) {
+                    tracing::warn!(%peer, "another process is the peer now; closing its stream");
                     break;
                 }
                 continue;
@@ -156,10 +169,17 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(shared: Arc<Shared>, session: Arc<Session>) -> Self {
+    fn new(shared: Arc<Shared>, session: Arc<Session>) -> Option<Self> {
         let peer = session.peer;
         // Held over the calls, so that the sink hears of comings and goings in their order.
         let turn = lock(&shared.announcing);
+        let is_spare = read(&shared.sessions).get(&peer).is_some_and(|other| {
+            other.incarnation == session.incarnation && other.dialer < session.dialer
+        });
+        if is_spare {
+            session.outbox.close();
+            return None;
+        }
         session.outbox.open(peer);
         let replaced = write(&shared.sessions).insert(peer, session.clone());
         if let Some(old) = replaced {
@@ -168,7 +188,7 @@ impl Registration {
         }
         shared.sink.connected(peer);
         drop(turn);
-        Registration { shared, session }
+        Some(Registration { shared, session })
     }
 }
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 use stator_core::catalogue::{Catalogue, Member};
 use stator_core::founding::Promise;
-use stator_core::id::{ClusterId, NodeId};
+use stator_core::id::{ClusterId, Incarnation, NodeId};
 use stator_proto::peer::v1 as wire;
 use stator_proto::peer::v1::setup_client::SetupClient;
 use stator_proto::peer::v1::setup_server::Setup;
@@ -423,6 +423,7 @@ fn to_wire(introduction: &Introduction) -> wire::Introduction {
         zone: member.zone,
         region: member.region,
         weight: member.weight,
+        incarnation: member.incarnation.0,
         cluster: id_to_wire(introduction.cluster),
         cluster_name: introduction.cluster_name.clone(),
         founding: id_to_wire(introduction.founding),
@@ -448,6 +449,7 @@ fn from_wire(wire: wire::Introduction) -> Introduction {
             region: wire.region,
             zone: wire.zone,
             weight: wire.weight,
+            incarnation: Incarnation(wire.incarnation),
         },
         cluster,
         cluster_name: wire.cluster_name,

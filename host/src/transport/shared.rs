@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
 
+use stator_core::holder::Holders;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -29,6 +31,10 @@ pub(super) struct Shared {
     /// What isolation has dropped: messages, and frames without messages.
     pub dropped: AtomicU64,
     pub prober: Prober,
+    pub holders: Mutex<Holders>,
+    pub started: Instant,
+    /// Counts the processes that asked to be found.
+    pub asked: watch::Sender<u64>,
     /// The peers that a task keeps dialled.
     dialled: Mutex<BTreeSet<NodeId>>,
     /// Where members were met that had moved; the roster tells once they have a session.
@@ -54,6 +60,9 @@ impl Shared {
             sink,
             roster: watch::Sender::new(None),
             sessions: RwLock::default(),
+            holders: Mutex::default(),
+            started: Instant::now(),
+            asked: watch::Sender::default(),
             announcing: Mutex::default(),
             isolated: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -102,8 +111,9 @@ impl Shared {
         let roster = Arc::new(roster);
         self.prober.set_roster(&roster);
         self.roster.send_replace(Some(roster.clone()));
+        lock(&self.holders).retain(|node| roster.members.contains_key(&node));
         let mut dialled = lock(&self.dialled);
-        for &peer in roster.members.keys().filter(|peer| **peer > self.me) {
+        for &peer in roster.members.keys().filter(|peer| **peer != self.me) {
             if dialled.insert(peer) {
                 self.spawn(dial::keep_dialled(self.clone(), peer));
             }
@@ -144,7 +154,10 @@ impl Shared {
         let address = dialled.map_or("", |(_, address)| address);
         let reason = error.to_string();
         let before = lock(&self.last_failure).insert(peer, reason.clone());
-        if before.as_ref() == Some(&reason) {
+        if let HandshakeError::HeldByAnother { holder, .. } = error {
+            self.sink.held_by(holder.clone());
+        }
+        if before.as_ref() == Some(&reason) || error.passes() {
             tracing::debug!(?peer, address, reason, "no session with a peer");
         } else {
             tracing::warn!(?peer, address, reason, "no session with a peer");

@@ -77,7 +77,7 @@ pub(super) fn brief(message: &Message) -> String {
             format!("transfer {request} of partition {partition}: {step:?}")
         }
         Message::TransferAnswer { request, result } => format!("transfer {request} {result:?}"),
-        Message::Moved { ring_version, made } => format!("ring {ring_version} {made:?}"),
+        Message::Moved(made) => format!("{made:?}"),
         Message::Lead { request, partition, .. } => {
             format!("lead {request} of partition {partition}")
         }

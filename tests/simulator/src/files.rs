@@ -7,6 +7,7 @@ use rand::RngExt;
 use stator_core::agreement::Acceptor;
 use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::event::{Area, Event, Token};
+use stator_core::ring::MadeMoves;
 
 use super::Planted;
 use super::machine::Machine;
@@ -16,8 +17,10 @@ use super::world::{Inner, World};
 pub(super) enum File {
     /// The catalogue.
     Catalogue(Token, Arc<Catalogue>),
+    /// Moves that are added to it.
+    Moves(Token, MadeMoves),
     /// What is left of a fill.
-    Fill(String),
+    Fill(Token, String),
     /// Send epochs.
     Epochs(Token, String),
     /// What the node has promised and accepted.
@@ -50,6 +53,13 @@ impl World {
             File::Catalogue(token, catalogue) => {
                 if is_stored {
                     disk.catalogue = catalogue.encode();
+                    disk.moves.clear();
+                }
+                Event::Persisted(token, result)
+            }
+            File::Moves(token, made) => {
+                if is_stored {
+                    disk.moves += &made.encode();
                 }
                 Event::Persisted(token, result)
             }
@@ -59,11 +69,11 @@ impl World {
                 }
                 Event::Persisted(token, result)
             }
-            File::Fill(backlog) => {
+            File::Fill(token, backlog) => {
                 if is_stored {
                     disk.backlog = Some(backlog);
                 }
-                return;
+                Event::Persisted(token, result)
             }
             File::Ballot(token, acceptor) => {
                 if is_stored {

@@ -9,6 +9,7 @@ use stator_core::catalogue::{Catalogue, Decision};
 use stator_core::event::{Area, Backlog, Epochs, Now};
 use stator_core::id::{Incarnation, NodeId};
 use stator_core::node::{Node, Settings};
+use stator_core::ring::MadeMoves;
 
 use super::queue::Micros;
 use super::store::Store;
@@ -50,6 +51,8 @@ pub struct Machine {
     pub is_rebuild_planned: bool,
     /// The catalogue that it has persisted, as bytes.
     pub catalogue: Vec<u8>,
+    /// The moves that were made since.
+    pub moves: String,
     /// What it has promised and accepted, as persisted.
     pub ballot: Acceptor<Arc<Decision>>,
     /// The last loss of its disk.
@@ -94,6 +97,7 @@ impl Machine {
             collect_period_ms: 0,
             is_rebuild_planned: false,
             catalogue: catalogue.encode(),
+            moves: String::new(),
             ballot: Acceptor::default(),
             loss: None,
             backlog: None,
@@ -119,7 +123,10 @@ impl Machine {
         self.tick_at_us = None;
         self.is_rebuild_planned = false;
         self.is_stopping = false;
-        let catalogue = Catalogue::decode(&self.catalogue).ok().map(Arc::new);
+        let catalogue = Catalogue::decode(&self.catalogue).ok().map(|mut catalogue| {
+            MadeMoves::replay(self.moves.as_bytes(), &mut catalogue.ring);
+            Arc::new(catalogue)
+        });
         let now = self.now(now_us);
         let settings = Settings {
             exchange_cover_ms: self.exchange_cover_ms,

@@ -352,7 +352,10 @@ impl World {
             Action::Persist(token, catalogue) => {
                 self.save(machine, File::Catalogue(token, catalogue));
             }
-            Action::PersistFill(backlog) => self.save(machine, File::Fill(backlog.encode())),
+            Action::PersistMoves(token, made) => self.save(machine, File::Moves(token, made)),
+            Action::PersistFill(token, backlog) => {
+                self.save(machine, File::Fill(token, backlog.encode()));
+            }
             Action::PersistEpochs(token, epochs) => {
                 self.save(machine, File::Epochs(token, epochs.encode()));
             }
@@ -486,6 +489,7 @@ fn catalogue(
             region: String::new(),
             zone: zone(number as usize - 1, scenario, planted),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(number), Versioned::new(member));
     }

@@ -18,6 +18,7 @@
 
 mod change;
 mod class;
+mod digest;
 mod keyspace;
 mod ring_change;
 mod stage;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
 pub use class::{ModuleClass, UnknownClass};
+pub use digest::CatalogueDigest;
 pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
 };
@@ -39,7 +41,8 @@ pub use versioned::Versioned;
 pub(crate) use versioned::digest as digest_of;
 
 use crate::causality::SECRET_BYTES;
-use crate::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId, PartitionId};
+use crate::holder::Holder;
+use crate::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
@@ -116,6 +119,33 @@ pub struct Member {
     pub zone: String,
     /// Its capacity beside the others'; at least 1.
     pub weight: u32,
+    /// The start of it that is served as the member (see [`crate::holder`]); catalogues of before
+    /// name none, which is 0.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+}
+
+impl Member {
+    /// The process that is served as the member.
+    pub fn holder(&self) -> Holder {
+        Holder {
+            incarnation: self.incarnation,
+            peer_address: self.peer_address.clone(),
+            client_address: self.client_address.clone(),
+            admin_address: self.admin_address.clone(),
+        }
+    }
+
+    /// The member, served by another process.
+    pub fn held_by(&self, holder: &Holder) -> Member {
+        Member {
+            incarnation: holder.incarnation,
+            peer_address: holder.peer_address.clone(),
+            client_address: holder.client_address.clone(),
+            admin_address: holder.admin_address.clone(),
+            ..self.clone()
+        }
+    }
 }
 
 /// A merge module that was pushed; its bytes are fetched by digest.
@@ -199,7 +229,7 @@ impl Catalogue {
 
     /// A hash over all of it: equal digests, equal catalogues.
     pub fn digest(&self) -> [u8; 32] {
-        versioned::digest(self)
+        CatalogueDigest::of(self).whole()
     }
 
     /// The keyspace called `name`, if it exists.

@@ -1,5 +1,7 @@
 //! A value that a later version replaces.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 /// A value with the number of its change. Joining takes the larger (version, digest): a later
@@ -36,7 +38,12 @@ impl<T: Clone + Serialize> Versioned<T> {
 
     /// Takes the later of the two.
     pub fn join(&mut self, other: &Versioned<T>) {
-        if (other.version, digest(&other.value)) > (self.version, digest(&self.value)) {
+        let is_later = match other.version.cmp(&self.version) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal => digest(&other.value) > digest(&self.value),
+        };
+        if is_later {
             *self = other.clone();
         }
     }

@@ -92,6 +92,8 @@ impl Node {
 
     fn try_commit(&mut self, ticket: Ticket, request: CommitRequest) -> Result<(), CommitError> {
         let catalogue = self.catalogue.clone().ok_or(CommitError::NoCluster)?;
+        // A move that this node could still forget must be in no ring.
+        let catalogue = self.tellable(catalogue);
         if let Some(Removed { ring_version, .. }) = catalogue.removed.get(&self.id) {
             return Err(CommitError::Removed { ring_version: *ring_version });
         }
@@ -102,7 +104,7 @@ impl Node {
         if request.expected_plan.is_some_and(|expected| expected != catalogue.plan_id()) {
             return Err(CommitError::OtherPlan);
         }
-        if self.agreement.proposal.is_some() || self.is_making_moves() {
+        if self.agreement.proposal.is_some() {
             return Err(CommitError::UnderWay);
         }
         let planned = plan(&catalogue)?;
@@ -272,12 +274,10 @@ impl Node {
             return Err(CommitError::NoCluster);
         };
         // A move that this node could still forget must be in no ring.
-        if self.is_making_moves() {
-            return Err(CommitError::UnderWay);
-        }
-        let planned = plan_of(catalogue, &proposal.changes)?;
+        let catalogue = self.tellable(catalogue.clone());
+        let planned = plan_of(&catalogue, &proposal.changes)?;
         let nonce = proposal.nonce;
-        Ok(Arc::new(planned.decision(catalogue, self.now.wall_ms, self.id, nonce)))
+        Ok(Arc::new(planned.decision(&catalogue, self.now.wall_ms, self.id, nonce)))
     }
 
     /// A majority has accepted it.

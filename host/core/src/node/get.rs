@@ -15,6 +15,9 @@ use crate::write::Change;
 
 impl Node {
     pub(super) fn start_get(&mut self, ticket: Ticket, get: GetRequest) {
+        if let Err(error) = self.may_read() {
+            return self.act(Action::GetDone(ticket, Err(error)));
+        }
         let prepared = match self.prepare((get.keyspace, &get.key), "r", get.r) {
             Ok(prepared) => prepared,
             Err(error) => return self.act(Action::GetDone(ticket, Err(error))),

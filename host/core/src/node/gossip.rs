@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand_chacha::rand_core::Rng;
 
 use super::{Node, Purpose, Timer};
-use crate::catalogue::{Catalogue, CatalogueChange, ChangeError, Removed};
+use crate::catalogue::{Catalogue, CatalogueChange, CatalogueDigest, ChangeError, Removed};
 use crate::event::{Action, ChangeFailure, CommitError, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
@@ -31,12 +31,14 @@ impl Node {
     }
 
     pub(super) fn take_over(&mut self, catalogue: Arc<Catalogue>) {
-        self.digest = catalogue.digest();
+        self.parts = CatalogueDigest::of(&catalogue);
+        self.digest = self.parts.whole();
         self.keyspaces = catalogue.live_keyspaces().map(|k| (k.id, k.clone())).collect();
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
         self.ring_taken_over(before.as_deref());
         self.moves_taken_over(before.as_deref());
+        self.look_at_standing();
     }
 
     pub(super) fn change(&mut self, ticket: Ticket, change: &CatalogueChange) {
@@ -67,10 +69,14 @@ impl Node {
         if let Some(Purpose::Collect(effect)) = purpose {
             return self.epochs_persisted(effect, result);
         }
-        if let Some(Purpose::HandOver(version, made)) = purpose {
-            return self.move_persisted((version, made), result.is_ok());
+        if let Some(Purpose::Moves(made)) = purpose {
+            return self.moves_persisted(made, result.is_ok());
+        }
+        if let Some(Purpose::Backlog) = purpose {
+            return self.backlog_persisted(token, result);
         }
         let Some(catalogue) = self.catalogue.clone() else { return };
+        self.saves.is_catalogue_behind |= result.is_err();
         let result = result.map(|()| catalogue);
         match purpose {
             Some(Purpose::Change(ticket)) => {
@@ -95,6 +101,7 @@ impl Node {
             let clocks = self.collection.clocks_told(&members, (self.id, self.now.wall_ms));
             self.send(peers[chosen], clocks);
         }
+        self.saves_due();
         self.finish_commit();
         let at_ms = self.in_ms(self.settings.gossip_period_ms);
         self.timers.set(at_ms, Timer::Gossip);

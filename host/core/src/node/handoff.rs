@@ -215,7 +215,14 @@ impl Node {
             && let Some((key, _)) = handoff.sent.remove(&request)
         {
             // Not all owners have it, whatever the others answer.
-            handoff.sent.retain(|_, (other, _)| *other != key);
+            let moved_hints = &mut self.moved_hints;
+            handoff.sent.retain(|request, (other, _)| {
+                let is_other = *other != key;
+                if !is_other {
+                    moved_hints.remove(request);
+                }
+                is_other
+            });
             handoff.has_failed = true;
             self.go_on(target);
         }

@@ -12,8 +12,10 @@
 //! - `collect`: forgetting what was deleted;
 //! - `transfer`: partitions on their way to their next owners;
 //! - `gossip`: the catalogue;
+//! - `holding`: whether this process is the node, among copies of its data directory;
 //! - `agreement`: committing the next ring;
 //! - `removed`: what becomes of nodes that were removed;
+//! - `saves`: what must be durable before what;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
@@ -30,9 +32,11 @@ mod fold;
 mod get;
 mod gossip;
 mod handoff;
+mod holding;
 mod put;
 mod removed;
 mod replica;
+mod saves;
 mod timers;
 mod transfer;
 
@@ -44,7 +48,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::admission::Admission;
 use crate::agreement::Answer;
-use crate::catalogue::{Catalogue, Decision, Keyspace};
+use crate::catalogue::{Catalogue, CatalogueDigest, Decision, Keyspace};
 use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::held_by_all::HeldByAll;
@@ -53,7 +57,7 @@ use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::Put;
-use crate::ring::Move;
+use crate::ring::MadeMoves;
 pub use collect::{CANDIDATES_MAX, CollectFigures};
 pub use exchange::REPAIRS_RUNNING_MAX;
 
@@ -64,6 +68,8 @@ use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
+use holding::Holding;
+use saves::Saves;
 use timers::{Timer, Timers};
 use transfer::Transfers;
 
@@ -168,8 +174,10 @@ enum Purpose {
     /// A merge that is to become a fold.
     Fold(Box<FoldJob>),
     // Transfers.
-    /// A catalogue with a move that this node made.
-    HandOver(u64, Move),
+    /// What is left of a fill.
+    Backlog,
+    /// Moves that this node made or was told of.
+    Moves(MadeMoves),
     /// The roots of a partition that is not this node's any more.
     LeftTree(PartitionId),
     /// What is left of such a partition.
@@ -198,8 +206,10 @@ pub struct Node {
     id: NodeId,
     settings: Settings,
     catalogue: Option<Arc<Catalogue>>,
-    /// Of the catalogue; kept because it is compared often.
+    /// Of the catalogue; kept because it is compared often, and its parts because a move changes
+    /// little of them.
     digest: [u8; 32],
+    parts: CatalogueDigest,
     /// Of the catalogue; kept because every request looks one up.
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     detector: Detector,
@@ -213,12 +223,14 @@ pub struct Node {
     fill: Option<Box<Fill>>,
     /// The last loss of the data store; 0 without one.
     last_loss: u64,
+    saves: Saves,
     exchanges: Exchanges,
     collection: Collection,
     transfers: Transfers,
     folds: Folds,
     held_by_all: HeldByAll,
     agreement: Agreement,
+    holding: Holding,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -248,6 +260,7 @@ impl Node {
             settings,
             catalogue: None,
             digest: [0; 32],
+            parts: CatalogueDigest::default(),
             keyspaces: BTreeMap::new(),
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
@@ -257,12 +270,14 @@ impl Node {
             moved_hints: BTreeMap::new(),
             fill: None,
             last_loss: 0,
+            saves: Saves::default(),
             exchanges: Exchanges::default(),
             collection: Collection::new(life),
             transfers: Transfers::default(),
             folds: Folds::default(),
             held_by_all: HeldByAll::default(),
             agreement: Agreement::default(),
+            holding: Holding::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -291,6 +306,8 @@ impl Node {
             Event::Put(ticket, put) => self.start_put(ticket, put),
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),
+            Event::HolderFound(node, holder) => self.hold(node, &holder),
+            Event::ToldOf(holder) => self.told_by_member(holder.map(|holder| *holder)),
             Event::Received(from, message) => self.received(from, message),
             Event::Undelivered(to, request) => self.replica_failed(to, request, Failure::Refused),
             Event::Probed(bytes) => {
@@ -380,6 +397,7 @@ impl Node {
     }
 
     fn act(&mut self, action: Action) {
+        let Some(action) = self.hold_back(action) else { return };
         self.collection.watch(&action);
         if let Action::Write { token, area: Area::Data, key, .. } = &action {
             let (token, partition) = (*token, key.partition);
@@ -393,10 +411,13 @@ impl Node {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        // Gossip brings it once it may be told.
-        if matches!(message, Message::Catalogue { .. }) && self.is_making_moves() {
-            return;
-        }
+        let message = match message {
+            Message::Catalogue { catalogue, is_reply_wanted } => {
+                let catalogue = self.tellable(catalogue);
+                Message::Catalogue { catalogue, is_reply_wanted }
+            }
+            other => other,
+        };
         self.act(Action::Send(to, message));
     }
 
@@ -463,7 +484,7 @@ impl Node {
             Message::TransferAnswer { request, result } => {
                 self.transfer_answered(from, request, result);
             }
-            Message::Moved { ring_version, made } => self.moved(from, ring_version, &made),
+            Message::Moved(made) => self.moved(from, &made),
             Message::TreeRead { request, ring_version, is_fill, read } => {
                 self.peer_reads_tree(from, request, (ring_version, is_fill), read);
             }
@@ -518,6 +539,7 @@ impl Node {
                 Timer::Transfer => self.transfer_due(),
                 Timer::Gossip => self.gossip_due(),
                 Timer::Roster => self.roster_due(),
+                Timer::Saves => self.saves_due(),
                 Timer::Commit => self.commit_due(),
                 Timer::Detector(number) => {
                     if let Some(timer) = self.detector_timers.remove(&number) {

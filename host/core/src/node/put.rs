@@ -33,6 +33,9 @@ fn mint_failure(failure: StoreFailure) -> RequestError {
 
 impl Node {
     pub(super) fn start_put(&mut self, ticket: Ticket, put: PutRequest) {
+        if let Err(error) = self.may_write() {
+            return self.put_done(ticket, Err(error));
+        }
         let prepared = match self.prepare((put.keyspace, &put.key), "w", put.w) {
             Ok(prepared) => prepared,
             Err(error) => return self.put_done(ticket, Err(error)),

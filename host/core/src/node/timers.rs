@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Fence,
     /// Transfers are to be looked at.
     Transfer,
+    /// Saves that failed are to be tried again.
+    Saves,
     /// An attempt to commit a ring is to be looked at.
     Commit,
     /// The failure detector's timer of this number.

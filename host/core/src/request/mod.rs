@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::causality::{Context, Siblings};
-use crate::id::{Dot, KeyspaceId};
+use crate::id::{Dot, Incarnation, KeyspaceId};
 use crate::write::{Draft, SiblingLimits};
 
 /// Which nodes count for a quorum.
@@ -117,6 +117,24 @@ pub enum RequestError {
     Removed {
         /// The ring from which on it has no seat.
         ring_version: u64,
+    },
+    /// No other member has accepted this start of the node yet.
+    #[error(
+        "no other member of the cluster has accepted this node since it started, so what it takes \
+         might be known to nobody; nothing was changed: ask another node, or try again"
+    )]
+    NotAccepted,
+    /// Another process is this node.
+    #[error(
+        "another process, of incarnation {incarnation} at {address}, is this node: the data \
+         directory was copied, and the members serve the other one; nothing was changed: ask \
+         another node"
+    )]
+    SecondHolder {
+        /// The start that is the node.
+        incarnation: Incarnation,
+        /// Where its peers reach it.
+        address: String,
     },
     /// There is no such keyspace (any more).
     #[error("keyspace {0} does not exist (any more)")]

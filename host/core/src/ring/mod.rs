@@ -13,15 +13,21 @@
 //! moves they know to be made, and their join knows all of them.
 
 mod claim;
+mod digest;
+mod made;
 mod moves;
 mod plan;
 mod preference;
 mod share;
 
 pub use claim::{ClaimError, Seat, claim, claim_from};
+pub use digest::RingDigest;
+pub use made::MadeMoves;
 pub use moves::Move;
 pub use plan::{NodeShare, Plan, PlanError, plan, plan_of};
 pub use preference::{PreferenceList, Replica, Role};
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,8 +48,8 @@ pub struct Ring {
     /// The nodes that own something, or will once all moves are made, in ascending order.
     nodes: Vec<NodeId>,
     /// Per partition its planned owners in order, as places in `nodes`: a ring of 4,096
-    /// partitions stays small enough to travel.
-    owners: Vec<Vec<u16>>,
+    /// partitions stays small enough to travel. Shared, because a move changes none of it.
+    owners: Arc<Vec<Vec<u16>>>,
     /// What is still to be handed over, in order. Catalogues from before rings could
     /// change have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -61,7 +67,7 @@ impl Ring {
             version: 0,
             replicas_max: 0,
             nodes: Vec::new(),
-            owners: Vec::new(),
+            owners: Arc::default(),
             moves: Vec::new(),
             seats: Vec::new(),
         }
@@ -74,7 +80,9 @@ impl Ring {
         nodes.sort_unstable();
         nodes.dedup();
         let place = |node: &NodeId| nodes.partition_point(|known| known < node) as u16;
-        let owners = planned.iter().map(|list| list.iter().map(place).collect()).collect();
+        let owners: Vec<Vec<u16>> =
+            planned.iter().map(|list| list.iter().map(place).collect()).collect();
+        let owners = Arc::new(owners);
         Ring { version, replicas_max, nodes, owners, moves, seats: Vec::new() }
     }
 

@@ -5,6 +5,8 @@
 //! A partition gets a further owner while the cluster has fewer nodes than the ring wants
 //! replicas, and loses one when it comes to that.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Ring;
@@ -94,18 +96,37 @@ impl Ring {
     /// Makes a move: its new owner serves from now on, its old one does not. Whether it was still
     /// to be made.
     pub fn hand_over(&mut self, made: &Move) -> bool {
-        let Ok(at) = self.moves.binary_search(made) else { return false };
-        self.moves.remove(at);
-        let is_used = made.from.is_none_or(|from| {
-            self.moves.iter().any(|pending| pending.from == Some(from))
-                || self.owners.iter().flatten().any(|&place| self.nodes[usize::from(place)] == from)
-        });
-        if !is_used {
+        !self.hand_over_all(std::slice::from_ref(made)).is_empty()
+    }
+
+    /// Makes those of these moves that are still to be made, and tells which.
+    pub fn hand_over_all(&mut self, made: &[Move]) -> Vec<Move> {
+        let is_pending = |made: &&Move| self.moves.binary_search(made).is_ok();
+        let mut made: Vec<Move> = made.iter().filter(is_pending).copied().collect();
+        if made.is_empty() {
+            return made;
+        }
+        made.sort_unstable();
+        made.dedup();
+        self.moves.retain(|pending| made.binary_search(pending).is_err());
+        let left: BTreeSet<NodeId> = made.iter().filter_map(|made| made.from).collect();
+        let is_used = |node: &NodeId| {
+            let place = self.nodes.binary_search(node).unwrap_or(usize::MAX);
+            self.moves.iter().any(|pending| pending.from == Some(*node))
+                || self.owners.iter().flatten().any(|owner| usize::from(*owner) == place)
+        };
+        if !left.iter().all(is_used) {
             let seats = std::mem::take(&mut self.seats);
             *self = Ring::new(self.version, self.replicas_max, &self.planned(), self.moves.clone())
                 .with_seats(seats);
         }
-        true
+        made
+    }
+
+    /// The moves that `other`, of the same version, knows to be made and this ring does not.
+    pub fn made_beyond(&self, other: &Ring) -> Vec<Move> {
+        let is_made = |known: &&Move| other.moves.binary_search(known).is_err();
+        self.moves.iter().filter(is_made).copied().collect()
     }
 
     /// Takes in what another node knows of the ring. The later version stands; of one version,
@@ -117,7 +138,7 @@ impl Ring {
             }
             return;
         }
-        if self.planned() != other.planned() {
+        if !self.is_planned_like(other) {
             // Nothing makes two rings of one version. If it happened nevertheless, all nodes
             // take the same one.
             if digest_of(other) > digest_of(self) {
@@ -125,11 +146,12 @@ impl Ring {
             }
             return;
         }
-        let is_made = |known: &&Move| other.moves.binary_search(known).is_err();
-        let made: Vec<Move> = self.moves.iter().filter(is_made).copied().collect();
-        for made in &made {
-            self.hand_over(made);
-        }
+        self.hand_over_all(&self.made_beyond(other));
+    }
+
+    fn is_planned_like(&self, other: &Ring) -> bool {
+        let is_same = |p: PartitionId| self.planned_owners(p).eq(other.planned_owners(p));
+        self.partitions() == other.partitions() && self.partition_ids().all(is_same)
     }
 
     /// The owners of every partition once all moves are made.
@@ -168,11 +190,9 @@ fn in_place(now: impl Iterator<Item = NodeId>, then: impl Iterator<Item = NodeId
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
-    use super::super::{Seat, claim};
+    use super::super::{RingDigest, Seat, claim};
     use super::*;
 
     fn ring(version: u64, nodes: impl Iterator<Item = u64>) -> Ring {
@@ -241,6 +261,18 @@ mod tests {
             let found = in_place(nodes(now).into_iter(), nodes(then).into_iter());
             assert_eq!(found, nodes(list), "{now:?} -> {then:?}");
         }
+    }
+
+    #[test]
+    fn a_digest_follows_the_moves() {
+        let mut next = ring(1, 0..3).towards(&ring(2, 1..5));
+        let mut digest = RingDigest::of(&next);
+        for made in next.moves().to_vec() {
+            next.hand_over(&made);
+            digest.made(&[made]);
+            assert_eq!(digest, RingDigest::of(&next), "{made:?}");
+        }
+        assert_ne!(digest, RingDigest::of(&ring(1, 0..3)));
     }
 
     #[test]

@@ -60,6 +60,13 @@ pub struct Host {
     pub damaged: BTreeSet<Bytes>,
     /// The most objects of a page.
     pub page_max: usize,
+    /// If set, moves are not saved until [`World::save_moves`].
+    pub are_moves_stuck: bool,
+    stuck_moves: Vec<stator_core::event::Token>,
+    /// The version of the ring that was saved last.
+    pub saved_ring: u64,
+    /// If set, what is left of a fill cannot be saved.
+    pub is_backlog_refused: bool,
     /// What is left of a fill, as persisted.
     pub backlog: Option<Backlog>,
     /// What [`Self::store`] adds up to; `None` after a test has changed it.
@@ -114,6 +121,7 @@ pub fn catalogue(members: u64) -> Catalogue {
             region: String::new(),
             zone: String::new(),
             weight: 1,
+            incarnation: Default::default(),
         };
         catalogue.members.insert(NodeId(node), Versioned::new(member));
     }
@@ -177,6 +185,10 @@ impl World {
                 is_list_broken: false,
                 damaged: BTreeSet::new(),
                 page_max: 2,
+                are_moves_stuck: false,
+                stuck_moves: Vec::new(),
+                saved_ring: 0,
+                is_backlog_refused: false,
                 backlog: None,
                 trees: None,
                 rebuilt: Vec::new(),
@@ -289,6 +301,13 @@ impl World {
         }
     }
 
+    /// Ends the saves of moves that hang at `id`, well or not.
+    pub fn save_moves(&mut self, id: NodeId, result: &Result<(), String>) {
+        for token in std::mem::take(&mut self.host(id).stuck_moves) {
+            self.happen(id, Event::Persisted(token, result.clone()));
+        }
+    }
+
     /// Lets time pass.
     pub fn pass_ms(&mut self, ms: u64) {
         let until_ms = self.now.monotonic_ms + ms;
@@ -332,13 +351,23 @@ impl World {
             Action::BroughtHome(ticket, result) => drop(self.brought_home.insert(ticket, result)),
             Action::RepairStarted(ticket, result) => drop(self.repairs.insert(ticket, result)),
             Action::CatalogueChanged(_) => {}
-            Action::PersistFill(backlog) => self.host(at).backlog = Some(backlog),
+            Action::PersistFill(token, backlog) => {
+                let result = self.host(at).save(backlog);
+                self.queue.push_back((at, Event::Persisted(token, result)));
+            }
             Action::Merge { token, divergence, .. } => {
                 self.merges += 1;
                 let result = (self.merge)(&divergence);
                 self.queue.push_back((at, Event::Merged(token, result)));
             }
-            Action::Persist(token, _) | Action::PersistEpochs(token, _) => {
+            Action::PersistMoves(token, _) if self.hosts[&at].are_moves_stuck => {
+                self.host(at).stuck_moves.push(token);
+            }
+            Action::Persist(token, catalogue) => {
+                self.host(at).saved_ring = catalogue.ring.version();
+                self.queue.push_back((at, Event::Persisted(token, Ok(()))));
+            }
+            Action::PersistMoves(token, _) | Action::PersistEpochs(token, _) => {
                 self.queue.push_back((at, Event::Persisted(token, Ok(()))));
             }
             Action::Send(to, message) => self.send(at, to, message),
@@ -373,6 +402,14 @@ impl World {
 }
 
 impl Host {
+    fn save(&mut self, backlog: Backlog) -> Result<(), String> {
+        if self.is_backlog_refused {
+            return Err("the disk is full".to_owned());
+        }
+        self.backlog = Some(backlog);
+        Ok(())
+    }
+
     fn stores(&mut self, action: Action) -> Option<Event> {
         Some(match action {
             Action::Load { token, key, .. } if self.damaged.contains(&key.key) => {
@@ -396,6 +433,12 @@ impl Host {
                 self.rebuilt.push(partition);
                 self.trees = None;
                 return None;
+            }
+            Action::DropPartition { token, partition } => {
+                self.store
+                    .retain(|(area, key), _| (*area, key.partition) != (Area::Data, partition));
+                self.trees = None;
+                Event::Dropped(token, Ok(()))
             }
             Action::ReadIndex { token, query, count_max } => {
                 Event::IndexRead(token, Ok(self.read_index(&query, count_max)))

@@ -195,6 +195,8 @@ fn state_words(status: Option<&v1::NodeStatus>) -> String {
         v1::NodeState::Refilling => "refilling",
         v1::NodeState::Stopping => "stopping",
         v1::NodeState::Removed => "removed",
+        v1::NodeState::Asking => "asks to be let in",
+        v1::NodeState::Refused => "refused: a copy",
     };
     let state = match status.transfers.as_slice() {
         [] => state.to_owned(),

@@ -1,13 +1,15 @@
 //! The frames of a handshake on a stream, from both ends.
 
 use bytes::Bytes;
-use stator_core::id::NodeId;
+use stator_core::holder::Holder;
+use stator_core::id::{Incarnation, NodeId};
 use stator_proto::peer::v1 as proto;
 use tonic::Streaming;
 
 use super::{Hello, Refusal, Role, prove};
 use crate::transport::Shared;
-use crate::transport::config::{HANDSHAKE_DEADLINE, PeerIdentity, Roster};
+use crate::transport::config::{HANDSHAKE_DEADLINE, Roster};
+use crate::transport::holders::Place;
 use crate::transport::outbox::Outbox;
 use crate::transport::session::next_frame;
 use crate::transport::wire::{WireError, fixed};
@@ -22,6 +24,17 @@ pub(in super::super) enum HandshakeError {
     /// The peer refuses, in its words.
     #[error("the peer refuses: {0}")]
     RefusedByPeer(String),
+    /// The peer refuses because another process is this node.
+    #[error("the peer refuses: {reason}")]
+    HeldByAnother {
+        /// Its words.
+        reason: String,
+        /// The other process.
+        holder: Holder,
+    },
+    /// The peer refuses for now.
+    #[error("the peer refuses for now: {0}")]
+    NotNow(String),
     /// The peer sent something else than the handshake asks for.
     #[error("the peer does not keep to the handshake: {0}")]
     Malformed(#[from] WireError),
@@ -42,7 +55,14 @@ pub(in super::super) enum HandshakeError {
 impl HandshakeError {
     /// Whether one of the two nodes will not talk to the other.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, HandshakeError::Refused(_) | HandshakeError::RefusedByPeer(_))
+        use HandshakeError::{HeldByAnother, Refused, RefusedByPeer};
+        matches!(self, Refused(_) | RefusedByPeer(_) | HeldByAnother { .. }) && !self.passes()
+    }
+
+    /// Whether there is nothing to be said of it, because it passes by itself.
+    pub fn passes(&self) -> bool {
+        use HandshakeError::{NotNow, Refused};
+        matches!(self, NotNow(_) | Refused(Refusal::Connected(_) | Refusal::NotKnownYet(_)))
     }
 
     /// What the peer is told before the stream ends.
@@ -51,14 +71,23 @@ impl HandshakeError {
             HandshakeError::Refused(refusal) => refusal.to_string(),
             other => other.to_string(),
         };
-        Content::Refusal(proto::Refusal { reason })
+        let process = match self {
+            HandshakeError::Refused(Refusal::SecondHolder { holder, .. }) => Some(proto::Process {
+                incarnation: holder.incarnation.0,
+                peer_address: holder.peer_address.clone(),
+                client_address: holder.client_address.clone(),
+                admin_address: holder.admin_address.clone(),
+            }),
+            _ => None,
+        };
+        Content::Refusal(proto::Refusal { reason, process, passes: self.passes() })
     }
 }
 
-/// The dialer's side: `expected` was dialled.
+/// The dialer's side: `expected` was dialled at this place.
 pub(in super::super) async fn dial(
     shared: &Shared,
-    expected: NodeId,
+    (expected, place): (NodeId, Place<'_>),
     inbound: &mut Streaming<proto::Frame>,
     outbox: &Outbox,
 ) -> Result<Hello, HandshakeError> {
@@ -78,7 +107,11 @@ pub(in super::super) async fn dial(
     if !is_proven(shared, proof, Role::Acceptor, &ours, &theirs) {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
-    Ok(hello)
+    shared.answered(&hello, place)?;
+    match next_content(inbound, shared).await? {
+        Content::Welcome(_) => Ok(hello),
+        _ => Err(WireError::Missing("a welcome").into()),
+    }
 }
 
 /// The acceptor's side.
@@ -91,9 +124,6 @@ pub(in super::super) async fn accept(
     let hello = Hello::decode(theirs.clone())?;
     let roster = roster_of(shared)?;
     hello.check(shared.me, &roster)?;
-    if hello.node > shared.me {
-        return Err(Refusal::WrongDialer(hello.node).into());
-    }
     let ours = own_hello(shared, &roster)?;
     outbox.push_control(Content::Hello(ours.clone()));
     let proof = expect_proof(inbound, shared).await?;
@@ -101,7 +131,10 @@ pub(in super::super) async fn accept(
         return Err(Refusal::WrongSecret(hello.node).into());
     }
     let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
+    // It may believe who answers at this address, whether it is let in or not.
     outbox.push_control(proof_frame(proof));
+    shared.let_in(&hello)?;
+    outbox.push_control(Content::Welcome(proto::Welcome {}));
     Ok(hello)
 }
 
@@ -124,8 +157,7 @@ fn roster_of(shared: &Shared) -> Result<std::sync::Arc<Roster>, Refusal> {
 fn own_hello(shared: &Shared, roster: &Roster) -> Result<Bytes, HandshakeError> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(|e| HandshakeError::NoRandomness(e.to_string()))?;
-    let me = PeerIdentity { node: shared.me, incarnation: shared.incarnation };
-    Ok(Hello::new(&me, roster.cluster, nonce).encode())
+    Ok(Hello::new(shared.me, shared.own_process(), roster.cluster, nonce).encode())
 }
 
 fn proof_frame(proof: blake3::Hash) -> Content {
@@ -161,7 +193,19 @@ async fn next_content(
         .map_err(|status| HandshakeError::Broken(status.message().to_owned()))?
         .ok_or_else(|| HandshakeError::Broken("the peer ended it".to_owned()))?;
     match frame.content {
-        Some(Content::Refusal(refusal)) => Err(HandshakeError::RefusedByPeer(refusal.reason)),
+        Some(Content::Refusal(proto::Refusal { reason, process, passes })) => Err(match process {
+            Some(process) => HandshakeError::HeldByAnother {
+                reason,
+                holder: Holder {
+                    incarnation: Incarnation(process.incarnation),
+                    peer_address: process.peer_address,
+                    client_address: process.client_address,
+                    admin_address: process.admin_address,
+                },
+            },
+            None if passes => HandshakeError::NotNow(reason),
+            None => HandshakeError::RefusedByPeer(reason),
+        }),
         Some(content) => Ok(content),
         None => Err(WireError::Missing("a frame's content").into()),
     }

@@ -19,12 +19,13 @@ mod exchange;
 use bytes::Bytes;
 use prost::Message as _;
 use stator_core::catalogue::FEATURE_LEVEL;
+use stator_core::holder::Holder;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 use stator_proto::peer::v1 as proto;
 
 pub(super) use exchange::{HandshakeError, accept, dial};
 
-use super::config::{PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity, Roster};
+use super::config::{PROTOCOL_MAX, PROTOCOL_MIN, Roster};
 use super::wire::{WireError, fixed};
 
 /// Why a node will not talk to another. Nothing was exchanged.
@@ -89,9 +90,24 @@ pub enum Refusal {
         /// Who answered.
         found: NodeId,
     },
-    /// Of each pair the node with the smaller id dials.
-    #[error("node {0} dialled a node with a smaller id, which is to dial itself")]
-    WrongDialer(NodeId),
+    /// The two are connected already.
+    #[error("node {0} is connected already, by the one of the two with the smaller id")]
+    Connected(NodeId),
+    /// The other node is another process than the one that is known, which may be gone.
+    #[error("node {0} is not known in this start, and is looked for where it was last")]
+    NotKnownYet(NodeId),
+    /// Another process is the node.
+    #[error(
+        "node {node} is the process of incarnation {} at {}, which runs: a data directory was \
+         copied; stop the copy, or give it an empty directory",
+        holder.incarnation, holder.peer_address
+    )]
+    SecondHolder {
+        /// The node.
+        node: NodeId,
+        /// Who is served as it.
+        holder: Holder,
+    },
 }
 
 /// Which end of a stream.
@@ -102,13 +118,14 @@ enum Role {
 }
 
 /// What a node says of itself first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
     pub protocol_min: u32,
     pub protocol_max: u32,
     pub cluster: ClusterId,
     pub node: NodeId,
-    pub incarnation: Incarnation,
+    /// Its start, and where it says it is reached.
+    pub process: Holder,
     /// What its catalogues can hold; told from the first version on, so that a later one can
     /// hold back what this one could not read.
     pub feature_level: u32,
@@ -116,13 +133,13 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    pub fn new(me: &PeerIdentity, cluster: ClusterId, nonce: [u8; 32]) -> Self {
+    pub fn new(node: NodeId, process: Holder, cluster: ClusterId, nonce: [u8; 32]) -> Self {
         Hello {
             protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL_MAX,
             cluster,
-            node: me.node,
-            incarnation: me.incarnation,
+            node,
+            process,
             feature_level: FEATURE_LEVEL,
             nonce,
         }
@@ -134,7 +151,10 @@ impl Hello {
             protocol_max: self.protocol_max,
             cluster: Bytes::copy_from_slice(&self.cluster.0.to_be_bytes()),
             node: self.node.0,
-            incarnation: self.incarnation.0,
+            incarnation: self.process.incarnation.0,
+            peer_address: self.process.peer_address.clone(),
+            client_address: self.process.client_address.clone(),
+            admin_address: self.process.admin_address.clone(),
             catalogue_feature_level: self.feature_level,
             nonce: Bytes::copy_from_slice(&self.nonce),
         };
@@ -148,7 +168,12 @@ impl Hello {
             protocol_max: hello.protocol_max,
             cluster: ClusterId(u128::from_be_bytes(fixed(&hello.cluster, "a cluster id")?)),
             node: NodeId(hello.node),
-            incarnation: Incarnation(hello.incarnation),
+            process: Holder {
+                incarnation: Incarnation(hello.incarnation),
+                peer_address: hello.peer_address,
+                client_address: hello.client_address,
+                admin_address: hello.admin_address,
+            },
             feature_level: hello.catalogue_feature_level,
             nonce: fixed(&hello.nonce, "a nonce")?,
         })

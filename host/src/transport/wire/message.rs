@@ -42,6 +42,7 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
             result.as_ref().map_or(0, |(_, siblings)| siblings.weight_bytes())
         }
         Message::TreeRead { read, .. } => tree::read_bytes(read),
+        Message::Moved(made) => transfer::moves_bytes(made),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
         Message::LeadReply { result, .. } => result.as_ref().map_or(0, tree::report_bytes),
         // A decision holds a ring, most of a catalogue.
@@ -52,7 +53,6 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::Clocks(clocks) => clocks.len() * 16,
         Message::TransferAsk { .. }
         | Message::TransferAnswer { .. }
-        | Message::Moved { .. }
         | Message::Lead { .. }
         | Message::CollectReply { .. }
         | Message::WriteReply { .. }
@@ -126,9 +126,7 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::TransferAnswer { request, result } => {
             Body::TransferAnswer(transfer::answer_to_wire(request, result))
         }
-        Message::Moved { ring_version, made } => {
-            Body::Moved(transfer::moved_to_wire(ring_version, made))
-        }
+        Message::Moved(made) => Body::Moved(transfer::moved_to_wire(made)),
         Message::Clocks(told) => Body::Clocks(collect::clocks_to_wire(told)),
         Message::CatalogueDigest { digest } => {
             Body::CatalogueDigest(bytes::Bytes::copy_from_slice(&digest))

@@ -142,6 +142,11 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
             Kind::Store(Store { reason: refused.to_string(), effect })
         }
         RequestError::Removed { ring_version } => Kind::Removed(ring_version),
+        // For clients only: who has a session with a member is the holder.
+        refused @ (RequestError::NotAccepted | RequestError::SecondHolder { .. }) => {
+            let effect = effect_to_wire(Effect::None);
+            Kind::Store(Store { reason: refused.to_string(), effect })
+        }
         RequestError::NoRoom { bytes_max } => Kind::NoRoom(bytes_max),
         RequestError::RequestReused(dot)
         | RequestError::Refused(WriteRefused::RequestReused(dot)) => {

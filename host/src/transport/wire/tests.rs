@@ -19,7 +19,7 @@ use stator_core::message::{
     ExchangeFigures, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
-use stator_core::ring::{Move, claim, plan};
+use stator_core::ring::{MadeMoves, Move, claim, plan};
 use stator_core::tree::{
     Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
     TreeRead,
@@ -183,6 +183,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
                 region: "eu".to_owned(),
                 zone: format!("z{}", node % 2),
                 weight: 1,
+                incarnation: Default::default(),
             };
             catalogue.members.insert(NodeId(node), Versioned::new(member));
         }
@@ -380,7 +381,7 @@ fn any_message() -> impl Strategy<Value = Message> {
             |(ring_version, partition, from, to)| {
                 let (from, to) = (from.map(NodeId), to.map(NodeId));
                 let made = Move { partition: PartitionId(partition), from, to };
-                Message::Moved { ring_version, made }
+                Message::Moved(MadeMoves { ring_version, moves: vec![made; 3] })
             }
         ),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),

@@ -2,7 +2,7 @@
 
 use stator_core::id::{NodeId, PartitionId};
 use stator_core::message::{Message, ReplicaError, RequestId, TransferStep};
-use stator_core::ring::Move;
+use stator_core::ring::{MadeMoves, Move};
 use stator_proto::peer::v1 as proto;
 
 use super::message::{replica_error_from_wire, replica_error_to_wire};
@@ -47,16 +47,27 @@ pub(super) fn answer_from_wire(answer: proto::TransferAnswer) -> Result<Message,
     Ok(Message::TransferAnswer { request: answer.request, result })
 }
 
-pub(super) fn moved_to_wire(ring_version: u64, made: Move) -> proto::Moved {
-    let Move { partition, from, to } = made;
-    let (from, to) = (from.map(|node| node.0), to.map(|node| node.0));
-    proto::Moved { ring_version, partition: partition.0.into(), from, to }
+/// About how many bytes the moves take.
+pub(super) fn moves_bytes(made: &MadeMoves) -> usize {
+    made.moves.len() * 24
+}
+
+pub(super) fn moved_to_wire(made: MadeMoves) -> proto::Moved {
+    let one = |Move { partition, from, to }: Move| {
+        let (from, to) = (from.map(|node| node.0), to.map(|node| node.0));
+        proto::Move { partition: partition.0.into(), from, to }
+    };
+    let moves = made.moves.into_iter().map(one).collect();
+    proto::Moved { ring_version: made.ring_version, moves }
 }
 
 pub(super) fn moved_from_wire(moved: &proto::Moved) -> Result<Message, WireError> {
-    let (from, to) = (moved.from.map(NodeId), moved.to.map(NodeId));
-    let made = Move { partition: partition_of(moved.partition)?, from, to };
-    Ok(Message::Moved { ring_version: moved.ring_version, made })
+    let one = |made: &proto::Move| {
+        let (from, to) = (made.from.map(NodeId), made.to.map(NodeId));
+        Ok(Move { partition: partition_of(made.partition)?, from, to })
+    };
+    let moves = moved.moves.iter().map(one).collect::<Result<_, WireError>>()?;
+    Ok(Message::Moved(MadeMoves { ring_version: moved.ring_version, moves }))
 }
 
 fn partition_of(number: u32) -> Result<PartitionId, WireError> {

@@ -19,6 +19,7 @@
 //! [`Settings::exchange_cover_ms`]: crate::node::Settings::exchange_cover_ms
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use rand_chacha::rand_core::Rng;
 
@@ -45,9 +46,43 @@ pub(super) struct Schedule {
     /// When the next one is due, and how far apart they are.
     next_ms: u64,
     apart_ms: u64,
-    /// To be exchanged as soon as may be.
-    owed: BTreeSet<Pair>,
+    /// What is to be exchanged with each peer as soon as may be.
+    owed: BTreeMap<NodeId, Owed>,
     rests: BTreeMap<NodeId, u64>,
+}
+
+/// What is owed to one peer. It is gone through in turn, so that what cannot be repaired does not
+/// hold up the rest.
+#[derive(Debug, Default)]
+struct Owed {
+    partitions: BTreeSet<PartitionId>,
+    behind: Option<PartitionId>,
+}
+
+impl Owed {
+    /// The next one in turn.
+    fn next(&self) -> Option<PartitionId> {
+        let from = self.behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.partitions.range((from, Bound::Unbounded)).next();
+        rest.or_else(|| self.partitions.first()).copied()
+    }
+}
+
+impl Schedule {
+    fn owe(&mut self, pairs: impl IntoIterator<Item = Pair>) {
+        for (partition, peer) in pairs {
+            self.owed.entry(peer).or_default().partitions.insert(partition);
+        }
+    }
+
+    fn settle(&mut self, (partition, peer): Pair) {
+        if let Some(owed) = self.owed.get_mut(&peer) {
+            owed.partitions.remove(&partition);
+            if owed.partitions.is_empty() {
+                self.owed.remove(&peer);
+            }
+        }
+    }
 }
 
 impl Node {
@@ -63,20 +98,20 @@ impl Node {
 
     /// How many exchanges are still owed after an unclean stop or a fill.
     pub fn exchanges_owed(&self) -> usize {
-        self.exchanges.schedule.owed.len()
+        self.exchanges.schedule.owed.values().map(|owed| owed.partitions.len()).sum()
     }
 
     /// All pairs are to be exchanged as soon as may be.
     pub(in crate::node) fn owe_all_exchanges(&mut self) {
         let pairs = self.pairs();
-        self.exchanges.schedule.owed.extend(pairs);
+        self.exchanges.schedule.owe(pairs);
     }
 
     /// A partition of this node is to be compared with its other owners as soon as may be.
     pub(super) fn owe_exchanges_of(&mut self, partition: PartitionId) {
         let Some(catalogue) = &self.catalogue else { return };
         let others = catalogue.ring.owners(partition).filter(|owner| *owner != self.id);
-        self.exchanges.schedule.owed.extend(others.map(|owner| (partition, owner)));
+        self.exchanges.schedule.owe(others.map(|owner| (partition, owner)));
     }
 
     /// Every partition that this node serves, with every other node that does.
@@ -98,6 +133,7 @@ impl Node {
 
     /// Looks at what no event tells.
     pub(in crate::node) fn exchange_due(&mut self) {
+        self.admission.pass(self.now.monotonic_ms);
         self.overdue_exchanges();
         self.repairs_due();
         self.forget_damage();
@@ -124,23 +160,37 @@ impl Node {
         self.exchanges.running.values().filter(|exchange| is_ours(exchange.reason)).count()
     }
 
-    fn is_possible(&self, (partition, peer): Pair) -> bool {
+    fn may_exchange_with(&self, peer: NodeId) -> bool {
         let rests_until_ms = self.exchanges.schedule.rests.get(&peer).copied().unwrap_or(0);
-        rests_until_ms <= self.now.monotonic_ms
-            && self.is_reachable(peer)
-            && !self.is_filling(partition)
+        rests_until_ms <= self.now.monotonic_ms && self.is_reachable(peer)
+    }
+
+    fn is_possible(&self, (partition, peer): Pair) -> bool {
+        self.may_exchange_with(peer) && !self.is_filling(partition)
     }
 
     fn next_owed(&mut self) -> Option<Pair> {
-        let owed = std::mem::take(&mut self.exchanges.schedule.owed);
-        let owed = owed.into_iter().filter(|pair| self.is_pair(*pair)).collect();
-        self.exchanges.schedule.owed = owed;
-        let mut owed = self.exchanges.schedule.owed.iter().copied();
-        owed.find(|pair| {
-            let (partition, peer) = *pair;
-            self.is_possible(*pair)
-                && !self.is_exchanging(partition, peer, ExchangeReason::Recovery)
-        })
+        let peers: Vec<NodeId> = self.exchanges.schedule.owed.keys().copied().collect();
+        peers.into_iter().find_map(|peer| self.next_owed_to(peer))
+    }
+
+    fn next_owed_to(&mut self, peer: NodeId) -> Option<Pair> {
+        let tries = self.exchanges.schedule.owed.get(&peer)?.partitions.len();
+        for _ in 0..tries {
+            let owed = self.exchanges.schedule.owed.get_mut(&peer)?;
+            let pair = (owed.next()?, peer);
+            owed.behind = Some(pair.0);
+            if !self.is_pair(pair) {
+                self.exchanges.schedule.settle(pair);
+            } else if !self.may_exchange_with(peer) {
+                return None;
+            } else if !self.is_filling(pair.0)
+                && !self.is_exchanging(pair.0, peer, ExchangeReason::Recovery)
+            {
+                return Some(pair);
+            }
+        }
+        None
     }
 
     fn next_of_walk(&mut self) -> Option<Pair> {
@@ -193,7 +243,7 @@ impl Node {
         }
         let schedule = &mut self.exchanges.schedule;
         if is_compared && reason == ExchangeReason::Recovery {
-            schedule.owed.remove(&pair);
+            schedule.settle(pair);
         }
         if !is_compared {
             schedule.rests.insert(pair.1, rest_ms);

@@ -38,7 +38,7 @@ use super::Node;
 use super::catchup::Catchup;
 use super::exchange::ExchangeReason;
 use super::timers::Timer;
-use crate::event::{Action, Backlog, ExchangeEnd, ExchangeOutcome, FillFigures, Notice};
+use crate::event::{Backlog, ExchangeEnd, ExchangeOutcome, FillFigures, Notice};
 use crate::id::{NodeId, PartitionId};
 use crate::ring::Ring;
 
@@ -144,19 +144,22 @@ impl Node {
         let wanted = left.map(|partition| (partition, also(partition))).collect();
         self.fill = None;
         if !self.add_to_fill(wanted) {
-            self.act(Action::PersistFill(Backlog::nothing(backlog.loss)));
+            self.save_backlog(Backlog::nothing(backlog.loss), false);
         }
     }
 
     /// This node serves partitions of which it cannot tell whether it holds them: they are filled,
     /// too, before they count, also by those who are given.
     pub(super) fn fill_again(&mut self, partitions: BTreeMap<PartitionId, BTreeSet<NodeId>>) {
-        if self.add_to_fill(partitions)
-            && let Some(fill) = &self.fill
-        {
-            let backlog = fill.backlog();
-            self.act(Action::PersistFill(backlog));
+        if self.add_to_fill(partitions) {
+            let backlog = self.backlog();
+            self.save_backlog(backlog, true);
         }
+    }
+
+    /// What is left.
+    pub(super) fn backlog(&self) -> Backlog {
+        self.fill.as_ref().map_or_else(|| Backlog::nothing(self.last_loss), |fill| fill.backlog())
     }
 
     /// Has these partitions filled, beside those that are. Whether there was one to add.
@@ -249,7 +252,7 @@ impl Node {
         let (figures, loss) = (fill.figures(), fill.loss);
         if fill.left.is_empty() {
             self.fill = None;
-            self.act(Action::PersistFill(Backlog::nothing(loss)));
+            self.save_backlog(Backlog::nothing(loss), false);
             // What other owners lack of each other, and what changed behind an exchange.
             self.owe_all_exchanges();
             return self.notice(Notice::FillEnded(figures));
@@ -263,7 +266,7 @@ impl Node {
         }
         let is_news = fill.told != figures;
         fill.told = figures;
-        backlog.into_iter().for_each(|backlog| self.act(Action::PersistFill(backlog)));
+        backlog.into_iter().for_each(|backlog| self.save_backlog(backlog, false));
         if is_news {
             self.notice(Notice::FillProgress(figures));
         }

@@ -20,6 +20,9 @@ use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 #[derive(Debug, Default)]
 pub(super) struct Leavings {
     unchecked: BTreeSet<PartitionId>,
+    /// Those that wait for an owner, and until when. They hold up no others.
+    waiting: BTreeSet<PartitionId>,
+    waits_until_ms: u64,
     present: Option<Present>,
 }
 
@@ -28,7 +31,6 @@ pub(super) struct Leavings {
 struct Present {
     partition: PartitionId,
     step: Step,
-    rests_until_ms: u64,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,8 @@ enum Step {
 impl Node {
     /// Whether there is nothing here of partitions of other owners.
     pub fn has_no_leavings(&self) -> bool {
-        self.transfers.leavings.unchecked.is_empty() && self.transfers.leavings.present.is_none()
+        let Leavings { unchecked, waiting, present, .. } = &self.transfers.leavings;
+        unchecked.is_empty() && waiting.is_empty() && present.is_none()
     }
 
     /// Whether this node owns the partition, or will. If not, nothing new of it must get into the
@@ -83,21 +86,36 @@ impl Node {
         if self.was_removed() {
             return;
         }
-        let now_ms = self.now.monotonic_ms;
-        let present = self.transfers.leavings.present.take();
+        let leavings = &mut self.transfers.leavings;
+        if leavings.waits_until_ms <= self.now.monotonic_ms {
+            let waiting = std::mem::take(&mut leavings.waiting);
+            leavings.unchecked.extend(waiting);
+        }
+        let present = leavings.present.take();
         let present = present.filter(|present| {
             matches!(present.step, Step::Dropping) || self.is_none_of_ours(present.partition)
         });
         let Some(present) = present else { return self.next_leavings() };
-        let (partition, is_resting) = (present.partition, present.rests_until_ms > now_ms);
+        let partition = present.partition;
         let done = match &present.step {
             Step::Pushing(done) => Some(done.clone()),
             Step::Looking | Step::Dropping => None,
         };
         self.transfers.leavings.present = Some(present);
-        if let Some(done) = done.filter(|_| !is_resting) {
+        if let Some(done) = done {
             self.push_leavings(partition, &done);
         }
+    }
+
+    /// The present partition waits for an owner, and the next one is looked at.
+    fn set_leavings_aside(&mut self) {
+        let rest_ms = self.in_ms(super::REST_MS);
+        let leavings = &mut self.transfers.leavings;
+        if let Some(present) = leavings.present.take() {
+            leavings.waiting.insert(present.partition);
+            leavings.waits_until_ms = rest_ms;
+        }
+        self.next_leavings();
     }
 
     /// Looks at the next partition, or at whether this node may go.
@@ -108,8 +126,7 @@ impl Node {
         if !self.is_none_of_ours(partition) {
             return;
         }
-        self.transfers.leavings.present =
-            Some(Present { partition, step: Step::Looking, rests_until_ms: 0 });
+        self.transfers.leavings.present = Some(Present { partition, step: Step::Looking });
         let token = self.effect(Purpose::LeftTree(partition));
         let read = TreeRead { partition, query: TreeQuery::Roots };
         self.act(Action::ReadTree { token, read });
@@ -155,10 +172,13 @@ impl Node {
             let token = self.effect(Purpose::DropPartition(partition));
             return self.act(Action::DropPartition { token, partition });
         }
+        let (left, away): (Vec<NodeId>, Vec<NodeId>) =
+            left.into_iter().partition(|owner| self.is_reachable(*owner));
+        if left.is_empty() && !away.is_empty() {
+            return self.set_leavings_aside();
+        }
         for owner in left {
-            if self.is_reachable(owner) {
-                self.start_exchange(partition, owner, None, ExchangeReason::Leave);
-            }
+            self.start_exchange(partition, owner, None, ExchangeReason::Leave);
         }
     }
 
@@ -169,7 +189,6 @@ impl Node {
         peer: NodeId,
         outcome: ExchangeOutcome,
     ) -> bool {
-        let rest_ms = self.in_ms(super::REST_MS);
         let Some(present) = &mut self.transfers.leavings.present else { return false };
         let Step::Pushing(done) = &mut present.step else { return false };
         if present.partition != partition {
@@ -181,7 +200,7 @@ impl Node {
                 let done = done.clone();
                 self.push_leavings(partition, &done);
             }
-            false => present.rests_until_ms = rest_ms,
+            false => self.set_leavings_aside(),
         }
         true
     }
@@ -212,10 +231,10 @@ impl Node {
     fn retire_if_done(&mut self) {
         let is_leaving = self.catalogue.as_ref().is_some_and(|c| c.is_leaving(self.id));
         let has_nothing = self.handoffs.is_empty()
-            && self.requests.is_empty()
+            && !self.is_in_debt()
             && self.transfers.incoming.is_empty()
             && !self.collection.is_storing_hints()
-            && !self.is_making_moves();
+            && !self.transfers.making.is_open();
         if is_leaving && has_nothing && self.has_no_leavings() {
             self.retire();
         }

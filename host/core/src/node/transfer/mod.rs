@@ -18,8 +18,8 @@
 //! 3. *Settle*: the target exchanges until the roots are equal.
 //! 4. *Hand over*: the target asks for it with the freeze's number. If that freeze still holds, the
 //!    source makes the move in its catalogue: it serves no more from that moment, and tells
-//!    nobody before the catalogue is durable. Then everyone is told ([`Message::Moved`]), and the
-//!    target serves once it knows.
+//!    nobody before that is durable ([`making`]). Then everyone is told ([`Message::Moved`]), and
+//!    the target serves once it knows.
 //!
 //! So at no time do both serve, and every write that the source has acknowledged is in the target
 //! before it serves: whoever counts either of them counts the same replica. If either crashes
@@ -42,23 +42,24 @@
 //! found by the next exchange.
 
 mod leavings;
+mod making;
 mod overtaken;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
+use super::Node;
 use super::catchup::Catchup;
 use super::exchange::ExchangeReason;
 use super::timers::Timer;
-use super::{Node, Purpose};
 use crate::catalogue::Catalogue;
-use crate::event::{Action, ExchangeEnd, ExchangeOutcome, Notice, Token, TransferFigures};
+use crate::event::{ExchangeEnd, ExchangeOutcome, Notice, Token, TransferFigures};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId, TransferStep};
 use crate::ring::Move;
 
 use leavings::Leavings;
+use making::Making;
 use overtaken::Overtaken;
 use source::Frozen;
 
@@ -80,11 +81,9 @@ const REST_MS: u64 = 1_000;
 pub(super) struct Transfers {
     incoming: BTreeMap<PartitionId, Incoming>,
     frozen: BTreeMap<PartitionId, Frozen>,
-    /// Moves that this node has made, of which ring, and whose catalogue is not durable yet: whom
-    /// to answer.
-    making: BTreeMap<(u64, Move), Option<(NodeId, RequestId)>>,
-    /// Of those, what could not be persisted and is to be tried again.
-    unpersisted: BTreeSet<(u64, Move)>,
+    making: Making,
+    /// The moves that this node is to bring about; `None` when that is to be looked up again.
+    own: Option<BTreeSet<Move>>,
     leavings: Leavings,
     overtaken: Overtaken,
     /// What was told last.
@@ -164,7 +163,7 @@ impl Node {
     /// Looks at what no event tells.
     pub(super) fn transfer_due(&mut self) {
         self.thaw();
-        self.persist_again();
+        self.save_moves();
         self.find_transfers();
         let partitions: Vec<PartitionId> = self.transfers.incoming.keys().copied().collect();
         partitions.into_iter().for_each(|partition| self.drive(partition));
@@ -182,21 +181,24 @@ impl Node {
     fn find_transfers(&mut self) {
         let Some(catalogue) = self.catalogue.clone() else { return };
         let ring = &catalogue.ring;
+        let own = self.transfers.own.take().unwrap_or_else(|| {
+            let is_own = |pending: &&Move| maker(&catalogue, pending) == Some(self.id);
+            ring.moves().iter().filter(is_own).copied().collect()
+        });
         let is_current = |pending: &Move| ring.moves_of(pending.partition).first() == Some(pending);
         self.transfers.incoming.retain(|_, incoming| is_current(&incoming.made));
-        if ring.moves().is_empty() || self.was_removed() {
-            return;
-        }
         let going = self.transfers.incoming.values().filter(|incoming| self.can_go_on(incoming));
         let mut free = self.admission.window(TRANSFERS_MAX).saturating_sub(going.count());
         let now_ms = self.now.monotonic_ms;
-        for pending in ring.moves() {
+        if self.was_removed() {
+            free = 0;
+        }
+        for pending in &own {
             if free == 0 {
-                return;
+                break;
             }
             let partition = pending.partition;
-            if maker(&catalogue, pending) != Some(self.id)
-                || !is_current(pending)
+            if !is_current(pending)
                 || self.transfers.incoming.contains_key(&partition)
                 || self.is_dropping(partition)
             {
@@ -211,6 +213,7 @@ impl Node {
                 free -= 1;
             }
         }
+        self.transfers.own = Some(own);
     }
 
     /// Whether a transfer does not only wait for nodes that are not reachable.
@@ -394,73 +397,5 @@ impl Node {
     pub(super) fn transfer_undelivered(&mut self, to: NodeId, request: RequestId) {
         let error = ReplicaError::Store("it could not be reached".to_owned());
         self.transfer_answered(to, request, Err(error));
-    }
-
-    /// Makes a move, durably, and then tells everyone. `asker` is answered then, too.
-    fn make_move(&mut self, made: Move, asker: Option<(NodeId, RequestId)>) {
-        let Some(catalogue) = self.catalogue.clone() else { return };
-        let mut changed = Catalogue::clone(&catalogue);
-        if !changed.ring.hand_over(&made) {
-            return;
-        }
-        if let Some(incoming) = self.transfers.incoming.get_mut(&made.partition) {
-            incoming.step = Step::Making;
-        }
-        let version = catalogue.ring.version();
-        self.transfers.making.insert((version, made), asker);
-        self.take_over(Arc::new(changed));
-        self.persist_move(version, made);
-    }
-
-    fn persist_move(&mut self, version: u64, made: Move) {
-        let Some(catalogue) = self.catalogue.clone() else { return };
-        let token = self.effect(Purpose::HandOver(version, made));
-        self.act(Action::Persist(token, catalogue));
-    }
-
-    /// The catalogue with the move is durable, or is not.
-    pub(super) fn move_persisted(&mut self, (ring_version, made): (u64, Move), is_durable: bool) {
-        let Some(asker) = self.transfers.making.remove(&(ring_version, made)) else { return };
-        if !is_durable {
-            self.transfers.making.insert((ring_version, made), asker);
-            self.transfers.unpersisted.insert((ring_version, made));
-            return;
-        }
-        self.notice(Notice::Moved(made));
-        for peer in self.peers() {
-            self.send(peer, Message::Moved { ring_version, made });
-        }
-        if let Some((to, request)) = asker {
-            self.send(to, Message::TransferAnswer { request, result: Ok(0) });
-        }
-        self.go_on_transferring();
-    }
-
-    fn persist_again(&mut self) {
-        let unpersisted = std::mem::take(&mut self.transfers.unpersisted);
-        unpersisted.into_iter().for_each(|(version, made)| self.persist_move(version, made));
-    }
-
-    /// Whether a move that this node made could still be forgotten. Until it is durable nobody
-    /// may hear of it: after a crash this node would serve again.
-    pub(super) fn is_making_moves(&self) -> bool {
-        !self.transfers.making.is_empty()
-    }
-
-    /// A peer has made a move.
-    pub(super) fn moved(&mut self, from: NodeId, ring_version: u64, made: &Move) {
-        let Some(catalogue) = self.catalogue.clone() else { return };
-        if catalogue.ring.version() != ring_version {
-            let digest = self.digest;
-            return self.send(from, Message::CatalogueDigest { digest });
-        }
-        let mut changed = Catalogue::clone(&catalogue);
-        if changed.ring.hand_over(made) {
-            let changed = Arc::new(changed);
-            self.take_over(changed.clone());
-            let token = self.effect(Purpose::Gossip);
-            self.act(Action::Persist(token, changed));
-            self.go_on_transferring();
-        }
     }
 }

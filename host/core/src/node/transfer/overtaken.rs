@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::making::Making;
 use super::{Incoming, Step};
 use crate::catalogue::Catalogue;
 use crate::id::{NodeId, PartitionId};
@@ -26,15 +27,6 @@ pub(super) struct Overtaken {
     oldest: BTreeMap<PartitionId, u64>,
     /// Of all. What earlier lives knew is not kept.
     oldest_of_all: u64,
-}
-
-/// The partitions whose owners may have changed from one ring to the other.
-fn changed_partitions(old: &Ring, new: &Ring) -> BTreeSet<PartitionId> {
-    if old.version() != new.version() {
-        return new.partition_ids().collect();
-    }
-    let is_made = |made: &&Move| new.moves().binary_search(made).is_err();
-    old.moves().iter().filter(is_made).map(|made| made.partition).collect()
 }
 
 /// Whether `node` is one of the first n owners: those of a keyspace with n replicas.
@@ -58,16 +50,39 @@ impl Node {
             self.transfers.overtaken.oldest_of_all = new.version();
             return self.check_leavings(new.partition_ids());
         };
-        if old == new || self.was_removed() {
+        // Members may be others, and with them who brings a move about.
+        self.transfers.own = None;
+        if self.was_removed() {
             return;
         }
-        let changed = changed_partitions(old, new);
+        if old.version() == new.version() {
+            return self.moves_made(old, &old.made_beyond(new));
+        }
+        self.new_ring(old, &catalogue);
+        self.owners_changed(old, new.partition_ids().collect());
+    }
+
+    /// Moves of the present ring are made; `old` is the ring before them.
+    pub(super) fn moves_made(&mut self, old: &Ring, made: &[Move]) {
+        self.transfers.making.note(made);
+        if let Some(own) = &mut self.transfers.own {
+            for made in made {
+                own.remove(made);
+            }
+        }
+        if !self.was_removed() {
+            self.owners_changed(old, made.iter().map(|made| made.partition).collect());
+        }
+    }
+
+    /// The owners of these partitions may be others than in `old`.
+    fn owners_changed(&mut self, old: &Ring, changed: BTreeSet<PartitionId>) {
+        let Some(catalogue) = self.catalogue.clone().filter(|_| !changed.is_empty()) else {
+            return;
+        };
         self.check_leavings(changed.iter().copied());
         self.collection.owners_changed(&changed);
-        if old.version() != new.version() {
-            self.new_ring(old, &catalogue);
-        }
-        let regained = self.regained(old, new, changed);
+        let regained = self.regained(old, &catalogue.ring, changed);
         if !regained.is_empty() {
             self.fill_again(regained);
         }
@@ -87,8 +102,7 @@ impl Node {
         let moving = new.partition_ids().filter(differs).map(|p| (p, new.version()));
         self.transfers.overtaken.oldest.extend(moving);
         // Nobody was told of what was not durable: it is to be made again, of the new ring.
-        self.transfers.making.clear();
-        self.transfers.unpersisted.clear();
+        self.transfers.making = Making::default();
         self.transfers.incoming.clear();
     }
 
