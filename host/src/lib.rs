@@ -2,8 +2,9 @@
 //!
 //! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
-//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. `telemetry` and `budget` are below all of
-//! them: names and a recorder, as for logs, and bytes that are counted.
+//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. Below all of them are `telemetry`, names
+//! and a recorder, as for logs, `budget`, bytes that are counted, and `pause`, which notices that the
+//! process was stopped.
 
 pub mod address;
 pub mod api;
@@ -17,6 +18,7 @@ pub mod exporter;
 pub mod listen;
 pub mod merge;
 pub mod node;
+pub mod pause;
 pub mod server;
 pub mod storage;
 pub mod telemetry;

@@ -129,10 +129,13 @@ fn job(
             now_ms: number as u64,
             limits,
             ancestors: Default::default(),
+            until_ms: u64::MAX,
+            is_lent: false,
         },
         targets: Vec::new(),
         survivors: Survivors::All,
         sync: true,
+        until: None,
         done,
     }
 }

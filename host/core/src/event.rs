@@ -105,6 +105,12 @@ pub enum Event {
     /// The node is about to stop: what owners are still owed becomes hints, now. Once
     /// [`Node::is_in_debt`](crate::node::Node::is_in_debt) denies it, it may.
     Stopping,
+    /// The node was stopped for so many milliseconds, which the clocks show already. What had
+    /// arrived from peers meanwhile is dropped.
+    Paused {
+        /// How long.
+        ms: u64,
+    },
     /// The time that [`Node::next_timer_ms`](crate::node::Node::next_timer_ms) named has come.
     Tick,
 }

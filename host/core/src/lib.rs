@@ -26,6 +26,7 @@ pub mod holder;
 pub mod homecoming;
 pub mod id;
 pub mod keys;
+pub mod lent;
 pub mod message;
 pub mod node;
 pub mod position;

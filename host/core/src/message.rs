@@ -13,8 +13,8 @@ use crate::catalogue::{Catalogue, Decision};
 use crate::causality::Siblings;
 use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
-use crate::id::{KeyspaceId, NodeId, PartitionId};
-use crate::request::{PutReceipt, PutRequest, RequestError};
+use crate::id::{Dot, KeyspaceId, NodeId, PartitionId};
+use crate::request::{PutRequest, RequestError};
 use crate::ring::MadeMoves;
 use crate::tree::{TreeAnswer, TreeRead};
 
@@ -50,22 +50,19 @@ pub enum Message {
         /// Whether it is done.
         result: Result<(), ReplicaError>,
     },
-    /// Coordinate this put for me: you own the key, I do not.
-    ///
-    /// The one message that is not idempotent: each one that arrives is a write with a dot of
-    /// its own. The transport must not hand it over twice; any other message it may.
+    /// Lend me a dot for this put: you own the key. Nothing comes of it unless I make it so.
     Forward {
         /// To be repeated in the reply.
         request: RequestId,
-        /// The put.
+        /// The put; its `timeout_ms` is what is left.
         put: PutRequest,
     },
     /// The answer to [`Message::Forward`].
     ForwardReply {
         /// The forward's number.
         request: RequestId,
-        /// The put's outcome.
-        result: Result<PutReceipt, RequestError>,
+        /// The dot, and the object with the new version under it, which the sender has not stored.
+        result: Result<(Dot, Arc<Siblings>), RequestError>,
     },
     // Anti-entropy.
     /// What do your hash trees of this partition say, or what do you hold?

@@ -23,15 +23,19 @@
 //! replaced the record keeps a local note of it (`request_notes`). The retry is answered with the
 //! dot of the first attempt and changes nothing.
 //!
+//! # Lent dots
+//! A write for another node's put is minted, and not stored: see [`crate::lent`].
+//!
 //! The store marks the hash tree in the same step ([`crate::tree`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ancestor::{self, Ancestors};
-use crate::causality::{Context, LiveVersion, Siblings, Survivors};
+use crate::causality::{Context, LiveVersion, Siblings, Survivors, VersionVector};
 use crate::collect::{Marked, attest, collect};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
+use crate::lent::Lent;
 use crate::record::{Mark, Record};
 use crate::request_notes::Known;
 use crate::version::{Origin, Payload, RequestName, Version};
@@ -68,6 +72,11 @@ pub enum Change {
         limits: SiblingLimits,
         /// What it is to keep of its past.
         ancestors: Ancestors,
+        /// Not to be begun from then on, by the monotonic clock of the node: nobody waits for it
+        /// any more. For whoever carries it out; [`write()`] has no clock.
+        until_ms: u64,
+        /// Whether it is for another node's put: the object with it is made, and not stored.
+        is_lent: bool,
     },
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),
@@ -179,7 +188,7 @@ pub enum WriteRefused {
 /// A change that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The record to store in place of the old one.
+    /// The record to store in place of the old one, if that is to be.
     pub record: Record,
     /// The dot that was minted, for a client's write.
     pub dot: Option<Dot>,
@@ -207,18 +216,20 @@ pub struct Minter {
     pub next_epoch: u64,
     /// Actors of earlier epochs mint no more.
     oldest_epoch: u64,
+    lent: Lent,
 }
 
 impl Minter {
     /// The minter of an incarnation that was just drawn.
     pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
-        Minter { node, incarnation, next_epoch: 0, oldest_epoch: 0 }
+        Minter { node, incarnation, next_epoch: 0, oldest_epoch: 0, lent: Lent::default() }
     }
 
     /// Retires every actor drawn so far: what they minted may be lost, so none of them goes on.
     /// To be called when a store may have lost what it had applied.
     pub fn retire_actors(&mut self) {
         self.oldest_epoch = self.next_epoch;
+        self.lent.clear();
     }
 
     fn fresh_actor(&mut self) -> Actor {
@@ -227,23 +238,37 @@ impl Minter {
         Actor { node: self.node, incarnation: self.incarnation, epoch }
     }
 
-    /// The next dot of this node for a key whose record is `record`.
-    fn next_dot(&mut self, record: &Record, context: &Context) -> Dot {
-        match &record.mark {
-            Some(mark) if self.may_go_on(mark, &record.siblings, context) => {
-                Dot { actor: mark.actor, counter: mark.counter + 1 }
-            }
-            _ => Dot { actor: self.fresh_actor(), counter: 1 },
+    /// The next dot of this node for a key whose record is `record`, to be stored or lent.
+    fn next_dot(&mut self, record: &Record, context: &Context, is_lent: bool) -> Dot {
+        if is_lent && self.lent.is_full() {
+            self.retire_actors();
         }
+        let vector = record.siblings.vector();
+        let marked = record.mark.map(|mark| Dot { actor: mark.actor, counter: mark.counter });
+        // Of an actor that has lent a dot the mark says too little.
+        let marked = marked.filter(|last| !self.lent.has(&last.actor));
+        let last = {
+            let mut all = marked.into_iter().chain(self.lent.returned(vector));
+            all.find(|last| self.may_go_on(last, vector, context))
+        };
+        let dot = match last {
+            Some(Dot { actor, counter }) => Dot { actor, counter: counter + 1 },
+            None => Dot { actor: self.fresh_actor(), counter: 1 },
+        };
+        match is_lent {
+            true => self.lent.lend(dot),
+            false => self.lent.stored(&dot.actor),
+        }
+        dot
     }
 
-    fn may_go_on(&self, mark: &Mark, siblings: &Siblings, context: &Context) -> bool {
-        mark.actor.node == self.node
-            && mark.actor.incarnation == self.incarnation
-            && mark.actor.epoch >= self.oldest_epoch
+    fn may_go_on(&self, last: &Dot, vector: &VersionVector, context: &Context) -> bool {
+        last.actor.node == self.node
+            && last.actor.incarnation == self.incarnation
+            && last.actor.epoch >= self.oldest_epoch
             // Anyone could know more of the actor than the mark only if the mark is stale.
-            && siblings.vector().get(&mark.actor) == mark.counter
-            && context.vector.get(&mark.actor) <= mark.counter
+            && vector.get(&last.actor) == last.counter
+            && context.vector.get(&last.actor) <= last.counter
     }
 }
 
@@ -280,7 +305,7 @@ pub fn write(
             record.siblings_mut().sync(siblings);
             None
         }
-        Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors } => {
+        Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, is_lent, .. } => {
             match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
                 Known::New => {}
                 Known::Retry(dot) => {
@@ -296,7 +321,14 @@ pub fn write(
                 check_folds(&record.siblings, context, draft)?;
             }
             let wanted = (context, draft, *ancestors);
-            Some(mint(&mut record, wanted, *now_ms, survivors, minter))
+            let dot = mint(&mut record, wanted, (*now_ms, *is_lent), survivors, minter);
+            if *is_lent {
+                record.siblings_mut().keep(survivors);
+                let (dot, is_changed) = (Some(dot), false);
+                return Ok(Written { record, dot, is_changed, is_removed: false });
+            }
+            record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
+            Some(dot)
         }
     };
     record.siblings_mut().keep(survivors);
@@ -375,11 +407,11 @@ fn check_folds(siblings: &Siblings, context: &Context, draft: &Draft) -> Result<
 fn mint(
     record: &mut Record,
     (context, draft, ancestors): (&Context, &Draft, Ancestors),
-    now_ms: u64,
+    (now_ms, is_lent): (u64, bool),
     survivors: Survivors,
     minter: &mut Minter,
 ) -> Dot {
-    let dot = minter.next_dot(record, context);
+    let dot = minter.next_dot(record, context, is_lent);
     // Later than all it replaces, and than all it meets, whatever the clocks say.
     let earlier_ms = context.timestamp_ms.max(record.siblings.latest_ms());
     let written_at_ms = now_ms.max(earlier_ms.saturating_add(1));
@@ -402,7 +434,6 @@ fn mint(
         replaced.join(record.siblings.vector());
     }
     record.siblings_mut().put(&replaced, dot, Arc::new(version));
-    record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
     dot
 }
 

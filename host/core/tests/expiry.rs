@@ -25,7 +25,16 @@ fn minter(node: u64) -> Minter {
 fn put(ttl_ms: Option<u64>, (now_ms, passed_ms): (u64, u64), limits: SiblingLimits) -> Change {
     let draft = Draft { ttl_ms, ..draft(Some(1)) };
     let (context, ancestors) = (Context::default(), Default::default());
-    Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors }
+    Change::Mint {
+        context,
+        draft,
+        now_ms,
+        passed_ms,
+        limits,
+        ancestors,
+        until_ms: u64::MAX,
+        is_lent: false,
+    }
 }
 
 fn done(

@@ -32,6 +32,8 @@ fn mint(id: u8, asked: u8, context: Context, now_ms: u64) -> Change {
         now_ms,
         limits: NO_LIMITS,
         ancestors: Default::default(),
+        until_ms: u64::MAX,
+        is_lent: false,
     }
 }
 

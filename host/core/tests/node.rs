@@ -54,17 +54,43 @@ fn a_forward_that_was_not_delivered_goes_to_the_next_owner() {
 }
 
 #[test]
-fn a_forward_that_may_have_arrived_is_not_repeated() {
+fn a_silent_owner_costs_a_put_one_time_out_and_what_it_does_late_nothing() {
     let mut world = World::new(4);
     let list = world.list();
-    world.host(list.primaries()[0]).link = Link::Silent;
-    let ticket = world.put(list.fallbacks()[0], put_of("milk"));
+    let (owners, stranger) = (list.primaries().to_vec(), list.fallbacks()[0]);
+    // It gets what it is asked, and its answers stay on the way.
+    world.hold = |message| matches!(message, Message::ForwardReply { .. });
+    let ticket = world.put(stranger, put_of("milk"));
     assert!(world.answers(ticket).is_empty());
+    world.pass_ms(499);
+    assert!(world.answers(ticket).is_empty());
+    world.hold = |_| false;
+    world.pass_ms(1);
+    assert_eq!(world.receipt(ticket).dot.actor.node, owners[1]);
+    world.release();
     world.pass_ms(2_000);
-    assert_eq!(world.answers(ticket), [&Err(RequestError::OutcomeUnknown)]);
-    let forwards =
-        |(_, _, message): &&(NodeId, NodeId, Message)| matches!(message, Message::Forward { .. });
-    assert_eq!(world.sent.iter().filter(forwards).count(), 1);
+    for owner in owners {
+        assert_eq!(world.values(owner, Area::Data), ["milk"], "once, everywhere");
+    }
+    assert_eq!(world.answers(ticket).len(), 1);
+}
+
+#[test]
+fn a_dot_that_comes_after_the_deadline_is_not_used() {
+    let mut world = World::new(4);
+    let list = world.list();
+    world.hold = |message| matches!(message, Message::ForwardReply { .. });
+    let put = PutRequest { quorum: QuorumKind::Strict, ..put_of("milk") };
+    let ticket = world.put(list.fallbacks()[0], put);
+    world.pass_ms(2_000);
+    let (needed, effect) = (2, Effect::None);
+    let short = Err(RequestError::QuorumNotReached { needed, answered: 0, effect });
+    assert_eq!(world.answers(ticket), [&short]);
+    world.release();
+    world.pass_ms(10_000);
+    for owner in list.primaries() {
+        assert!(world.values(*owner, Area::Data).is_empty(), "it was said to have done nothing");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use stator_core::event::{Area, Event, NotBroughtHome};
 use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
-use stator_core::request::RequestError;
+use stator_core::request::{Effect, RequestError};
 use world::{KEY, Link, World, carts, put_of};
 
 const GONE: NodeId = NodeId(9);
@@ -34,7 +34,8 @@ fn a_node_that_hears_of_its_removal_acknowledges_nothing_more() {
     assert!(world.answers(put).is_empty() && !world.gets.contains_key(&get));
 
     removed(&mut world, me, me);
-    assert_eq!(world.answers(put), [&Err(RequestError::OutcomeUnknown)], "a member may hold it");
+    let maybe = RequestError::QuorumNotReached { needed: 2, answered: 0, effect: Effect::Maybe };
+    assert_eq!(world.answers(put), [&Err(maybe)], "a member may hold it");
     let refused = RequestError::Removed { ring_version: 2 };
     assert_eq!(world.gets[&get], Err(refused.clone()));
     let (put, get) = (world.put(me, put_of("later")), world.get(me));

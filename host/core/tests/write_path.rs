@@ -28,6 +28,8 @@ fn put(context: Context, limits: SiblingLimits) -> Change {
         now_ms: 1_000,
         limits,
         ancestors: Default::default(),
+        until_ms: u64::MAX,
+        is_lent: false,
     }
 }
 

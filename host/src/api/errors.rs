@@ -201,9 +201,8 @@ pub(super) fn request(error: &RequestError) -> Status {
                 ("effect", effect_name(*effect).to_owned()),
             ],
         ),
-        RequestError::OutcomeUnknown => {
-            let facts = [("effect", "MAYBE".to_owned())];
-            status(Code::DeadlineExceeded, "OUTCOME_UNKNOWN", message, &facts)
+        RequestError::Expired => {
+            status(Code::DeadlineExceeded, "EXPIRED", message, &[("effect", "NONE".to_owned())])
         }
         RequestError::Refused(WriteRefused::PartlyFolded { .. }) => {
             // What a client does with it: read, decide, write again.

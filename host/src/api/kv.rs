@@ -10,16 +10,18 @@ use stator_core::catalogue::{Durability, Keyspace};
 use stator_core::causality::{Context, ContextSecrets};
 use stator_core::divergence::{DivergentVersion, MergeFailure};
 use stator_core::reconcile;
-use stator_core::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind};
+use stator_core::request::{
+    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError,
+};
 use stator_core::version::Payload;
 use stator_core::write::{Draft, SiblingLimits};
 use stator_proto::v1;
 use stator_proto::v1::kv_server::Kv;
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::limits::{Admission, timeout_ms};
+use super::observe::Arrival;
 use super::{errors, names, versions};
 use crate::driver::Held;
 use crate::node::{Node, Reading};
@@ -82,9 +84,11 @@ impl KvService {
     }
 
     /// When the client of a request stops waiting.
-    fn deadline(&self, metadata: &MetadataMap) -> Instant {
+    fn deadline<T>(&self, request: &Request<T>) -> Instant {
         let default_ms = self.node.config.timings.request_timeout_ms;
-        Instant::now() + Duration::from_millis(timeout_ms(metadata, default_ms))
+        let arrived = request.extensions().get::<Arrival>().map(|arrival| arrival.0.into());
+        let waits = Duration::from_millis(timeout_ms(request.metadata(), default_ms));
+        arrived.unwrap_or_else(Instant::now) + waits
     }
 
     async fn read(
@@ -99,15 +103,24 @@ impl KvService {
             key: named.key.clone(),
             r,
             quorum,
-            timeout_ms: left_ms(deadline),
+            // Known when its turn has come.
+            timeout_ms: 0,
         };
-        let answer = self.node.driver.get(request, held.clone()).await.map_err(errors::stopped)?;
+        let answer = self.node.driver.get(request, deadline.into(), held.clone()).await;
+        let answer = answer.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
     }
 
     /// Refuses a value that the keyspace's module does not want stored, in its words. Nothing else
     /// that may be wrong with a module refuses a write: not its failing, not its absence.
-    async fn validate(&self, named: &Named, value: &Bytes, schema: u32) -> Result<(), Status> {
+    ///
+    /// A validator takes its turn among the merges: a put whose client has left does not wait.
+    async fn validate(
+        &self,
+        named: &Named,
+        (value, schema): (&Bytes, u32),
+        deadline: Instant,
+    ) -> Result<(), Status> {
         let Some(module) = named.keyspace.reconcile.value.module() else { return Ok(()) };
         let candidate = DivergentVersion {
             value: Some(value.clone()),
@@ -115,7 +128,9 @@ impl KvService {
             written_at_ms: self.node.clock.now().wall_ms,
         };
         let name = &named.keyspace.name;
-        match self.node.merges.validate(&module, name, &named.key, &candidate).await {
+        let verdict = self.node.merges.validate(&module, name, &named.key, &candidate);
+        let verdict = tokio::time::timeout_at(deadline, verdict).await;
+        match verdict.map_err(|_| errors::request(&RequestError::Expired))? {
             Ok(()) | Err(MergeFailure::NotLoaded(_)) => Ok(()),
             Err(MergeFailure::Refused { reason, message, .. }) => {
                 let message = format!(
@@ -149,9 +164,11 @@ impl KvService {
                 siblings_max: limits.siblings_max,
                 siblings_bytes_max: limits.siblings_bytes_max,
             },
-            timeout_ms: left_ms(write.deadline),
+            // Known when its turn has come.
+            timeout_ms: 0,
         };
-        let answer = self.node.driver.put(request, held.clone()).await.map_err(errors::stopped)?;
+        let answer = self.node.driver.put(request, write.deadline.into(), held.clone()).await;
+        let answer = answer.map_err(errors::stopped)?;
         answer.map_err(|error| errors::request(&error))
     }
 
@@ -236,10 +253,6 @@ struct Write {
     deadline: Instant,
 }
 
-fn left_ms(deadline: Instant) -> u64 {
-    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
-}
-
 fn quorum(value: i32) -> Result<QuorumKind, Status> {
     match v1::Quorum::try_from(value) {
         Ok(v1::Quorum::Unspecified | v1::Quorum::Sloppy) => Ok(QuorumKind::Sloppy),
@@ -275,7 +288,7 @@ impl Kv for KvService {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
         let held = self.admission.enter(0)?;
-        let deadline = self.deadline(request.metadata());
+        let deadline = self.deadline(&request);
         let get = request.into_inner();
         let named = self.named(&get.keyspace, get.key)?;
         let view = v1::View::try_from(get.view)
@@ -288,7 +301,7 @@ impl Kv for KvService {
         &self,
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
-        let deadline = self.deadline(request.metadata());
+        let deadline = self.deadline(&request);
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
         if put.value.len() > max {
@@ -300,7 +313,7 @@ impl Kv for KvService {
         let request = names::of_put(&put)?;
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;
-        self.validate(&named, &put.value, put.schema).await?;
+        self.validate(&named, (&put.value, put.schema), deadline).await?;
         let write = Write {
             context: named.opened(&put.contexts)?,
             draft: Draft {
@@ -330,7 +343,7 @@ impl Kv for KvService {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let deadline = self.deadline(request.metadata());
+        let deadline = self.deadline(&request);
         let delete = request.into_inner();
         let held = self.admission.enter(delete.encoded_len())?;
         let request = names::of_delete(&delete)?;

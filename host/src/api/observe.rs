@@ -15,6 +15,7 @@ use tonic::codegen::http::{HeaderValue, Request, Response};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use crate::pause;
 use crate::telemetry::names::{REQUEST_SECONDS, REQUESTS, REQUESTS_RUNNING};
 
 /// The header that names a request.
@@ -55,8 +56,9 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
+        request.extensions_mut().insert(Arrival(pause::arrival()));
         let running = Running::start();
         let id = id_of(&request);
         let method = request.uri().path().trim_start_matches('/').to_owned();
@@ -73,6 +75,10 @@ where
         Box::pin(noted.instrument(span))
     }
 }
+
+/// When a request arrived. Its deadline counts from then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival(pub Instant);
 
 /// Counted as long as it lives, so that a request whose client leaves is not counted for ever.
 struct Running(Gauge);

@@ -1,7 +1,7 @@
 //! What a node holds that is no member any more, and how it comes back to the members.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -299,7 +299,8 @@ async fn take(
         quorum: QuorumKind::Strict,
         timeout_ms: LOOKUP_MS,
     };
-    let answer = node.driver.get(request, Arc::new(())).await.map_err(errors::stopped)?;
+    let deadline = Instant::now() + Duration::from_millis(LOOKUP_MS);
+    let answer = node.driver.get(request, deadline, Arc::new(())).await.map_err(errors::stopped)?;
     let known = answer.map_err(|error| errors::request(&error))?.siblings;
     let is_gone = |node: NodeId| catalogue.removed.contains_key(&node);
     let standing = homecoming::standing(&held, &known, source.alone_since_ms, is_gone);

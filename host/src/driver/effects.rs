@@ -16,8 +16,10 @@ use stator_core::keys::StoreKey;
 use stator_core::message::Message;
 use stator_core::ring::MadeMoves;
 use stator_core::tree::TreeRead;
+use stator_core::write::Change;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::Clock;
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use crate::merge::MergeHost;
@@ -52,6 +54,7 @@ pub struct Effects {
     transport: Transport,
     merges: MergeHost,
     inbox: Inbox,
+    clock: Clock,
     shared: Arc<Shared>,
     persist: UnboundedSender<Persist>,
 }
@@ -62,13 +65,13 @@ impl Effects {
         home: Arc<Home>,
         stores: Arc<Stores>,
         (transport, merges): (Transport, MergeHost),
-        inbox: Inbox,
+        (inbox, clock): (Inbox, Clock),
         shared: Arc<Shared>,
     ) -> Self {
         let (persist, receiver) = unbounded_channel();
         let filled = Arc::downgrade(&stores);
         tokio::spawn(persist_all((home, filled), inbox.clone(), receiver));
-        Effects { stores, transport, merges, inbox, shared, persist }
+        Effects { stores, transport, merges, inbox, clock, shared, persist }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -125,6 +128,10 @@ impl Effects {
                     inbox.deliver(Event::Written(token, result));
                 });
                 let area = store_area(area);
+                let until = match &change {
+                    Change::Mint { until_ms, .. } => self.clock.at(*until_ms),
+                    _ => None,
+                };
                 self.stores.write(WriteJob {
                     area,
                     key,
@@ -132,6 +139,7 @@ impl Effects {
                     targets,
                     survivors,
                     sync: is_sync,
+                    until,
                     done,
                 });
             }
@@ -452,6 +460,7 @@ fn failure(error: StoreError) -> StoreFailure {
         }
         StoreError::OutOfService { effect: Effect::None, .. }
         | StoreError::Overloaded { .. }
+        | StoreError::Expired { .. }
         | StoreError::HintBudget { .. }
         | StoreError::HintWithoutTarget
         | StoreError::Closed { .. } => StoreFailure::Unavailable(error.to_string()),

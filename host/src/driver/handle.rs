@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{
@@ -38,8 +38,9 @@ pub(super) enum Input {
 }
 
 pub(super) enum Request {
-    Get(GetRequest),
-    Put(Box<PutRequest>),
+    /// With the time at which their clients stop waiting.
+    Get(GetRequest, Instant),
+    Put(Box<PutRequest>, Instant),
     Change(CatalogueChange),
     Commit(CommitRequest),
     Repair(RepairRequest),
@@ -47,10 +48,18 @@ pub(super) enum Request {
 }
 
 impl Request {
+    /// As the loop comes to it: what it has waited until now is gone.
     pub(super) fn into_event(self, ticket: Ticket) -> Event {
+        let left_ms = |deadline: Instant| {
+            deadline.saturating_duration_since(Instant::now()).as_millis() as u64
+        };
         match self {
-            Request::Get(get) => Event::Get(ticket, get),
-            Request::Put(put) => Event::Put(ticket, *put),
+            Request::Get(get, deadline) => {
+                Event::Get(ticket, GetRequest { timeout_ms: left_ms(deadline), ..get })
+            }
+            Request::Put(put, deadline) => {
+                Event::Put(ticket, PutRequest { timeout_ms: left_ms(deadline), ..*put })
+            }
             Request::Change(change) => Event::Change(ticket, change),
             Request::Commit(request) => Event::CommitRing(ticket, request),
             Request::Repair(request) => Event::Repair(ticket, request),
@@ -233,22 +242,25 @@ impl DriverHandle {
         &self.shared
     }
 
-    /// Coordinates a get.
+    /// Coordinates a get that has until `deadline`, whatever its `timeout_ms`.
     pub async fn get(
         &self,
         request: GetRequest,
+        deadline: Instant,
         held: Held,
     ) -> Result<Result<GetReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Get(request), |sender| Answer::Get(sender, held)).await
+        self.ask(Request::Get(request, deadline), |sender| Answer::Get(sender, held)).await
     }
 
-    /// Coordinates a put, or hands it to who owns the key.
+    /// Coordinates a put, or hands it to who owns the key, as [`Self::get`].
     pub async fn put(
         &self,
         request: PutRequest,
+        deadline: Instant,
         held: Held,
     ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Put(Box::new(request)), |sender| Answer::Put(sender, held)).await
+        self.ask(Request::Put(Box::new(request), deadline), |sender| Answer::Put(sender, held))
+            .await
     }
 
     /// Changes the catalogue.

@@ -29,6 +29,7 @@ pub use figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 pub use handle::{DriverHandle, DriverStopped, Held, Shared};
 pub use inbox::Inbox;
 
+use crate::pause;
 use crate::telemetry::names::{BACKGROUND_SLICES, EVENTS_WAITING};
 use crate::telemetry::vital::Vital;
 use handle::{Answer, Input};
@@ -43,6 +44,11 @@ impl Clock {
     /// A monotonic clock that starts now.
     pub fn start() -> Self {
         Clock { start: Instant::now() }
+    }
+
+    /// When its `monotonic_ms` is this.
+    pub fn at(&self, monotonic_ms: u64) -> Option<Instant> {
+        self.start.checked_add(Duration::from_millis(monotonic_ms))
     }
 
     /// What time it is.
@@ -118,6 +124,7 @@ impl Loop {
         self.handle(Event::Tick);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut stop_at = None;
+        let mut pauses = pause::count();
         let waiting = metrics::gauge!(EVENTS_WAITING.name);
         let slices = metrics::gauge!(BACKGROUND_SLICES.name);
         loop {
@@ -135,6 +142,9 @@ impl Loop {
             waiting.set(inputs.len() as f64);
             slices.set(self.node.admission().slices() as f64);
             self.effects.shared().show_collect(self.node.collect_figures());
+            if std::mem::replace(&mut pauses, pause::count()) != pauses {
+                self.handle(Event::Paused { ms: pause::latest_ms() });
+            }
             for input in batch.drain(..) {
                 match input {
                     Input::Event(event) | Input::Received(event, _) => self.handle(event),

@@ -13,6 +13,7 @@ use tonic::transport::server::Connected;
 use super::hold::Hold;
 use super::opening::PREFACE;
 use super::places::Place;
+use crate::pause::Life;
 
 /// A stream whose first bytes were read already and are given again.
 pub(super) struct Replayed<S> {
@@ -85,9 +86,11 @@ pub(super) enum Io {
     Tls(Box<Replayed<TlsStream<Replayed<TcpStream>>>>),
 }
 
-/// A connection that the gRPC library may have. It keeps its place until it is dropped.
+/// A connection that the gRPC library may have. It keeps its place until it is dropped, and ends
+/// with the first pause of the process.
 pub struct Connection {
     io: Io,
+    life: Life,
     place: Place,
 }
 
@@ -99,8 +102,8 @@ pub struct Peer {
 }
 
 impl Connection {
-    pub(super) fn new(io: Io, place: Place) -> Self {
-        Connection { io, place }
+    pub(super) fn new(io: Io, life: Life, place: Place) -> Self {
+        Connection { io, life, place }
     }
 
     fn check(&self) -> io::Result<()> {
@@ -129,8 +132,9 @@ macro_rules! on_stream {
     };
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(
+impl Connection {
+    /// Reads as much as the node's hold allows.
+    fn poll_held(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
@@ -152,6 +156,24 @@ impl AsyncRead for Connection {
         buf.advance(read);
         self.place.hold().was_read(read);
         Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.life.poll_end(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        let read = self.as_mut().poll_held(cx, buf);
+        // The pause may have been between: then nobody knows when these bytes arrived.
+        match read.is_ready() && !self.life.goes_on() {
+            true => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            false => read,
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod hold;
 mod opening;
 mod places;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ pub use figures::Figures;
 pub use hold::Hold;
 pub use places::Places;
 
+use crate::pause::Life;
 use crate::tls::Tls;
 use figures::Closed;
 
@@ -124,15 +126,25 @@ impl Door {
         async_stream::stream! {
             // Dropped with the stream, and with it those that have not passed yet.
             let mut opening = JoinSet::new();
+            let mut life = Life::begin();
             let mut pause = ACCEPT_PAUSE_MIN;
             let mut look = tokio::time::interval(LOOK_PERIOD);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let next = tokio::select! {
+                    biased;
+                    () = life.end() => Next::Opened(None),
                     accepted = listener.accept() => Next::Accepted(accepted),
                     Some(opened) = opening.join_next() => Next::Opened(opened.ok().flatten()),
                     _ = look.tick() => Next::Look,
                 };
+                if !life.goes_on() {
+                    // What was connected meanwhile may hold requests from any time of the pause.
+                    drop(next);
+                    turn_away(&listener);
+                    life = Life::begin();
+                    continue;
+                }
                 match next {
                     Next::Accepted(Ok((stream, _))) => {
                         pause = ACCEPT_PAUSE_MIN;
@@ -173,8 +185,9 @@ impl Door {
         match self.places.take(from) {
             Ok(place) => {
                 let deadline = self.limits.opening_deadline;
+                let kept = (Life::begin(), place);
                 opening.spawn(async move {
-                    let opened = opening::open(stream, tls, deadline, place).await;
+                    let opened = opening::open(stream, tls, deadline, kept).await;
                     opened.inspect_err(|why| figures.count(whom, from, why)).ok()
                 });
             }
@@ -188,6 +201,18 @@ impl Door {
                     });
                 }
             }
+        }
+    }
+}
+
+/// Ends all connections that wait to be accepted.
+fn turn_away(listener: &TcpListener) {
+    let waiting = listener.as_fd().try_clone_to_owned().map(std::net::TcpListener::from);
+    match waiting {
+        // Nothing waits any more, or the next that waits is gone: either way that was all.
+        Ok(waiting) => while waiting.accept().is_ok() {},
+        Err(error) => {
+            tracing::error!(%error, "connections that were made during a pause are served");
         }
     }
 }

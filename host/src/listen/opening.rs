@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::connection::{Connection, Io, Replayed};
 use super::figures::Closed;
 use super::places::Place;
+use crate::pause::Life;
 use crate::tls::TlsAcceptor;
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
@@ -36,14 +37,14 @@ pub(super) async fn open(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     deadline: Duration,
-    place: Place,
+    (life, place): (Life, Place),
 ) -> Result<Connection, Closed> {
     let io = match tls {
         None => timeout(deadline, plain(stream)).await,
         Some(tls) => timeout(deadline, encrypted(stream, tls)).await,
     };
     let io = io.unwrap_or(Err(Closed::TooSlow(deadline)))?;
-    Ok(Connection::new(io, place))
+    Ok(Connection::new(io, life, place))
 }
 
 async fn plain(stream: TcpStream) -> Result<Io, Closed> {

@@ -174,7 +174,7 @@ impl Node {
             home.clone(),
             stores.clone(),
             (transport.clone(), merges.clone()),
-            mailbox.inbox(),
+            (mailbox.inbox(), clock),
             shared.clone(),
         );
         let settings = Settings {

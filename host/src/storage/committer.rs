@@ -218,6 +218,9 @@ impl Committer {
         if job.area == Area::Hints && job.targets.is_empty() {
             return Err(StoreError::HintWithoutTarget);
         }
+        if job.until.is_some_and(|until| until <= Instant::now()) {
+            return Err(StoreError::Expired { store: self.records.area.name() });
+        }
         self.load(&job.key)?;
         self.refuse_damaged(&job.key, &job.change)?;
         let before = self.staged(&job.key).and_then(|staged| staged.record.clone());

@@ -33,6 +33,12 @@ pub enum StoreError {
     /// The write breaks a rule of its keyspace. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] WriteRefused),
+    /// Its time was over before its turn came. Nothing was changed.
+    #[error("the {store} store came to the write after its deadline; nothing was changed")]
+    Expired {
+        /// Which store.
+        store: &'static str,
+    },
     /// The hint would take more room than hints may. Nothing was changed.
     #[error(
         "hints for unreachable nodes take {held_bytes} bytes, and one of {added_bytes} more does \

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use stator_core::causality::{Siblings, Survivors};
 use stator_core::collect::{IndexPage, IndexQuery};
@@ -56,6 +57,8 @@ pub struct WriteJob {
     pub survivors: Survivors,
     /// Whether `done` waits until a power cut cannot take the write back. Hints always do.
     pub sync: bool,
+    /// Not begun from then on: nobody waits for it any more.
+    pub until: Option<Instant>,
     /// Gets the answer.
     pub done: Done<WriteDone>,
 }

@@ -56,6 +56,8 @@ metrics! {
         "Time from a request's first byte to its answer";
     REQUESTS_RUNNING = Gauge "stator_requests_running" []
         "Requests of clients and operators under way";
+    PAUSES = Counter "stator_pauses_total" []
+        "Times that the process was stopped for a second or more, so that its connections ended";
     EVENTS_WAITING = Gauge "stator_protocol_events_waiting" []
         "Events that wait for the protocol's loop";
 

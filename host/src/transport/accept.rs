@@ -28,6 +28,7 @@ use super::outbox::{Frames, Outbox};
 use super::setup::{CATALOGUE_BYTES_MAX, SetupService};
 use super::{Shared, session};
 use crate::listen::{BodyBudget, BodyTrouble, Door, DoorLimits, Peer as Stranger};
+use crate::pause::Life;
 
 /// A peer opens one stream per connection; a few more do no harm.
 const STREAMS_MAX: u32 = 8;
@@ -122,13 +123,14 @@ async fn welcome(
     outbox: Arc<Outbox>,
     stranger: Option<Stranger>,
 ) {
+    let life = Life::begin();
     let shaken = timeout(HANDSHAKE_DEADLINE, handshake::accept(&shared, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
         Ok(hello) => {
             if let Some(known) = stranger {
                 known.hold.trust();
             }
-            session::run(&shared, (&hello, hello.node), inbound, outbox).await;
+            session::run(&shared, (&hello, hello.node), (inbound, outbox), life).await;
         }
         Err(error) => {
             shared.note_failed(None, &error);

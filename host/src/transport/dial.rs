@@ -18,6 +18,7 @@ use super::handshake::{self, HandshakeError};
 use super::holders::Place;
 use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
+use crate::pause::Life;
 use crate::tls;
 
 /// A refusal has this long to reach the peer before the connection goes.
@@ -79,12 +80,13 @@ async fn attempt(
     whom: (NodeId, Place<'_>),
     address: &str,
 ) -> Result<(), HandshakeError> {
+    let life = Life::begin();
     let outbox = Arc::new(Outbox::new(&shared.config));
     let frames = Frames { shared: shared.clone(), outbox: outbox.clone() };
     let (client, mut inbound) = connect(shared, address, frames).await?;
     let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, whom, &mut inbound, &outbox));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
-        Ok(hello) => session::run(shared, (&hello, shared.me), inbound, outbox).await,
+        Ok(hello) => session::run(shared, (&hello, shared.me), (inbound, outbox), life).await,
         Err(error) => {
             outbox.end_with(error.as_refusal());
             let ended = async { while let Ok(Some(_)) = inbound.message().await {} };

@@ -21,6 +21,7 @@ use super::module::{self, Fetches};
 use super::outbox::Outbox;
 use super::wire::{WireError, charge, from_wire};
 use super::{Shared, Undelivered, lock, read, write};
+use crate::pause::Life;
 use proto::frame::Content;
 
 /// A connected peer.
@@ -96,12 +97,13 @@ pub(super) async fn next_frame(
     }
 }
 
-/// Runs the session with the peer that said `hello` until it ends.
+/// Runs the session with the peer that said `hello` until it ends, with `life` at the latest, which
+/// began before the handshake.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     (hello, dialer): (&Hello, NodeId),
-    mut inbound: Streaming<proto::Frame>,
-    outbox: Arc<Outbox>,
+    (mut inbound, outbox): (Streaming<proto::Frame>, Arc<Outbox>),
+    mut life: Life,
 ) {
     let peer = hello.node;
     let session = Arc::new(Session {
@@ -119,6 +121,7 @@ pub(super) async fn run(
     loop {
         let frame = tokio::select! {
             biased;
+            () = life.end() => Ok(None),
             () = session.outbox.closed() => break,
             changed = roster.changed() => {
                 if changed.is_err() || !shared.is_member(hello.cluster, peer) {
@@ -133,6 +136,10 @@ pub(super) async fn run(
             }
             frame = next_frame(&mut inbound, shared) => frame,
         };
+        if !life.goes_on() {
+            tracing::info!(%peer, "this node was stopped; what waits in the stream is dropped");
+            break;
+        }
         match frame {
             Ok(Some(frame)) => {
                 if let Err(breach) = session.take(shared, frame).await {

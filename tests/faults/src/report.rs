@@ -38,7 +38,7 @@ const EXPLANATIONS: [(&str, &str); 12] = [
         "QUORUM_NOT_REACHED",
         "fewer than r or w nodes in reach: NONE is known before anything is written, MAYBE after",
     ),
-    ("OUTCOME_UNKNOWN", "its node handed the put to an owner that did not answer in time"),
+    ("EXPIRED", "its node came to it after its deadline: nothing was done"),
     ("STORE_UNAVAILABLE", "the coordinator's disk took no writes, and no other owner could"),
     ("STOPPING", "its node was told to stop"),
     ("NO_CLUSTER", "its machine came back empty, and waits to be joined"),

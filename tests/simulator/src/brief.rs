@@ -47,7 +47,9 @@ pub(super) fn brief(message: &Message) -> String {
             format!("forward {request} {:?} {:?}", put.key, put.draft.labels)
         }
         Message::ForwardReply { request, result } => match result {
-            Ok(receipt) => format!("forward {request} acknowledged by {}", receipt.acked),
+            Ok((dot, siblings)) => {
+                format!("forward {request} lent {dot} {:?}", clients::writes(siblings))
+            }
             Err(error) => format!("forward {request} {error}"),
         },
         Message::TreeRead { request, read, .. } => {

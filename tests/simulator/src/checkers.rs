@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use stator_core::causality::Siblings;
+use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::event::Ticket;
 use stator_core::id::Dot;
 use stator_core::keys::StoreKey;
@@ -50,6 +50,8 @@ pub const TREES: &str = "hash trees say what the store holds";
 pub const REVIVED: &str = "what was replaced or deleted stays so";
 /// There are no siblings without concurrency.
 pub const SIBLINGS: &str = "no siblings without concurrency";
+/// No write is there twice.
+pub const TWICE: &str = "no write is there twice";
 /// A named write is not minted again by who has received it.
 pub const NAMED: &str = "who has received a named write does not mint it again";
 /// A request that failed without effect has none.
@@ -81,6 +83,8 @@ pub struct DotWatch {
     writes: BTreeMap<(Key, Dot), WriteId>,
     /// How many dots each write has.
     counts: BTreeMap<WriteId, usize>,
+    /// Dots that were lent, and of which nothing was stored yet.
+    lent: BTreeSet<(Key, Dot)>,
 }
 
 impl DotWatch {
@@ -99,13 +103,41 @@ impl DotWatch {
         self.counts.get(&id).copied().unwrap_or(0)
     }
 
-    /// `dot` was minted for the version that is now live under it in `siblings`.
-    pub fn minted(&mut self, key: &StoreKey, dot: Dot, siblings: &Siblings) -> Option<Violation> {
+    /// Something is stored of a key. Gives a write that has come to have more than one dot by it.
+    pub fn stored(&mut self, key: &StoreKey, siblings: &Siblings) -> Option<WriteId> {
+        let watched = |dot| (Key { keyspace: key.keyspace, bytes: key.key.clone() }, dot);
+        let mut twin = None;
+        if self.lent.is_empty() {
+            return twin;
+        }
+        for (dot, _) in siblings.live() {
+            if self.lent.remove(&watched(dot))
+                && let Some(id) = self.writes.get(&watched(dot))
+            {
+                let count = self.counts.entry(*id).or_default();
+                *count += 1;
+                twin = twin.or((*count > 1).then_some(*id));
+            }
+        }
+        twin
+    }
+
+    /// `dot` was minted for the version that is now live under it in `siblings`, or lent for it.
+    pub fn minted(
+        &mut self,
+        key: &StoreKey,
+        dot: Dot,
+        siblings: &Siblings,
+        is_lent: bool,
+    ) -> Option<Violation> {
         let version = siblings.live().find(|(live, _)| *live == dot)?.1;
         let id = version.labels.get(LABEL)?.parse().ok()?;
         let watched = Key { keyspace: key.keyspace, bytes: key.key.clone() };
-        let first = *self.writes.entry((watched, dot)).or_insert_with(|| {
-            *self.counts.entry(id).or_default() += 1;
+        let first = *self.writes.entry((watched.clone(), dot)).or_insert_with(|| {
+            match is_lent {
+                true => drop(self.lent.insert((watched, dot))),
+                false => *self.counts.entry(id).or_default() += 1,
+            }
             id
         });
         (first != id).then(|| Violation {
@@ -193,6 +225,20 @@ pub fn ancestor(
                 let from = format!("{live:?} are said to come from {ancestor:?}");
                 return violation(format!("{from}; two had seen {nearer} too"));
             }
+        }
+    }
+    None
+}
+
+/// A reader that gets several versions gets each client's write once.
+pub fn twice(key: usize, siblings: &Siblings) -> Option<Violation> {
+    let mut seen = BTreeSet::new();
+    for LiveVersion { version, .. } in siblings.versions() {
+        let label = version.labels.get(LABEL).cloned();
+        let is_write = matches!(version.origin, Origin::Client(_)) && label.is_some();
+        if is_write && !seen.insert(label.clone()) {
+            let found = format!("write {label:?} is there as two versions");
+            return Some(Violation { rule: TWICE, key: Some(key), found });
         }
     }
     None

@@ -206,8 +206,7 @@ pub fn name(put: &mut PutRequest, id: WriteId, contents: &BTreeSet<WriteId>, is_
 pub fn outcome(error: &RequestError) -> Outcome {
     match error {
         RequestError::QuorumNotReached { effect: Effect::Maybe, .. }
-        | RequestError::Store { effect: Effect::Maybe, .. }
-        | RequestError::OutcomeUnknown => Outcome::Maybe,
+        | RequestError::Store { effect: Effect::Maybe, .. } => Outcome::Maybe,
         _ => Outcome::Nothing,
     }
 }

@@ -96,9 +96,11 @@ impl World {
     }
 
     fn write(&mut self, machine: usize, action: Action) {
-        let Action::Write { token, area, key, change, targets, survivors, is_sync } = action else {
+        let Action::Write { token, area, key, mut change, targets, survivors, is_sync } = action
+        else {
             return;
         };
+        self.plant_lent(&mut change);
         let failure = self.disk_failure(machine).or_else(|| self.is_full(machine, area, &key));
         let result = match &failure {
             Some(DiskFailure { error, is_stored: false }) => Err(error.clone()),
@@ -114,7 +116,8 @@ impl World {
                 }
             },
         };
-        self.watch(machine, area, &key, &result);
+        let is_lent = matches!(change, Change::Mint { is_lent: true, .. });
+        self.watch(machine, area, &key, &result, is_lent);
         self.forget_surplus(machine, area, &key);
         self.rebuild_trees(machine);
         if self.planted == Planted::EarlyCollection {
@@ -188,6 +191,7 @@ impl World {
         area: Area,
         key: &StoreKey,
         result: &Result<Stored, StoreFailure>,
+        is_lent: bool,
     ) {
         match result {
             Ok(Stored { siblings, dot }) => {
@@ -198,8 +202,17 @@ impl World {
                 );
                 // A retry is answered with the dot of the first try.
                 let minted = dot.filter(|dot| self.dots.of_store_key(key, *dot).is_none());
-                if let Some(violation) = dot.and_then(|dot| self.dots.minted(key, dot, siblings)) {
+                if let Some(violation) =
+                    dot.and_then(|dot| self.dots.minted(key, dot, siblings, is_lent))
+                {
                     self.violations.push(violation);
+                }
+                if is_lent {
+                    // Nothing is stored.
+                    return;
+                }
+                if let Some(id) = self.dots.stored(key, siblings) {
+                    self.has_twins(id);
                 }
                 let version = siblings.live().find(|(live, _)| Some(*live) == *dot);
                 if let Some(at_ms) = version.and_then(|(_, version)| version.expires_at_ms) {

@@ -234,16 +234,6 @@ impl World {
         self.queue.plan(at_us, Happening::Mend(Mend::Haste(machine)));
     }
 
-    fn freeze(&mut self, machine: usize) {
-        let until_us = self.now_us + self.rng.random_range(100_000..4_000_000);
-        let frozen_until_us = &mut self.machines[machine].frozen_until_us;
-        // What waits for the end of a freeze keeps its order only if that does not move.
-        if *frozen_until_us <= self.now_us {
-            *frozen_until_us = until_us;
-            self.trace.line(self.now_us, format_args!("n{machine} freezes until {until_us}"));
-        }
-    }
-
     fn lie_still(&mut self, machine: usize) {
         self.abandon(machine);
         if self.machines[machine].is_unclean {

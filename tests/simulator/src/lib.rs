@@ -28,6 +28,7 @@ pub mod merging;
 mod naming;
 pub mod network;
 mod operators;
+mod pauses;
 pub mod planted;
 pub mod queue;
 mod race;

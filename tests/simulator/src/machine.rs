@@ -29,6 +29,8 @@ pub struct Machine {
     pub store: Store,
     /// Does nothing until then.
     pub frozen_until_us: Micros,
+    /// Whether what waits until then is dropped.
+    pub is_paused: bool,
     /// How often its disk answers a write with an error.
     pub disk_failure: f64,
     /// How often its disk does not save a small file.
@@ -84,6 +86,7 @@ impl Machine {
             life: 0,
             store,
             frozen_until_us: 0,
+            is_paused: false,
             disk_failure: 0.0,
             file_failure: 0.0,
             is_stopping: false,
@@ -153,6 +156,11 @@ impl Machine {
     pub fn is_left_to_fill(&self) -> bool {
         let left = self.left_to_fill().map(|backlog| backlog.left);
         left.is_some_and(|left| left.is_none_or(|left| !left.is_empty()))
+    }
+
+    /// Whether it runs, and does not move.
+    pub fn is_still(&self, now_us: Micros) -> bool {
+        self.node.is_some() && !self.is_stopping && self.frozen_until_us > now_us
     }
 
     /// Whether clients' requests are taken.

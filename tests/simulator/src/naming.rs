@@ -88,6 +88,12 @@ impl World {
         }
     }
 
+    /// A write has come to have several dots.
+    pub(super) fn has_twins(&mut self, id: WriteId) {
+        self.report.minted_twice += 1;
+        self.history.has_twins(id);
+    }
+
     /// A machine has minted a dot for a write, or has received it.
     pub(super) fn watch_name(
         &mut self,
@@ -100,8 +106,7 @@ impl World {
         }
         let minted = dot.and_then(|dot| self.dots.of_store_key(key, dot));
         if let Some(id) = minted.filter(|id| self.dots.count(*id) > 1) {
-            self.report.minted_twice += 1;
-            self.history.has_twins(id);
+            self.has_twins(id);
         }
         if area == Area::Hints {
             return;

@@ -1,15 +1,12 @@
 //! The network between the machines: every message takes its own time, or gets lost, or comes
 //! twice, or meets a cut.
 //!
-//! It is harsher than the real transport, which keeps the order of one connection. One promise
-//! of the real one is kept: a [`Message::Forward`] comes once at most, because it is no
-//! idempotent message.
+//! It is harsher than the real transport, which keeps the order of one connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use stator_core::message::Message;
 
 use super::queue::Micros;
 
@@ -114,21 +111,15 @@ impl Network {
         self.quality = Quality::GOOD;
     }
 
-    /// Decides about a message, or with `None` about a probe.
-    pub fn fate(
-        &self,
-        rng: &mut ChaCha8Rng,
-        link: (usize, usize),
-        message: Option<&Message>,
-    ) -> Fate {
+    /// Decides about a message or a probe.
+    pub fn fate(&self, rng: &mut ChaCha8Rng, link: (usize, usize)) -> Fate {
         if let Some(cut) = self.cuts.values().find(|cut| cut.links.contains(&link)) {
             return if cut.is_known { Fate::Refused } else { Fate::Lost };
         }
         if rng.random_bool(self.quality.loses) {
             return Fate::Lost;
         }
-        let may_repeat = !matches!(message, Some(Message::Forward { .. }));
-        let is_repeated = may_repeat && rng.random_bool(self.quality.repeats);
+        let is_repeated = rng.random_bool(self.quality.repeats);
         let mut delays = vec![self.delay(rng, link)];
         if is_repeated {
             delays.push(self.delay(rng, link));

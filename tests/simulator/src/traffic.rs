@@ -25,6 +25,8 @@ pub struct Request {
     machine: usize,
     asked: Asked,
     started_us: Micros,
+    /// Whether its machine has not read it yet.
+    is_unread: bool,
 }
 
 enum Asked {
@@ -60,7 +62,9 @@ impl World {
         let places = self.places();
         let place = places[self.rng.random_range(0..places.len())];
         let machine = self.rng.random_range(0..self.machines.len());
-        if !self.machines[machine].takes_requests(self.now_us) {
+        // Some ask a machine that does not move.
+        let is_still = self.scenario.is_pausing() && self.machines[machine].is_still(self.now_us);
+        if !is_still && !self.machines[machine].takes_requests(self.now_us) {
             return self.think(client);
         }
         let (key, n) = (&self.keys[place], self.replicas(place));
@@ -116,7 +120,7 @@ impl World {
         let ticket = self.request(machine, Asked::Put { client, id }, timeout_us);
         self.trace
             .line(self.now_us, format_args!("c{client} -> n{machine}: put {ticket} is write {id}"));
-        self.tell(machine, Event::Put(ticket, put));
+        self.hand_in(machine, ticket, Event::Put(ticket, put), timeout_us);
     }
 
     /// A client reads through a machine.
@@ -203,13 +207,40 @@ impl World {
                 get.key, get.r, get.quorum
             ),
         );
-        self.tell(machine, Event::Get(ticket, get));
+        let waits_us = get.timeout_ms * 1_000;
+        self.hand_in(machine, ticket, Event::Get(ticket, get), waits_us);
+    }
+
+    /// Notes whether a request waits for its machine to read it.
+    pub(super) fn await_reading(&mut self, ticket: Ticket, is_unread: bool) {
+        if let Some(request) = self.requests.get_mut(&ticket) {
+            request.is_unread = is_unread;
+        }
+    }
+
+    /// A request that its machine has not read is over: it has no effect.
+    pub(super) fn unread(&mut self, ticket: Ticket) {
+        if !self.requests.get(&ticket).is_some_and(|request| request.is_unread) {
+            return;
+        }
+        self.trace.line(self.now_us, format_args!("request {ticket} ends unread"));
+        // An earlier try may have done it.
+        let outcome = if self.scenario.is_naming { Outcome::Maybe } else { Outcome::Nothing };
+        match self.requests.remove(&ticket).map(|request| request.asked) {
+            Some(Asked::Put { client, id }) if !self.tries_again(client, id, outcome) => {
+                self.history.end(id, outcome);
+                self.think(client);
+            }
+            Some(Asked::Get { client, .. }) => self.think(client),
+            _ => {}
+        }
     }
 
     fn request(&mut self, machine: usize, asked: Asked, timeout_us: Micros) -> Ticket {
         self.last_ticket += 1;
         let started_us = self.now_us;
-        self.requests.insert(self.last_ticket, Request { machine, asked, started_us });
+        self.requests
+            .insert(self.last_ticket, Request { machine, asked, started_us, is_unread: false });
         let at_us = self.now_us + timeout_us + GRACE_US;
         self.plan_in(machine, at_us, Inner::Overdue(self.last_ticket));
         self.last_ticket
@@ -218,7 +249,10 @@ impl World {
     /// A get ended.
     pub(super) fn get_done(&mut self, ticket: Ticket, result: Result<GetReceipt, RequestError>) {
         self.trace.line(self.now_us, format_args!("get {ticket}: {}", outcome_of(&result)));
-        let Some(Request { asked, started_us, machine }) = self.requests.remove(&ticket) else {
+        if self.is_ghost(ticket) {
+            return;
+        }
+        let Some(Request { asked, started_us, machine, .. }) = self.requests.remove(&ticket) else {
             return self.violations.push(checkers::answered_twice(ticket));
         };
         let (client, key, strict_r) = match asked {
@@ -266,6 +300,9 @@ impl World {
         found.iter().for_each(|id| self.history.observe(*id));
         self.violations.extend(checkers::values(&receipt.siblings));
         self.violations.extend(checkers::answer(&self.history, key, &found));
+        if !self.scenario.is_naming {
+            self.violations.extend(checkers::twice(key, &receipt.siblings));
+        }
         self.check_contents(key, &receipt.siblings, false);
         self.check_ancestor(key, &receipt.siblings);
         if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
@@ -280,6 +317,9 @@ impl World {
     /// A put ended.
     pub(super) fn put_done(&mut self, ticket: Ticket, result: Result<PutReceipt, RequestError>) {
         self.trace.line(self.now_us, format_args!("put {ticket}: {}", outcome_of(&result)));
+        if self.is_ghost(ticket) {
+            return;
+        }
         let (client, id) = match self.requests.remove(&ticket).map(|request| request.asked) {
             Some(Asked::Put { client, id }) => (client, id),
             Some(Asked::WriteBack) => return,
@@ -322,6 +362,11 @@ impl World {
             }
         }
         self.think(client);
+    }
+
+    /// Whether a request runs that has no client any more, by a planted bug.
+    fn is_ghost(&self, ticket: Ticket) -> bool {
+        self.planted == Planted::Expired && !self.requests.contains_key(&ticket)
     }
 
     /// A machine is gone: its clients do not know how their requests ended.

@@ -76,12 +76,18 @@ pub(super) enum Inner {
     Rebuild,
     /// A request should have been answered by now.
     Overdue(Ticket),
+    /// The machine was stopped for so long.
+    Paused { ms: u64 },
+    /// A client's request is read, whose client waits until then.
+    Read { ticket: Ticket, event: Box<Event>, until_us: Micros },
 }
 
 /// What happens next.
 pub(super) enum Happening {
     /// A client does something.
     Client(usize),
+    /// A client does not wait any longer.
+    GiveUp(Ticket),
     /// A client tries a named write again.
     Retry(usize, WriteId),
     /// An operator makes the late keyspace.
@@ -241,12 +247,17 @@ impl World {
     fn happen(&mut self, what: Happening) {
         if let Happening::To(machine, _) | Happening::In(machine, ..) = &what {
             let frozen_until_us = self.machines[*machine].frozen_until_us;
+            let is_dropped = self.machines[*machine].is_paused && matches!(what, Happening::To(..));
+            if frozen_until_us > self.now_us && is_dropped {
+                return;
+            }
             if frozen_until_us > self.now_us {
                 return self.queue.plan(frozen_until_us, what);
             }
         }
         match what {
             Happening::Client(client) => self.client_turn(client),
+            Happening::GiveUp(ticket) => self.unread(ticket),
             Happening::Retry(client, id) => self.retry(client, id),
             Happening::CreateLate => self.create_late(),
             Happening::Operator(chore, mean_us) => self.operate(chore, mean_us),
@@ -291,6 +302,10 @@ impl World {
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
+            Inner::Paused { ms } => self.tell(machine, Event::Paused { ms }),
+            Inner::Read { ticket, event, until_us } => {
+                self.read(machine, ticket, *event, until_us);
+            }
         }
     }
 
@@ -394,13 +409,9 @@ impl World {
         let is_down = self.machines[link.1].node.is_none();
         let fate = match is_down && self.rng.random_bool(0.5) {
             true => Fate::Refused,
-            false => self.network.fate(&mut self.rng, link, Some(&message)),
+            false => self.network.fate(&mut self.rng, link),
         };
         let fate = self.network.enqueue(self.now_us, link, fate);
-        if self.planted == Planted::RefusedButSent && fate == Fate::Refused {
-            self.plant_late(link, &message);
-        }
-        self.plant_retry(from, &message);
         match fate {
             Fate::Arrives(delays) => {
                 let from = self.machines[from].id;
@@ -427,7 +438,7 @@ impl World {
         let link = (from, index(to));
         let length = bytes.len();
         self.trace.quiet(self.now_us, format_args!("probe {from} {} {length}", link.1));
-        if let Fate::Arrives(delays) = self.network.fate(&mut self.rng, link, None) {
+        if let Fate::Arrives(delays) = self.network.fate(&mut self.rng, link) {
             for delay_us in delays {
                 let arrival = Arrival::Probe(bytes.clone());
                 self.queue.plan(self.now_us + delay_us, Happening::To(link.1, arrival));

@@ -17,6 +17,7 @@ mod members;
 mod metrics;
 mod options;
 mod partition;
+mod pauses;
 mod python;
 mod refills;
 mod refusals;

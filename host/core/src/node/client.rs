@@ -79,6 +79,10 @@ impl Node {
                     self.ask_next(request);
                 }
             }
+            Some(InFlight::Put(put)) if put.is_asking(node) => {
+                put.namer_gone(node);
+                self.turn_to_next(request);
+            }
             Some(InFlight::Put(put)) => {
                 let place = match failure {
                     Failure::Late => put.is_late(node, due_ms),
@@ -88,10 +92,6 @@ impl Node {
                 };
                 place.into_iter().for_each(|place| self.place(request, place));
             }
-            Some(InFlight::Forward(forward)) if forward.to == node => {
-                return self.forward_undelivered(request);
-            }
-            Some(InFlight::Forward(_)) => return,
             None => {
                 self.collecting(|collection, around| {
                     collection.undelivered(around, (node, request));
@@ -109,11 +109,11 @@ impl Node {
         let now_ms = self.now.monotonic_ms;
         let overdue = match self.requests.get(&request) {
             Some(InFlight::Get(get)) => get.overdue(now_ms),
-            Some(InFlight::Put(put)) => put.overdue(now_ms),
-            Some(InFlight::Forward(forward)) if forward.due_ms <= now_ms => {
-                return self.forward_ended(request, Err(RequestError::OutcomeUnknown));
+            Some(InFlight::Put(put)) if put.is_namer_overdue(now_ms) => {
+                self.turn_to_next(request);
+                Vec::new()
             }
-            Some(InFlight::Forward(_)) => return,
+            Some(InFlight::Put(put)) => put.overdue(now_ms),
             None => return self.hint_due(request),
         };
         overdue.into_iter().for_each(|node| self.replica_failed(node, request, Failure::Late));
@@ -134,11 +134,11 @@ impl Node {
             }
             Some(InFlight::Put(put)) => {
                 if let Some(answer) = put.take_answer(now_ms, ring_version) {
-                    let asker = put.asker;
-                    self.put_done(asker, answer);
+                    let ticket = put.ticket;
+                    self.put_done(ticket, answer);
                 }
             }
-            _ => return,
+            None => return,
         }
         self.end_or_wait(request);
     }
@@ -148,7 +148,7 @@ impl Node {
         let (is_finished, due_ms) = match self.requests.get(&request) {
             Some(InFlight::Get(get)) => (get.is_finished(now_ms), get.next_due_ms()),
             Some(InFlight::Put(put)) => (put.is_finished(), put.next_due_ms()),
-            _ => return,
+            None => return,
         };
         if !is_finished {
             if let Some(due_ms) = due_ms {
@@ -201,6 +201,11 @@ impl Node {
     pub(super) fn written(&mut self, token: Token, result: Result<Stored, StoreFailure>) {
         match self.effects.remove(&token) {
             Some(Purpose::Mint(request)) => self.mint_ended(request, result),
+            Some(Purpose::Lend(to, request)) => self.lent(to, request, result),
+            Some(Purpose::OwnWrite(request)) => match result {
+                Ok(_) => self.replica_wrote(self.id, request),
+                Err(_) => self.replica_failed(self.id, request, Failure::Refused),
+            },
             Some(Purpose::OwnHint(request, owner, keyspace)) => {
                 self.own_hint_ended(request, (owner, keyspace), result);
             }

@@ -56,7 +56,7 @@ use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::RequestError;
 use crate::request::get::Get;
-use crate::request::put::{Asker, Put};
+use crate::request::put::Put;
 use crate::ring::MadeMoves;
 pub use collect::{CANDIDATES_MAX, CollectFigures};
 pub use exchange::REPAIRS_RUNNING_MAX;
@@ -109,25 +109,10 @@ impl Default for Settings {
     }
 }
 
-/// A put that was handed to an owner of its key.
-#[derive(Debug)]
-struct Forward {
-    asker: Asker,
-    put: crate::request::PutRequest,
-    to: NodeId,
-    /// Other owners, to try if it provably does not arrive or does nothing.
-    others: Vec<NodeId>,
-    /// What an owner said that did nothing. Without one the node coordinates itself when no
-    /// owner is left.
-    refusal: Option<RequestError>,
-    due_ms: u64,
-}
-
 /// A request in flight.
 enum InFlight {
     Get(Box<Get>),
     Put(Box<Put>),
-    Forward(Box<Forward>),
 }
 
 /// Why a replica is not counted on any more.
@@ -161,6 +146,10 @@ enum Purpose {
     OwnRead(RequestId),
     /// The coordinator's mint.
     Mint(RequestId),
+    /// What a coordinator that owns the key keeps of a write that another owner minted.
+    OwnWrite(RequestId),
+    /// The object with a dot for another node's put.
+    Lend(NodeId, RequestId),
     /// A hint that the coordinator keeps itself.
     OwnHint(RequestId, NodeId, KeyspaceId),
     /// A peer's read.
@@ -207,8 +196,8 @@ enum Purpose {
 impl Purpose {
     /// Whether a client, or another coordinator, waits for the store.
     fn is_foreground(&self) -> bool {
-        use Purpose::{Mint, OwnRead, PeerRead, PeerWrite};
-        matches!(self, OwnRead(_) | Mint(_) | PeerRead(..) | PeerWrite(..))
+        use Purpose::{Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
+        matches!(self, OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) | PeerWrite(..))
     }
 }
 
@@ -307,8 +296,14 @@ impl Node {
     pub fn on_event(&mut self, now: Now, event: Event) -> Vec<Action> {
         self.now = now;
         match event {
+            Event::Get(ticket, get) if get.timeout_ms == 0 => {
+                self.act(Action::GetDone(ticket, Err(RequestError::Expired)));
+            }
+            Event::Put(ticket, put) if put.timeout_ms == 0 => {
+                self.act(Action::PutDone(ticket, Err(RequestError::Expired)));
+            }
             Event::Get(ticket, get) => self.start_get(ticket, get),
-            Event::Put(ticket, put) => self.start_put(Asker::Client(ticket), put),
+            Event::Put(ticket, put) => self.start_put(ticket, put),
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),
             Event::HolderFound(node, holder) => self.hold(node, &holder),
@@ -348,6 +343,7 @@ impl Node {
             Event::BallotPersisted(token, result) => self.ballot_persisted(token, result),
             Event::BringHome(ticket, home) => self.bring_home(ticket, *home),
             Event::Stopping => self.stop(),
+            Event::Paused { ms } => self.paused(ms),
             Event::Tick => self.tick(),
         }
         std::mem::take(&mut self.out)
@@ -368,10 +364,12 @@ impl Node {
         node == self.id || self.detector.is_reachable(node)
     }
 
-    /// Whether an owner is still owed a write, for which neither an acknowledgement nor a durable
+    /// Whether a write is being minted, or an owner is still owed one, for which neither an acknowledgement nor a durable
     /// hint is there yet.
     pub fn is_in_debt(&self) -> bool {
-        self.requests.values().any(|request| matches!(request, InFlight::Put(_)))
+        let is_owing =
+            |request: &InFlight| matches!(request, InFlight::Put(put) if put.is_in_debt());
+        self.requests.values().any(is_owing)
     }
 
     /// How much of the machine background work may take, for metrics.
@@ -467,7 +465,7 @@ impl Node {
                 self.peer_reads(from, request, (keyspace, key), ring_version, is_fallback);
             }
             Message::Write(write) => self.peer_writes(from, write),
-            Message::Forward { request, put } => self.start_put(Asker::Peer(from, request), put),
+            Message::Forward { request, put } => self.lend(from, request, put),
             Message::ReadReply { request, result } => match self.noting(from, result) {
                 Ok(held) => self.replica_read(from, request, held),
                 Err(error) => {
@@ -479,7 +477,7 @@ impl Node {
                 Err(error) if self.epoch_refused(from, request, &error) => {}
                 Err(error) => self.replica_failed(from, request, Failure::of(&error)),
             },
-            Message::ForwardReply { request, result } => self.forward_ended(request, result),
+            Message::ForwardReply { request, result } => self.borrowed(from, request, result),
             Message::TransferAsk { request, ring_version, partition, step } => {
                 self.transfer_asked_by(from, request, ring_version, (partition, step));
             }
@@ -550,6 +548,15 @@ impl Node {
                     }
                 }
             }
+        }
+    }
+
+    /// Nobody could answer this node's probes while it was stopped: their time begins again. All
+    /// other timers are due as they are.
+    fn paused(&mut self, ms: u64) {
+        for (at_ms, timer) in self.timers.detector() {
+            self.timers.drop(at_ms, timer);
+            self.timers.set(at_ms.saturating_add(ms), timer);
         }
     }
 

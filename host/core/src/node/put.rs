@@ -1,99 +1,131 @@
-//! The puts that this node coordinates, or hands to an owner of the key.
+//! The puts that this node coordinates, and the dots that it lends to others that do.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::client::Prepared;
-use super::timers::Timer;
-use super::{Forward, InFlight, Node, Purpose};
+use super::{InFlight, Node, Purpose};
 use crate::ancestor::Ancestors;
 use crate::catalogue::{Durability, Reconcile};
 use crate::causality::Siblings;
 use crate::event::{Action, Area, Notice, StoreFailure, Stored};
-use crate::id::{KeyspaceId, NodeId};
+use crate::id::{Dot, KeyspaceId, NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
-use crate::request::put::{Asker, Place, Put};
+use crate::request::put::{Next, Place, Put};
 use crate::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
 use crate::write::{Change, WriteRefused};
 
-/// Whether the store of who coordinated certainly did nothing, so that another owner may try.
+/// Whether the store of who was to mint certainly did nothing, so that another owner may try.
 fn is_untouched(error: &RequestError) -> bool {
     matches!(error, RequestError::Store { effect: Effect::None, .. })
 }
 
+/// Why a store did not mint, as the client is told.
+fn mint_failure(failure: StoreFailure) -> RequestError {
+    match failure {
+        StoreFailure::Refused(WriteRefused::RequestReused(dot)) => RequestError::RequestReused(dot),
+        StoreFailure::Refused(refused) => RequestError::Refused(refused),
+        StoreFailure::Failed(reason) => RequestError::Store { reason, effect: Effect::Maybe },
+        error => RequestError::Store { reason: error.to_string(), effect: Effect::None },
+    }
+}
+
 impl Node {
-    pub(super) fn start_put(&mut self, asker: Asker, put: PutRequest) {
-        if let (Asker::Client(_), Err(error)) = (asker, self.may_write()) {
-            return self.put_done(asker, Err(error));
+    pub(super) fn start_put(&mut self, ticket: Ticket, put: PutRequest) {
+        if let Err(error) = self.may_write() {
+            return self.put_done(ticket, Err(error));
         }
         let prepared = match self.prepare((put.keyspace, &put.key), "w", put.w) {
             Ok(prepared) => prepared,
-            Err(error) => return self.put_done(asker, Err(error)),
+            Err(error) => return self.put_done(ticket, Err(error)),
         };
-        // A named write has one coordinator while nobody comes or goes: who has minted it knows
-        // its retry.
-        let is_frozen = self.is_frozen(prepared.key.partition, self.id);
-        let is_mine =
-            prepared.list.is_primary(self.id) && put.draft.request.is_none() && !is_frozen;
-        if matches!(asker, Asker::Client(_)) && !is_mine {
-            let mut owners: Vec<NodeId> = prepared.list.primaries().to_vec();
-            owners.retain(|owner| self.is_reachable(*owner));
-            owners.retain(|owner| !is_frozen || *owner != self.id);
-            if owners.first().is_some_and(|first| *first != self.id) {
-                return self.forward(asker, put, owners, None);
-            }
-        }
-        self.coordinate(asker, put, prepared);
-    }
-
-    pub(super) fn coordinate(&mut self, asker: Asker, put: PutRequest, prepared: Prepared) {
         let Prepared { key, list, needed, durability } = prepared;
+        let namers = self.namers(&key, &put, list.primaries());
         let durability = put.durability.unwrap_or(durability);
-        let mut state = Put::new(
-            asker,
-            key.clone(),
-            self.in_ms(put.timeout_ms),
-            durability == Durability::All,
-            needed as usize,
-            put.quorum,
-            (self.id, &list),
-            |node| self.is_reachable(node),
-        );
-        let is_strict_stranger = put.quorum == QuorumKind::Strict && !state.is_owner();
-        let possible = if is_strict_stranger {
-            0
-        } else {
-            state.possible(|node| self.is_reachable(node)) as u32
-        };
-        if state.is_owner() && self.is_frozen(key.partition, self.id) {
+        let is_stuck = namers.is_empty() && list.is_primary(self.id);
+        let is_alone =
+            namers.is_empty() && !list.is_primary(self.id) && put.quorum == QuorumKind::Strict;
+        let deadline_ms = self.in_ms(put.timeout_ms);
+        let terms = (deadline_ms, durability, needed as usize);
+        let state = Put::new((ticket, put), key, terms, (self.id, &list), namers, |node| {
+            self.is_reachable(node)
+        });
+        if is_stuck {
             // Another owner may take it; this one would not hold it when it hands over.
             let reason = "the partition is being handed over to another node".to_owned();
             let error = RequestError::Store { reason, effect: Effect::None };
-            return self.put_done(asker, Err(error));
+            return self.put_done(ticket, Err(error));
         }
-        if possible < needed {
+        if is_alone || (state.possible(|node| self.is_reachable(node)) as u32) < needed {
             // Known before the mint, so the client is told that nothing happened.
             let error =
                 RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None };
-            return self.put_done(asker, Err(error));
+            return self.put_done(ticket, Err(error));
         }
-        let survivors = self.survivors(key.keyspace);
-        let (area, targets) = match state.is_owner() {
-            true => (Area::Data, Vec::new()),
-            false => (Area::Hints, state.primaries().to_vec()),
-        };
         let request = self.number();
-        state.retry = matches!(asker, Asker::Client(_)).then(|| Box::new(put.clone()));
         self.requests.insert(request, InFlight::Put(Box::new(state)));
-        let token = self.effect(Purpose::Mint(request));
-        let PutRequest { context, draft, limits, .. } = put;
-        let ancestors = self.ancestors(&key);
-        let now_ms = self.now.wall_ms;
-        let passed_ms = self.clocks_passed_ms();
-        let change = Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors };
-        let is_sync = durability != Durability::Buffered;
-        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+        self.turn_to_next(request);
         self.advance(request);
+    }
+
+    /// Who is to give a put its dot, in order: the owners in reach. A named write has one that is
+    /// the first while nobody comes or goes: who has minted it knows its retry.
+    fn namers(&self, key: &StoreKey, put: &PutRequest, owners: &[NodeId]) -> VecDeque<NodeId> {
+        let is_frozen = self.is_frozen(key.partition, self.id);
+        let mut namers: VecDeque<NodeId> = owners.iter().copied().collect();
+        namers.retain(|owner| self.is_reachable(*owner) && !(is_frozen && *owner == self.id));
+        if put.draft.request.is_none()
+            && let Some(place) = namers.iter().position(|owner| *owner == self.id)
+        {
+            namers.remove(place);
+            namers.push_front(self.id);
+        }
+        namers
+    }
+
+    /// Has the next node give a put its dot.
+    pub(super) fn turn_to_next(&mut self, request: RequestId) {
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms);
+        let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
+            return;
+        };
+        match put.next_namer(due_ms) {
+            Next::Borrow(owner, mut wanted) => {
+                wanted.timeout_ms = put.deadline_ms.saturating_sub(self.now.monotonic_ms);
+                self.send(owner, Message::Forward { request, put: *wanted });
+            }
+            Next::Mint(wanted) => {
+                let (area, targets) = match put.is_owner() {
+                    true => (Area::Data, Vec::new()),
+                    false => (Area::Hints, put.primaries().to_vec()),
+                };
+                let (key, deadline_ms, is_lent) = (put.key.clone(), put.deadline_ms, false);
+                let is_sync = put.durability != Durability::Buffered;
+                let change = self.mint(&key, *wanted, deadline_ms, is_lent);
+                let token = self.effect(Purpose::Mint(request));
+                let survivors = self.survivors(key.keyspace);
+                self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+            }
+            Next::Refused(error) => self.end_put(request, error),
+            Next::Wait => {}
+        }
+    }
+
+    fn mint(&self, key: &StoreKey, put: PutRequest, until_ms: u64, is_lent: bool) -> Change {
+        let PutRequest { context, draft, limits, .. } = put;
+        let (ancestors, now_ms) = (self.ancestors(key), self.now.wall_ms);
+        let passed_ms = self.clocks_passed_ms();
+        Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent }
+    }
+
+    /// A put ends without having done anything.
+    fn end_put(&mut self, request: RequestId, error: RequestError) {
+        if let Some(InFlight::Put(put)) = self.requests.remove(&request)
+            && !put.is_answered()
+        {
+            self.put_done(put.ticket, Err(error));
+        }
     }
 
     /// What a write of `key` is to keep of its past.
@@ -116,126 +148,143 @@ impl Node {
         }
     }
 
-    pub(super) fn forward(
-        &mut self,
-        asker: Asker,
-        put: PutRequest,
-        mut owners: Vec<NodeId>,
-        refusal: Option<RequestError>,
-    ) {
-        let to = owners.remove(0);
-        if to == self.id {
-            return match self.prepare((put.keyspace, &put.key), "w", put.w) {
-                Ok(prepared) => self.coordinate(asker, put, prepared),
-                Err(error) => self.put_done(asker, Err(error)),
-            };
-        }
-        let request = self.number();
-        let due_ms = self.in_ms(put.timeout_ms);
-        // The owner's word about a put that falls short must be here before the client gives up.
-        let timeout_ms = put.timeout_ms - put.timeout_ms / 10;
-        self.send(to, Message::Forward { request, put: PutRequest { timeout_ms, ..put.clone() } });
-        let forward = Forward { asker, put, to, others: owners, refusal, due_ms };
-        self.requests.insert(request, InFlight::Forward(Box::new(forward)));
-        self.timers.set(due_ms, Timer::Request(request));
-    }
-
-    pub(super) fn forward_ended(
-        &mut self,
-        request: RequestId,
-        result: Result<PutReceipt, RequestError>,
-    ) {
-        if !matches!(self.requests.get(&request), Some(InFlight::Forward(_))) {
-            return;
-        }
-        if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
-            let Forward { asker, mut put, others, due_ms, .. } = *forward;
-            self.timers.drop(due_ms, Timer::Request(request));
-            put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
-            match result {
-                Err(error) if !others.is_empty() && put.timeout_ms > 0 && is_untouched(&error) => {
-                    self.forward(asker, put, others, Some(error));
-                }
-                result => self.put_done(asker, result),
-            }
-        }
-    }
-
-    /// The forward did not leave this node: another owner may be tried.
-    pub(super) fn forward_undelivered(&mut self, request: RequestId) {
-        if let Some(InFlight::Forward(forward)) = self.requests.remove(&request) {
-            let Forward { asker, mut put, others, refusal, due_ms, .. } = *forward;
-            self.timers.drop(due_ms, Timer::Request(request));
-            put.timeout_ms = due_ms.saturating_sub(self.now.monotonic_ms);
-            if !others.is_empty() {
-                return self.forward(asker, put, others, refusal);
-            }
-            match (refusal, self.prepare((put.keyspace, &put.key), "w", put.w)) {
-                (Some(error), _) | (None, Err(error)) => self.put_done(asker, Err(error)),
-                (None, Ok(prepared)) => self.coordinate(asker, put, prepared),
-            }
-        }
-    }
-
     /// The coordinator's mint ended.
     pub(super) fn mint_ended(&mut self, request: RequestId, result: Result<Stored, StoreFailure>) {
-        let due_ms = self.in_ms(self.settings.replica_timeout_ms);
         let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
             return;
         };
         // A stranger's own record is a hint for every owner.
         let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
         let keyspace = put.key.keyspace;
-        let ended = (put.asker, put.is_answered());
-        let failure = match result {
+        let error = match result {
             Ok(Stored { siblings, dot: Some(dot) }) => {
-                let (detector, is_stopping) = (&self.detector, self.is_stopping);
-                let places = put.minted(
-                    dot,
-                    siblings,
-                    |node| !is_stopping && detector.is_reachable(node),
-                    due_ms,
-                );
+                put.minted(dot, siblings);
                 hint_for.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
-                places.into_iter().for_each(|place| self.place(request, place));
-                return self.advance(request);
+                return self.spread(request);
             }
             Ok(Stored { dot: None, .. }) => {
                 let reason = "the store answered a mint without a dot".to_owned();
                 RequestError::Store { reason, effect: Effect::Maybe }
             }
-            Err(StoreFailure::Refused(WriteRefused::RequestReused(dot))) => {
-                RequestError::RequestReused(dot)
+            Err(failure) => {
+                if matches!(failure, StoreFailure::Failed(_)) {
+                    hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
+                }
+                mint_failure(failure)
             }
-            Err(StoreFailure::Refused(refused)) => RequestError::Refused(refused),
-            Err(StoreFailure::Failed(reason)) => {
-                hint_for.into_iter().for_each(|owner| self.expect_hint(owner));
-                RequestError::Store { reason, effect: Effect::Maybe }
-            }
-            Err(error) => RequestError::Store { reason: error.to_string(), effect: Effect::None },
         };
-        let (asker, is_answered) = ended;
-        let retry = self.take_retry(request);
-        self.requests.remove(&request);
-        match retry {
-            _ if is_answered => {}
-            Some((put, owners)) if is_untouched(&failure) => {
-                self.forward(asker, put, owners, Some(failure));
+        self.unnamed(request, error);
+    }
+
+    /// Who was to give a put its dot does not.
+    fn unnamed(&mut self, request: RequestId, error: RequestError) {
+        let now_ms = self.now.monotonic_ms;
+        match self.requests.get_mut(&request) {
+            Some(InFlight::Put(put)) if is_untouched(&error) && now_ms < put.deadline_ms => {
+                put.namer_failed(error);
+                self.turn_to_next(request);
+                self.advance(request);
             }
-            _ => self.put_done(asker, Err(failure)),
+            _ => self.end_put(request, error),
         }
     }
 
-    /// A client's put that this node could not store, for the other owners in reach.
-    fn take_retry(&mut self, request: RequestId) -> Option<(PutRequest, Vec<NodeId>)> {
-        let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
-            return None;
+    /// A put has its dot: now its owners are to have it.
+    fn spread(&mut self, request: RequestId) {
+        let due_ms = self.in_ms(self.settings.replica_timeout_ms);
+        let is_frozen = match self.requests.get(&request) {
+            Some(InFlight::Put(put)) => self.is_frozen(put.key.partition, self.id),
+            _ => return,
         };
-        let left_ms = put.deadline_ms.saturating_sub(self.now.monotonic_ms);
-        let again = PutRequest { timeout_ms: left_ms, ..*put.retry.take()? };
-        let mut owners = put.primaries().to_vec();
-        owners.retain(|owner| *owner != self.id && self.is_reachable(*owner));
-        (left_ms > 0 && !owners.is_empty()).then_some((again, owners))
+        let (me, detector, is_stopping) = (self.id, &self.detector, self.is_stopping);
+        let may_have = |node: NodeId| match node == me {
+            true => !is_frozen,
+            false => !is_stopping && detector.is_reachable(node),
+        };
+        if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
+            let places = put.spread(may_have, due_ms);
+            places.into_iter().for_each(|place| self.place(request, place));
+        }
+        self.advance(request);
+    }
+
+    /// A coordinator wants a dot for a put of a key that this node owns.
+    pub(super) fn lend(&mut self, from: NodeId, request: RequestId, put: PutRequest) {
+        let owned = self.own(from, (put.keyspace, &put.key), self.ring_version(), false);
+        let refused = match owned {
+            Ok(partition) if !self.is_frozen(partition, self.id) => {
+                let key = StoreKey { partition, keyspace: put.keyspace, key: put.key.clone() };
+                let until_ms = self.in_ms(put.timeout_ms);
+                let change = self.mint(&key, put, until_ms, true);
+                let token = self.effect(Purpose::Lend(from, request));
+                let survivors = self.survivors(key.keyspace);
+                let (area, targets) = (Area::Data, Vec::new());
+                let is_sync = false;
+                return self.act(Action::Write {
+                    token,
+                    area,
+                    key,
+                    change,
+                    targets,
+                    survivors,
+                    is_sync,
+                });
+            }
+            Ok(_) => "the partition is being handed over to another node".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let result = Err(RequestError::Store { reason: refused, effect: Effect::None });
+        self.send(from, Message::ForwardReply { request, result });
+    }
+
+    /// The object with a dot that is lent is made, or not. Nothing is stored.
+    pub(super) fn lent(
+        &mut self,
+        to: NodeId,
+        request: RequestId,
+        result: Result<Stored, StoreFailure>,
+    ) {
+        let result = match result {
+            Ok(Stored { siblings, dot: Some(dot) }) => Ok((dot, siblings)),
+            Ok(Stored { dot: None, .. }) => {
+                let reason = "the store answered a mint without a dot".to_owned();
+                Err(RequestError::Store { reason, effect: Effect::None })
+            }
+            Err(StoreFailure::Failed(reason)) => {
+                Err(RequestError::Store { reason, effect: Effect::None })
+            }
+            Err(failure) => Err(mint_failure(failure)),
+        };
+        self.send(to, Message::ForwardReply { request, result });
+    }
+
+    /// An owner lends a put a dot, or does not. The first that comes in time is taken, of whoever
+    /// was asked.
+    pub(super) fn borrowed(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        result: Result<(Dot, Arc<Siblings>), RequestError>,
+    ) {
+        let now_ms = self.now.monotonic_ms;
+        let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
+            return;
+        };
+        match result {
+            // Nobody waits for what is late: it is as if it had never been asked for.
+            Ok((dot, siblings)) if put.is_borrowing() && now_ms < put.deadline_ms => {
+                put.lent(dot, siblings);
+                self.spread(request);
+            }
+            Ok(_) => self.advance(request),
+            Err(error) => {
+                put.namer_gone(from);
+                match put.is_asking(from) {
+                    true => self.unnamed(request, error),
+                    false => self.advance(request),
+                }
+            }
+        }
     }
 
     /// Carries out what an owner is owed.
@@ -246,8 +295,11 @@ impl Node {
         let Some(siblings) = put.siblings().cloned() else {
             return;
         };
-        let (key, is_sync) = (put.key.clone(), put.is_sync);
+        let (key, is_sync) = (put.key.clone(), put.is_sync());
         let (to, hint_for) = match place {
+            Place::Owner(node) if node == self.id => {
+                return self.keep(request, key, siblings, is_sync);
+            }
             Place::Owner(node) => (node, Vec::new()),
             Place::Fallback { node, owner } => (node, vec![owner]),
             Place::Here { owner } => return self.keep_hint(request, owner, key, siblings),
@@ -266,6 +318,15 @@ impl Node {
             epoch,
         };
         self.send(to, Message::Write(write));
+    }
+
+    /// This node owns the key, and another owner has given the write its dot.
+    fn keep(&mut self, request: RequestId, key: StoreKey, siblings: Arc<Siblings>, is_sync: bool) {
+        let token = self.effect(Purpose::OwnWrite(request));
+        let survivors = self.survivors(key.keyspace);
+        let (area, targets) = (Area::Data, Vec::new());
+        let change = Change::Sync(siblings);
+        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
     }
 
     pub(super) fn keep_hint(
@@ -338,12 +399,7 @@ impl Node {
         }
     }
 
-    pub(super) fn put_done(&mut self, asker: Asker, result: Result<PutReceipt, RequestError>) {
-        match asker {
-            Asker::Client(ticket) => self.act(Action::PutDone(ticket, result)),
-            Asker::Peer(node, request) => {
-                self.send(node, Message::ForwardReply { request, result });
-            }
-        }
+    pub(super) fn put_done(&mut self, ticket: Ticket, result: Result<PutReceipt, RequestError>) {
+        self.act(Action::PutDone(ticket, result));
     }
 }

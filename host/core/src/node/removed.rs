@@ -15,7 +15,7 @@ use crate::homecoming::Homecoming;
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
 use crate::message::Message;
-use crate::request::RequestError;
+use crate::request::{Effect, RequestError};
 use crate::write::Change;
 
 impl Node {
@@ -55,9 +55,13 @@ impl Node {
                 }
                 InFlight::Put(put) if put.is_answered() => {}
                 // Replicas, of whom some may be members, may hold it.
-                InFlight::Put(put) => self.put_done(put.asker, Err(RequestError::OutcomeUnknown)),
-                InFlight::Forward(forward) => {
-                    self.put_done(forward.asker, Err(RequestError::OutcomeUnknown));
+                InFlight::Put(put) if put.is_begun() => {
+                    let (needed, effect) = (put.needed(), Effect::Maybe);
+                    let short = RequestError::QuorumNotReached { needed, answered: 0, effect };
+                    self.put_done(put.ticket, Err(short));
+                }
+                InFlight::Put(put) => {
+                    self.put_done(put.ticket, Err(RequestError::Removed { ring_version }));
                 }
             }
         }

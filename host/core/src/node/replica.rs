@@ -20,7 +20,7 @@ impl Node {
 
     /// The key's place, if this node owns it, or does not need to because it is asked as a
     /// fallback. A node whose ring is older than the sender's first pulls the newer one.
-    fn own(
+    pub(super) fn own(
         &mut self,
         from: NodeId,
         (keyspace, key): (KeyspaceId, &Bytes),

@@ -47,6 +47,12 @@ impl Timers {
         self.0.remove(&(at_ms, timer));
     }
 
+    /// Those of the failure detector.
+    pub(super) fn detector(&self) -> Vec<(u64, Timer)> {
+        let is_detector = |(_, timer): &&(u64, Timer)| matches!(timer, Timer::Detector(_));
+        self.0.iter().filter(is_detector).copied().collect()
+    }
+
     pub(super) fn next_ms(&self) -> Option<u64> {
         self.0.first().map(|(at_ms, _)| *at_ms)
     }

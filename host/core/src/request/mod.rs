@@ -172,11 +172,12 @@ pub enum RequestError {
         /// Whether the put may have been applied.
         effect: Effect,
     },
-    /// The put was handed to the node that coordinates it, and no answer came.
+    /// Its deadline had passed before its turn came.
     #[error(
-        "the outcome is unknown: the put was sent to the node that owns the key, and no answer came in time; it may have been applied"
+        "the request's deadline had passed before this node came to it, counted from its arrival; \
+         nothing was done"
     )]
-    OutcomeUnknown,
+    Expired,
     /// The key's siblings do not allow it.
     #[error(transparent)]
     Refused(crate::write::WriteRefused),

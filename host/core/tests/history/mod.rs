@@ -131,6 +131,8 @@ impl History {
             now_ms,
             limits,
             ancestors,
+            until_ms: u64::MAX,
+            is_lent: false,
         };
         self.write(at, &change);
         self.seen.push(context);

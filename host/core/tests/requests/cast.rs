@@ -58,6 +58,8 @@ pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
             now_ms: 1,
             limits: history::NO_LIMITS,
             ancestors: Default::default(),
+            until_ms: u64::MAX,
+            is_lent: false,
         };
         let written = write(record, &change, &[], Survivors::All, &mut minter).unwrap();
         (record, dot) = (Some(written.record), written.dot);

@@ -1,27 +1,74 @@
 //! Scripts of puts.
 
+use stator_core::catalogue::Durability;
 use stator_core::causality::Context;
+use stator_core::id::NodeId;
 use stator_core::request::QuorumKind::{self, Sloppy, Strict};
-use stator_core::request::put::{Asker, Place, Put};
-use stator_core::request::{PutReceipt, RequestError};
+use stator_core::request::put::{Next, Place, Put};
+use stator_core::request::{Effect, PutReceipt, PutRequest, RequestError};
 
 use crate::cast::{Cast, DEADLINE_MS, REPLICA_TIMEOUT_MS, Script, short, words, written};
+use crate::history::{self, draft};
+
+/// A put at `me`, whose dot is to come from one of `namers`.
+fn put_at(
+    cast: &Cast,
+    me: &str,
+    (deadline_ms, needed, kind): (u64, usize, QuorumKind),
+    namers: &str,
+    is_reachable: impl Fn(NodeId) -> bool,
+) -> Put {
+    let put = PutRequest {
+        keyspace: cast.key.keyspace,
+        key: cast.key.key.clone(),
+        context: Context::default(),
+        draft: draft(Some(1)),
+        w: None,
+        quorum: kind,
+        durability: None,
+        limits: history::NO_LIMITS,
+        timeout_ms: deadline_ms,
+    };
+    let namers = namers.chars().map(|name| cast.node(&name.to_string())).collect();
+    let place = (cast.node(me), &cast.list);
+    Put::new(
+        (1, put),
+        cast.key.clone(),
+        (deadline_ms, Durability::All, needed),
+        place,
+        namers,
+        is_reachable,
+    )
+}
 
 fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str), script: Script) {
     let cast = Cast::new(if case.contains("no spare") { 0 } else { 2 });
     let is_reachable = |node| !cast.is_in(down, node);
-    let asker = Asker::Client(1);
-    let place = (cast.node(me), &cast.list);
-    let key = cast.key.clone();
-    let mut put = Put::new(asker, key, DEADLINE_MS, true, needed, kind, place, is_reachable);
+    let (namers, case) = case.split_once(": ask ").map_or((me, case), |(case, who)| (who, case));
+    let mut put = put_at(&cast, me, (DEADLINE_MS, needed, kind), namers, is_reachable);
+    let mut next = Some(put.next_namer(REPLICA_TIMEOUT_MS));
     let mut now_ms = 0;
     for (step, expected) in script {
         let due_ms = now_ms + REPLICA_TIMEOUT_MS;
         let (verb, object) = words(step);
         let places = match verb {
+            "start" => Vec::new(),
             "mint" => {
                 let (dot, siblings) = written(1);
-                put.minted(dot, siblings, is_reachable, due_ms)
+                put.minted(dot, siblings);
+                put.spread(is_reachable, due_ms)
+            }
+            "lent" if put.is_borrowing() => {
+                let (dot, siblings) = written(1);
+                put.lent(dot, siblings);
+                put.spread(is_reachable, due_ms)
+            }
+            "lent" => Vec::new(),
+            "untouched" => {
+                let (reason, effect) = (object.to_owned(), Effect::None);
+                put.namer_failed(RequestError::Store { reason, effect });
+                next = Some(put.next_namer(due_ms));
+                Vec::new()
             }
             "ack" => {
                 put.acknowledged(cast.node(object));
@@ -36,6 +83,9 @@ fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str
                 now_ms = object.parse().unwrap();
                 let overdue = put.overdue(now_ms);
                 let due_ms = now_ms + REPLICA_TIMEOUT_MS;
+                if put.is_namer_overdue(now_ms) {
+                    next = Some(put.next_namer(due_ms));
+                }
                 let mut places = put.retry(now_ms, is_reachable, due_ms);
                 places.extend(overdue.into_iter().filter_map(|node| put.is_late(node, due_ms)));
                 places
@@ -55,7 +105,15 @@ fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str
             }
             Place::Here { owner } => format!("keep for {}", cast.name(owner)),
         };
-        let mut found: Vec<String> = places.into_iter().map(told).collect();
+        let asked = next.take().and_then(|next| match next {
+            Next::Mint(_) if namers == me => None,
+            Next::Mint(_) => Some("mint here".to_owned()),
+            Next::Borrow(node, _) => Some(format!("ask {}", cast.name(node))),
+            Next::Refused(error) => Some(error.to_string()),
+            Next::Wait => Some("wait".to_owned()),
+        });
+        let mut found: Vec<String> =
+            asked.into_iter().chain(places.into_iter().map(told)).collect();
         found.extend(put.take_answer(now_ms, 1).map(|answer| match answer {
             Ok(PutReceipt { acked, hinted, .. }) => format!("ok {acked} acked {hinted} hinted"),
             Err(RequestError::QuorumNotReached { needed, answered, effect }) => {
@@ -234,6 +292,86 @@ fn puts() {
 }
 
 #[test]
+fn a_put_borrows_its_dot() {
+    play_put(
+        "an owner lends it, and all owners are sent the write: ask abc",
+        ("x", 2, Sloppy, ""),
+        &[
+            ("start", "ask a"),
+            ("lent", "send a; send b; send c"),
+            ("lent", ""),
+            ("ack b", ""),
+            ("ack a", "ok 2 acked 0 hinted"),
+            ("ack c", "finished"),
+        ],
+    );
+    play_put(
+        "a silent owner costs one time-out, and what it lends late is as good as another's: ask abc",
+        ("x", 2, Sloppy, ""),
+        &[
+            ("at 499", "ask a"),
+            ("at 500", "ask b"),
+            ("lent", "send a; send b; send c"),
+            ("lent", ""),
+            ("ack b", ""),
+            ("ack c", "ok 2 acked 0 hinted"),
+            ("at 1000", "hint y for a"),
+            ("ack y", "finished"),
+        ],
+    );
+    play_put(
+        "an owner that refuses is passed over; if all do that is the answer: ask ab",
+        ("x", 2, Sloppy, ""),
+        &[
+            ("untouched full", "ask b"),
+            ("untouched full", "the store of the coordinating node did not take the write: full"),
+        ],
+    );
+    play_put(
+        "with all silent a stranger mints a hint for all: ask a",
+        ("x", 1, Sloppy, ""),
+        &[
+            ("at 500", "mint here"),
+            ("lent", ""),
+            ("mint", "send a; send b; send c; ok 1 acked 1 hinted"),
+        ],
+    );
+    play_put(
+        "not so if only owners count, and then nothing has happened: ask a",
+        ("x", 1, Strict, ""),
+        &[("at 500", "wait"), ("at 1999", ""), ("at 2000", "0 of 1, effect None; finished")],
+    );
+    play_put(
+        "an owner whose turn it is not asks the first, then mints: ask abc",
+        ("b", 2, Sloppy, ""),
+        &[("at 500", "mint here"), ("lent", ""), ("mint", "send a; send c")],
+    );
+    play_put(
+        "an owner that borrows keeps the write too: ask abc",
+        ("b", 2, Sloppy, ""),
+        &[
+            ("lent", "ask a; send a; send b; send c"),
+            ("ack b", ""),
+            ("ack a", "ok 2 acked 0 hinted"),
+            ("fail c", "hint x for c"),
+            ("ack x", "finished"),
+        ],
+    );
+    play_put(
+        "who has nothing of it keeps the hint all the same: ask abc",
+        ("x", 2, Sloppy, ""),
+        &[
+            ("lent", "ask a; send a; send b; send c"),
+            ("ack b", ""),
+            ("ack a", "ok 2 acked 0 hinted"),
+            ("fail c", "hint y for c"),
+            ("fail y", "keep for c"),
+            ("stored c", "finished"),
+        ],
+    );
+}
+
+#[test]
 fn a_put_knows_who_could_hold_it() {
     let cast = Cast::new(2);
     let table = [
@@ -246,9 +384,7 @@ fn a_put_knows_who_could_hold_it() {
     ];
     for (me, kind, down, expected) in table {
         let is_reachable = |node| !cast.is_in(down, node);
-        let place = (cast.node(me), &cast.list);
-        let (asker, key) = (Asker::Client(1), cast.key.clone());
-        let put = Put::new(asker, key, 1, true, 1, kind, place, is_reachable);
+        let put = put_at(&cast, me, (1, 1, kind), "", is_reachable);
         assert_eq!(put.possible(is_reachable), expected, "{me} {kind:?} without {down}");
         assert_eq!(put.is_owner(), me == "a");
     }
@@ -259,10 +395,9 @@ fn only_a_sole_version_comes_with_a_context() {
     let cast = Cast::new(0);
     for (puts, siblings_remaining) in [(1, 0), (3, 2)] {
         let (dot, siblings) = written(puts);
-        let place = (cast.node("a"), &cast.list);
-        let (asker, key) = (Asker::Client(1), cast.key.clone());
-        let mut put = Put::new(asker, key, 9, true, 1, Sloppy, place, |_| true);
-        put.minted(dot, siblings.clone(), |_| true, 5);
+        let mut put = put_at(&cast, "a", (9, 1, Sloppy), "a", |_| true);
+        put.minted(dot, siblings.clone());
+        put.spread(|_| true, 5);
         let receipt = put.take_answer(0, 1).unwrap().unwrap();
         assert_eq!(receipt.siblings_remaining, siblings_remaining);
         let context = (siblings_remaining == 0).then(|| Context::of(&siblings));

@@ -46,13 +46,13 @@ fn change(stores: &Stores, name: &str, change: Change) -> WriteDone {
 
 /// A blind put, or a delete, that expires after so long.
 fn minted(payload: Payload, ttl_ms: Option<u64>) -> Change {
-    let Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors } =
+    let Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent } =
         mint(Context::default(), "")
     else {
         panic!("a mint is expected");
     };
     let draft = Draft { payload, ttl_ms, ..draft };
-    Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors }
+    Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent }
 }
 
 fn ending(ttl_ms: u64) -> Change {

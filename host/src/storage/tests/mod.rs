@@ -93,6 +93,8 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
     Change::Mint {
         passed_ms: 0,
         ancestors: Default::default(),
+        until_ms: u64::MAX,
+        is_lent: false,
         context,
         draft: Draft {
             payload: Payload::Value(value.into()),
@@ -115,6 +117,7 @@ fn put_job(name: &str, value: &str, sync: bool, done: Done<WriteDone>) -> WriteJ
         targets: Vec::new(),
         survivors: Survivors::All,
         sync,
+        until: None,
         done,
     }
 }
@@ -154,6 +157,7 @@ fn sync(stores: &Stores, area: Area, name: &str, siblings: &Arc<Siblings>) -> Wr
         targets: if area == Area::Hints { vec![A] } else { Vec::new() },
         survivors: Survivors::All,
         sync: true,
+        until: None,
         done,
     });
     reply.get().unwrap()

@@ -179,3 +179,14 @@ fn writers_from_many_threads_lose_nothing() {
     assert_eq!(siblings.vector().len(), 1, "one actor minted all of it");
     assert_eq!(stores.figures(Area::Data).sequence, 400);
 }
+
+#[test]
+fn a_write_whose_time_is_over_is_not_begun() {
+    let rig = Rig::new();
+    let stores = rig.open();
+    let (done, reply) = reply();
+    stores.write(WriteJob { until: Some(Instant::now()), ..put_job("k", "late", true, done) });
+    let error = reply.get().unwrap_err();
+    assert!(matches!(error, StoreError::Expired { .. }), "{error}");
+    assert_eq!(load(&stores, "k").unwrap(), None);
+}

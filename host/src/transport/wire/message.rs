@@ -11,8 +11,9 @@ use stator_proto::peer::v1 as proto;
 use crate::budget::{ByteBudget, NoRoom};
 
 use super::request::{error_from_wire, error_to_wire, put_from_wire, put_to_wire};
-use super::request::{receipt_from_wire, receipt_to_wire};
-use super::{WireError, collect, fixed, required, ring, transfer, tree};
+use super::{
+    WireError, collect, dot_from_wire, dot_to_wire, fixed, required, ring, transfer, tree,
+};
 use proto::message::Body;
 use proto::{forward_reply, read_reply, replica_error};
 
@@ -37,6 +38,9 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
                 + put.context.vector.len() * 24
                 + labels
         }
+        Message::ForwardReply { result, .. } => {
+            result.as_ref().map_or(0, |(_, siblings)| siblings.weight_bytes())
+        }
         Message::TreeRead { read, .. } => tree::read_bytes(read),
         Message::Moved(made) => transfer::moves_bytes(made),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
@@ -52,7 +56,6 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         | Message::Lead { .. }
         | Message::CollectReply { .. }
         | Message::WriteReply { .. }
-        | Message::ForwardReply { .. }
         | Message::CatalogueDigest { .. } => 0,
     };
     PLAIN_BYTES + content
@@ -89,7 +92,10 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::ForwardReply { request, result } => Body::ForwardReply(proto::ForwardReply {
             request,
             result: Some(match result {
-                Ok(receipt) => forward_reply::Result::Receipt(receipt_to_wire(receipt)),
+                Ok((dot, siblings)) => forward_reply::Result::Lent(proto::Lent {
+                    dot: Some(dot_to_wire(dot)),
+                    object: encode(&siblings),
+                }),
                 Err(error) => forward_reply::Result::Error(error_to_wire(error)),
             }),
         }),
@@ -172,7 +178,10 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         Body::ForwardReply(reply) => Message::ForwardReply {
             request: reply.request,
             result: match required(reply.result, "a forward's result")? {
-                forward_reply::Result::Receipt(receipt) => Ok(receipt_from_wire(receipt)?),
+                forward_reply::Result::Lent(lent) => {
+                    let dot = dot_from_wire(required(lent.dot, "a lent dot")?)?;
+                    Ok((dot, decode(lent.object)?))
+                }
                 forward_reply::Result::Error(error) => Err(error_from_wire(error)?),
             },
         },

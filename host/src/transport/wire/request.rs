@@ -1,11 +1,11 @@
-//! Forwarded puts, their receipts and errors as protobuf and back.
+//! Forwarded puts and their errors as protobuf and back.
 
 use bytes::Bytes;
 use stator_core::catalogue::Durability;
 use stator_core::causality::Context;
 use stator_core::codec::Reader;
 use stator_core::id::KeyspaceId;
-use stator_core::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::version::{Payload, RequestName};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 use stator_proto::peer::v1 as proto;
@@ -100,28 +100,6 @@ pub(super) fn put_from_wire(put: proto::Put) -> Result<PutRequest, WireError> {
     })
 }
 
-pub(super) fn receipt_to_wire(receipt: PutReceipt) -> proto::PutReceipt {
-    proto::PutReceipt {
-        dot: Some(dot_to_wire(receipt.dot)),
-        context: receipt.context.as_ref().map(context_to_wire),
-        siblings_remaining: receipt.siblings_remaining,
-        acked: receipt.acked,
-        hinted: receipt.hinted,
-        ring_version: receipt.ring_version,
-    }
-}
-
-pub(super) fn receipt_from_wire(receipt: proto::PutReceipt) -> Result<PutReceipt, WireError> {
-    Ok(PutReceipt {
-        dot: dot_from_wire(required(receipt.dot, "a receipt's dot")?)?,
-        context: receipt.context.map(context_from_wire).transpose()?,
-        siblings_remaining: receipt.siblings_remaining,
-        acked: receipt.acked,
-        hinted: receipt.hinted,
-        ring_version: receipt.ring_version,
-    })
-}
-
 pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
     let kind = match error {
         RequestError::NoCluster => Kind::NoCluster(proto::Nothing {}),
@@ -139,7 +117,6 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
                 effect: effect_to_wire(effect),
             })
         }
-        RequestError::OutcomeUnknown => Kind::OutcomeUnknown(proto::Nothing {}),
         RequestError::Refused(WriteRefused::TooManySiblings { found, max }) => {
             Kind::TooManySiblings(sibling_limit(found, max))
         }
@@ -154,6 +131,10 @@ pub(super) fn error_to_wire(error: RequestError) -> proto::RequestError {
         }
         RequestError::Refused(WriteRefused::PartlyFolded { seen, inputs }) => {
             Kind::PartlyFolded(PartlyFolded { seen: seen as u64, inputs: inputs as u64 })
+        }
+        RequestError::Expired => {
+            let effect = effect_to_wire(Effect::None);
+            Kind::Store(Store { reason: error.to_string(), effect })
         }
         // A client's write is never refused for this.
         RequestError::Refused(refused @ WriteRefused::NotAsMarked) => {
@@ -197,7 +178,6 @@ pub(super) fn error_from_wire(error: proto::RequestError) -> Result<RequestError
             answered: error.answered,
             effect: effect_from_wire(error.effect)?,
         },
-        Kind::OutcomeUnknown(_) => RequestError::OutcomeUnknown,
         Kind::TooManySiblings(SiblingLimit { found, max }) => {
             RequestError::Refused(WriteRefused::TooManySiblings {
                 found: size(found, "a sibling count")?,

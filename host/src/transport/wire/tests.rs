@@ -18,7 +18,7 @@ use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
 use stator_core::message::{
     ExchangeFigures, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
-use stator_core::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{MadeMoves, Move, claim, plan};
 use stator_core::tree::{
     Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
@@ -146,7 +146,6 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         (two(), any_effect()).prop_map(|((needed, answered), effect)| {
             RequestError::QuorumNotReached { needed, answered, effect }
         }),
-        Just(RequestError::OutcomeUnknown),
         any::<u64>().prop_map(|counter| {
             let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 3 };
             RequestError::RequestReused(Dot { actor, counter })
@@ -171,20 +170,6 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         (".{0,9}", any_effect())
             .prop_map(|(reason, effect)| RequestError::Store { reason, effect }),
     ]
-}
-
-fn any_receipt() -> impl Strategy<Value = PutReceipt> {
-    let counts = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u64>());
-    (any_dot(), option::of(any_context()), counts).prop_map(
-        |(dot, context, (siblings_remaining, acked, hinted, ring_version))| PutReceipt {
-            dot,
-            context,
-            siblings_remaining,
-            acked,
-            hinted,
-            ring_version,
-        },
-    )
 }
 
 fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
@@ -348,7 +333,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     let read = (any::<u64>(), any_bytes(), any::<u64>(), any::<bool>());
     let found = result_of(option::of(any_siblings()), any_replica_error());
     let stored = result_of(Just(()), any_replica_error());
-    let put = result_of(any_receipt(), any_request_error());
+    let put = result_of((any_dot(), any_siblings()), any_request_error());
     let tree = result_of(any_tree_answer(), any_replica_error());
     prop_oneof![
         (any::<u64>(), read).prop_map(|(request, (keyspace, key, ring_version, is_fallback))| {

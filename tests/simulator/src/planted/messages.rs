@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rand::RngExt;
 use stator_core::collect::CollectAnswer;
 use stator_core::event::{Action, Area, Event, Notice, Token};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
@@ -14,7 +13,7 @@ use stator_core::write::Change;
 
 use super::Planted;
 use crate::machine::Machine;
-use crate::world::{Arrival, Happening, LATE, World, index};
+use crate::world::{LATE, World, index};
 
 /// What bugs have to know later: numbers of requests, by who sent them.
 #[derive(Debug, Default)]
@@ -143,15 +142,6 @@ impl World {
         }
     }
 
-    /// What was refused is on its way all the same.
-    pub(crate) fn plant_late(&mut self, (from, to): (usize, usize), message: &Message) {
-        if matches!(message, Message::Forward { .. }) {
-            let at_us = self.now_us + self.rng.random_range(1_000..400_000);
-            let arrival = Arrival::Message(self.machines[from].id, message.clone());
-            self.queue.plan(at_us, Happening::To(to, arrival));
-        }
-    }
-
     /// Keys of a keyspace that was made anew are those of the first of its name.
     pub(crate) fn plant_in_store(&mut self, action: &mut Action) {
         if let (Planted::SameKeyspace, Action::Load { key, .. } | Action::Write { key, .. }) =
@@ -162,16 +152,10 @@ impl World {
         }
     }
 
-    /// A forward goes to another node as well.
-    pub(crate) fn plant_retry(&mut self, from: usize, message: &Message) {
-        if self.planted != Planted::RetryForward || !matches!(message, Message::Forward { .. }) {
-            return;
-        }
-        let other = self.rng.random_range(0..self.machines.len());
-        if other != from && self.rng.random_bool(0.3) {
-            let at_us = self.now_us + self.rng.random_range(1_000..400_000);
-            let arrival = Arrival::Message(self.machines[from].id, message.clone());
-            self.queue.plan(at_us, Happening::To(other, arrival));
+    /// An owner stores what it only lends.
+    pub(crate) fn plant_lent(&self, change: &mut Change) {
+        if let (Planted::StoreLent, Change::Mint { is_lent, .. }) = (self.planted, change) {
+            *is_lent = false;
         }
     }
 }

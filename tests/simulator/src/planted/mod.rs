@@ -14,8 +14,8 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, ONE_RING, PANICKED, REPAIRED, RESTS,
-    REVIVED, SIBLINGS, STRICT, TREES, VALUE, ZONES,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, NO_EFFECT, ONE_RING, PANICKED, REPAIRED,
+    RESTS, REVIVED, SIBLINGS, STRICT, TREES, TWICE, VALUE, ZONES,
 };
 
 /// A bug of the world, to show that the checkers would find one like it.
@@ -70,6 +70,10 @@ pub enum Planted {
     WrongSide,
     /// Who takes a partition over believes that it holds all of it.
     ServeUncopied,
+    /// An owner stores the write that it lends a dot for.
+    StoreLent,
+    /// What waited for a machine that lay still is carried out, though its client has given up.
+    Expired,
     /// A disk says that it has saved what it has not.
     LoseSaves,
     /// A machine that is to stop does not wait until owners are owed nothing.
@@ -84,16 +88,12 @@ pub enum Planted {
     SameKeyspace,
     /// A store that is full of hints says that it keeps one more.
     FullAck,
-    /// A full outbox sends what it says that it refuses.
-    RefusedButSent,
     /// A store takes a value that it holds already for a write that it has.
     UniteEqual,
     /// A store that meets damage goes on as if its hash trees were right.
     PassOverDamage,
     /// A retry reaches the node without its name.
     DropName,
-    /// A put that was forwarded is forwarded to another node too, as if it had never arrived.
-    RetryForward,
 }
 
 /// A bug and how it is found.
@@ -221,11 +221,12 @@ pub const BUGS: &[Bug] = &[
         &[ONE_RING],
     ),
     bug(
-        "retry a forward that may have arrived",
-        Planted::RetryForward,
-        ("calm", 40),
-        &[SIBLINGS, REVIVED],
+        "store what is lent",
+        Planted::StoreLent,
+        ("pauses", 40),
+        &[SIBLINGS, REVIVED, TWICE, NO_EFFECT],
     ),
+    bug("carry out what has expired", Planted::Expired, ("pauses", 40), &[NO_EFFECT]),
     bug(
         "count a node before its fill where w is n",
         Planted::CountBeforeFill,
@@ -274,11 +275,5 @@ pub const BUGS: &[Bug] = &[
     ),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
-    bug(
-        "send what the outbox refused",
-        Planted::RefusedButSent,
-        ("full", 100),
-        &[SIBLINGS, REVIVED],
-    ),
     bug("write a fold under a dot of its own", Planted::FreshDot, ("fold race", 100), &[REVIVED]),
 ];

@@ -155,6 +155,11 @@ impl Scenario {
         !self.faults.iter().any(|(kind, _)| *kind == FaultKind::Restore)
     }
 
+    /// Whether machines are stopped, and clients ask them meanwhile.
+    pub fn is_pausing(&self) -> bool {
+        self.faults.iter().any(|(kind, _)| *kind == FaultKind::Freeze)
+    }
+
     /// Whether records get damaged without anyone noticing.
     pub fn is_rotting(&self) -> bool {
         self.faults.iter().any(|(kind, _)| *kind == FaultKind::Rot)

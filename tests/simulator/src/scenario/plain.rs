@@ -174,4 +174,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         is_handoff_complete: false,
         ..CALM
     },
+    Scenario {
+        name: "pauses",
+        budget: "machines are stopped for up to four seconds, and clients who have asked them go on \
+                 elsewhere; links that carry nothing in one direction, crashes: nothing may be lost, \
+                 and what nobody had read when its client gave up has no effect",
+        machines: (4, 6),
+        quality: ROUGH,
+        faults: &[(Freeze, SECOND), (OneWay, 6 * SECOND), (Crash, 12 * SECOND)],
+        is_handoff_complete: false,
+        ..CALM
+    },
 ];

@@ -268,8 +268,6 @@ impl Surroundings for Node {
         let is_of = |request: &InFlight| match request {
             InFlight::Get(get) => get.key.partition == partition,
             InFlight::Put(put) => put.key.partition == partition,
-            // It carries no object.
-            InFlight::Forward(_) => false,
         };
         let requests = self.requests.iter().filter(|(_, request)| is_of(request));
         Open {
