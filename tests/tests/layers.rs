@@ -88,7 +88,7 @@ const CORE: [&[&str]; 13] = [
     &["id", "codec"],
     &["keys", "position", "quorum", "agreement", "divergence", "failure", "admission"],
     &["founding", "holder"],
-    &["causality", "version", "ancestor"],
+    &["causality", "version", "ancestor", "lent"],
     &["expiry", "held_by_all", "homecoming"],
     &["ring", "catalogue"],
     &["tree", "request_notes", "reconcile"],

@@ -111,8 +111,8 @@ fn what_either_side_lacks_is_sent() {
             assert_eq!(siblings(&world, other, key), siblings(&world, X, key), "{key}");
         }
     }
-    // X gets "key 3" from both at the same time.
-    assert_eq!(total(&outcomes).keys_repaired, 4);
+    // X gets "key 3" from one of the others, or from both at the same time.
+    assert!((3..=4).contains(&total(&outcomes).keys_repaired));
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn with_a_spare() -> World {
     let planned = claim(2, 8, 3, &seats).unwrap();
     catalogue.ring = planned;
     tell(&mut world, catalogue);
+    world.pass_ms(30_000);
     for number in 0..40 {
         let key = Bytes::from(format!("key {number}"));
         let ticket = world.put(NodeId(1), PutRequest { key, ..put_of("kept") });

@@ -261,7 +261,7 @@ mod tests {
     fn who_listens_everywhere_says_where_it_is_and_each_listener_elsewhere() {
         let mut config = exposed();
         config.insecure = true;
-        config.cluster_secret = Some(Secret::new("open sesame"));
+        config.cluster_secret = Some(Secret::new("open sesame, open again"));
         config.advertise_peer = None;
         let words = config.check().expect_err("undeclared").to_string();
         assert!(words.contains("peer_listen = 0.0.0.0:7103") && words.contains("advertise_peer"));

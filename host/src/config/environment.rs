@@ -106,7 +106,6 @@ mod tests {
                 ("STATOR_CLUSTER_SECRET_FILE", text),
                 ("STATOR_DATA_DIR", text),
                 ("STATOR_LOG", text),
-                ("STATOR_ADVERTISE_PEER", text),
                 ("STATOR_TLS__CLIENT__KEY", text),
             ]);
             let config = config.expect(text);

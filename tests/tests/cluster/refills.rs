@@ -76,7 +76,8 @@ async fn a_node_whose_data_is_gone_is_filled_and_then_answers_alone() {
     // What is filled stays so.
     cluster[0].kill().await;
     cluster[0].restart().await;
-    assert_eq!(cluster[0].status().await.expect("it runs").state(), v1::NodeState::Serving);
+    let state = cluster[0].status().await.expect("it runs").state();
+    assert_eq!(state, v1::NodeState::Asking, "nobody is left to accept it, and it lacks nothing");
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ fn it_lists_what_is_deleted_until_that_is_forgotten() {
     put(&stores, "d", "lives again");
     assert_eq!(forgettable(&stores), ["a", "c", "e"].map(key));
     stores.close().unwrap();
+    drop(stores);
     let stores = rig.open();
     assert_eq!(forgettable(&stores), ["a", "c", "e"].map(key));
 }

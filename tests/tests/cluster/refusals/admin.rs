@@ -103,7 +103,9 @@ async fn what_an_operator_must_not_do_is_refused() {
     );
     refusal(FailedPrecondition, "CLUSTER_EXISTS", &["already", "nothing was changed"]).check(
         "a second cluster",
-        node.admin().init_cluster(v1::InitClusterRequest::default()).await,
+        node.admin()
+            .init_cluster(v1::InitClusterRequest { partitions: 512, ..Default::default() })
+            .await,
     );
     for digest in ["", "1234567", "not-hexadecimal"] {
         let request = v1::GetModuleRequest { digest: digest.to_owned() };
