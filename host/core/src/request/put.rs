@@ -198,14 +198,20 @@ impl Put {
         let owners =
             self.primaries.iter().filter(|node| **node == self.me || is_reachable(**node)).count();
         let is_minting = matches!(&self.name, Name::Wanted { others, .. } if others.is_empty());
-        let own_hint =
-            usize::from(is_minting && !self.is_owner() && self.kind == QuorumKind::Sloppy);
+        // More owners are away than others stand in for: this node does.
+        let is_standing_in = self.primaries.len() - owners > self.spares.len();
+        let own_hint = usize::from((is_minting || is_standing_in) && self.may_stand_in());
         owners + own_hint + self.spares.len()
     }
 
     /// Whether this node owns the key. If not, what it mints itself is a hint for all who do.
     pub fn is_owner(&self) -> bool {
         self.primaries.contains(&self.me)
+    }
+
+    /// Whether a hint that this node keeps itself counts as another node's would.
+    fn may_stand_in(&self) -> bool {
+        !self.is_owner() && self.kind == QuorumKind::Sloppy
     }
 
     /// Whether this node's own record is a hint for every owner.
@@ -392,6 +398,10 @@ impl Put {
     /// The hint for `owner` is stored here.
     pub fn hint_stored(&mut self, owner: NodeId) {
         self.owe(owner, Owed::Settled);
+        if self.may_stand_in() && !self.tally.has_counted(self.me) {
+            self.hinted += 1;
+            self.tally.count(self.me);
+        }
     }
 
     /// The hint for `owner` could not be stored here; it is tried again at `retry_ms`. Says
@@ -494,7 +504,10 @@ impl Put {
         let acked = self.tally.answered() as u32;
         let sent = self.count(|owed| matches!(owed, Owed::Sent { .. }));
         let is_required = self.count(|owed| owed == Owed::Storing { is_required: true }) > 0;
-        let standing = self.tally.standing(sent + self.spares.len() + self.late.len());
+        let is_storing = self.count(|owed| matches!(owed, Owed::Storing { .. })) > 0;
+        let own =
+            usize::from(is_storing && self.may_stand_in() && !self.tally.has_counted(self.me));
+        let standing = self.tally.standing(sent + self.spares.len() + self.late.len() + own);
         let is_early = now_ms < self.deadline_ms;
         let short = |effect| {
             let needed = self.tally.needed() as u32;

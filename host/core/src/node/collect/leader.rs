@@ -121,10 +121,10 @@ impl Collection {
         };
         let partition = last.partition;
         pass.met.insert(partition);
-        let is_more = page.len() >= CANDIDATES_MAX;
-        pass.after = is_more.then(|| last.clone());
         pass.from = partition;
-        if !self.start_round(around, partition, page) || !is_more {
+        // A store may give fewer than it was asked for: what is behind the last is told by the next.
+        pass.after = Some(last.clone());
+        if !self.start_round(around, partition, page) {
             let pass = &mut self.leading.pass;
             pass.after = None;
             match partition.0.checked_add(1) {
