@@ -199,6 +199,10 @@ pub fn ancestor(
     ancestor: Option<WriteId>,
 ) -> Option<Violation> {
     let violation = |found| Some(Violation { rule: ANCESTOR, key: Some(key), found });
+    // A get does not show what has expired, and its context covers that all the same.
+    if ancestor.is_some_and(|id| history.may_expire(id)) {
+        return None;
+    }
     let pasts: Vec<_> = live.iter().map(|id| (id, history.ancestors(*id))).collect();
     let mut reach = BTreeSet::new();
     if let Some(ancestor) = ancestor {

@@ -89,6 +89,11 @@ impl History {
         self.passed_ms = passed_ms.max(self.passed_ms);
     }
 
+    /// Whether the write expires at some time.
+    pub fn may_expire(&self, id: WriteId) -> bool {
+        self.ends_ms.contains_key(&id)
+    }
+
     /// Whether the write has expired by every clock, so that it may be gone.
     pub fn is_over(&self, id: WriteId) -> bool {
         self.ends_ms.get(&id).is_some_and(|at_ms| *at_ms <= self.passed_ms)

@@ -350,7 +350,9 @@ impl Put {
     fn place_hint(&mut self, owner: NodeId, due_ms: u64) -> Option<Place> {
         let (owed, place) = match self.spares.pop_front() {
             Some(node) => (Owed::Sent { to: node, due_ms }, Some(Place::Fallback { node, owner })),
-            None if self.is_own_hint() => (Owed::Settled, None),
+            // What this node owns and may not take now comes by anti-entropy: nobody hands over to
+            // itself.
+            None if self.is_own_hint() || owner == self.me => (Owed::Settled, None),
             None => (Owed::Storing { is_required: false }, Some(Place::Here { owner })),
         };
         self.owe(owner, owed);
@@ -445,6 +447,8 @@ impl Put {
         let mut places = Vec::new();
         for (owner, known) in &mut self.owners {
             match known.owed {
+                // The own store ends it.
+                Owed::Sent { to, .. } if to == self.me => continue,
                 Owed::Sent { to, .. } => drop(self.late.insert(to)),
                 Owed::Retry { .. } => {}
                 Owed::Storing { .. } | Owed::Settled => continue,
