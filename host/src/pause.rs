@@ -8,7 +8,7 @@
 //!   were made meanwhile too, and so do the sessions with peers.
 //! - After less, from [`STALL`] on, deadlines count from the beginning of the stall: [`arrival`].
 //!
-//! A thread beats every [`BEAT`]; a beat that comes late shows that there was a pause. It may not
+//! A thread beats every `BEAT`; a beat that comes late shows that there was a pause. It may not
 //! be the first to run afterwards, so everyone who takes something in looks too, *after* having
 //! taken it: whoever looks first notices for all. The clock is the one that goes on while the
 //! machine sleeps.

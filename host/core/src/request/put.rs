@@ -15,7 +15,7 @@
 //!
 //! # The owners
 //! The client is answered at w distinct nodes. That does not end the put: every owner that has
-//! not acknowledged by its deadline is [owed](Owed) the write, and for each the write goes to the
+//! not acknowledged by its deadline is *owed* the write, and for each the write goes to the
 //! next fallback as a hint, or, with no node to spare, into the coordinator's own hint store. A put
 //! is finished when nobody is owed anything.
 //!
