@@ -322,12 +322,15 @@ impl World {
     }
 
     /// What a reader may get of an object. Owners may differ in what else they hold of it while a
-    /// round of collection ends, or while they let go of what has expired.
+    /// round of collection ends, or while they let go of what has expired: a tombstone that is left
+    /// alone by that is forgotten where it is, and stands beside the expired where that is still held.
     fn readable(&self, held: &Option<Siblings>) -> String {
-        let live = held.iter().filter(|held| !held.is_deleted()).flat_map(Siblings::live);
         let is_over = |v: &Version| clients::write_of(v).is_some_and(|id| self.history.is_over(id));
-        let live = live.filter(|(_, version)| !is_over(version));
-        live.map(|(dot, version)| format!("{dot} {version:?}\n")).collect()
+        let live = held.iter().flat_map(Siblings::live);
+        let left: Vec<_> = live.filter(|(_, version)| !is_over(version)).collect();
+        let is_readable = left.iter().any(|(_, version)| version.payload.value().is_some());
+        let left = left.into_iter().filter(|_| is_readable);
+        left.map(|(dot, version)| format!("{dot} {version:?}\n")).collect()
     }
 
     /// Whether concurrent writes are kept, be it in one version.

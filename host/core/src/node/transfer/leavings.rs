@@ -120,12 +120,13 @@ impl Node {
 
     /// Looks at the next partition, or at whether this node may go.
     fn next_leavings(&mut self) {
-        let Some(partition) = self.transfers.leavings.unchecked.pop_first() else {
-            return self.retire_if_done();
+        let partition = loop {
+            match self.transfers.leavings.unchecked.pop_first() {
+                None => return self.retire_if_done(),
+                Some(partition) if self.is_none_of_ours(partition) => break partition,
+                Some(_) => {}
+            }
         };
-        if !self.is_none_of_ours(partition) {
-            return;
-        }
         self.transfers.leavings.present = Some(Present { partition, step: Step::Looking });
         let token = self.effect(Purpose::LeftTree(partition));
         let read = TreeRead { partition, query: TreeQuery::Roots };
