@@ -13,9 +13,9 @@ use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_fi
 use crate::collect::Listed;
 use crate::id::{Actor, Dot, NodeId};
 use crate::keys::StoreKey;
-use crate::request_notes::{Known, NOTES_MAX, RequestNote, WINDOW_MS, live};
+use crate::request_notes::{Known, NOTES_MAX, RequestNote, WINDOW_MS, live, unite_tries};
 use crate::tree::{ObjectHash, object_hash};
-use crate::version::RequestName;
+use crate::version::{RequestName, Version};
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
@@ -193,6 +193,16 @@ impl Record {
     pub(crate) fn named_until_ms(&self) -> Option<u64> {
         let until_ms = |note: RequestNote| note.written_at_ms.saturating_add(WINDOW_MS);
         live(&self.siblings).chain(self.request_notes.iter().cloned()).map(until_ms).max()
+    }
+
+    /// Of several tries of a named write one stays, and none of a write that was replaced.
+    pub(crate) fn unite_tries(&mut self) {
+        let notes = &self.request_notes;
+        let is_named = |version: &Arc<Version>| version.request.is_some();
+        if self.siblings.live().any(|(_, version)| is_named(version)) {
+            let is_replaced = |name: &RequestName| notes.iter().any(|note| note.name == *name);
+            unite_tries(Arc::make_mut(&mut self.siblings), is_replaced);
+        }
     }
 
     /// Notes what was live in `sources` and is not any more.

@@ -4,15 +4,27 @@
 //! replaced, whoever held it keeps a note in the record: name, dot and time. So a retry is
 //! recognised by every owner that has received the first attempt, restarts included.
 //!
+//! An owner that never received the first try, because it was cut off or asked in the same instant,
+//! cannot recognise the retry, and names the write once more. The two are told apart as soon as they
+//! meet, in a store or in the answer of a get, because each carries the client's name:
+//! - of several live tries the one with the lowest dot stays, and the others are dead, as if their
+//!   writer had seen it ([`unite_tries`]). Every node chooses the same, and death spreads with the
+//!   vector, so none comes back;
+//! - where a note says that the write was replaced, a try of it that comes now is dead too: who
+//!   replaced it had seen the write under its other dot.
+//!
+//! Where the last write wins neither is done: what was minted last has replaced what it met.
+//!
 //! What is bounded: notes of a key are the latest [`NOTES_MAX`], for [`WINDOW_MS`] after the
-//! write. What is not promised: an owner that never received the first attempt, because it was
-//! cut off or asked in the same instant, cannot recognise its retry. It mints a sibling with equal
-//! bytes, never less.
+//! write. What is not promised: contexts name dots and notes are not replicated, so a client that
+//! had seen one try may replace that where only the other one is held, and find it beside its own.
+
+use std::collections::BTreeMap;
 
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::id::Dot;
-use crate::version::RequestName;
+use crate::version::{Origin, RequestName, Version};
 
 /// How long the name of a replaced write is known, in milliseconds from its timestamp.
 pub const WINDOW_MS: u64 = 5 * 60 * 1_000;
@@ -52,6 +64,28 @@ impl RequestNote {
         let dot = decode_dot(reader)?;
         let written_at_ms = reader.varint()?;
         Ok(RequestNote { name: RequestName::decode(reader)?, dot, written_at_ms })
+    }
+}
+
+/// Leaves of several tries of one named write the one with the lowest dot, and none of a write that
+/// `is_replaced`.
+pub(crate) fn unite_tries(siblings: &mut Siblings, is_replaced: impl Fn(&RequestName) -> bool) {
+    let mut first: BTreeMap<RequestName, Dot> = BTreeMap::new();
+    for (name, dot) in siblings.live().filter_map(|(_, version)| attempt(version)) {
+        first.entry(name.clone()).and_modify(|first| *first = dot.min(*first)).or_insert(dot);
+    }
+    if !first.is_empty() {
+        let is_first =
+            |(name, dot): (&RequestName, Dot)| first.get(name) == Some(&dot) && !is_replaced(name);
+        siblings.kill(|version| attempt(version).is_some_and(|attempt| !is_first(attempt)));
+    }
+}
+
+/// The name and the dot of a version that a client named.
+fn attempt(version: &Version) -> Option<(&RequestName, Dot)> {
+    match (&version.request, &version.origin) {
+        (Some(name), Origin::Client(dot)) => Some((name, *dot)),
+        _ => None,
     }
 }
 

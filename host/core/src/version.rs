@@ -119,7 +119,7 @@ impl Origin {
 }
 
 /// The name that a client gave a write, so that a retry of it is not a second one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestName {
     /// The client's bytes.
     pub id: Bytes,

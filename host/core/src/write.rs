@@ -303,6 +303,9 @@ pub fn write(
         }
         Change::Sync(siblings) => {
             record.siblings_mut().sync(siblings);
+            if survivors == Survivors::All {
+                record.unite_tries();
+            }
             None
         }
         Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, is_lent, .. } => {

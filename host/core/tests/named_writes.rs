@@ -80,6 +80,12 @@ proptest! {
         let mut minters: Vec<Minter> = (0..REPLICAS).map(minter).collect();
         let mut minted: BTreeMap<u8, BTreeSet<Dot>> = BTreeMap::new();
         let mut held: Vec<BTreeSet<u8>> = vec![BTreeSet::new(); REPLICAS];
+        let mut replaced: BTreeSet<u8> = BTreeSet::new();
+        let ends = (0..2 * REPLICAS * REPLICAS).map(|step| Step::Sync {
+            from: step / REPLICAS % REPLICAS,
+            to: step % REPLICAS,
+        });
+        let steps: Vec<Step> = steps.into_iter().chain(ends).collect();
         for (now_ms, step) in steps.iter().enumerate() {
             match *step {
                 Step::Put { at, id, with_context } => {
@@ -94,6 +100,7 @@ proptest! {
                         prop_assert!(minted[&id].contains(&dot), "{id} was minted again");
                         prop_assert!(!is_changed && record == before, "a retry changes nothing");
                     } else {
+                        replaced.extend(live(&before.siblings).iter().filter(|_| with_context));
                         prop_assert!(minted.entry(id).or_default().insert(dot));
                     }
                     held[at].extend(live(&record.siblings));
@@ -110,7 +117,14 @@ proptest! {
                     records[at] = Record::decode(records[at].encode().into()).unwrap();
                 }
             }
+            // Of tries that met one is left.
+            let counts = records.iter().map(|r| (live(&r.siblings).len(), r.siblings.live_count()));
+            prop_assert!(lww || counts.clone().all(|(ids, dots)| ids == dots), "{counts:?}");
         }
+        prop_assert!(records.iter().all(|record| record.siblings == records[0].siblings));
+        let left = live(&records[0].siblings);
+        let lost = minted.keys().find(|id| !replaced.contains(id) && !left.contains(id));
+        prop_assert!(lww || lost.is_none(), "{lost:?} was not replaced, and {left:?} are left");
     }
 }
 

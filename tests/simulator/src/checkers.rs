@@ -263,6 +263,7 @@ pub fn answer(history: &History, key: usize, found: &BTreeSet<WriteId>) -> Optio
             None => return violation(VALUE, format!("nobody wrote {id}")),
         }
         let ancestors = history.ancestors(id);
+        // Who has replaced one try of a write may not have seen the other.
         let mut old = ancestors.intersection(found).filter(|old| !history.is_twin(**old));
         if let Some(old) = old.next() {
             let text = format!("write {old} is beside write {id}, whose writer had seen it");

@@ -300,9 +300,7 @@ impl World {
         found.iter().for_each(|id| self.history.observe(*id));
         self.violations.extend(checkers::values(&receipt.siblings));
         self.violations.extend(checkers::answer(&self.history, key, &found));
-        if !self.scenario.is_naming {
-            self.violations.extend(checkers::twice(key, &receipt.siblings));
-        }
+        self.violations.extend(checkers::twice(key, &receipt.siblings));
         self.check_contents(key, &receipt.siblings, false);
         self.check_ancestor(key, &receipt.siblings);
         if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)

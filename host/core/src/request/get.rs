@@ -12,6 +12,7 @@ use crate::causality::{Siblings, Survivors};
 use crate::id::{NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::quorum::{Standing, Tally};
+use crate::request_notes::unite_tries;
 use crate::ring::PreferenceList;
 
 /// One get that this node coordinates.
@@ -90,6 +91,9 @@ impl Get {
         if let Some(siblings) = &held {
             self.joined.sync(siblings);
             self.joined.keep(self.survivors);
+            if self.survivors == Survivors::All {
+                unite_tries(&mut self.joined, |_| false);
+            }
         }
         self.tally.count(node);
         self.answers.insert(node, held);
