@@ -85,9 +85,9 @@ impl Node {
             }
             Some(InFlight::Put(put)) => {
                 let place = match failure {
-                    Failure::Late => put.is_late(node, due_ms),
+                    Failure::Late => put.debts.is_late(node, due_ms),
                     Failure::Refused | Failure::Damaged | Failure::NoRoom(_) => {
-                        put.failed(node, due_ms)
+                        put.debts.failed(node, due_ms)
                     }
                 };
                 place.into_iter().for_each(|place| self.place(request, place));
@@ -113,7 +113,7 @@ impl Node {
                 self.turn_to_next(request);
                 Vec::new()
             }
-            Some(InFlight::Put(put)) => put.overdue(now_ms),
+            Some(InFlight::Put(put)) => put.debts.overdue(now_ms),
             None => return self.hint_due(request),
         };
         overdue.into_iter().for_each(|node| self.replica_failed(node, request, Failure::Late));

@@ -381,7 +381,7 @@ impl Node {
         let due_ms = self.in_ms(self.settings.replica_timeout_ms);
         if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
             let detector = &self.detector;
-            let places = put.retry(now_ms, |node| detector.is_reachable(node), due_ms);
+            let places = put.debts.retry(now_ms, |node| detector.is_reachable(node), due_ms);
             places.into_iter().for_each(|place| self.place(request, place));
         }
     }
@@ -392,7 +392,7 @@ impl Node {
         let requests: Vec<RequestId> = self.requests.keys().copied().collect();
         for request in requests {
             if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
-                let places = put.stop();
+                let places = put.debts.stop();
                 places.into_iter().for_each(|place| self.place(request, place));
                 self.advance(request);
             }

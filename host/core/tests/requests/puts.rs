@@ -74,20 +74,21 @@ fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str
                 put.acknowledged(cast.node(object));
                 Vec::new()
             }
-            "fail" => put.failed(cast.node(object), due_ms).into_iter().collect(),
+            "fail" => put.debts.failed(cast.node(object), due_ms).into_iter().collect(),
             "stored" => {
                 put.hint_stored(cast.node(object));
                 Vec::new()
             }
             "at" => {
                 now_ms = object.parse().unwrap();
-                let overdue = put.overdue(now_ms);
+                let overdue = put.debts.overdue(now_ms);
                 let due_ms = now_ms + REPLICA_TIMEOUT_MS;
                 if put.is_namer_overdue(now_ms) {
                     next = Some(put.next_namer(due_ms));
                 }
-                let mut places = put.retry(now_ms, is_reachable, due_ms);
-                places.extend(overdue.into_iter().filter_map(|node| put.is_late(node, due_ms)));
+                let mut places = put.debts.retry(now_ms, is_reachable, due_ms);
+                places
+                    .extend(overdue.into_iter().filter_map(|node| put.debts.is_late(node, due_ms)));
                 places
             }
             "refused" => {
@@ -95,7 +96,7 @@ fn play_put(case: &str, (me, needed, kind, down): (&str, usize, QuorumKind, &str
                 assert!(!is_over, "{case}: {step}");
                 Vec::new()
             }
-            "stop" => put.stop(),
+            "stop" => put.debts.stop(),
             _ => panic!("{case}: {step}"),
         };
         let told = |place: Place| match place {

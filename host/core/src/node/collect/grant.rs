@@ -161,7 +161,7 @@ impl Node {
         let ReplicaError::StaleEpoch { floor } = error else { return false };
         self.collecting(|collection, _| collection.epoch_refused(*floor));
         let place = match self.requests.get(&request) {
-            Some(InFlight::Put(put)) => put.place_of(from),
+            Some(InFlight::Put(put)) => put.debts.place_of(from),
             _ => None,
         };
         let place = place.filter(|_| *floor <= self.send_epoch());

@@ -1,0 +1,327 @@
+//! The state of one put: get the write a dot ([`naming`]), then replicate until every owner has it
+//! or a durable hint for it exists ([`debts`]); answer the client at w distinct nodes.
+
+mod debts;
+mod naming;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use crate::catalogue::Durability;
+use crate::causality::{Context, LiveVersion, Siblings};
+use crate::id::{Dot, NodeId, Ticket};
+use crate::keys::StoreKey;
+use crate::quorum::{Standing, Tally};
+use crate::ring::PreferenceList;
+use crate::version::Origin;
+
+pub use debts::{Debts, HINT_TRIES, Place};
+use naming::Naming;
+pub use naming::Next;
+
+/// The dot of the write.
+#[derive(Debug)]
+enum Name {
+    Wanted(Naming),
+    Given(Dot, Arc<Siblings>),
+}
+
+/// One put that this node coordinates.
+#[derive(Debug)]
+pub struct Put {
+    /// Whom to answer.
+    pub ticket: Ticket,
+    /// What is written.
+    pub key: StoreKey,
+    /// When the client stops waiting, by the monotonic clock.
+    pub deadline_ms: u64,
+    /// What the acknowledgement promises.
+    pub durability: Durability,
+    me: NodeId,
+    kind: QuorumKind,
+    tally: Tally,
+    hinted: u32,
+    primaries: Vec<NodeId>,
+    name: Name,
+    /// What the owners are owed, once it has its dot.
+    pub debts: Debts,
+    /// Whether the store of this node has minted it.
+    is_minted_here: bool,
+    /// Why a required hint was refused.
+    refusal: Option<String>,
+    is_answered: bool,
+}
+
+impl Put {
+    /// A put coordinated by `me` that needs `needed` acknowledgements, and whose dot is to come
+    /// from one of `namers`.
+    pub fn new(
+        (ticket, put): (Ticket, PutRequest),
+        key: StoreKey,
+        (deadline_ms, durability, needed): (u64, Durability, usize),
+        (me, list): (NodeId, &PreferenceList),
+        namers: VecDeque<NodeId>,
+        is_reachable: impl Fn(NodeId) -> bool,
+    ) -> Self {
+        let fallbacks = match put.quorum {
+            QuorumKind::Sloppy => list.fallbacks(),
+            QuorumKind::Strict => &[],
+        };
+        let spare = |node: &NodeId| *node != me && is_reachable(*node);
+        let spares = fallbacks.iter().copied().filter(spare).collect();
+        Put {
+            ticket,
+            key,
+            deadline_ms,
+            durability,
+            me,
+            kind: put.quorum,
+            tally: Tally::new(needed),
+            hinted: 0,
+            primaries: list.primaries().to_vec(),
+            name: Name::Wanted(Naming::new(me, put, namers)),
+            debts: Debts::new(me, spares),
+            is_minted_here: false,
+            refusal: None,
+            is_answered: false,
+        }
+    }
+
+    /// How many distinct nodes could hold the write, as far as `is_reachable`.
+    pub fn possible(&self, is_reachable: impl Fn(NodeId) -> bool) -> usize {
+        let owners =
+            self.primaries.iter().filter(|node| **node == self.me || is_reachable(**node)).count();
+        let is_minting = matches!(&self.name, Name::Wanted(naming) if naming.is_last());
+        // More owners are away than others stand in for: this node does.
+        let is_standing_in = self.primaries.len() - owners > self.debts.spares();
+        let own_hint = usize::from((is_minting || is_standing_in) && self.may_stand_in());
+        owners + own_hint + self.debts.spares()
+    }
+
+    /// Whether this node owns the key. If not, what it mints itself is a hint for all who do.
+    pub fn is_owner(&self) -> bool {
+        self.primaries.contains(&self.me)
+    }
+
+    /// Whether a hint that this node keeps itself counts as another node's would.
+    fn may_stand_in(&self) -> bool {
+        !self.is_owner() && self.kind == QuorumKind::Sloppy
+    }
+
+    /// Whether replicas sync before they acknowledge. For `one` that who has minted it is enough.
+    pub fn is_sync(&self) -> bool {
+        match self.durability {
+            Durability::All => true,
+            Durability::One => !self.is_minted_here,
+            Durability::Buffered => false,
+        }
+    }
+
+    /// The owners, in order.
+    pub fn primaries(&self) -> &[NodeId] {
+        &self.primaries
+    }
+
+    // The dot.
+
+    /// Turns to the next node that could give the write its dot. An owner has until `due_ms`.
+    pub fn next_namer(&mut self, due_ms: u64) -> Next {
+        let terms = (self.may_stand_in(), self.needed());
+        match &mut self.name {
+            Name::Wanted(naming) => naming.next(due_ms, terms),
+            Name::Given(..) => Next::Wait,
+        }
+    }
+
+    fn naming(&self) -> Option<&Naming> {
+        match &self.name {
+            Name::Wanted(naming) => Some(naming),
+            Name::Given(..) => None,
+        }
+    }
+
+    /// Whether the write waits for `node` to lend it a dot.
+    pub fn is_asking(&self, node: NodeId) -> bool {
+        self.naming().is_some_and(|naming| naming.is_asking(node))
+    }
+
+    /// Whether a dot that an owner lends is taken: the write has none, and the store here mints
+    /// none.
+    pub fn is_borrowing(&self) -> bool {
+        self.naming().is_some_and(|naming| !naming.is_here())
+    }
+
+    /// An owner that was asked does not lend a dot.
+    pub fn namer_gone(&mut self, node: NodeId) {
+        if let Name::Wanted(naming) = &mut self.name {
+            naming.gone(node);
+        }
+    }
+
+    /// Who was to give the dot did certainly nothing, and says why.
+    pub fn namer_failed(&mut self, error: RequestError) {
+        if let Name::Wanted(naming) = &mut self.name {
+            naming.failed(error);
+        }
+    }
+
+    /// The write is minted and stored here.
+    pub fn minted(&mut self, dot: Dot, siblings: Arc<Siblings>) {
+        self.name = Name::Given(dot, siblings);
+        self.tally.count(self.me);
+        self.is_minted_here = true;
+        self.debts.is_covered = !self.is_owner();
+        self.hinted += u32::from(self.debts.is_covered);
+    }
+
+    /// An owner has lent the write this dot, in an object that nobody has stored.
+    pub fn lent(&mut self, dot: Dot, siblings: Arc<Siblings>) {
+        self.name = Name::Given(dot, siblings);
+    }
+
+    /// The object to replicate, once there is one.
+    pub fn siblings(&self) -> Option<&Arc<Siblings>> {
+        match &self.name {
+            Name::Given(_, siblings) => Some(siblings),
+            Name::Wanted(_) => None,
+        }
+    }
+
+    // The owners.
+
+    /// What is to be done for the owners once the write has its dot.
+    pub fn spread(&mut self, is_reachable: impl Fn(NodeId) -> bool, due_ms: u64) -> Vec<Place> {
+        let (tally, debts) = (&self.tally, &mut self.debts);
+        let owners = self.primaries.iter().copied().filter(|owner| !tally.has_counted(*owner));
+        owners.filter_map(|owner| debts.begin(owner, is_reachable(owner), due_ms)).collect()
+    }
+
+    /// `node` holds the write.
+    pub fn acknowledged(&mut self, node: NodeId) {
+        self.hinted += u32::from(self.debts.acknowledged(node));
+        self.tally.count(node);
+    }
+
+    /// The hint for `owner` is stored here.
+    pub fn hint_stored(&mut self, owner: NodeId) {
+        self.debts.hint_stored(owner);
+        if self.may_stand_in() && !self.tally.has_counted(self.me) {
+            self.hinted += 1;
+            self.tally.count(self.me);
+        }
+    }
+
+    /// The hint for `owner` could not be stored here; it is tried again at `retry_ms`. Says
+    /// whether there is no further attempt.
+    pub fn hint_failed(&mut self, owner: NodeId, reason: String, retry_ms: u64) -> bool {
+        let (is_required, is_over) = self.debts.hint_failed(owner, retry_ms);
+        if is_required {
+            self.refusal = Some(reason);
+        }
+        is_over
+    }
+
+    // Time and answers.
+
+    /// Whether the owner that was asked for a dot is overdue.
+    pub fn is_namer_overdue(&self, now_ms: u64) -> bool {
+        self.naming().and_then(Naming::due_ms).is_some_and(|due_ms| due_ms <= now_ms)
+    }
+
+    /// When something is to be looked at again.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let namer = self.naming().and_then(Naming::due_ms);
+        let answer = (!self.is_answered).then_some(self.deadline_ms);
+        [namer, answer, self.debts.next_due_ms()].into_iter().flatten().min()
+    }
+
+    /// The answer for the client, once, as soon as it is certain.
+    pub fn take_answer(
+        &mut self,
+        now_ms: u64,
+        ring_version: u64,
+    ) -> Option<Result<PutReceipt, RequestError>> {
+        if self.is_answered {
+            return None;
+        }
+        let acked = self.tally.answered() as u32;
+        let is_required = self.debts.is_required();
+        let may_count = self.may_stand_in() && !self.tally.has_counted(self.me);
+        let own = usize::from(may_count && self.debts.is_storing());
+        let standing = self.tally.standing(self.debts.possible() + own);
+        let is_early = now_ms < self.deadline_ms;
+        let short = |effect| {
+            let needed = self.tally.needed() as u32;
+            Err(RequestError::QuorumNotReached { needed, answered: acked, effect })
+        };
+        let answer = match (&self.name, standing) {
+            (Name::Wanted(_), _) if is_early => return None,
+            // What the store here mints may yet be.
+            (Name::Wanted(naming), _) if naming.is_here() => short(Effect::Maybe),
+            (Name::Wanted(_), _) => short(Effect::None),
+            (Name::Given(..), _) if self.refusal.is_some() => {
+                let reason = self.refusal.take().unwrap_or_default();
+                Err(RequestError::Store { reason, effect: Effect::Maybe })
+            }
+            (Name::Given(..), Standing::Reached) if is_required && is_early => return None,
+            (Name::Given(dot, siblings), Standing::Reached) if !is_required => {
+                Ok(self.receipt(*dot, siblings, acked, ring_version))
+            }
+            (Name::Given(..), Standing::Pending) if is_early => return None,
+            _ => short(Effect::Maybe),
+        };
+        self.is_answered = true;
+        Some(answer)
+    }
+
+    fn receipt(&self, dot: Dot, siblings: &Siblings, acked: u32, ring_version: u64) -> PutReceipt {
+        let versions = siblings.versions();
+        let others = versions.iter().filter(|v| !v.dots.contains(&dot)).count();
+        // A retry may find that its write was replaced meanwhile, or that another version stands
+        // under its dot since a fold: its client has seen neither.
+        let is_own = |v: &LiveVersion| v.version.origin == Origin::Client(dot);
+        let is_sole = others == 0 && versions.iter().any(is_own);
+        PutReceipt {
+            dot,
+            context: is_sole.then(|| Context::of(siblings)),
+            siblings_remaining: others as u32,
+            acked,
+            hinted: self.hinted,
+            ring_version,
+        }
+    }
+
+    /// Whether the client is answered, be it that its deadline has passed.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Whether every owner has acknowledged it.
+    pub fn is_everywhere(&self) -> bool {
+        self.primaries.iter().all(|owner| self.tally.has_counted(*owner))
+    }
+
+    /// Whether the write may be: it has its dot, or the store here is about to mint it.
+    pub fn is_begun(&self) -> bool {
+        self.naming().is_none_or(Naming::is_here)
+    }
+
+    /// How many nodes must hold it.
+    pub fn needed(&self) -> u32 {
+        self.tally.needed() as u32
+    }
+
+    /// Whether the write may be, and an owner have nothing of it.
+    pub fn is_in_debt(&self) -> bool {
+        match &self.name {
+            Name::Wanted(naming) => naming.is_here(),
+            Name::Given(..) => !self.debts.are_settled(),
+        }
+    }
+
+    /// Whether the client is answered and no owner is owed anything.
+    pub fn is_finished(&self) -> bool {
+        self.is_answered && !self.is_in_debt()
+    }
+}
