@@ -103,23 +103,23 @@ pub enum Message {
         /// The answer, or why the round cannot go on.
         result: Result<CollectAnswer, String>,
     },
-    /// An operator wants all owners of this partition to hold the same: you own it, see to it.
-    Lead {
+    /// An operator wants the owners of this partition to hold the same: compare with this one.
+    Compare {
         /// To be repeated in the replies.
         request: RequestId,
-        /// The sender's ring.
-        ring_version: u64,
         /// The partition.
         partition: PartitionId,
+        /// The other owner.
+        peer: NodeId,
         /// Only this keyspace.
         keyspace: Option<KeyspaceId>,
     },
-    /// The answers to [`Message::Lead`]: how far it is, then that it is done.
-    LeadReply {
-        /// The lead's number.
+    /// The answers to [`Message::Compare`]: that it goes on, several times a second, then its end.
+    CompareReply {
+        /// The comparison's number.
         request: RequestId,
         /// How far it is.
-        result: Result<LeadReport, ReplicaError>,
+        result: Result<Comparison, ReplicaError>,
     },
     // Transfers.
     /// What the next owner of a partition wants of the one that serves.
@@ -204,16 +204,18 @@ pub struct ReplicaWrite {
     pub is_sync: bool,
     /// The sender's send epoch, see [`crate::node`]'s collection.
     pub epoch: u64,
+    /// Whether no client waits for it: a hint that is delivered, a repair, a fold.
+    pub is_background: bool,
 }
 
-/// How far the repair of one partition is.
+/// How far a comparison of two owners is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeadReport {
-    /// What was found so far, of every pair of owners.
+pub struct Comparison {
+    /// What was found so far.
     pub found: ExchangeFigures,
     /// Whether it is over.
-    pub is_done: bool,
-    /// Why an owner could not be compared, if one could not.
+    pub is_over: bool,
+    /// Why the two could not be compared, if they could not.
     pub failure: Option<String>,
 }
 
@@ -265,7 +267,7 @@ impl Message {
             | Message::TreeRead { request, .. }
             | Message::Collect { request, .. }
             | Message::TransferAsk { request, .. }
-            | Message::Lead { request, .. } => Some(*request),
+            | Message::Compare { request, .. } => Some(*request),
             Message::Write(write) => Some(write.request),
             Message::ReadReply { .. }
             | Message::WriteReply { .. }
@@ -274,7 +276,7 @@ impl Message {
             | Message::CollectReply { .. }
             | Message::TransferAnswer { .. }
             | Message::Moved(_)
-            | Message::LeadReply { .. }
+            | Message::CompareReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Clocks(_)
             | Message::Catalogue { .. }

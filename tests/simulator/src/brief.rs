@@ -78,10 +78,10 @@ pub(super) fn brief(message: &Message) -> String {
         }
         Message::TransferAnswer { request, result } => format!("transfer {request} {result:?}"),
         Message::Moved(made) => format!("{made:?}"),
-        Message::Lead { request, partition, .. } => {
-            format!("lead {request} of partition {partition}")
+        Message::Compare { request, partition, peer, .. } => {
+            format!("compare {request} of partition {partition} with {peer}")
         }
-        Message::LeadReply { request, .. } => format!("lead {request}"),
+        Message::CompareReply { request, .. } => format!("compare {request}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
         Message::Clocks(told) => format!("clocks {told:?}"),
         Message::Catalogue { is_reply_wanted, .. } => {

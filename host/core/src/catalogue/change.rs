@@ -138,7 +138,7 @@ pub enum ChangeError {
     /// The ring keeps fewer owners per partition.
     #[error(
         "n={n} is more than the {replicas} owners that a partition of this cluster's ring can \
-         have; that number was fixed at `cluster init`"
+         have: raise that with `stator cluster replicas` first"
     )]
     TooManyReplicas {
         /// Replicas asked for.

@@ -272,13 +272,12 @@ impl Catalogue {
         *hasher.finalize().as_bytes()
     }
 
-    /// Whether `id` is that of a keyspace that was deleted. What is not known at all may be one
-    /// that a peer has just made.
-    pub fn is_deleted(&self, id: KeyspaceId) -> bool {
-        let deleted = |(name, state): (&String, &KeyspaceState)| {
-            (1..=state.deleted_through).any(|generation| KeyspaceId::of(name, generation) == id)
-        };
-        self.keyspaces.iter().any(deleted)
+    /// The keyspaces that were deleted. What is not known at all may be one that a peer has just
+    /// made.
+    pub fn deleted_keyspaces(&self) -> impl Iterator<Item = KeyspaceId> {
+        self.keyspaces.iter().flat_map(|(name, state)| {
+            (1..=state.deleted_through).map(move |generation| KeyspaceId::of(name, generation))
+        })
     }
 
     /// The members as a first ring takes them: all of them.

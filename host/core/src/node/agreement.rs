@@ -294,18 +294,9 @@ impl Node {
     /// The next ring is there: it is told to everyone, those who go included.
     fn decided(&mut self, decision: &Decision, ticket: Option<Ticket>) {
         let Some(catalogue) = &self.catalogue else { return };
-        let everyone = self.peers();
         let mut changed = Catalogue::clone(catalogue);
         changed.decide(decision);
-        let changed = Arc::new(changed);
-        self.take_over(changed.clone());
-        let purpose = ticket.map_or(Purpose::Gossip, Purpose::Commit);
-        let token = self.effect(purpose);
-        self.act(Action::Persist(token, changed.clone()));
-        for peer in everyone {
-            let catalogue = changed.clone();
-            self.send(peer, Message::Catalogue { catalogue, is_reply_wanted: false });
-        }
+        self.publish(changed, ticket.map_or(Purpose::Gossip, Purpose::Commit));
     }
 
     /// An attempt is to be looked at.

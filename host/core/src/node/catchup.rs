@@ -29,7 +29,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Node;
+use super::surroundings::Surroundings;
 use crate::id::{NodeId, PartitionId};
 
 /// Which other owners of a partition were read.
@@ -65,36 +65,36 @@ impl Catchup {
     pub(super) fn is_new(&self) -> bool {
         self.read.is_empty()
     }
-}
 
-impl Node {
     /// Whether this node has read enough. Its place among the owners is that of `place`: its own,
     /// that of the node whose place it takes, or none if it is to be a further owner.
-    pub(super) fn is_caught_up(
+    pub(super) fn is_enough(
         &self,
+        around: &dyn Surroundings,
         partition: PartitionId,
         place: Option<NodeId>,
-        catchup: &Catchup,
     ) -> bool {
-        let Some(catalogue) = &self.catalogue else { return false };
-        let owners: Vec<NodeId> = catalogue.ring.owners(partition).collect();
-        let is_other = |owner: &NodeId| *owner != self.id && Some(*owner) != place;
-        let is_gone = |owner: &NodeId| !catalogue.members.contains_key(owner);
-        let mut others = owners.iter().filter(|owner| is_other(owner));
-        if others.all(|owner| catchup.has_read(*owner) || is_gone(owner)) {
-            return true;
-        }
-        if self.now.monotonic_ms < catchup.since_ms + self.settings.fill_patience_ms {
+        if around.catalogue().is_none() {
             return false;
         }
-        self.keyspaces.values().all(|keyspace| {
+        let owners = around.owners(partition);
+        let is_other = |owner: &NodeId| *owner != around.me() && Some(*owner) != place;
+        let mut others = owners.iter().filter(|owner| is_other(owner));
+        if others.all(|owner| self.has_read(*owner) || !around.is_member(*owner)) {
+            return true;
+        }
+        let patience_ms = around.settings().fill_patience_ms;
+        if around.now().monotonic_ms < self.since_ms + patience_ms {
+            return false;
+        }
+        around.keyspaces().values().all(|keyspace| {
             let quorums = keyspace.quorums.value;
             let n = quorums.n as usize;
             let list = &owners[..owners.len().min(n)];
             let is_concerned = place.map_or(list.len() < n, |place| list.contains(&place));
             let others = list.iter().filter(|owner| is_other(owner));
             let needed = (list.len() + 1).saturating_sub(quorums.w as usize);
-            let whole = others.clone().filter(|owner| catchup.has_read_whole(**owner));
+            let whole = others.clone().filter(|owner| self.has_read_whole(**owner));
             !is_concerned || whole.count() >= needed.min(others.count())
         })
     }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use super::exchange::Told;
+use super::outgoing::Asker;
 use super::{Failure, InFlight, Node, Purpose};
 use crate::catalogue::Durability;
 use crate::causality::Siblings;
@@ -53,10 +55,11 @@ impl Node {
                 put.acknowledged(node);
                 self.advance(request);
             }
-            _ => {
-                self.repair_written(node, request);
-                self.hint_received(node, request);
-            }
+            _ => match self.answered(node, request) {
+                Some(Asker::Repair(id, key)) => self.tell_exchange(id, Told::Given(key, true)),
+                Some(Asker::Hint(target, attempt)) => self.hint_received(target, attempt),
+                _ => {}
+            },
         }
     }
 
@@ -92,14 +95,7 @@ impl Node {
                 };
                 place.into_iter().for_each(|place| self.place(request, place));
             }
-            None => {
-                self.collecting(|collection, around| {
-                    collection.undelivered(around, (node, request));
-                });
-                self.exchange_refused(node, request);
-                self.transfer_undelivered(node, request);
-                return self.hint_refused(node, request);
-            }
+            None => return self.unanswered(node, request),
         }
         self.advance(request);
     }
@@ -114,7 +110,7 @@ impl Node {
                 Vec::new()
             }
             Some(InFlight::Put(put)) => put.debts.overdue(now_ms),
-            None => return self.hint_due(request),
+            None => return self.answer_due(request),
         };
         overdue.into_iter().for_each(|node| self.replica_failed(node, request, Failure::Late));
         self.retry_hints(request);
@@ -190,8 +186,8 @@ impl Node {
         match self.effects.remove(&token) {
             Some(Purpose::OwnRead(request)) => self.own_read(request, result),
             Some(Purpose::PeerRead(node, request)) => self.peer_read_ended(node, request, result),
-            Some(Purpose::ExchangeObject(exchange, request)) => {
-                self.repair_loaded(exchange, request, result);
+            Some(Purpose::ExchangeObject(id, key)) => {
+                self.tell_exchange(id, Told::Joined(key, result));
             }
             _ => {}
         }
@@ -209,19 +205,20 @@ impl Node {
             Some(Purpose::OwnHint(request, owner, keyspace)) => {
                 self.own_hint_ended(request, (owner, keyspace), result);
             }
-            Some(Purpose::PeerWrite(node, request, keyspace, hint_for)) => {
+            Some(Purpose::PeerWrite((node, request, _), keyspace, hint_for)) => {
                 self.peer_write_ended(node, request, (keyspace, &hint_for), result);
             }
             Some(Purpose::Collect(effect)) => self.collect_written(effect, result),
             Some(Purpose::BringHome(ticket, from, keyspace)) => {
                 self.brought_home(ticket, (from, keyspace), result);
             }
-            Some(Purpose::MovedHint(target, request)) => match result {
-                Ok(_) => self.hint_received(self.id, request),
-                Err(_) => self.hint_refused(target, request),
+            Some(Purpose::MovedHint(target, attempt)) => match result {
+                Ok(_) => self.hint_received(target, attempt),
+                Err(_) => self.hint_refused(target, attempt),
             },
-            Some(Purpose::ExchangeObject(exchange, request)) => {
-                self.repair_joined(exchange, request, result);
+            Some(Purpose::ExchangeObject(id, key)) => {
+                let result = result.map(|stored| Some(stored.siblings));
+                self.tell_exchange(id, Told::Joined(key, result));
             }
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::client::Prepared;
 use super::{Failure, InFlight, Node, Purpose};
 use crate::causality::Siblings;
-use crate::event::{Action, Area, Notice, StoreFailure, Ticket};
+use crate::event::{Action, Notice, StoreFailure, Ticket};
 use crate::id::NodeId;
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
@@ -111,26 +111,14 @@ impl Node {
     /// Sends an owner an object to sync. Nobody waits for it.
     pub(super) fn send_object(&mut self, node: NodeId, key: &StoreKey, siblings: &Arc<Siblings>) {
         let siblings = siblings.clone();
-        if node == self.id && !self.may_hold(key.partition) {
-            // The ring has changed since the owners were asked.
-        } else if node == self.id {
-            let token = self.effect(Purpose::OwnRepair);
-            let (key, survivors) = (key.clone(), self.survivors(key.keyspace));
+        if node != self.id {
+            let (request, is_sync) = (self.number(), false);
+            let write = self.replica_write(request, key.clone(), siblings);
+            self.send(node, Message::Write(ReplicaWrite { is_sync, ..write }));
+        } else if self.may_hold(key.partition) {
+            // Else the ring has changed since the owners were asked.
             let change = Change::Sync(siblings);
-            let (area, targets, is_sync) = (Area::Data, Vec::new(), false);
-            self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
-        } else {
-            let write = ReplicaWrite {
-                request: self.number(),
-                keyspace: key.keyspace,
-                key: key.key.clone(),
-                ring_version: self.ring_version(),
-                siblings,
-                hint_for: Vec::new(),
-                is_sync: false,
-                epoch: self.send_epoch(),
-            };
-            self.send(node, Message::Write(write));
+            self.write(Purpose::OwnRepair, key.clone(), change, Vec::new(), false);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the Dynamo paper; who has another one sends its own and gets the joined one back. A change
 //! made here is sent to everyone at once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand_chacha::rand_core::Rng;
@@ -34,6 +35,7 @@ impl Node {
         self.parts = CatalogueDigest::of(&catalogue);
         self.digest = self.parts.whole();
         self.keyspaces = catalogue.live_keyspaces().map(|k| (k.id, k.clone())).collect();
+        self.deleted = catalogue.deleted_keyspaces().collect();
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
         self.ring_taken_over(before.as_deref());
@@ -54,11 +56,19 @@ impl Node {
         if let Err(error) = change.apply(&mut changed) {
             return self.act(Action::ChangeDone(ticket, Err(error.into())));
         }
+        self.publish(changed, Purpose::Change(ticket));
+    }
+
+    /// Takes over a catalogue that this node has changed, keeps it, and tells everyone: those who go
+    /// and those who come.
+    pub(super) fn publish(&mut self, changed: Catalogue, purpose: Purpose) {
         let changed = Arc::new(changed);
+        let mut everyone: BTreeSet<NodeId> = self.peers().into_iter().collect();
         self.take_over(changed.clone());
-        let token = self.effect(Purpose::Change(ticket));
+        everyone.extend(self.peers());
+        let token = self.effect(purpose);
         self.act(Action::Persist(token, changed.clone()));
-        for peer in self.peers() {
+        for peer in everyone {
             let catalogue = changed.clone();
             self.send(peer, Message::Catalogue { catalogue, is_reply_wanted: false });
         }

@@ -12,11 +12,12 @@
 
 use std::collections::BTreeMap;
 
+use super::outgoing::Asker;
 use super::{Node, Purpose, Timer};
-use crate::event::{Action, Area, HeldHint, Notice, StoreFailure};
+use crate::event::{Action, HeldHint, Notice, StoreFailure};
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
-use crate::message::{Message, ReplicaWrite, RequestId};
+use crate::message::{Message, ReplicaWrite};
 use crate::write::Change;
 
 /// The delivery of hints to one target.
@@ -27,9 +28,19 @@ pub(super) struct Handoff {
     is_dirty: bool,
     /// Where the next list starts.
     after: Option<StoreKey>,
-    sent: BTreeMap<RequestId, (StoreKey, u64)>,
+    /// By the number of the attempt.
+    sent: BTreeMap<u64, Sent>,
     settling: usize,
     has_failed: bool,
+}
+
+/// A hint on its way, as it was at this commit.
+#[derive(Debug)]
+struct Sent {
+    key: StoreKey,
+    sequence: u64,
+    /// How many have still to sync it.
+    left: usize,
 }
 
 impl Handoff {
@@ -132,9 +143,30 @@ impl Node {
         }
     }
 
+    /// Sends a hint to all who are to have it.
     fn send_hint(&mut self, target: NodeId, hint: HeldHint) {
-        for owner in self.receivers(target, &hint.key) {
-            self.send_hint_to(owner, target, hint.clone());
+        let HeldHint { key, siblings, sequence } = hint;
+        let (attempt, receivers) = (self.number(), self.receivers(target, &key));
+        let sent = Sent { key: key.clone(), sequence, left: receivers.len() };
+        if receivers.is_empty() {
+            return;
+        }
+        if let Some(handoff) = self.handoffs.get_mut(&target) {
+            handoff.sent.insert(attempt, sent);
+        }
+        for owner in receivers {
+            let (key, siblings) = (key.clone(), siblings.clone());
+            if owner == self.id {
+                let purpose = Purpose::MovedHint(target, attempt);
+                self.write(purpose, key, Change::Sync(siblings), Vec::new(), true);
+                continue;
+            }
+            // The hint is deleted once this is acknowledged, so it is synced whatever the
+            // keyspace's durability.
+            let write = self.replica_write(0, key, siblings);
+            self.ask(owner, Asker::Hint(target, attempt), |request| {
+                Message::Write(ReplicaWrite { request, ..write })
+            });
         }
     }
 
@@ -150,89 +182,26 @@ impl Node {
         if owners.contains(&target) { vec![target] } else { owners }
     }
 
-    fn send_hint_to(&mut self, owner: NodeId, target: NodeId, hint: HeldHint) {
-        let request = self.number();
-        let ring_version = self.ring_version();
-        let due_ms = self.in_ms(self.settings.replica_timeout_ms.saturating_mul(4));
-        let Some(handoff) = self.handoffs.get_mut(&target) else {
-            return;
-        };
-        let HeldHint { key, siblings, sequence } = hint;
-        handoff.sent.insert(request, (key.clone(), sequence));
-        if owner != target {
-            self.moved_hints.insert(request, target);
-        }
-        if owner == self.id {
-            let token = self.effect(Purpose::MovedHint(target, request));
-            let (survivors, change) = (self.survivors(key.keyspace), Change::Sync(siblings));
-            let (area, targets, is_sync) = (Area::Data, Vec::new(), true);
-            return self.act(Action::Write {
-                token,
-                area,
-                key,
-                change,
-                targets,
-                survivors,
-                is_sync,
-            });
-        }
-        let StoreKey { keyspace, key, .. } = key;
-        // The hint is deleted once this is acknowledged, so it must be synced whatever the
-        // keyspace's durability.
-        let (hint_for, is_sync) = (Vec::new(), true);
-        let epoch = self.send_epoch();
-        let write = ReplicaWrite {
-            request,
-            keyspace,
-            key,
-            ring_version,
-            siblings,
-            hint_for,
-            is_sync,
-            epoch,
-        };
-        self.send(owner, Message::Write(write));
-        self.timers.set(due_ms, Timer::Request(request));
-    }
-
     /// The target, or an owner in its place, has synced a hint.
-    pub(super) fn hint_received(&mut self, from: NodeId, request: RequestId) {
-        let target = self.moved_hints.remove(&request).unwrap_or(from);
-        let Some(handoff) = self.handoffs.get_mut(&target) else {
-            return;
-        };
-        if let Some((key, sequence)) = handoff.sent.remove(&request)
-            && handoff.sent.values().all(|(other, _)| *other != key)
+    pub(super) fn hint_received(&mut self, target: NodeId, attempt: u64) {
+        let Some(handoff) = self.handoffs.get_mut(&target) else { return };
+        let Some(sent) = handoff.sent.get_mut(&attempt) else { return };
+        sent.left -= 1;
+        if sent.left == 0
+            && let Some(Sent { key, sequence, .. }) = handoff.sent.remove(&attempt)
         {
             self.settle(target, key, sequence);
         }
     }
 
-    /// The target did not take a hint, or could not be sent it.
-    pub(super) fn hint_refused(&mut self, from: NodeId, request: RequestId) {
-        let target = self.moved_hints.remove(&request).unwrap_or(from);
+    /// One who was to have a hint did not take it, or does not answer: it stays, whatever others
+    /// answer.
+    pub(super) fn hint_refused(&mut self, target: NodeId, attempt: u64) {
         if let Some(handoff) = self.handoffs.get_mut(&target)
-            && let Some((key, _)) = handoff.sent.remove(&request)
+            && handoff.sent.remove(&attempt).is_some()
         {
-            // Not all owners have it, whatever the others answer.
-            let moved_hints = &mut self.moved_hints;
-            handoff.sent.retain(|request, (other, _)| {
-                let is_other = *other != key;
-                if !is_other {
-                    moved_hints.remove(request);
-                }
-                is_other
-            });
             handoff.has_failed = true;
             self.go_on(target);
-        }
-    }
-
-    /// A hint has got no answer.
-    pub(super) fn hint_due(&mut self, request: RequestId) {
-        let target = self.handoffs.iter().find(|(_, handoff)| handoff.sent.contains_key(&request));
-        if let Some(target) = target.map(|(target, _)| *target) {
-            self.hint_refused(target, request);
         }
     }
 

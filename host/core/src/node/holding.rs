@@ -4,14 +4,11 @@
 //! this start of it: a copy in a corner of the network must not acknowledge what nobody will have.
 //! Once it hears that another process is the node, it serves nothing.
 
-use std::sync::Arc;
-
 use super::{Node, Purpose};
 use crate::catalogue::Catalogue;
-use crate::event::{Action, Notice};
+use crate::event::Notice;
 use crate::holder::{Holder, Standing};
 use crate::id::{Incarnation, NodeId};
-use crate::message::Message;
 use crate::request::RequestError;
 
 /// What a node knows of itself.
@@ -84,14 +81,7 @@ impl Node {
             return;
         }
         member.change(held);
-        let changed = Arc::new(changed);
-        self.take_over(changed.clone());
-        let token = self.effect(Purpose::Gossip);
-        self.act(Action::Persist(token, changed.clone()));
-        for peer in self.peers() {
-            let catalogue = changed.clone();
-            self.send(peer, Message::Catalogue { catalogue, is_reply_wanted: false });
-        }
+        self.publish(changed, Purpose::Gossip);
     }
 
     /// Tells how this process stands, if that is news.

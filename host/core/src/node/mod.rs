@@ -15,7 +15,10 @@
 //! - `holding`: whether this process is the node, among copies of its data directory;
 //! - `agreement`: committing the next ring;
 //! - `removed`: what becomes of nodes that were removed;
+//! - `outgoing`: who waits for the answer to what was asked;
+//! - `writes`: what stores are to write, here and elsewhere;
 //! - `saves`: what must be durable before what;
+//! - `surroundings`: what those parts that are values see of the node;
 //! - `timers`: what is due when.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
@@ -33,16 +36,20 @@ mod get;
 mod gossip;
 mod handoff;
 mod holding;
+mod outgoing;
 mod put;
 mod removed;
 mod replica;
 mod saves;
+mod surroundings;
 mod timers;
 mod transfer;
+mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -62,13 +69,14 @@ pub use collect::{CANDIDATES_MAX, CollectFigures};
 pub use exchange::REPAIRS_RUNNING_MAX;
 
 use collect::{CollectEffect, Collection};
-use exchange::{ExchangeId, Exchanges};
+use exchange::{ExchangeId, Exchanges, Told};
 
 use agreement::Agreement;
 use fill::Fill;
 use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use holding::Holding;
+use outgoing::{Asker, Outgoing};
 use saves::Saves;
 use timers::{Timer, Timers};
 use transfer::Transfers;
@@ -154,8 +162,8 @@ enum Purpose {
     OwnHint(RequestId, NodeId, KeyspaceId),
     /// A peer's read.
     PeerRead(NodeId, RequestId),
-    /// A peer's write, and the owners it is a hint for.
-    PeerWrite(NodeId, RequestId, KeyspaceId, Vec<NodeId>),
+    /// A peer's write, whether no client waits for it, and the owners it is a hint for.
+    PeerWrite((NodeId, RequestId, bool), KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
     OwnRepair,
     // Anti-entropy.
@@ -164,7 +172,7 @@ enum Purpose {
     /// A part of the own hash trees, for a peer.
     PeerTree(NodeId, RequestId, PartitionId),
     /// The own object of a key that an exchange repairs.
-    ExchangeObject(ExchangeId, RequestId),
+    ExchangeObject(ExchangeId, Bytes),
     /// A step of collection.
     Collect(CollectEffect),
     /// An operator's change.
@@ -182,8 +190,8 @@ enum Purpose {
     LeftTree(PartitionId),
     /// What is left of such a partition.
     DropPartition(PartitionId),
-    /// A hint of an owner that is none any more, for this node itself.
-    MovedHint(NodeId, RequestId),
+    /// A hint for an owner that is none any more, in this node's data store at this attempt.
+    MovedHint(NodeId, u64),
     // Ring changes.
     /// What is to be answered once it is persisted.
     Ballot(NodeId, u64, Box<Answer<Arc<Decision>>>),
@@ -197,7 +205,11 @@ impl Purpose {
     /// Whether a client, or another coordinator, waits for the store.
     fn is_foreground(&self) -> bool {
         use Purpose::{Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
-        matches!(self, OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) | PeerWrite(..))
+        match self {
+            OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) => true,
+            PeerWrite((_, _, is_background), ..) => !is_background,
+            _ => false,
+        }
     }
 }
 
@@ -212,13 +224,13 @@ pub struct Node {
     parts: CatalogueDigest,
     /// Of the catalogue; kept because every request looks one up.
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    deleted: BTreeSet<KeyspaceId>,
     detector: Detector,
     requests: BTreeMap<RequestId, InFlight>,
+    outgoing: Outgoing,
     effects: BTreeMap<Token, Purpose>,
     admission: Admission,
     handoffs: BTreeMap<NodeId, Handoff>,
-    /// Hints on their way to other nodes than their target.
-    moved_hints: BTreeMap<RequestId, NodeId>,
     /// There while the data store is being refilled.
     fill: Option<Box<Fill>>,
     /// The last loss of the data store; 0 without one.
@@ -262,12 +274,13 @@ impl Node {
             digest: [0; 32],
             parts: CatalogueDigest::default(),
             keyspaces: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
             effects: BTreeMap::new(),
             admission: Admission::default(),
             handoffs: BTreeMap::new(),
-            moved_hints: BTreeMap::new(),
+            outgoing: Outgoing::default(),
             fill: None,
             last_loss: 0,
             saves: Saves::default(),
@@ -331,7 +344,9 @@ impl Node {
             Event::Persisted(token, result) => self.persisted(token, result),
             Event::FoundAny(token, result) => self.found_any(token, result),
             Event::IndexRead(token, result) => self.index_read(token, result),
-            Event::Repair(ticket, request) => self.start_repair(ticket, request),
+            Event::Repair(ticket, request) => self.exchanging(|exchanges, around| {
+                exchanges.start_repair(around, ticket, request);
+            }),
             Event::TreeRead(token, result) => self.tree_read(token, result),
             Event::Dropped(token, result) => {
                 if let Some(Purpose::DropPartition(partition)) = self.effects.remove(&token) {
@@ -438,8 +453,7 @@ impl Node {
 
     /// Whether the keyspace was deleted; one that is not known may be new.
     fn is_deleted(&self, id: KeyspaceId) -> bool {
-        let catalogue = self.catalogue.as_ref();
-        !self.keyspaces.contains_key(&id) && catalogue.is_some_and(|c| c.is_deleted(id))
+        self.deleted.contains(&id)
     }
 
     /// Whether this node is one of the owners of `partition`, for some keyspace at least.
@@ -482,27 +496,41 @@ impl Node {
                 self.transfer_asked_by(from, request, ring_version, (partition, step));
             }
             Message::TransferAnswer { request, result } => {
-                self.transfer_answered(from, request, result);
+                if let Some(Asker::Transfer(partition)) = self.answered(from, request) {
+                    self.transfer_answered(partition, request, result);
+                }
             }
             Message::Moved(made) => self.moved(from, &made),
             Message::TreeRead { request, ring_version, is_fill, read } => {
                 self.peer_reads_tree(from, request, (ring_version, is_fill), read);
             }
-            Message::TreeReply { request, result } => self.tree_replied(from, request, result),
+            Message::TreeReply { request, result } => {
+                if let Some(Asker::Exchange(id)) = self.answered(from, request) {
+                    self.tell_exchange(id, Told::Theirs(result));
+                }
+            }
             Message::Collect { request, partition, scope, ask } => {
                 self.collecting(|collection, around| {
                     collection.asked(around, (from, request), (partition, scope), ask);
                 });
             }
-            Message::CollectReply { request, result } => self.collecting(|collection, around| {
-                collection.answered(around, (from, request), result);
-            }),
+            Message::CollectReply { request, result } => {
+                if let Some(Asker::Collection) = self.answered(from, request) {
+                    self.collecting(|collection, around| {
+                        collection.answered(around, (from, request), result);
+                    });
+                }
+            }
             Message::Clocks(told) if self.is_member(from) => self.collection.clocks_heard(&told),
             Message::Clocks(_) => {}
-            Message::Lead { request, partition, keyspace, .. } => {
-                self.lead(from, request, partition, keyspace);
+            Message::Compare { request, partition, peer, keyspace } => {
+                self.exchanging(|exchanges, around| {
+                    exchanges.compare(around, (from, request), (partition, peer), keyspace);
+                });
             }
-            Message::LeadReply { request, result } => self.lead_reported(from, request, result),
+            Message::CompareReply { request, result } => {
+                self.compare_replied(from, request, result);
+            }
             Message::CatalogueDigest { digest } => self.digest_received(from, digest),
             Message::Catalogue { catalogue, is_reply_wanted } => {
                 self.catalogue_received(from, &catalogue, is_reply_wanted);

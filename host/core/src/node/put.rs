@@ -8,7 +8,7 @@ use super::{InFlight, Node, Purpose};
 use crate::ancestor::Ancestors;
 use crate::catalogue::{Durability, Reconcile};
 use crate::causality::Siblings;
-use crate::event::{Action, Area, Notice, StoreFailure, Stored};
+use crate::event::{Action, Notice, StoreFailure, Stored};
 use crate::id::{Dot, KeyspaceId, NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
@@ -96,16 +96,14 @@ impl Node {
                 self.send(owner, Message::Forward { request, put: *wanted });
             }
             Next::Mint(wanted) => {
-                let (area, targets) = match put.is_owner() {
-                    true => (Area::Data, Vec::new()),
-                    false => (Area::Hints, put.primaries().to_vec()),
+                let targets = match put.is_owner() {
+                    true => Vec::new(),
+                    false => put.primaries().to_vec(),
                 };
                 let (key, deadline_ms, is_lent) = (put.key.clone(), put.deadline_ms, false);
                 let is_sync = put.durability != Durability::Buffered;
                 let change = self.mint(&key, *wanted, deadline_ms, is_lent);
-                let token = self.effect(Purpose::Mint(request));
-                let survivors = self.survivors(key.keyspace);
-                self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+                self.write(Purpose::Mint(request), key, change, targets, is_sync);
             }
             Next::Refused(error) => self.end_put(request, error),
             Next::Wait => {}
@@ -216,19 +214,8 @@ impl Node {
                 let key = StoreKey { partition, keyspace: put.keyspace, key: put.key.clone() };
                 let until_ms = self.in_ms(put.timeout_ms);
                 let change = self.mint(&key, put, until_ms, true);
-                let token = self.effect(Purpose::Lend(from, request));
-                let survivors = self.survivors(key.keyspace);
-                let (area, targets) = (Area::Data, Vec::new());
-                let is_sync = false;
-                return self.act(Action::Write {
-                    token,
-                    area,
-                    key,
-                    change,
-                    targets,
-                    survivors,
-                    is_sync,
-                });
+                let purpose = Purpose::Lend(from, request);
+                return self.write(purpose, key, change, Vec::new(), false);
             }
             Ok(_) => "the partition is being handed over to another node".to_owned(),
             Err(error) => error.to_string(),
@@ -298,35 +285,16 @@ impl Node {
         let (key, is_sync) = (put.key.clone(), put.is_sync());
         let (to, hint_for) = match place {
             Place::Owner(node) if node == self.id => {
-                return self.keep(request, key, siblings, is_sync);
+                let (purpose, change) = (Purpose::OwnWrite(request), Change::Sync(siblings));
+                return self.write(purpose, key, change, Vec::new(), is_sync);
             }
             Place::Owner(node) => (node, Vec::new()),
             Place::Fallback { node, owner } => (node, vec![owner]),
             Place::Here { owner } => return self.keep_hint(request, owner, key, siblings),
         };
-        let ring_version = self.ring_version();
-        let StoreKey { keyspace, key, .. } = key;
-        let epoch = self.send_epoch();
-        let write = ReplicaWrite {
-            request,
-            keyspace,
-            key,
-            ring_version,
-            siblings,
-            hint_for,
-            is_sync,
-            epoch,
-        };
+        let write = self.replica_write(request, key, siblings);
+        let write = ReplicaWrite { hint_for, is_sync, is_background: false, ..write };
         self.send(to, Message::Write(write));
-    }
-
-    /// This node owns the key, and another owner has given the write its dot.
-    fn keep(&mut self, request: RequestId, key: StoreKey, siblings: Arc<Siblings>, is_sync: bool) {
-        let token = self.effect(Purpose::OwnWrite(request));
-        let survivors = self.survivors(key.keyspace);
-        let (area, targets) = (Area::Data, Vec::new());
-        let change = Change::Sync(siblings);
-        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
     }
 
     pub(super) fn keep_hint(
@@ -336,17 +304,8 @@ impl Node {
         key: StoreKey,
         siblings: Arc<Siblings>,
     ) {
-        let token = self.effect(Purpose::OwnHint(request, owner, key.keyspace));
-        let survivors = self.survivors(key.keyspace);
-        self.act(Action::Write {
-            token,
-            area: Area::Hints,
-            key,
-            change: Change::Sync(siblings),
-            targets: vec![owner],
-            survivors,
-            is_sync: true,
-        });
+        let purpose = Purpose::OwnHint(request, owner, key.keyspace);
+        self.write(purpose, key, Change::Sync(siblings), vec![owner], true);
     }
 
     /// A hint that the coordinator keeps itself is stored, or not.

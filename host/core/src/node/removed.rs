@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{InFlight, Node, Purpose};
 use crate::catalogue::{Catalogue, CatalogueChange};
-use crate::event::{Action, Area, NotBroughtHome, StoreFailure, Stored, Ticket};
+use crate::event::{Action, NotBroughtHome, StoreFailure, Stored, Ticket};
 use crate::homecoming::Homecoming;
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
@@ -75,12 +75,9 @@ impl Node {
             Ok((catalogue, _)) => catalogue.ring.partition(keyspace, &key),
             Err(error) => return self.act(Action::BroughtHome(ticket, Err(error.into()))),
         };
-        let token = self.effect(Purpose::BringHome(ticket, from, keyspace));
+        let purpose = Purpose::BringHome(ticket, from, keyspace);
         let key = StoreKey { partition, keyspace, key };
-        let (area, change) = (Area::Hints, Change::Sync(siblings));
-        let survivors = self.survivors(keyspace);
-        let (targets, is_sync) = (vec![from], true);
-        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+        self.write(purpose, key, Change::Sync(siblings), vec![from], true);
     }
 
     pub(super) fn brought_home(
@@ -99,20 +96,11 @@ impl Node {
 
     /// This node has given its seat up and holds nothing any more: it leaves the cluster.
     pub fn retire(&mut self) {
-        let Some(catalogue) = self.catalogue.clone() else { return };
+        let Some(catalogue) = &self.catalogue else { return };
         let retired = CatalogueChange::Retire { node: self.id, at_ms: self.now.wall_ms };
-        let everyone = self.peers();
-        let mut changed = Catalogue::clone(&catalogue);
-        if retired.apply(&mut changed).is_err() {
-            return;
-        }
-        let changed = Arc::new(changed);
-        self.take_over(changed.clone());
-        let token = self.effect(Purpose::Gossip);
-        self.act(Action::Persist(token, changed.clone()));
-        for peer in everyone {
-            let catalogue = changed.clone();
-            self.send(peer, Message::Catalogue { catalogue, is_reply_wanted: false });
+        let mut changed = Catalogue::clone(catalogue);
+        if retired.apply(&mut changed).is_ok() {
+            self.publish(changed, Purpose::Gossip);
         }
     }
 }

@@ -5,21 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Node, Purpose};
-use crate::causality::{Siblings, Survivors};
-use crate::event::{Action, Area, Notice, StoreFailure, Stored};
+use crate::causality::Siblings;
+use crate::event::{Action, Notice, StoreFailure, Stored};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaError, ReplicaWrite, RequestId};
 use crate::write::Change;
 
 impl Node {
-    /// What the keyspace does with concurrent versions where they are stored.
-    pub(super) fn survivors(&self, keyspace: KeyspaceId) -> Survivors {
-        self.keyspace(keyspace).map_or(Survivors::All, |(_, k)| k.reconcile.value.survivors())
-    }
-
     /// The key's place, if this node owns it, or does not need to because it is asked as a
-    /// fallback. A node whose ring is older than the sender's first pulls the newer one.
+    /// fallback. A node whose ring is older than the sender's asks for the newer one.
     pub(super) fn own(
         &mut self,
         from: NodeId,
@@ -94,34 +89,23 @@ impl Node {
     }
 
     pub(super) fn peer_writes(&mut self, from: NodeId, write: ReplicaWrite) {
-        let ReplicaWrite {
-            request,
-            keyspace,
-            key,
-            ring_version,
-            siblings,
-            hint_for,
-            is_sync,
-            epoch,
-        } = write;
+        let ReplicaWrite { request, keyspace, key, siblings, is_sync, .. } = write;
         // Another owner's hint that comes to its target is no hint any more.
-        let targets: Vec<NodeId> = hint_for.into_iter().filter(|node| *node != self.id).collect();
+        let mut targets = write.hint_for;
+        targets.retain(|node| *node != self.id);
         let is_hint = !targets.is_empty();
-        let own = self.own(from, (keyspace, &key), ring_version, is_hint);
-        match own.and_then(|partition| self.open_epoch(from, epoch).map(|()| partition)) {
+        let own = self.own(from, (keyspace, &key), write.ring_version, is_hint);
+        match own.and_then(|partition| self.open_epoch(from, write.epoch).map(|()| partition)) {
             Ok(partition) if !is_hint && self.is_frozen(partition, from) => {
                 let ring_version = self.ring_version();
                 let result = Err(ReplicaError::NotOwner { ring_version });
                 self.send(from, Message::WriteReply { request, result });
             }
             Ok(partition) => {
-                let purpose = Purpose::PeerWrite(from, request, keyspace, targets.clone());
-                let token = self.effect(purpose);
-                let survivors = self.survivors(keyspace);
-                let area = if is_hint { Area::Hints } else { Area::Data };
+                let writer = (from, request, write.is_background);
+                let purpose = Purpose::PeerWrite(writer, keyspace, targets.clone());
                 let key = StoreKey { partition, keyspace, key };
-                let change = Change::Sync(siblings);
-                self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+                self.write(purpose, key, Change::Sync(siblings), targets, is_sync);
             }
             Err(error) => {
                 self.send(from, Message::WriteReply { request, result: Err(error) });

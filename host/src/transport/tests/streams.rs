@@ -34,6 +34,7 @@ fn write(request: u64, value: Bytes) -> Message {
         hint_for: Vec::new(),
         is_sync: true,
         epoch: 0,
+        is_background: false,
     })
 }
 

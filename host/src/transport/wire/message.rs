@@ -44,7 +44,7 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::TreeRead { read, .. } => tree::read_bytes(read),
         Message::Moved(made) => transfer::moves_bytes(made),
         Message::TreeReply { result, .. } => result.as_ref().map_or(0, tree::answer_bytes),
-        Message::LeadReply { result, .. } => result.as_ref().map_or(0, tree::report_bytes),
+        Message::CompareReply { result, .. } => result.as_ref().map_or(0, tree::comparison_bytes),
         // A decision holds a ring, most of a catalogue.
         Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. } => {
             CATALOGUE_BYTES
@@ -53,7 +53,7 @@ pub(in super::super) fn weight_bytes(message: &Message) -> usize {
         Message::Clocks(clocks) => clocks.len() * 16,
         Message::TransferAsk { .. }
         | Message::TransferAnswer { .. }
-        | Message::Lead { .. }
+        | Message::Compare { .. }
         | Message::CollectReply { .. }
         | Message::WriteReply { .. }
         | Message::CatalogueDigest { .. } => 0,
@@ -111,14 +111,14 @@ pub(in super::super) fn to_wire(message: Message) -> proto::Message {
         Message::CollectReply { request, result } => {
             Body::CollectReply(collect::reply_to_wire(request, result))
         }
-        Message::Lead { request, ring_version, partition, keyspace } => Body::Lead(proto::Lead {
+        Message::Compare { request, partition, peer, keyspace } => Body::Compare(proto::Compare {
             request,
-            ring_version,
+            peer: peer.0,
             partition: partition.0.into(),
             keyspace: keyspace.map(|keyspace| keyspace.0),
         }),
-        Message::LeadReply { request, result } => {
-            Body::LeadReply(tree::lead_reply_to_wire(request, result))
+        Message::CompareReply { request, result } => {
+            Body::CompareReply(tree::compare_reply_to_wire(request, result))
         }
         Message::TransferAsk { request, ring_version, partition, step } => {
             Body::TransferAsk(transfer::ask_to_wire(request, ring_version, partition, step))
@@ -190,8 +190,8 @@ pub(in super::super) fn from_wire(message: proto::Message) -> Result<Message, Wi
         Body::Collect(ask) => collect::ask_from_wire(ask)?,
         Body::CollectReply(reply) => collect::reply_from_wire(reply)?,
         Body::Clocks(told) => collect::clocks_from_wire(told),
-        Body::Lead(lead) => tree::lead_from_wire(lead)?,
-        Body::LeadReply(reply) => tree::lead_reply_from_wire(reply)?,
+        Body::Compare(compare) => tree::compare_from_wire(compare)?,
+        Body::CompareReply(reply) => tree::compare_reply_from_wire(reply)?,
         Body::TransferAsk(ask) => transfer::ask_from_wire(ask)?,
         Body::TransferAnswer(answer) => transfer::answer_from_wire(answer)?,
         Body::Moved(moved) => transfer::moved_from_wire(&moved)?,
@@ -230,6 +230,7 @@ fn write_to_wire(write: ReplicaWrite) -> proto::Write {
         hint_for: write.hint_for.into_iter().map(|node| node.0).collect(),
         is_sync: write.is_sync,
         epoch: write.epoch,
+        is_background: write.is_background,
     }
 }
 
@@ -243,6 +244,7 @@ fn write_from_wire(write: proto::Write) -> Result<ReplicaWrite, WireError> {
         hint_for: write.hint_for.into_iter().map(NodeId).collect(),
         is_sync: write.is_sync,
         epoch: write.epoch,
+        is_background: write.is_background,
     })
 }
 

@@ -16,7 +16,7 @@ use stator_core::catalogue::{
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
 use stator_core::message::{
-    ExchangeFigures, LeadReport, Message, ReplicaError, ReplicaWrite, TransferStep,
+    Comparison, ExchangeFigures, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
 use stator_core::request::{Effect, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::{MadeMoves, Move, claim, plan};
@@ -212,8 +212,10 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
 fn any_write() -> impl Strategy<Value = ReplicaWrite> {
     let names = (any::<u64>(), any::<u64>(), any_bytes(), any::<u64>());
     let hint_for = vec(any::<u64>().prop_map(NodeId), 0..4);
-    (names, any_siblings(), hint_for, any::<bool>(), any::<u64>()).prop_map(
-        |((request, keyspace, key, ring_version), siblings, hint_for, is_sync, epoch)| {
+    let flags = any::<(bool, bool)>();
+    (names, any_siblings(), hint_for, flags, any::<u64>()).prop_map(
+        |((request, keyspace, key, ring_version), siblings, hint_for, flags, epoch)| {
+            let (is_sync, is_background) = flags;
             ReplicaWrite {
                 request,
                 keyspace: KeyspaceId(keyspace),
@@ -223,6 +225,7 @@ fn any_write() -> impl Strategy<Value = ReplicaWrite> {
                 hint_for,
                 is_sync,
                 epoch,
+                is_background,
             }
         },
     )
@@ -268,9 +271,9 @@ fn any_tree_answer() -> impl Strategy<Value = TreeAnswer> {
     ]
 }
 
-fn any_report() -> impl Strategy<Value = LeadReport> {
+fn any_comparison() -> impl Strategy<Value = Comparison> {
     let figures = (any::<u64>(), any::<u64>(), any::<u64>(), any::<(u64, u64)>());
-    (figures, any::<bool>(), option::of(".{0,9}")).prop_map(|(figures, is_done, failure)| {
+    (figures, any::<bool>(), option::of(".{0,9}")).prop_map(|(figures, is_over, failure)| {
         let (questions, keys_compared, keys_differed, (keys_repaired, keys_damaged)) = figures;
         let found = ExchangeFigures {
             questions,
@@ -279,7 +282,7 @@ fn any_report() -> impl Strategy<Value = LeadReport> {
             keys_repaired,
             keys_damaged,
         };
-        LeadReport { found, is_done, failure }
+        Comparison { found, is_over, failure }
     })
 }
 
@@ -358,13 +361,13 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         (any::<u64>(), tree).prop_map(|(request, result)| Message::TreeReply { request, result }),
         (any::<u64>(), any::<u64>(), any::<u16>(), any::<Option<u64>>()).prop_map(
-            |(request, ring_version, partition, keyspace)| {
+            |(request, peer, partition, keyspace)| {
                 let (partition, keyspace) = (PartitionId(partition), keyspace.map(KeyspaceId));
-                Message::Lead { request, ring_version, partition, keyspace }
+                Message::Compare { request, partition, peer: NodeId(peer), keyspace }
             }
         ),
-        (any::<u64>(), result_of(any_report(), any_replica_error()))
-            .prop_map(|(request, result)| Message::LeadReply { request, result }),
+        (any::<u64>(), result_of(any_comparison(), any_replica_error()))
+            .prop_map(|(request, result)| Message::CompareReply { request, result }),
         (any::<u64>(), any::<u64>(), any::<u16>(), any::<Option<u64>>()).prop_map(
             |(request, ring_version, partition, freeze)| {
                 let step = match freeze {

@@ -1,8 +1,8 @@
 //! Questions about hash trees, and their answers, as protobuf and back.
 
 use bytes::Bytes;
-use stator_core::id::{KeyspaceId, PartitionId};
-use stator_core::message::{ExchangeFigures, LeadReport, Message, ReplicaError};
+use stator_core::id::{KeyspaceId, NodeId, PartitionId};
+use stator_core::message::{Comparison, ExchangeFigures, Message, ReplicaError};
 use stator_core::tree::{
     BUCKETS, Buckets, Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage,
     TreeQuery, TreeRead,
@@ -11,7 +11,7 @@ use stator_proto::peer::v1 as proto;
 
 use super::message::{PLAIN_BYTES, decode, encode, replica_error_from_wire, replica_error_to_wire};
 use super::{WireError, fixed, required};
-use proto::{lead_reply, tree_read, tree_reply};
+use proto::{compare_reply, tree_read, tree_reply};
 
 /// About how many bytes the question takes.
 pub(super) fn read_bytes(read: &TreeRead) -> usize {
@@ -168,40 +168,40 @@ fn partition_from_wire(partition: u32) -> Result<PartitionId, WireError> {
     partition.map_err(|_| WireError::OutOfRange("a partition"))
 }
 
-/// About how many bytes the report takes.
-pub(super) fn report_bytes(report: &LeadReport) -> usize {
-    report.failure.as_ref().map_or(0, String::len)
+/// About how many bytes the comparison takes.
+pub(super) fn comparison_bytes(comparison: &Comparison) -> usize {
+    comparison.failure.as_ref().map_or(0, String::len)
 }
 
-pub(super) fn lead_from_wire(lead: proto::Lead) -> Result<Message, WireError> {
-    let proto::Lead { request, ring_version, partition, keyspace } = lead;
+pub(super) fn compare_from_wire(compare: proto::Compare) -> Result<Message, WireError> {
+    let proto::Compare { request, peer, partition, keyspace } = compare;
     let (partition, keyspace) = (partition_from_wire(partition)?, keyspace.map(KeyspaceId));
-    Ok(Message::Lead { request, ring_version, partition, keyspace })
+    Ok(Message::Compare { request, partition, peer: NodeId(peer), keyspace })
 }
 
-pub(super) fn lead_reply_to_wire(
+pub(super) fn compare_reply_to_wire(
     request: u64,
-    result: Result<LeadReport, ReplicaError>,
-) -> proto::LeadReply {
-    use lead_reply::Result as Wire;
+    result: Result<Comparison, ReplicaError>,
+) -> proto::CompareReply {
+    use compare_reply::Result as Wire;
     let result = match result {
-        Ok(LeadReport { found, is_done, failure }) => Wire::Report(proto::LeadReport {
+        Ok(Comparison { found, is_over, failure }) => Wire::Report(proto::Comparison {
             questions: found.questions,
             keys_compared: found.keys_compared,
             keys_differed: found.keys_differed,
             keys_repaired: found.keys_repaired,
             keys_damaged: found.keys_damaged,
-            is_done,
+            is_over,
             failure,
         }),
         Err(error) => Wire::Error(replica_error_to_wire(error)),
     };
-    proto::LeadReply { request, result: Some(result) }
+    proto::CompareReply { request, result: Some(result) }
 }
 
-pub(super) fn lead_reply_from_wire(reply: proto::LeadReply) -> Result<Message, WireError> {
-    use lead_reply::Result as Wire;
-    let result = match required(reply.result, "a repair's report")? {
+pub(super) fn compare_reply_from_wire(reply: proto::CompareReply) -> Result<Message, WireError> {
+    use compare_reply::Result as Wire;
+    let result = match required(reply.result, "a comparison")? {
         Wire::Report(report) => {
             let found = ExchangeFigures {
                 questions: report.questions,
@@ -210,11 +210,11 @@ pub(super) fn lead_reply_from_wire(reply: proto::LeadReply) -> Result<Message, W
                 keys_repaired: report.keys_repaired,
                 keys_damaged: report.keys_damaged,
             };
-            Ok(LeadReport { found, is_done: report.is_done, failure: report.failure })
+            Ok(Comparison { found, is_over: report.is_over, failure: report.failure })
         }
         Wire::Error(error) => Err(replica_error_from_wire(error)?),
     };
-    Ok(Message::LeadReply { request: reply.request, result })
+    Ok(Message::CompareReply { request: reply.request, result })
 }
 
 fn held_to_wire(held: Held) -> proto::HeldObject {

@@ -1,17 +1,14 @@
 //! Collection in its node: how its wishes are granted, and what of the node it may look at.
 
-use std::collections::BTreeSet;
-
-use bytes::Bytes;
-
-use super::{CollectEffect, CollectFigures, Collection, Open, Surroundings, Wish};
-use crate::catalogue::Keyspace;
+use super::{CollectEffect, CollectFigures, Collection, STEP_MS, Wish};
 use crate::collect::{DuePlace, IndexPage, IndexQuery};
-use crate::event::{Action, Area, Epochs, Now, StoreFailure, Stored};
-use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId, Token};
+use crate::event::{Action, Epochs, StoreFailure, Stored};
+use crate::id::{NodeId, PartitionId, RequestId, Token};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaError};
-use crate::node::{InFlight, Node, Purpose, Settings};
+use crate::node::outgoing::Asker;
+use crate::node::surroundings::Surroundings;
+use crate::node::{InFlight, Node, Purpose};
 use crate::tree::ObjectHash;
 use crate::write::Change;
 
@@ -41,6 +38,9 @@ impl Node {
     fn grant_to_collection(&mut self, wish: Wish) {
         match wish {
             Wish::Send(to, message) => self.send(to, message),
+            Wish::Ask(to, request, message) => {
+                self.ask_as(request, (to, Asker::Collection), STEP_MS, message);
+            }
             Wish::Gossip(to) => {
                 let digest = self.digest;
                 if to != self.id {
@@ -56,11 +56,12 @@ impl Node {
                 self.act(Action::ReadIndex { token, query, count_max });
             }
             Wish::Write { effect, key, change, is_sync } => {
-                self.write_for_collection(effect, key, change, is_sync);
+                self.write(Purpose::Collect(effect), key, change, Vec::new(), is_sync);
             }
             Wish::Expire { key, due_ms, passed_ms } => {
                 let change = Change::Expire { passed_ms, due_ms };
-                self.write_for_collection(CollectEffect::Expire, key, change, false);
+                let purpose = Purpose::Collect(CollectEffect::Expire);
+                self.write(purpose, key, change, Vec::new(), false);
             }
             Wish::FindAny { effect, area, partition } => {
                 let token = self.effect(Purpose::Collect(effect));
@@ -74,19 +75,6 @@ impl Node {
             Wish::At(at_ms, timer) => self.timers.set(at_ms, timer),
             Wish::Notice(notice) => self.notice(notice),
         }
-    }
-
-    fn write_for_collection(
-        &mut self,
-        effect: CollectEffect,
-        key: StoreKey,
-        change: Change,
-        is_sync: bool,
-    ) {
-        let token = self.effect(Purpose::Collect(effect));
-        let (survivors, targets) = (self.survivors(key.keyspace), Vec::new());
-        let area = Area::Data;
-        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
     }
 
     /// A write that collection wanted has ended.
@@ -204,93 +192,4 @@ fn due(result: Result<IndexPage, StoreFailure>) -> Result<Vec<DuePlace>, StoreFa
         IndexPage::Due(found) => found,
         IndexPage::Forgettable(_) => Vec::new(),
     })
-}
-
-impl Surroundings for Node {
-    fn me(&self) -> NodeId {
-        self.id
-    }
-
-    fn now(&self) -> Now {
-        self.now
-    }
-
-    fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.is_stopping
-    }
-
-    fn number(&mut self) -> u64 {
-        Node::number(self)
-    }
-
-    fn window(&self, max: usize) -> usize {
-        self.admission.window(max)
-    }
-
-    fn members(&self) -> Vec<NodeId> {
-        self.catalogue.iter().flat_map(|catalogue| catalogue.members.keys().copied()).collect()
-    }
-
-    fn is_reachable(&self, node: NodeId) -> bool {
-        Node::is_reachable(self, node)
-    }
-
-    fn scope(&self, partition: PartitionId) -> [u8; 32] {
-        self.catalogue.as_ref().map_or([0; 32], |catalogue| catalogue.scope_of(partition))
-    }
-
-    fn owners(&self, partition: PartitionId) -> Vec<NodeId> {
-        self.catalogue.iter().flat_map(|catalogue| catalogue.ring.owners(partition)).collect()
-    }
-
-    fn replicas(&self, keyspace: KeyspaceId) -> Option<usize> {
-        let (_, Keyspace { quorums, .. }) = self.keyspace(keyspace).ok()?;
-        Some(quorums.value.n as usize)
-    }
-
-    fn partition(&self, keyspace: KeyspaceId, key: &Bytes) -> Option<PartitionId> {
-        self.catalogue.as_ref().map(|catalogue| catalogue.ring.partition(keyspace, key))
-    }
-
-    fn is_at_rest(&self, partition: PartitionId) -> bool {
-        Node::is_at_rest(self, partition)
-    }
-
-    fn is_writing(&self, partition: PartitionId) -> bool {
-        self.transfers.is_writing(partition)
-    }
-
-    fn open(&self, partition: PartitionId) -> Open {
-        let is_of = |request: &InFlight| match request {
-            InFlight::Get(get) => get.key.partition == partition,
-            InFlight::Put(put) => put.key.partition == partition,
-        };
-        let requests = self.requests.iter().filter(|(_, request)| is_of(request));
-        Open {
-            requests: requests.map(|(request, _)| *request).collect(),
-            exchanges: self.exchanges_of(partition),
-        }
-    }
-
-    fn still_open(&self, partition: PartitionId, open: &mut Open) {
-        let exchanges = self.exchanges_of(partition);
-        open.requests.retain(|request| self.requests.contains_key(request));
-        open.exchanges.retain(|exchange| exchanges.contains(exchange));
-    }
-
-    fn folds(&self, partition: PartitionId) -> BTreeSet<Token> {
-        let is_of = |purpose: &Purpose| match purpose {
-            Purpose::Fold(job) => job.partition() == partition,
-            _ => false,
-        };
-        self.effects.iter().filter(|(_, purpose)| is_of(purpose)).map(|(t, _)| *t).collect()
-    }
-
-    fn is_effect_open(&self, token: Token) -> bool {
-        self.effects.contains_key(&token)
-    }
 }

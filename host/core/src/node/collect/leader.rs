@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::round::{Next, Round, Step};
-use super::{CANDIDATES_MAX, Collection, KEYS_BYTES_MAX, ROUNDS_MAX, STEP_MS, Surroundings, Wish};
+use super::{CANDIDATES_MAX, Collection, KEYS_BYTES_MAX, ROUNDS_MAX, STEP_MS, Wish};
 use crate::collect::{Candidate, CollectAnswer, DuePlace, IndexQuery};
 use crate::event::{Notice, StoreFailure};
 use crate::id::{NodeId, PartitionId, RequestId};
 use crate::keys::StoreKey;
 use crate::message::Message;
+use crate::node::surroundings::Surroundings;
 use crate::node::timers::Timer;
 use crate::tree::ObjectHash;
 
@@ -196,7 +197,8 @@ impl Collection {
         let (own, others): (Vec<_>, Vec<_>) =
             asks.into_iter().partition(|(_, node, _)| *node == me);
         for (request, node, ask) in others {
-            self.wish(Wish::Send(node, Message::Collect { request, partition, scope, ask }));
+            let ask = Message::Collect { request, partition, scope, ask };
+            self.wish(Wish::Ask(node, request, ask));
         }
         // Last, because its answer may end the step.
         for (request, node, ask) in own {
@@ -209,7 +211,7 @@ impl Collection {
         rounds.find(|(_, round)| round.waits_for(from, request)).map(|(id, _)| *id)
     }
 
-    /// A member has answered a step.
+    /// A member has answered a step, or does not.
     pub(in crate::node) fn answered(
         &mut self,
         around: &mut dyn Surroundings,
@@ -245,17 +247,6 @@ impl Collection {
             self.figures.rounds_failed += 1;
             self.figures.held_up = Some(reason.clone());
             self.wish(Wish::Notice(Notice::NotCollected(round.partition, reason)));
-        }
-    }
-
-    /// A question did not leave this node.
-    pub(in crate::node) fn undelivered(
-        &mut self,
-        around: &dyn Surroundings,
-        (to, request): (NodeId, RequestId),
-    ) {
-        if let Some(id) = self.round_of(to, request) {
-            self.give_up(around, id, format!("{to} is not reachable"));
         }
     }
 

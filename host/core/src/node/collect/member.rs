@@ -4,13 +4,13 @@
 
 use super::epochs::Waiter;
 use super::{
-    CANDIDATES_MAX, CollectEffect, Collection, FENCE_PERIOD_MS, Fence, Job, JobStep, STEP_MS,
-    Surroundings, Wish,
+    CANDIDATES_MAX, CollectEffect, Collection, FENCE_PERIOD_MS, Fence, Job, JobStep, STEP_MS, Wish,
 };
 use crate::collect::{Candidate, CollectAnswer, CollectAsk, Marked};
 use crate::event::{Area, Notice, StoreFailure, Stored};
 use crate::id::{NodeId, PartitionId, RequestId};
 use crate::message::Message;
+use crate::node::surroundings::Surroundings;
 use crate::node::timers::Timer;
 use crate::write::Change;
 

@@ -89,15 +89,12 @@ mod round;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
-use super::Settings;
-use super::exchange::ExchangeId;
+use super::surroundings::{Open, Surroundings};
 use super::timers::Timer;
 use crate::collect::{Candidate, IndexQuery};
-use crate::event::{Action, Area, Epochs, Notice, Now};
+use crate::event::{Action, Area, Epochs, Notice};
 use crate::expiry::Clocks;
-use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId, Token};
+use crate::id::{NodeId, PartitionId, RequestId, Token};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaError};
 use crate::write::Change;
@@ -150,6 +147,8 @@ pub(super) enum CollectEffect {
 pub(super) enum Wish {
     /// Send this.
     Send(NodeId, Message),
+    /// Ask a member this, under this number.
+    Ask(NodeId, RequestId, Message),
     /// See that a peer and this node have the same catalogue.
     Gossip(NodeId),
     /// Read the index, so many at most.
@@ -166,50 +165,6 @@ pub(super) enum Wish {
     At(u64, Timer),
     /// Say so.
     Notice(Notice),
-}
-
-/// What is under way of a partition, and may carry what was read before.
-#[derive(Debug, Default)]
-pub(super) struct Open {
-    pub(super) requests: BTreeSet<RequestId>,
-    pub(super) exchanges: BTreeSet<ExchangeId>,
-}
-
-impl Open {
-    pub(super) fn is_none(&self) -> bool {
-        self.requests.is_empty() && self.exchanges.is_empty()
-    }
-}
-
-/// What collection asks of the node around it.
-pub(super) trait Surroundings {
-    fn me(&self) -> NodeId;
-    fn now(&self) -> Now;
-    fn settings(&self) -> &Settings;
-    fn is_stopping(&self) -> bool;
-    /// A number that was not used in this life.
-    fn number(&mut self) -> u64;
-    /// How much of `max` background work may take now.
-    fn window(&self, max: usize) -> usize;
-    /// All members, this one included.
-    fn members(&self) -> Vec<NodeId>;
-    fn is_reachable(&self, node: NodeId) -> bool;
-    /// A digest of what a round of the partition depends on.
-    fn scope(&self, partition: PartitionId) -> [u8; 32];
-    fn owners(&self, partition: PartitionId) -> Vec<NodeId>;
-    /// How many of a partition's owners hold the keyspace; `None` if it is not known.
-    fn replicas(&self, keyspace: KeyspaceId) -> Option<usize>;
-    fn partition(&self, keyspace: KeyspaceId, key: &Bytes) -> Option<PartitionId>;
-    /// Whether nothing moves the partition on this node but requests, hints and exchanges.
-    fn is_at_rest(&self, partition: PartitionId) -> bool;
-    /// Whether the data store is being written to in the partition.
-    fn is_writing(&self, partition: PartitionId) -> bool;
-    fn open(&self, partition: PartitionId) -> Open;
-    /// Takes out of `open` what has ended.
-    fn still_open(&self, partition: PartitionId, open: &mut Open);
-    /// Merges under way whose results are to be folds.
-    fn folds(&self, partition: PartitionId) -> BTreeSet<Token>;
-    fn is_effect_open(&self, token: Token) -> bool;
 }
 
 /// A step that this node was asked for.

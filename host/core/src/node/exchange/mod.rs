@@ -37,30 +37,41 @@
 //!
 //! # When
 //! `schedule` decides, or an operator (`operator`). Whoever else needs two nodes to be equal calls
-//! [`Node::start_exchange`], and is told by `exchange_ended`.
+//! [`Exchanges::start`], and is told by [`Wish::Ended`].
+//!
+//! # Shape
+//! [`Exchanges`] is a value as collection is ([`super::collect`]), and so is each [`Exchange`] in it:
+//! what happens is told to it with a look at its [`Surroundings`], and what it wants done are
+//! [`Wish`]es. The node grants them (`grant.rs`).
 //!
 //! Left out: damage that nobody meets, because its bucket is equal. A read finds it.
 
 mod compare;
 mod damage;
+mod grant;
 mod operator;
 mod repair;
 mod schedule;
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Node, Purpose};
-use crate::event::{Action, ExchangeEnd, ExchangeOutcome, Notice, StoreFailure, Token};
-use crate::id::{KeyspaceId, NodeId, PartitionId};
-use crate::message::{ExchangeFigures, Message, ReplicaError, RequestId};
-use crate::tree::{Buckets, KeyHash, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead};
+use super::surroundings::Surroundings;
+use crate::causality::Siblings;
+use crate::event::{
+    ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairId, StoreFailure, Ticket,
+};
+use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId};
+use crate::keys::StoreKey;
+use crate::message::{Comparison, ReplicaError};
+use crate::tree::{TreeAnswer, TreeQuery};
+use compare::Exchange;
 use damage::Damage;
 pub use operator::REPAIRS_RUNNING_MAX;
-use operator::Repairs;
-use repair::Repair;
+use operator::Repair;
 use schedule::Schedule;
 
 /// The most exchanges that a node runs by its schedule at a time.
@@ -68,6 +79,9 @@ pub const EXCHANGES_MAX: usize = 2;
 
 /// Names an exchange within its initiator's life.
 pub(super) type ExchangeId = u64;
+
+/// A partition, and another owner of it.
+pub(super) type Pair = (PartitionId, NodeId);
 
 /// Why an exchange is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,282 +96,144 @@ pub enum ExchangeReason {
     Transfer,
     /// The initiator is no owner any more and holds a copy.
     Leave,
-    /// An operator wants it, by this lead.
-    Operator(u64),
+    /// An operator wants it, and this node is told under this number.
+    Operator(NodeId, RequestId),
+}
+
+/// What has become of something that an exchange wanted.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// The own store has answered.
+    Ours(Result<TreeAnswer, StoreFailure>),
+    /// The peer has answered, or does not.
+    Theirs(Result<TreeAnswer, ReplicaError>),
+    /// The own object of a key was read, joined with what the peer holds of it.
+    Joined(Bytes, Result<Option<Arc<Siblings>>, StoreFailure>),
+    /// The peer has synced the object of a key, or has not.
+    Given(Bytes, bool),
+}
+
+/// What exchanges want done.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// Ask an exchange's peer this.
+    AskPeer(ExchangeId, Pair, ExchangeReason, TreeQuery),
+    /// Ask the own store this.
+    AskStore(ExchangeId, PartitionId, TreeQuery),
+    /// Read what the own store has of a key.
+    Load(ExchangeId, StoreKey),
+    /// Join this with what the own store has of a key.
+    Join(ExchangeId, StoreKey, Arc<Siblings>),
+    /// Send this to the peer, and have it joined there.
+    Give(ExchangeId, NodeId, StoreKey, Arc<Siblings>),
+    /// Count the trees of a partition anew.
+    Rebuild(PartitionId),
+    /// Tell who wanted it that an exchange is over.
+    Ended(Pair, ExchangeReason, ExchangeOutcome),
+    /// Have an owner compare itself with another one, for a repair.
+    Compare(RepairId, NodeId, Pair, Option<KeyspaceId>),
+    /// Tell who asked for a comparison how far it is.
+    Report(NodeId, RequestId, Result<Comparison, ReplicaError>),
+    /// Tell an operator whether a repair began.
+    Started(Ticket, Result<RepairId, RepairError>),
+    /// Say so.
+    Notice(Notice),
 }
 
 /// All exchanges that this node is the initiator of, and those that are to be made.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
     running: BTreeMap<ExchangeId, Exchange>,
-    /// Whose question or repair a request is.
-    asked: BTreeMap<RequestId, ExchangeId>,
     schedule: Schedule,
-    repairs: Repairs,
+    /// Repairs that operators asked this node for.
+    repairs: BTreeMap<RepairId, Repair>,
     /// Partitions of this node in which records are damaged.
     damaged: BTreeMap<PartitionId, Damage>,
+    wishes: Vec<Wish>,
 }
 
-/// One exchange under way.
-#[derive(Debug)]
-struct Exchange {
-    partition: PartitionId,
-    peer: NodeId,
-    reason: ExchangeReason,
-    /// Of one keyspace only.
-    only: Option<KeyspaceId>,
-    step: Step,
-    /// The question to the peer that is not answered yet, and when it is overdue.
-    question: Option<(RequestId, u64)>,
-    /// The answers to the present question.
-    ours: Option<TreeAnswer>,
-    theirs: Option<TreeAnswer>,
-    /// Keyspaces that differ, the present one first.
-    keyspaces: VecDeque<KeyspaceId>,
-    walk: Walk,
-    /// Keys to be repaired, with whether the peer has something under them, and those that are.
-    differing: VecDeque<(Bytes, bool)>,
-    repairs: BTreeMap<RequestId, Repair>,
-    figures: ExchangeFigures,
-    is_peer_whole: bool,
-}
+impl Exchanges {
+    /// How many are under way.
+    pub(super) fn count(&self) -> usize {
+        self.running.len()
+    }
 
-/// Where an exchange is.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Roots,
-    Sums(Vec<TreeNode>),
-    /// A page of the peer's keys is asked for.
-    TheirKeys,
-    /// The own keys of the range of the peer's page are being read.
-    OurKeys {
-        theirs: TreePage,
-        ours: Vec<KeyHash>,
-    },
-    /// The peer's objects of these keys are asked for.
-    Objects {
-        asked: Vec<Bytes>,
-        /// Where the next page of keys starts, if there is one.
-        next: Option<Bytes>,
-    },
-    Repairs {
-        next: Option<Bytes>,
-    },
-    /// The own buckets are read once more, because no key differed.
-    Doubt,
-    LastRoots,
-}
-
-/// What is known of the present keyspace.
-#[derive(Debug, Default)]
-struct Walk {
-    buckets: Buckets,
-    after: Option<Bytes>,
-    /// What the own tree says of the buckets, and what its keys add up to.
-    seen: BTreeMap<u16, Sum>,
-    listed: BTreeMap<u16, Sum>,
-    /// Whether a key differed, or a record was damaged.
-    is_explained: bool,
-}
-
-impl Node {
-    /// The exchanges of `partition` that this node is the initiator of.
-    pub(super) fn exchanges_of(&self, partition: PartitionId) -> BTreeSet<ExchangeId> {
-        let running = self.exchanges.running.iter();
+    /// Those of `partition`.
+    pub(super) fn of(&self, partition: PartitionId) -> BTreeSet<ExchangeId> {
+        let running = self.running.iter();
         running.filter(|(_, e)| e.partition == partition).map(|(id, _)| *id).collect()
     }
 
-    /// Compares `partition` with `peer` and repairs what differs, on both sides. Does nothing if
-    /// that is being done already. [`Self::exchange_ended`] is told the outcome.
-    pub(super) fn start_exchange(
-        &mut self,
-        partition: PartitionId,
-        peer: NodeId,
-        only: Option<KeyspaceId>,
-        reason: ExchangeReason,
-    ) {
-        if self.is_exchanging(partition, peer, reason) {
-            return;
-        }
-        let exchange = Exchange {
-            partition,
-            peer,
-            reason,
-            only,
-            step: Step::Roots,
-            question: None,
-            ours: None,
-            theirs: None,
-            keyspaces: VecDeque::new(),
-            walk: Walk::default(),
-            differing: VecDeque::new(),
-            repairs: BTreeMap::new(),
-            figures: ExchangeFigures::default(),
-            is_peer_whole: true,
-        };
-        let id = self.number();
-        self.exchanges.running.insert(id, exchange);
-        self.ask_both(id, TreeQuery::Roots);
-    }
-
     /// What is being exchanged for this reason, and with whom.
-    pub(super) fn exchanges_for(&self, reason: ExchangeReason) -> Vec<(PartitionId, NodeId)> {
-        let running = self.exchanges.running.values().filter(|e| e.reason == reason);
+    pub(super) fn made_for(&self, reason: ExchangeReason) -> Vec<Pair> {
+        let running = self.running.values().filter(|e| e.reason == reason);
         running.map(|e| (e.partition, e.peer)).collect()
     }
 
-    /// Whether such an exchange is under way.
-    pub(super) fn is_exchanging(
-        &self,
-        partition: PartitionId,
-        peer: NodeId,
-        reason: ExchangeReason,
-    ) -> bool {
-        let mut running = self.exchanges.running.values();
+    fn is_under_way(&self, (partition, peer): Pair, reason: ExchangeReason) -> bool {
+        let mut running = self.running.values();
         running.any(|e| (e.partition, e.peer, e.reason) == (partition, peer, reason))
     }
 
-    /// How many exchanges this node is the initiator of.
-    pub fn exchanges_in_flight(&self) -> usize {
-        self.exchanges.running.len()
+    fn wish(&mut self, wish: Wish) {
+        self.wishes.push(wish);
     }
 
-    /// An exchange is over. Whoever asked for it goes on from here.
-    fn exchange_ended(
+    /// Compares a pair and repairs what differs, on both sides. Does nothing if that is being done
+    /// already.
+    pub(super) fn start(
         &mut self,
-        partition: PartitionId,
-        peer: NodeId,
+        around: &mut dyn Surroundings,
+        pair: Pair,
+        only: Option<KeyspaceId>,
         reason: ExchangeReason,
-        outcome: ExchangeOutcome,
     ) {
-        match reason {
-            ExchangeReason::Schedule | ExchangeReason::Recovery => {
-                self.scheduled_exchange_ended((partition, peer), reason, outcome);
-            }
-            ExchangeReason::Fill => self.fill_exchange_ended(partition, peer, outcome),
-            ExchangeReason::Transfer | ExchangeReason::Leave => {
-                self.transfer_exchange_ended(partition, peer, outcome);
-            }
-            ExchangeReason::Operator(lead) => self.led_exchange_ended(lead, peer, outcome),
+        if !self.is_under_way(pair, reason) {
+            let id = around.number();
+            let mut exchange = Exchange::new(id, pair, only, reason);
+            self.wishes.append(&mut exchange.wishes);
+            self.running.insert(id, exchange);
         }
     }
 
-    /// Asks the peer, and the own store the same.
-    fn ask_both(&mut self, id: ExchangeId, query: TreeQuery) {
-        self.ask_peer(id, query.clone());
-        self.ask_store(id, query);
-    }
-
-    fn ask_peer(&mut self, id: ExchangeId, query: TreeQuery) {
-        let (request, ring_version) = (self.number(), self.ring_version());
-        let due_ms = self.in_ms(self.settings.replica_timeout_ms.saturating_mul(4));
-        let Some(exchange) = self.exchanges.running.get_mut(&id) else { return };
-        exchange.question = Some((request, due_ms));
-        exchange.figures.questions += 1;
-        let (peer, read) = (exchange.peer, TreeRead { partition: exchange.partition, query });
-        let is_fill = exchange.reason == ExchangeReason::Fill;
-        self.exchanges.asked.insert(request, id);
-        self.send(peer, Message::TreeRead { request, ring_version, is_fill, read });
-    }
-
-    fn ask_store(&mut self, id: ExchangeId, query: TreeQuery) {
-        let Some(exchange) = self.exchanges.running.get(&id) else { return };
-        let read = TreeRead { partition: exchange.partition, query };
-        let token = self.effect(Purpose::OwnTree(id));
-        self.act(Action::ReadTree { token, read });
-    }
-
-    /// The own store has answered.
-    fn own_tree_read(&mut self, id: ExchangeId, result: Result<TreeAnswer, StoreFailure>) {
-        let partition = self.exchanges.running.get(&id).map(|exchange| exchange.partition);
-        if let (Ok(answer), Some(partition)) = (&result, partition) {
-            self.note_damage(partition, answer);
+    /// Tells an exchange what has become of something that it wanted.
+    pub(super) fn tell(&mut self, around: &mut dyn Surroundings, id: ExchangeId, told: Told) {
+        let partition = self.running.get(&id).map(|exchange| exchange.partition);
+        if let (Told::Ours(Ok(answer)), Some(partition)) = (&told, partition) {
+            self.note_damage(around, partition, answer);
         }
-        match (result, self.exchanges.running.get_mut(&id)) {
-            (Ok(TreeAnswer::NotReady), Some(_)) => self.end_exchange(id, ExchangeEnd::Skipped),
-            (Ok(answer), Some(exchange)) => {
-                exchange.ours = Some(answer);
-                self.compare(id);
-            }
-            (Err(_), Some(_)) => self.end_exchange(id, ExchangeEnd::Failed),
-            (_, None) => {}
+        let Some(exchange) = self.running.get_mut(&id) else { return };
+        exchange.told(around, told);
+        self.wishes.append(&mut exchange.wishes);
+        if let Some(end) = exchange.end {
+            self.ended(around, id, end);
         }
     }
 
-    /// The peer has answered.
-    pub(super) fn tree_replied(
-        &mut self,
-        from: NodeId,
-        request: RequestId,
-        result: Result<TreeAnswer, ReplicaError>,
-    ) {
-        let Some((id, exchange)) = self.question_of(from, request) else { return };
-        exchange.question = None;
-        match result {
-            Ok(TreeAnswer::NotReady)
-            | Err(ReplicaError::Filling | ReplicaError::NotOwner { .. }) => {
-                self.end_exchange(id, ExchangeEnd::Skipped);
-            }
-            Ok(answer) => {
-                exchange.theirs = Some(answer);
-                self.exchanges.asked.remove(&request);
-                self.compare(id);
-            }
-            Err(_) => self.end_exchange(id, ExchangeEnd::Failed),
-        }
-    }
-
-    /// The exchange whose question to `peer` this is.
-    fn question_of(
-        &mut self,
-        peer: NodeId,
-        request: RequestId,
-    ) -> Option<(ExchangeId, &mut Exchange)> {
-        let id = *self.exchanges.asked.get(&request)?;
-        let exchange = self.exchanges.running.get_mut(&id)?;
-        let is_it = exchange.peer == peer && exchange.question.is_some_and(|(r, _)| r == request);
-        is_it.then_some((id, exchange))
-    }
-
-    /// A message of an exchange did not leave this node, or was refused.
-    pub(super) fn exchange_refused(&mut self, peer: NodeId, request: RequestId) {
-        if let Some((id, _)) = self.question_of(peer, request) {
-            return self.end_exchange(id, ExchangeEnd::Failed);
-        }
-        self.repair_refused(peer, request);
-        self.lead_refused(peer, request);
-    }
-
-    /// Ends what got no answer.
-    fn overdue_exchanges(&mut self) {
-        let now_ms = self.now.monotonic_ms;
-        let running = self.exchanges.running.iter();
-        let is_late = |e: &Exchange| e.question.is_some_and(|(_, due_ms)| due_ms <= now_ms);
-        let late: Vec<ExchangeId> =
-            running.filter(|(_, exchange)| is_late(exchange)).map(|(id, _)| *id).collect();
-        late.into_iter().for_each(|id| self.end_exchange(id, ExchangeEnd::Failed));
-        self.overdue_repairs();
-    }
-
-    fn end_exchange(&mut self, id: ExchangeId, end: ExchangeEnd) {
-        let Some(exchange) = self.exchanges.running.remove(&id) else { return };
-        self.exchanges.asked.retain(|_, known| *known != id);
+    fn ended(&mut self, around: &mut dyn Surroundings, id: ExchangeId, end: ExchangeEnd) {
+        let Some(exchange) = self.running.remove(&id) else { return };
         let Exchange { partition, peer, reason, figures, is_peer_whole, .. } = exchange;
         let outcome = ExchangeOutcome { end, figures, is_peer_whole };
-        self.notice(Notice::Exchanged(partition, peer, outcome));
-        self.exchange_ended(partition, peer, reason, outcome);
-        self.go_on_exchanging();
+        self.wish(Wish::Notice(Notice::Exchanged(partition, peer, outcome)));
+        match reason {
+            ExchangeReason::Schedule | ExchangeReason::Recovery => {
+                self.scheduled_ended(around, (partition, peer), reason, outcome);
+            }
+            ExchangeReason::Operator(asker, request) => {
+                let comparison = operator::comparison(peer, outcome);
+                self.wish(Wish::Report(asker, request, Ok(comparison)));
+            }
+            ExchangeReason::Fill | ExchangeReason::Transfer | ExchangeReason::Leave => {
+                self.wish(Wish::Ended((partition, peer), reason, outcome));
+            }
+        }
+        self.go_on(around);
     }
 
-    /// A part of a hash tree was read, for an exchange of this node or for a peer.
-    pub(super) fn tree_read(&mut self, token: Token, result: Result<TreeAnswer, StoreFailure>) {
-        match self.effects.remove(&token) {
-            Some(Purpose::OwnTree(id)) => self.own_tree_read(id, result),
-            Some(Purpose::LeftTree(partition)) => self.left_tree_read(partition, result),
-            Some(Purpose::PeerTree(to, request, partition)) => {
-                self.peer_tree_read(to, request, partition, result);
-            }
-            _ => {}
-        }
+    /// Looks at what no event tells.
+    fn due(&mut self, around: &mut dyn Surroundings) {
+        self.go_on_with_repairs(around);
+        self.damaged.retain(|partition, _| around.is_owner(*partition, around.me()));
+        self.go_on(around);
     }
 }

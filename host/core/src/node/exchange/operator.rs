@@ -1,103 +1,106 @@
 //! Repair on demand: an operator wants all owners of some partitions to hold the same, now.
 //!
-//! The node that is asked hands each partition to one of its owners, which *leads* it: it makes an
-//! exchange with each of the other owners in turn, and, if anything differed, with each once more,
-//! so that the first one gets what the last one had. The node itself leads what it owns. A leader
-//! tells how far it is about once a second; one that says nothing for a while is given up, and the
-//! next owner is asked.
+//! The node that is asked has every two owners of a partition compared, one pair after the other:
+//! one of the two makes an exchange with the other, says several times a second that it goes on,
+//! and tells how it ended. As each owner is compared with each other one, it gets all that any of
+//! them held. What fails is tried again for a while, the other way round if the one that was asked
+//! does not do it; then the pair is given up, and the others of the partition are tried once.
 //!
 //! A repair is done when each partition is repaired or was given up; what was given up is counted,
-//! with the first reason. Asking again costs little: what is equal is two sums.
+//! with the first reason. Asking again costs little: what is equal is two sums for each pair.
 //!
 //! Left out: a repair that survives the node that was asked; the operator asks another one.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::ExchangeReason;
+use super::{ExchangeReason, Exchanges, Pair, Wish};
 use crate::event::{
-    Action, ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairFigures, RepairId,
-    RepairRequest, Ticket,
+    ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairFigures, RepairId, RepairRequest,
+    Ticket,
 };
-use crate::id::{KeyspaceId, NodeId, PartitionId};
-use crate::message::{ExchangeFigures, LeadReport, Message, ReplicaError, RequestId};
-use crate::node::Node;
+use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId};
+use crate::message::{Comparison, ExchangeFigures, ReplicaError};
+use crate::node::surroundings::Surroundings;
 
 /// The most repairs that a node runs at a time.
 pub const REPAIRS_RUNNING_MAX: usize = 4;
-/// The most partitions of one repair that are repaired at a time.
+/// The most partitions of one repair that are compared at a time.
 const PARTITIONS_MAX: usize = 4;
-/// The most partitions that a node leads at a time, its own repairs and those of others.
-const LEADS_MAX: usize = 64;
-/// How often an exchange that does not succeed is tried, and how far apart.
-const TRIES_MAX: u32 = 10;
+/// The most exchanges that a node makes for repairs at a time, its own and those of others.
+const COMPARISONS_MAX: usize = 64;
+/// How long comparisons that fail are tried again, and how far apart.
+const TRY_MS: u64 = 20_000;
 const TRIES_APART_MS: u64 = 500;
-/// How often a leader tells how far it is, and when it is given up for saying nothing.
-const REPORT_PERIOD_MS: u64 = 1_000;
-const SILENCE_MAX_MS: u64 = 10_000;
-
-/// All repairs that this node was asked for, and what it leads.
-#[derive(Debug, Default)]
-pub(super) struct Repairs {
-    jobs: BTreeMap<RepairId, Job>,
-    leads: BTreeMap<u64, Lead>,
-}
 
 /// A repair that an operator asked this node for.
 #[derive(Debug)]
-struct Job {
+pub(super) struct Repair {
     keyspace: Option<KeyspaceId>,
-    /// Partitions with the owners that were not tried yet.
-    todo: VecDeque<(PartitionId, VecDeque<NodeId>)>,
-    /// Partitions that an owner leads. This node is asked without a message.
-    led: BTreeMap<RequestId, Led>,
+    todo: VecDeque<Pairs>,
+    running: BTreeMap<PartitionId, Pairs>,
     figures: RepairFigures,
 }
 
+/// The pairs of a partition's owners that were not compared yet, the present one first.
 #[derive(Debug)]
-struct Led {
+struct Pairs {
     partition: PartitionId,
-    owner: NodeId,
-    others: VecDeque<NodeId>,
-    /// What the owner has told.
-    found: ExchangeFigures,
-    due_ms: u64,
-}
-
-/// A partition that this node leads.
-#[derive(Debug)]
-struct Lead {
-    /// Who wants it, under which number.
-    asker: (NodeId, RequestId),
-    partition: PartitionId,
-    keyspace: Option<KeyspaceId>,
-    /// The other owners of this pass that were not exchanged with yet, the present one first.
-    todo: VecDeque<NodeId>,
-    is_last_pass: bool,
-    has_differed: bool,
-    tries: u32,
+    left: VecDeque<(NodeId, NodeId)>,
+    is_asked: bool,
+    /// Until when what fails is tried again, since the first failure in succession.
+    until_ms: Option<u64>,
     resume_ms: u64,
-    told_ms: u64,
-    found: ExchangeFigures,
-    failure: Option<String>,
+    why: Option<String>,
 }
 
-impl Node {
+impl Pairs {
+    fn of(around: &dyn Surroundings, partition: PartitionId) -> Self {
+        let owners = around.owners(partition);
+        let behind = |place: usize| owners[place + 1..].iter().map(move |other| *other);
+        let places = owners.iter().enumerate();
+        let left = places.flat_map(|(at, owner)| behind(at).map(|other| (*owner, other)));
+        let (is_asked, until_ms, resume_ms, why) = (false, None, 0, None);
+        Pairs { partition, left: left.collect(), is_asked, until_ms, resume_ms, why }
+    }
+}
+
+/// How an exchange that a repair wanted has ended.
+pub(super) fn comparison(peer: NodeId, outcome: ExchangeOutcome) -> Comparison {
+    let why = match outcome.end {
+        ExchangeEnd::Skipped => "cannot tell yet what it holds",
+        ExchangeEnd::Different => "still differs, because keys could not be repaired",
+        _ => "does not answer",
+    };
+    let failure = (!outcome.is_compared()).then(|| format!("owner {peer} {why}"));
+    Comparison { found: outcome.figures, is_over: true, failure }
+}
+
+impl Exchanges {
     /// An operator wants a repair. It is told whether it began; [`Notice::Repair`] tells the rest.
-    pub(in crate::node) fn start_repair(&mut self, ticket: Ticket, request: RepairRequest) {
-        let (id, job) = match self.new_repair(request) {
-            Ok(new) => new,
-            Err(error) => return self.act(Action::RepairStarted(ticket, Err(error))),
+    pub(in crate::node) fn start_repair(
+        &mut self,
+        around: &mut dyn Surroundings,
+        ticket: Ticket,
+        request: RepairRequest,
+    ) {
+        let repair = match self.new_repair(around, request) {
+            Ok(repair) => repair,
+            Err(error) => return self.wish(Wish::Started(ticket, Err(error))),
         };
-        self.act(Action::RepairStarted(ticket, Ok(id)));
-        self.notice(Notice::Repair(id, job.figures.clone()));
-        self.exchanges.repairs.jobs.insert(id, job);
-        self.go_on_with_repair(id);
+        let id = around.number();
+        self.wish(Wish::Started(ticket, Ok(id)));
+        self.wish(Wish::Notice(Notice::Repair(id, repair.figures.clone())));
+        self.repairs.insert(id, repair);
+        self.go_on_with(around, id);
     }
 
-    fn new_repair(&mut self, request: RepairRequest) -> Result<(RepairId, Job), RepairError> {
-        let Some(catalogue) = self.catalogue.clone() else { return Err(RepairError::NoCluster) };
-        let ring = &catalogue.ring;
-        if self.exchanges.repairs.jobs.len() >= REPAIRS_RUNNING_MAX {
+    fn new_repair(
+        &self,
+        around: &dyn Surroundings,
+        request: RepairRequest,
+    ) -> Result<Repair, RepairError> {
+        let ring = &around.catalogue().ok_or(RepairError::NoCluster)?.ring;
+        if self.repairs.len() >= REPAIRS_RUNNING_MAX {
             return Err(RepairError::TooMany { max: REPAIRS_RUNNING_MAX });
         }
         let partitions = ring.partitions();
@@ -105,242 +108,123 @@ impl Node {
             return Err(RepairError::NoPartition { partition, partitions });
         }
         let is_wanted = |p: &PartitionId| request.partition.is_none_or(|only| only == *p);
-        let owners = |partition| {
-            let mut owners: VecDeque<NodeId> = ring.owners(partition).collect();
-            // Itself first: that takes no message.
-            if let Some(at) = owners.iter().position(|owner| *owner == self.id) {
-                owners.swap(0, at);
-            }
-            (partition, owners)
-        };
-        let wanted: Vec<_> = ring.partition_ids().filter(is_wanted).map(owners).collect();
+        let wanted = ring.partition_ids().filter(is_wanted).map(|p| Pairs::of(around, p));
+        let wanted: Vec<Pairs> = wanted.collect();
         let partitions = wanted.len();
         // With a single owner there is nothing to compare.
-        let todo: VecDeque<_> = wanted.into_iter().filter(|(_, owners)| owners.len() > 1).collect();
+        let todo: VecDeque<Pairs> = wanted.into_iter().filter(|p| !p.left.is_empty()).collect();
         let partitions_done = partitions - todo.len();
         let figures = RepairFigures { partitions, partitions_done, ..RepairFigures::default() };
-        let (keyspace, led) = (request.keyspace, BTreeMap::new());
-        let id = self.number();
-        Ok((id, Job { keyspace, todo, led, figures }))
+        Ok(Repair { keyspace: request.keyspace, todo, running: BTreeMap::new(), figures })
     }
 
-    /// Hands partitions to owners, as many as may be.
-    fn go_on_with_repair(&mut self, id: RepairId) {
-        loop {
-            let request = self.number();
-            let (now_ms, ring_version) = (self.now.monotonic_ms, self.ring_version());
-            let window = self.admission.window(PARTITIONS_MAX);
-            let Some(job) = self.exchanges.repairs.jobs.get_mut(&id) else { return };
-            if job.figures.is_done() {
-                self.exchanges.repairs.jobs.remove(&id);
-                return;
-            }
-            if job.led.len() >= window {
-                return;
-            }
-            let Some((partition, mut others)) = job.todo.pop_front() else { return };
-            let Some(owner) = others.pop_front() else {
-                job.figures.partitions_failed += 1;
-                job.figures.why.get_or_insert(format!("no owner of partition {partition} answers"));
-                let figures = job.figures.clone();
-                self.notice(Notice::Repair(id, figures));
-                continue;
-            };
-            let (found, due_ms) = (ExchangeFigures::default(), now_ms + SILENCE_MAX_MS);
-            job.led.insert(request, Led { partition, owner, others, found, due_ms });
-            let keyspace = job.keyspace;
-            match owner == self.id {
-                true => self.lead(owner, request, partition, keyspace),
-                false => {
-                    let lead = Message::Lead { request, ring_version, partition, keyspace };
-                    self.send(owner, lead);
-                }
+    /// Has the pairs of a repair compared whose turn it is.
+    fn go_on_with(&mut self, around: &dyn Surroundings, id: RepairId) {
+        let Some(repair) = self.repairs.get_mut(&id) else { return };
+        if repair.figures.is_done() {
+            self.repairs.remove(&id);
+            return;
+        }
+        while repair.running.len() < around.window(PARTITIONS_MAX)
+            && let Some(pairs) = repair.todo.pop_front()
+        {
+            repair.running.insert(pairs.partition, pairs);
+        }
+        for (partition, pairs) in &mut repair.running {
+            let Some((leader, peer)) = pairs.left.front().copied() else { continue };
+            if !pairs.is_asked && pairs.resume_ms <= around.now().monotonic_ms {
+                pairs.is_asked = true;
+                let pair = (*partition, peer);
+                self.wishes.push(Wish::Compare(id, leader, pair, repair.keyspace));
             }
         }
     }
 
-    /// A leader tells how far it is, or that it does not lead.
-    pub(in crate::node) fn lead_reported(
+    /// The present pair of a partition was compared, or its leader did not do it.
+    pub(in crate::node) fn compared(
         &mut self,
-        from: NodeId,
-        request: RequestId,
-        result: Result<LeadReport, ReplicaError>,
+        around: &dyn Surroundings,
+        (id, partition): (RepairId, PartitionId),
+        result: Result<Comparison, String>,
     ) {
-        let now_ms = self.now.monotonic_ms;
-        let jobs = self.exchanges.repairs.jobs.iter_mut();
-        let is_it = |job: &Job| job.led.get(&request).is_some_and(|led| led.owner == from);
-        let Some((id, job)) = jobs.map(|(id, job)| (*id, job)).find(|(_, job)| is_it(job)) else {
-            return;
+        let Some(repair) = self.repairs.get_mut(&id) else { return };
+        let Some(pairs) = repair.running.get_mut(&partition) else { return };
+        let Some((leader, peer)) = pairs.left.pop_front() else { return };
+        pairs.is_asked = false;
+        let (again, failure) = match result {
+            Ok(Comparison { found, failure, .. }) => {
+                repair.figures.found = repair.figures.found.with(found);
+                ((leader, peer), failure)
+            }
+            Err(why) => ((peer, leader), Some(why)),
         };
-        let Some(led) = job.led.get_mut(&request) else { return };
-        let Ok(LeadReport { found, is_done, failure }) = result else {
-            return self.lead_refused(from, request);
-        };
-        job.figures.found = job.figures.found.without(led.found).with(found);
-        (led.found, led.due_ms) = (found, now_ms + SILENCE_MAX_MS);
-        if is_done {
-            let partition = led.partition;
-            job.led.remove(&request);
-            match failure {
-                None => job.figures.partitions_done += 1,
-                Some(failure) => {
-                    job.figures.partitions_failed += 1;
-                    job.figures.why.get_or_insert(format!("partition {partition}: {failure}"));
+        if let Some(why) = failure {
+            let until_ms = *pairs.until_ms.get_or_insert(around.in_ms(TRY_MS));
+            let are_there = around.is_reachable(leader) && around.is_reachable(peer);
+            if around.now().monotonic_ms < until_ms && are_there {
+                pairs.resume_ms = around.in_ms(TRIES_APART_MS);
+                pairs.left.push_front(again);
+                return;
+            }
+            pairs.why.get_or_insert(why);
+        } else if pairs.why.is_none() {
+            pairs.until_ms = None;
+        }
+        if pairs.left.is_empty()
+            && let Some(Pairs { why, .. }) = repair.running.remove(&partition)
+        {
+            match why {
+                None => repair.figures.partitions_done += 1,
+                Some(why) => {
+                    repair.figures.partitions_failed += 1;
+                    repair.figures.why.get_or_insert(format!("partition {partition}: {why}"));
                 }
             }
         }
-        let figures = job.figures.clone();
-        self.notice(Notice::Repair(id, figures));
-        self.go_on_with_repair(id);
+        let figures = repair.figures.clone();
+        self.wish(Wish::Notice(Notice::Repair(id, figures)));
+        self.go_on_with(around, id);
     }
 
-    /// The owner does not lead: the next one is asked.
-    pub(super) fn lead_refused(&mut self, owner: NodeId, request: RequestId) {
-        let mut jobs = self.exchanges.repairs.jobs.iter_mut();
-        let Some((id, led)) = jobs.find_map(|(id, job)| {
-            job.led.get(&request).filter(|led| led.owner == owner)?;
-            let led = job.led.remove(&request)?;
-            Some((*id, led))
-        }) else {
-            return;
-        };
-        if let Some(job) = self.exchanges.repairs.jobs.get_mut(&id) {
-            job.todo.push_front((led.partition, led.others));
-        }
-        self.go_on_with_repair(id);
-    }
-
-    /// Someone wants the owners of `partition` to hold the same, and this node to see to it.
-    pub(in crate::node) fn lead(
+    /// Someone wants this node to compare itself with another owner.
+    pub(in crate::node) fn compare(
         &mut self,
-        asker: NodeId,
-        request: RequestId,
-        partition: PartitionId,
+        around: &mut dyn Surroundings,
+        (asker, request): (NodeId, RequestId),
+        pair: Pair,
         keyspace: Option<KeyspaceId>,
     ) {
-        let ring_version = self.ring_version();
-        let leads = &self.exchanges.repairs.leads;
-        let error = if !self.owns(partition) {
-            Some(ReplicaError::NotOwner { ring_version })
-        } else if self.is_filling(partition) {
-            Some(ReplicaError::Filling)
-        } else if leads.len() >= LEADS_MAX {
-            Some(ReplicaError::Store(format!("it repairs {LEADS_MAX} partitions already")))
-        } else if leads.values().any(|lead| lead.asker == (asker, request)) {
-            // A message that came twice.
-            return;
+        let ring_version = around.catalogue().map_or(0, |catalogue| catalogue.ring.version());
+        let error = if !around.is_owner(pair.0, around.me()) {
+            ReplicaError::NotOwner { ring_version }
+        } else if around.is_filling(pair.0) {
+            ReplicaError::Filling
+        } else if self.led().count() >= COMPARISONS_MAX {
+            ReplicaError::Store(format!("it makes {COMPARISONS_MAX} comparisons already"))
         } else {
-            None
+            return self.start(around, pair, keyspace, ExchangeReason::Operator(asker, request));
         };
-        if let Some(error) = error {
-            return self.report(asker, request, Err(error));
-        }
-        let id = self.number();
-        let lead = Lead {
-            asker: (asker, request),
-            partition,
-            keyspace,
-            todo: self.other_owners(partition),
-            is_last_pass: false,
-            has_differed: false,
-            tries: 0,
-            resume_ms: 0,
-            told_ms: self.now.monotonic_ms,
-            found: ExchangeFigures::default(),
-            failure: None,
-        };
-        self.exchanges.repairs.leads.insert(id, lead);
-        self.go_on_leading(id);
+        self.wish(Wish::Report(asker, request, Err(error)));
     }
 
-    fn other_owners(&self, partition: PartitionId) -> VecDeque<NodeId> {
-        let ring = self.catalogue.iter().map(|catalogue| &catalogue.ring);
-        let owners = ring.flat_map(|ring| ring.owners(partition));
-        owners.filter(|owner| *owner != self.id).collect()
-    }
-
-    fn go_on_leading(&mut self, id: u64) {
-        let now_ms = self.now.monotonic_ms;
-        let Some(lead) = self.exchanges.repairs.leads.get(&id) else { return };
-        let (partition, keyspace) = (lead.partition, lead.keyspace);
-        if lead.resume_ms > now_ms {
-            return;
-        }
-        if let Some(peer) = lead.todo.front().copied() {
-            return self.start_exchange(partition, peer, keyspace, ExchangeReason::Operator(id));
-        }
-        let others = self.other_owners(partition);
-        let Some(lead) = self.exchanges.repairs.leads.get_mut(&id) else { return };
-        if lead.has_differed && !lead.is_last_pass && others.len() > 1 {
-            (lead.todo, lead.is_last_pass) = (others, true);
-            return self.go_on_leading(id);
-        }
-        if let Some(lead) = self.exchanges.repairs.leads.remove(&id) {
-            let Lead { asker, found, failure, .. } = lead;
-            self.report(asker.0, asker.1, Ok(LeadReport { found, is_done: true, failure }));
-        }
-    }
-
-    /// An exchange of a partition that this node leads is over.
-    pub(super) fn led_exchange_ended(&mut self, id: u64, peer: NodeId, outcome: ExchangeOutcome) {
-        let ExchangeOutcome { end, figures, .. } = outcome;
-        let resume_ms = self.in_ms(TRIES_APART_MS);
-        let is_reachable = self.is_reachable(peer);
-        let Some(lead) = self.exchanges.repairs.leads.get_mut(&id) else { return };
-        lead.found = lead.found.with(figures);
-        lead.has_differed |= figures.keys_differed > 0;
-        let is_compared = outcome.is_compared();
-        lead.tries += 1;
-        if is_compared || lead.tries >= TRIES_MAX || !is_reachable {
-            lead.todo.pop_front();
-            lead.tries = 0;
-            if !is_compared {
-                let why = match end {
-                    ExchangeEnd::Skipped => "cannot tell yet what it holds",
-                    ExchangeEnd::Different => "still differs, because keys could not be repaired",
-                    _ => "does not answer",
-                };
-                lead.failure.get_or_insert(format!("owner {peer} {why}"));
-            }
-        } else {
-            lead.resume_ms = resume_ms;
-        }
-        self.go_on_leading(id);
-    }
-
-    fn report(
-        &mut self,
-        asker: NodeId,
-        request: RequestId,
-        result: Result<LeadReport, ReplicaError>,
-    ) {
-        match asker == self.id {
-            true => self.lead_reported(asker, request, result),
-            false => self.send(asker, Message::LeadReply { request, result }),
-        }
+    /// Who waits for exchanges of this node, and what these have found so far.
+    fn led(&self) -> impl Iterator<Item = (NodeId, RequestId, ExchangeFigures)> {
+        self.running.values().filter_map(|exchange| match exchange.reason {
+            ExchangeReason::Operator(asker, request) => Some((asker, request, exchange.figures)),
+            _ => None,
+        })
     }
 
     /// Looks at what no event tells.
-    pub(super) fn repairs_due(&mut self) {
-        let now_ms = self.now.monotonic_ms;
-        let leads: Vec<u64> = self.exchanges.repairs.leads.keys().copied().collect();
-        for id in leads {
-            let Some(lead) = self.exchanges.repairs.leads.get_mut(&id) else { continue };
-            if lead.told_ms + REPORT_PERIOD_MS <= now_ms {
-                lead.told_ms = now_ms;
-                let ((asker, request), found) = (lead.asker, lead.found);
-                let report = LeadReport { found, is_done: false, failure: None };
-                self.report(asker, request, Ok(report));
-            }
-            self.go_on_leading(id);
-        }
-        let jobs = self.exchanges.repairs.jobs.values();
-        let led = jobs.flat_map(|job| &job.led);
-        let silent: Vec<(NodeId, RequestId)> = led
-            .filter(|(_, led)| led.due_ms <= now_ms || !self.is_reachable(led.owner))
-            .map(|(request, led)| (led.owner, *request))
-            .collect();
-        silent.into_iter().for_each(|(owner, request)| self.lead_refused(owner, request));
+    pub(super) fn go_on_with_repairs(&mut self, around: &dyn Surroundings) {
+        let going_on = self.led().map(|(asker, request, found)| {
+            let comparison = Comparison { found, is_over: false, failure: None };
+            Wish::Report(asker, request, Ok(comparison))
+        });
+        let going_on: Vec<Wish> = going_on.collect();
+        self.wishes.extend(going_on);
+        let ids: Vec<RepairId> = self.repairs.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.go_on_with(around, id));
     }
 }
 
@@ -353,17 +237,6 @@ impl ExchangeFigures {
             keys_differed: self.keys_differed.saturating_add(other.keys_differed),
             keys_repaired: self.keys_repaired.saturating_add(other.keys_repaired),
             keys_damaged: self.keys_damaged.saturating_add(other.keys_damaged),
-        }
-    }
-
-    /// This without `other`, which was added before.
-    fn without(self, other: Self) -> Self {
-        ExchangeFigures {
-            questions: self.questions.saturating_sub(other.questions),
-            keys_compared: self.keys_compared.saturating_sub(other.keys_compared),
-            keys_differed: self.keys_differed.saturating_sub(other.keys_differed),
-            keys_repaired: self.keys_repaired.saturating_sub(other.keys_repaired),
-            keys_damaged: self.keys_damaged.saturating_sub(other.keys_damaged),
         }
     }
 }

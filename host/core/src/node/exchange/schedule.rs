@@ -21,22 +21,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use rand_chacha::rand_core::Rng;
-
-use super::{EXCHANGES_MAX, ExchangeReason};
+use super::{EXCHANGES_MAX, ExchangeReason, Exchanges, Pair};
 use crate::catalogue::Durability;
 use crate::event::ExchangeOutcome;
 use crate::id::{NodeId, PartitionId};
-use crate::node::Node;
-use crate::node::timers::Timer;
+use crate::node::surroundings::Surroundings;
 
-/// How often overdue questions and the schedule are looked at.
-const PERIOD_MS: u64 = 250;
+/// How often the schedule is looked at.
+pub(super) const PERIOD_MS: u64 = 250;
 /// How long a peer with which an exchange failed is left alone.
 const REST_MS: u64 = 1_000;
-
-/// A partition, and another owner of it.
-type Pair = (PartitionId, NodeId);
 
 /// What is to be exchanged.
 #[derive(Debug, Default)]
@@ -69,7 +63,7 @@ impl Owed {
 }
 
 impl Schedule {
-    fn owe(&mut self, pairs: impl IntoIterator<Item = Pair>) {
+    pub(super) fn owe(&mut self, pairs: impl IntoIterator<Item = Pair>) {
         for (partition, peer) in pairs {
             self.owed.entry(peer).or_default().partitions.insert(partition);
         }
@@ -85,107 +79,77 @@ impl Schedule {
     }
 }
 
-impl Node {
-    /// This node may have lost what it had acknowledged: all of its partitions are exchanged with
-    /// all other owners, if a keyspace's durability allows such a loss. To be called after an
-    /// unclean stop, before the first event.
-    pub fn recover(&mut self) {
-        let may_lose = |durability: &Durability| *durability != Durability::All;
-        if self.keyspaces.values().any(|keyspace| may_lose(&keyspace.durability.value)) {
-            self.owe_all_exchanges();
+/// Every partition that this node serves, with every other node that does.
+fn pairs(around: &dyn Surroundings) -> Vec<Pair> {
+    let partitions = around.catalogue().into_iter().flat_map(|c| c.ring.partition_ids());
+    let own = partitions.filter(|partition| around.is_owner(*partition, around.me()));
+    own.flat_map(|partition| around.others(partition).into_iter().map(move |o| (partition, o)))
+        .collect()
+}
+
+fn is_pair(around: &dyn Surroundings, (partition, peer): Pair) -> bool {
+    around.is_owner(partition, around.me()) && around.is_owner(partition, peer)
+}
+
+impl Exchanges {
+    /// All pairs are owed, if a keyspace's durability allows that the node has lost something.
+    pub(super) fn recover(&mut self, around: &dyn Surroundings) {
+        let mut durabilities = around.keyspaces().values().map(|k| k.durability.value);
+        if durabilities.any(|durability| durability != Durability::All) {
+            self.owe_all(around);
         }
     }
 
-    /// How many exchanges are still owed after an unclean stop or a fill.
-    pub fn exchanges_owed(&self) -> usize {
-        self.exchanges.schedule.owed.values().map(|owed| owed.partitions.len()).sum()
-    }
-
     /// All pairs are to be exchanged as soon as may be.
-    pub(in crate::node) fn owe_all_exchanges(&mut self) {
-        let pairs = self.pairs();
-        self.exchanges.schedule.owe(pairs);
+    pub(in crate::node) fn owe_all(&mut self, around: &dyn Surroundings) {
+        self.schedule.owe(pairs(around));
     }
 
-    /// A partition of this node is to be compared with its other owners as soon as may be.
-    pub(super) fn owe_exchanges_of(&mut self, partition: PartitionId) {
-        let Some(catalogue) = &self.catalogue else { return };
-        let others = catalogue.ring.owners(partition).filter(|owner| *owner != self.id);
-        self.exchanges.schedule.owe(others.map(|owner| (partition, owner)));
-    }
-
-    /// Every partition that this node serves, with every other node that does.
-    fn pairs(&self) -> Vec<Pair> {
-        let Some(catalogue) = &self.catalogue else { return Vec::new() };
-        let ring = &catalogue.ring;
-        let own = ring.partition_ids().filter(|partition| ring.is_owner(*partition, self.id));
-        let others = |partition| {
-            let others = ring.owners(partition).filter(|owner| *owner != self.id);
-            others.map(move |owner| (partition, owner))
-        };
-        own.flat_map(others).collect()
-    }
-
-    fn is_pair(&self, (partition, peer): Pair) -> bool {
-        let ring = self.catalogue.as_ref().map(|catalogue| &catalogue.ring);
-        ring.is_some_and(|r| r.is_owner(partition, self.id) && r.is_owner(partition, peer))
-    }
-
-    /// Looks at what no event tells.
-    pub(in crate::node) fn exchange_due(&mut self) {
-        self.admission.pass(self.now.monotonic_ms);
-        self.overdue_exchanges();
-        self.repairs_due();
-        self.forget_damage();
-        self.go_on_exchanging();
-        let at_ms = self.in_ms(PERIOD_MS);
-        self.timers.set(at_ms, Timer::Exchange);
+    /// How many exchanges are owed.
+    pub(super) fn owed(&self) -> usize {
+        self.schedule.owed.values().map(|owed| owed.partitions.len()).sum()
     }
 
     /// Starts what is owed or due.
-    pub(super) fn go_on_exchanging(&mut self) {
-        while self.scheduled() < self.admission.window(EXCHANGES_MAX) {
-            let next = match self.next_owed() {
+    pub(super) fn go_on(&mut self, around: &mut dyn Surroundings) {
+        while self.scheduled() < around.window(EXCHANGES_MAX) {
+            let next = match self.next_owed(around) {
                 Some(pair) => Some((pair, ExchangeReason::Recovery)),
-                None => self.next_of_walk().map(|pair| (pair, ExchangeReason::Schedule)),
+                None => self.next_of_walk(around).map(|pair| (pair, ExchangeReason::Schedule)),
             };
-            let Some(((partition, peer), reason)) = next else { return };
-            self.start_exchange(partition, peer, None, reason);
+            let Some((pair, reason)) = next else { return };
+            self.start(around, pair, None, reason);
         }
     }
 
     fn scheduled(&self) -> usize {
         let is_ours =
             |reason| matches!(reason, ExchangeReason::Schedule | ExchangeReason::Recovery);
-        self.exchanges.running.values().filter(|exchange| is_ours(exchange.reason)).count()
+        self.running.values().filter(|exchange| is_ours(exchange.reason)).count()
     }
 
-    fn may_exchange_with(&self, peer: NodeId) -> bool {
-        let rests_until_ms = self.exchanges.schedule.rests.get(&peer).copied().unwrap_or(0);
-        rests_until_ms <= self.now.monotonic_ms && self.is_reachable(peer)
+    fn may_exchange_with(&self, around: &dyn Surroundings, peer: NodeId) -> bool {
+        let rests_until_ms = self.schedule.rests.get(&peer).copied().unwrap_or(0);
+        rests_until_ms <= around.now().monotonic_ms && around.is_reachable(peer)
     }
 
-    fn is_possible(&self, (partition, peer): Pair) -> bool {
-        self.may_exchange_with(peer) && !self.is_filling(partition)
+    fn next_owed(&mut self, around: &dyn Surroundings) -> Option<Pair> {
+        let peers: Vec<NodeId> = self.schedule.owed.keys().copied().collect();
+        peers.into_iter().find_map(|peer| self.next_owed_to(around, peer))
     }
 
-    fn next_owed(&mut self) -> Option<Pair> {
-        let peers: Vec<NodeId> = self.exchanges.schedule.owed.keys().copied().collect();
-        peers.into_iter().find_map(|peer| self.next_owed_to(peer))
-    }
-
-    fn next_owed_to(&mut self, peer: NodeId) -> Option<Pair> {
-        let tries = self.exchanges.schedule.owed.get(&peer)?.partitions.len();
+    fn next_owed_to(&mut self, around: &dyn Surroundings, peer: NodeId) -> Option<Pair> {
+        let tries = self.schedule.owed.get(&peer)?.partitions.len();
         for _ in 0..tries {
-            let owed = self.exchanges.schedule.owed.get_mut(&peer)?;
+            let owed = self.schedule.owed.get_mut(&peer)?;
             let pair = (owed.next()?, peer);
             owed.behind = Some(pair.0);
-            if !self.is_pair(pair) {
-                self.exchanges.schedule.settle(pair);
-            } else if !self.may_exchange_with(peer) {
+            if !is_pair(around, pair) {
+                self.schedule.settle(pair);
+            } else if !self.may_exchange_with(around, peer) {
                 return None;
-            } else if !self.is_filling(pair.0)
-                && !self.is_exchanging(pair.0, peer, ExchangeReason::Recovery)
+            } else if !around.is_filling(pair.0)
+                && !self.is_under_way(pair, ExchangeReason::Recovery)
             {
                 return Some(pair);
             }
@@ -193,24 +157,25 @@ impl Node {
         None
     }
 
-    fn next_of_walk(&mut self) -> Option<Pair> {
-        let now_ms = self.now.monotonic_ms;
-        if now_ms < self.exchanges.schedule.next_ms || self.settings.exchange_cover_ms == 0 {
+    fn next_of_walk(&mut self, around: &mut dyn Surroundings) -> Option<Pair> {
+        let (now_ms, cover_ms) = (around.now().monotonic_ms, around.settings().exchange_cover_ms);
+        if now_ms < self.schedule.next_ms || cover_ms == 0 {
             return None;
         }
-        if self.exchanges.schedule.walk.is_empty() {
-            self.draw_walk();
+        if self.schedule.walk.is_empty() {
+            self.schedule.walk = drawn(around);
+            let count = self.schedule.walk.len() as u64;
+            self.schedule.apart_ms = (cover_ms / count.max(1)).max(1);
         }
-        let mut walk = std::mem::take(&mut self.exchanges.schedule.walk);
-        let is_running =
-            |(partition, peer): Pair| self.is_exchanging(partition, peer, ExchangeReason::Schedule);
-        let is_skipped =
-            |pair: Pair| !self.is_pair(pair) || !self.is_possible(pair) || is_running(pair);
-        let mut next = walk.pop();
-        while next.is_some_and(is_skipped) {
-            next = walk.pop();
-        }
-        let schedule = &mut self.exchanges.schedule;
+        let mut walk = std::mem::take(&mut self.schedule.walk);
+        let is_possible = |pair: &Pair| {
+            is_pair(around, *pair)
+                && self.may_exchange_with(around, pair.1)
+                && !around.is_filling(pair.0)
+                && !self.is_under_way(*pair, ExchangeReason::Schedule)
+        };
+        let next = std::iter::from_fn(|| walk.pop()).find(is_possible);
+        let schedule = &mut self.schedule;
         schedule.walk = walk;
         // What fell due between two looks at the clock is made up for, a longer pause is not.
         let due_ms = schedule.next_ms.max(now_ms.saturating_sub(PERIOD_MS));
@@ -218,35 +183,30 @@ impl Node {
         next
     }
 
-    fn draw_walk(&mut self) {
-        let mut walk = self.pairs();
-        for last in (1..walk.len()).rev() {
-            let chosen = (self.rng.next_u64() % (last as u64 + 1)) as usize;
-            walk.swap(last, chosen);
-        }
-        let schedule = &mut self.exchanges.schedule;
-        let apart_ms = self.settings.exchange_cover_ms / (walk.len() as u64).max(1);
-        schedule.apart_ms = apart_ms.max(1);
-        schedule.walk = walk;
-    }
-
-    pub(super) fn scheduled_exchange_ended(
+    pub(super) fn scheduled_ended(
         &mut self,
+        around: &dyn Surroundings,
         pair: Pair,
         reason: ExchangeReason,
         outcome: ExchangeOutcome,
     ) {
-        let rest_ms = self.in_ms(REST_MS);
-        let is_compared = outcome.is_compared();
-        if is_compared {
-            self.note_mending(pair, outcome.is_peer_whole);
+        if !outcome.is_compared() {
+            self.schedule.rests.insert(pair.1, around.in_ms(REST_MS));
+            return;
         }
-        let schedule = &mut self.exchanges.schedule;
-        if is_compared && reason == ExchangeReason::Recovery {
-            schedule.settle(pair);
-        }
-        if !is_compared {
-            schedule.rests.insert(pair.1, rest_ms);
+        self.note_mending(pair, outcome.is_peer_whole);
+        if reason == ExchangeReason::Recovery {
+            self.schedule.settle(pair);
         }
     }
+}
+
+/// All pairs in an order of their own.
+fn drawn(around: &mut dyn Surroundings) -> Vec<Pair> {
+    let mut walk = pairs(around);
+    for last in (1..walk.len()).rev() {
+        let chosen = (around.random() % (last as u64 + 1)) as usize;
+        walk.swap(last, chosen);
+    }
+    walk
 }

@@ -1,10 +1,9 @@
 //! The other side of an exchange: an owner tells a peer what its hash trees say.
 
-use super::Node;
 use crate::event::{Action, StoreFailure};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
-use crate::node::Purpose;
+use crate::node::{Node, Purpose};
 use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 
 impl Node {
@@ -54,7 +53,7 @@ impl Node {
     ) {
         let mut result = result.map_err(|error| ReplicaError::Store(error.to_string()));
         if let Ok(answer) = &mut result {
-            self.note_damage(partition, answer);
+            self.exchanging(|exchanges, around| exchanges.note_damage(around, partition, answer));
             if let TreeAnswer::Roots(roots) = answer {
                 roots.damaged += u64::from(self.is_filling(partition));
             }

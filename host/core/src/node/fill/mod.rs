@@ -254,7 +254,7 @@ impl Node {
             self.fill = None;
             self.save_backlog(Backlog::nothing(loss), false);
             // What other owners lack of each other, and what changed behind an exchange.
-            self.owe_all_exchanges();
+            self.exchanging(|exchanges, around| exchanges.owe_all(around));
             return self.notice(Notice::FillEnded(figures));
         }
         let now_ms = self.now.monotonic_ms;
@@ -275,7 +275,7 @@ impl Node {
 
     fn ask_sources(&mut self) {
         let now_ms = self.now.monotonic_ms;
-        let busy = self.exchanges_for(ExchangeReason::Fill);
+        let busy = self.exchanges.made_for(ExchangeReason::Fill);
         let mut free = self.admission.window(STREAMS_MAX).saturating_sub(busy.len());
         let (Some(fill), Some(catalogue)) = (&mut self.fill, self.catalogue.clone()) else {
             return;
@@ -307,7 +307,7 @@ impl Node {
             }
         }
         for (partition, node) in next {
-            self.start_exchange(partition, node, None, ExchangeReason::Fill);
+            self.start_exchange((partition, node), ExchangeReason::Fill);
         }
     }
 
@@ -353,6 +353,6 @@ impl Node {
         let is_gone = |node: &NodeId| !catalogue.members.contains_key(node);
         let mut also = filling.also.iter();
         also.all(|node| filling.catchup.has_read(*node) || is_gone(node))
-            && self.is_caught_up(partition, Some(self.id), &filling.catchup)
+            && filling.catchup.is_enough(self, partition, Some(self.id))
     }
 }

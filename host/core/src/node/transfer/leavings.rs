@@ -179,7 +179,7 @@ impl Node {
             return self.set_leavings_aside();
         }
         for owner in left {
-            self.start_exchange(partition, owner, None, ExchangeReason::Leave);
+            self.start_exchange((partition, owner), ExchangeReason::Leave);
         }
     }
 

@@ -51,6 +51,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Node;
 use super::catchup::Catchup;
 use super::exchange::ExchangeReason;
+use super::outgoing::Asker;
 use super::timers::Timer;
 use crate::catalogue::Catalogue;
 use crate::event::{ExchangeEnd, ExchangeOutcome, Notice, Token, TransferFigures};
@@ -261,7 +262,7 @@ impl Node {
         match incoming.step.clone() {
             Step::Copy | Step::Settle { .. } => {
                 if let Some(source) = source.filter(|source| self.is_reachable(*source)) {
-                    self.start_exchange(partition, source, None, ExchangeReason::Transfer);
+                    self.start_exchange((partition, source), ExchangeReason::Transfer);
                 }
             }
             Step::Gather(catchup) => self.gather(made, &catchup),
@@ -281,12 +282,12 @@ impl Node {
     }
 
     fn gather(&mut self, made: Move, catchup: &Catchup) {
-        if self.is_caught_up(made.partition, made.from, catchup) {
+        if catchup.is_enough(self, made.partition, made.from) {
             return self.make_move(made, None);
         }
         for other in self.missing(&made, catchup) {
             if self.is_reachable(other) {
-                self.start_exchange(made.partition, other, None, ExchangeReason::Transfer);
+                self.start_exchange((made.partition, other), ExchangeReason::Transfer);
             }
         }
     }
@@ -362,26 +363,27 @@ impl Node {
     ) -> (RequestId, u64) {
         let (request, ring_version) = (self.number(), self.ring_version());
         let due_ms = self.in_ms(FREEZE_MS);
-        self.send(source, Message::TransferAsk { request, ring_version, partition, step });
+        let ask = Message::TransferAsk { request, ring_version, partition, step };
+        self.ask_as(request, (source, Asker::Transfer(partition)), FREEZE_MS, ask);
         (request, due_ms)
     }
 
     /// The source has answered.
     pub(super) fn transfer_answered(
         &mut self,
-        from: NodeId,
+        partition: PartitionId,
         request: RequestId,
         result: Result<u64, ReplicaError>,
     ) {
         let rest_ms = self.in_ms(REST_MS);
         let is_asked = |incoming: &&mut Incoming| match incoming.step {
             Step::Freeze { request: asked, .. } | Step::HandOver { request: asked, .. } => {
-                asked == request && incoming.made.from == Some(from)
+                asked == request
             }
             _ => false,
         };
-        let Some(incoming) = self.transfers.incoming.values_mut().find(is_asked) else { return };
-        let partition = incoming.made.partition;
+        let incoming = self.transfers.incoming.get_mut(&partition).filter(is_asked);
+        let Some(incoming) = incoming else { return };
         match (&incoming.step, result) {
             (Step::Freeze { due_ms, .. }, Ok(freeze)) => {
                 incoming.step = Step::Settle { freeze, due_ms: *due_ms };
@@ -391,11 +393,5 @@ impl Node {
             (_, Ok(_)) => {}
             (_, Err(_)) => (incoming.step, incoming.rests_until_ms) = (Step::Copy, rest_ms),
         }
-    }
-
-    /// A question of a transfer did not leave this node.
-    pub(super) fn transfer_undelivered(&mut self, to: NodeId, request: RequestId) {
-        let error = ReplicaError::Store("it could not be reached".to_owned());
-        self.transfer_answered(to, request, Err(error));
     }
 }
