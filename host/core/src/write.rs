@@ -4,41 +4,30 @@
 //! takes the record that the store holds and returns the one to store instead. The store runs it
 //! while it holds the key, so that no write is between load and store of another.
 //!
-//! # Minting
-//! A dot must never name two writes, and no vector may claim a write that its minter did not
-//! hold (Riak's kv679 family of losses). Therefore a node goes on with an actor only if the
-//! record carries its own [`Mark`] for this key: a note, never replicated, of the actor and
-//! counter it minted last, written together with the mint. The mark is gone whenever the record
-//! is dropped, refetched or set aside. Without a valid mark the node draws a fresh epoch and starts
-//! at 1.
-//!
-//! An incarnation is one start of one process, drawn at random in memory: what an earlier start
-//! left on disk is void by itself, and of two copies of a data directory neither can name a write
-//! as the other does, whoever was started when, from whatever backup. So epochs need no disk: they
-//! are counted from 0 in each incarnation.
-//!
 //! # Named writes
 //! A write to which its client gave a [`RequestName`] is minted once by everyone who knows of
 //! the first attempt: the name travels in the version's envelope, and once the version is
 //! replaced the record keeps a local note of it (`request_notes`). The retry is answered with the
 //! dot of the first attempt and changes nothing.
 //!
-//! # Lent dots
-//! A write for another node's put is minted, and not stored: see [`crate::lent`].
-//!
-//! The store marks the hash tree in the same step ([`crate::tree`]).
+//! Who mints dots, and how: [`Minter`]. The store marks the hash tree in the same step
+//! ([`crate::tree`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod minter;
+mod settle;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ancestor::{self, Ancestors};
-use crate::causality::{Context, LiveVersion, Siblings, Survivors, VersionVector};
+use crate::causality::{Context, LiveVersion, Siblings, Survivors};
 use crate::collect::{Marked, attest, collect};
-use crate::id::{Actor, Dot, Incarnation, NodeId};
-use crate::lent::Lent;
+use crate::id::{Dot, NodeId};
 use crate::record::{Mark, Record};
 use crate::request_notes::Known;
 use crate::version::{Origin, Payload, RequestName, Version};
+pub use minter::Minter;
+pub use settle::{Settled, settle};
 
 /// What a client wants written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,73 +191,6 @@ impl Written {
     /// Nothing is held, and nothing is to be stored.
     fn nothing() -> Self {
         Written { record: Record::default(), dot: None, is_changed: false, is_removed: false }
-    }
-}
-
-/// Draws epochs: from a counter in memory that never goes back within an incarnation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Minter {
-    /// The node that mints.
-    pub node: NodeId,
-    /// Its present life; never that of another minter, past or present.
-    pub incarnation: Incarnation,
-    /// The epoch that it draws next.
-    pub next_epoch: u64,
-    /// Actors of earlier epochs mint no more.
-    oldest_epoch: u64,
-    lent: Lent,
-}
-
-impl Minter {
-    /// The minter of an incarnation that was just drawn.
-    pub fn new(node: NodeId, incarnation: Incarnation) -> Self {
-        Minter { node, incarnation, next_epoch: 0, oldest_epoch: 0, lent: Lent::default() }
-    }
-
-    /// Retires every actor drawn so far: what they minted may be lost, so none of them goes on.
-    /// To be called when a store may have lost what it had applied.
-    pub fn retire_actors(&mut self) {
-        self.oldest_epoch = self.next_epoch;
-        self.lent.clear();
-    }
-
-    fn fresh_actor(&mut self) -> Actor {
-        let epoch = self.next_epoch;
-        self.next_epoch += 1;
-        Actor { node: self.node, incarnation: self.incarnation, epoch }
-    }
-
-    /// The next dot of this node for a key whose record is `record`, to be stored or lent.
-    fn next_dot(&mut self, record: &Record, context: &Context, is_lent: bool) -> Dot {
-        if is_lent && self.lent.is_full() {
-            self.retire_actors();
-        }
-        let vector = record.siblings.vector();
-        let marked = record.mark.map(|mark| Dot { actor: mark.actor, counter: mark.counter });
-        // Of an actor that has lent a dot the mark says too little.
-        let marked = marked.filter(|last| !self.lent.has(&last.actor));
-        let last = {
-            let mut all = marked.into_iter().chain(self.lent.returned(vector));
-            all.find(|last| self.may_go_on(last, vector, context))
-        };
-        let dot = match last {
-            Some(Dot { actor, counter }) => Dot { actor, counter: counter + 1 },
-            None => Dot { actor: self.fresh_actor(), counter: 1 },
-        };
-        match is_lent {
-            true => self.lent.lend(dot),
-            false => self.lent.stored(&dot.actor),
-        }
-        dot
-    }
-
-    fn may_go_on(&self, last: &Dot, vector: &VersionVector, context: &Context) -> bool {
-        last.actor.node == self.node
-            && last.actor.incarnation == self.incarnation
-            && last.actor.epoch >= self.oldest_epoch
-            // Anyone could know more of the actor than the mark only if the mark is stale.
-            && vector.get(&last.actor) == last.counter
-            && context.vector.get(&last.actor) <= last.counter
     }
 }
 
@@ -438,29 +360,4 @@ fn mint(
     }
     record.siblings_mut().put(&replaced, dot, Arc::new(version));
     dot
-}
-
-/// What becomes of a hint once `target` has synced it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// It changed since it was sent, or was not for that target: it stays.
-    Stays,
-    /// Other targets still wait: this record replaces it.
-    Remains(Record),
-    /// Nobody waits any more: it is deleted.
-    Done,
-}
-
-/// Takes `target` off a hint that was delivered as it stood at commit `sequence`.
-pub fn settle(stored: &Record, target: NodeId, sequence: u64) -> Settled {
-    if stored.sequence != sequence || !stored.targets.contains(&target) {
-        return Settled::Stays;
-    }
-    let targets: BTreeSet<NodeId> =
-        stored.targets.iter().copied().filter(|t| *t != target).collect();
-    if targets.is_empty() {
-        Settled::Done
-    } else {
-        Settled::Remains(Record { targets, ..stored.clone() })
-    }
 }

@@ -242,10 +242,10 @@ pub const BUGS: &[Bug] = &[
     bug(
         "say that a small file is saved",
         Planted::LoseSaves,
-        ("bad files", 200),
+        ("bad files", 400),
         &[ONE_RING, LOST, REVIVED, SIBLINGS, STRICT, RESTS],
     ),
-    bug("stop while owners are owed", Planted::StopInDebt, ("stops", 40), &[HANDED_OFF]),
+    bug("stop while owners are owed", Planted::StopInDebt, ("stops", 200), &[HANDED_OFF]),
     bug(
         "commit twice without a majority",
         Planted::CommitTwice,

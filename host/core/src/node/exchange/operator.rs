@@ -56,7 +56,7 @@ struct Pairs {
 impl Pairs {
     fn of(around: &dyn Surroundings, partition: PartitionId) -> Self {
         let owners = around.owners(partition);
-        let behind = |place: usize| owners[place + 1..].iter().map(move |other| *other);
+        let behind = |place: usize| owners[place + 1..].iter().copied();
         let places = owners.iter().enumerate();
         let left = places.flat_map(|(at, owner)| behind(at).map(|other| (*owner, other)));
         let (is_asked, until_ms, resume_ms, why) = (false, None, 0, None);
