@@ -16,10 +16,8 @@ fn main() -> Result<(), Error> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // What reflection serves: the protocol between nodes is nobody else's business.
-    let mut public = compiler.file_descriptor_set();
-    public.file.retain(|file| file.package() != "stator.peer.v1");
-    fs::write(out.join("descriptors.bin"), public.encode_to_vec())?;
+    // What reflection serves.
+    fs::write(out.join("descriptors.bin"), compiler.file_descriptor_set().encode_to_vec())?;
 
     let mut names = tonic_prost_build::Config::new();
     names.enable_type_names();

@@ -38,7 +38,7 @@ use crate::api::{
 use crate::config::{Config, Listeners};
 use crate::descriptors::{self, Doors};
 use crate::exporter::Exporter;
-use crate::listen::{AnswerBudget, BodyBudget, Door, Places};
+use crate::listen::{AnswerBudget, BodyBudget, Door, Places, Speech};
 use crate::node::Node;
 use crate::telemetry::vital::Vital;
 use crate::tls::{Tls, TlsFiles};
@@ -134,8 +134,8 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let health = Healths::of(&node);
     let client_routes = client_routes(&node, health.client.subscribe())?;
     let admin_routes = admin_routes(&node, health.admin.subscribe())?;
-    let client_door = Door::new("clients", doors.client, client_tls);
-    let admin_door = Door::new("operators", doors.admin, admin_tls);
+    let client_door = Door::new("clients", Speech::GRPC, doors.client, client_tls);
+    let admin_door = Door::new("operators", Speech::GRPC, doors.admin, admin_tls);
     let places = vec![client_door.places(), admin_door.places()];
     // From here on nothing fails or waits: who is served once is told of a stop.
     let mut listeners = vec![

@@ -7,7 +7,11 @@
 //!
 //! Left out on purpose: compression (the engines compress) and self-description.
 
+mod pieces;
+
 use bytes::{Buf, Bytes};
+
+pub use pieces::{Measure, Pieces, Sink};
 
 /// Stored or received bytes that are not what their format says. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,23 +56,40 @@ pub struct UnknownField {
 }
 
 /// Appends `value` as LEB128: seven bits a byte, least significant first.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut impl Sink, mut value: u64) {
+    let (mut bytes, mut length) = ([0; 10], 0);
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        bytes[length] = value as u8 | 0x80;
         value >>= 7;
+        length += 1;
     }
-    out.push(value as u8);
+    bytes[length] = value as u8;
+    out.put(&bytes[..=length]);
 }
 
 /// Appends a field of raw bytes.
-pub fn put_field(out: &mut Vec<u8>, tag: u64, bytes: &[u8]) {
+pub fn put_field(out: &mut impl Sink, tag: u64, bytes: &[u8]) {
     put_varint(out, tag);
     put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+    out.put(bytes);
+}
+
+/// Appends a field of bytes that may be many: they are shared where `out` can.
+pub fn share_field(out: &mut impl Sink, tag: u64, bytes: &Bytes) {
+    put_varint(out, tag);
+    put_varint(out, bytes.len() as u64);
+    out.share(bytes);
+}
+
+/// Appends a field of pieces.
+pub fn append_field(out: &mut impl Sink, tag: u64, pieces: &Pieces) {
+    put_varint(out, tag);
+    put_varint(out, pieces.len() as u64);
+    out.append(pieces);
 }
 
 /// Appends a field that holds one varint, unless it is 0, the value of an absent field.
-pub fn put_number(out: &mut Vec<u8>, tag: u64, value: u64) {
+pub fn put_number(out: &mut impl Sink, tag: u64, value: u64) {
     if value != 0 {
         let mut bytes = Vec::with_capacity(10);
         put_varint(&mut bytes, value);
@@ -166,6 +187,11 @@ impl Reader {
         Ok(Some((tag, self.sized()?)))
     }
 
+    /// Nothing, if nothing is left: there is one way to write a value.
+    pub fn end(&self) -> Result<(), DecodeError> {
+        if self.is_empty() { Ok(()) } else { Err(self.invalid("it has bytes left over")) }
+    }
+
     /// UTF-8 text with its length in front.
     pub fn text(&mut self) -> Result<String, DecodeError> {
         let bytes = self.sized()?;
@@ -177,7 +203,7 @@ impl Reader {
 pub fn number(bytes: Bytes, what: &'static str) -> Result<u64, DecodeError> {
     let mut reader = Reader::new(bytes, what);
     let value = reader.varint()?;
-    if reader.is_empty() { Ok(value) } else { Err(reader.invalid("a number has bytes left over")) }
+    reader.end().map(|()| value)
 }
 
 /// Bytes in a checksum.

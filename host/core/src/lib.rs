@@ -38,4 +38,5 @@ pub mod request_notes;
 pub mod ring;
 pub mod tree;
 pub mod version;
+pub mod wire;
 pub mod write;

@@ -2,7 +2,7 @@
 //!
 //! A request carries a number that is unique in its sender's life; the reply repeats it. Replies
 //! that nobody waits for any more are dropped. Every request about a key carries the sender's
-//! ring version. The transport turns these values into bytes; it decides nothing.
+//! ring version. [`crate::wire`] makes bytes of these values.
 
 use std::sync::Arc;
 

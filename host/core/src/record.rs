@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::causality::{Siblings, decode_dot, encode_dot};
-use crate::codec::{CHECKSUM_BYTES, DecodeError, Reader, checksum, number, put_field, put_number};
+use crate::codec::{
+    CHECKSUM_BYTES, DecodeError, Reader, append_field, checksum, number, put_field, put_number,
+};
 use crate::collect::Listed;
 use crate::id::{Actor, Dot, NodeId};
 use crate::keys::StoreKey;
@@ -66,6 +68,8 @@ mod tag {
 }
 
 const WHAT: &str = "record";
+/// About what a record takes beside its object.
+const LOCAL_BYTES: usize = 128;
 
 impl Record {
     /// The object, to be changed; copied if a reader holds it.
@@ -82,9 +86,10 @@ impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         out.resize(1 + CHECKSUM_BYTES, 0);
-        let mut field = Vec::with_capacity(self.siblings.weight_bytes());
-        self.siblings.encode(&mut field);
-        put_field(&mut out, tag::OBJECT, &field);
+        let object = self.siblings.canonical();
+        out.reserve(object.len() + LOCAL_BYTES);
+        append_field(&mut out, tag::OBJECT, object);
+        let mut field = Vec::new();
         if let Some(Mark { actor, counter }) = self.mark {
             field.clear();
             encode_dot(&mut field, Dot { actor, counter });

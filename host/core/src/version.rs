@@ -10,7 +10,9 @@ use bytes::Bytes;
 
 use crate::ancestor::Past;
 use crate::causality::{decode_dot, decode_dots, encode_dot, encode_dots};
-use crate::codec::{DecodeError, Reader, UnknownField, number, put_field, put_number, put_varint};
+use crate::codec::{
+    DecodeError, Reader, Sink, UnknownField, number, put_field, put_number, put_varint, share_field,
+};
 use crate::id::{Dot, ModuleDigest};
 
 /// What a version says the key holds.
@@ -239,9 +241,9 @@ impl Version {
     }
 
     /// Appends the envelope.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Sink) {
         if let Payload::Value(bytes) = &self.payload {
-            put_field(out, tag::VALUE, bytes);
+            share_field(out, tag::VALUE, bytes);
         }
         put_number(out, tag::WRITTEN_AT, self.written_at_ms);
         let mut field = Vec::new();
@@ -288,7 +290,7 @@ impl Version {
         }
     }
 
-    /// Reads what [`Self::encode`] wrote; the payload shares the buffer.
+    /// Reads what [`Self::encode`] wrote, and nothing else; the payload shares the buffer.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes, WHAT);
         let mut origin = None;
@@ -312,18 +314,29 @@ impl Version {
             last_tag = field_tag;
             match field_tag {
                 tag::VALUE => version.payload = Payload::Value(bytes),
-                tag::WRITTEN_AT => version.written_at_ms = number(bytes, WHAT)?,
+                tag::WRITTEN_AT => version.written_at_ms = present(bytes)?,
                 tag::EXPIRES_AT => version.expires_at_ms = Some(number(bytes, WHAT)?),
                 tag::SCHEMA => {
-                    version.schema = u32::try_from(number(bytes, WHAT)?)
+                    version.schema = u32::try_from(present(bytes)?)
                         .map_err(|_| reader.invalid("the schema is larger than 32 bits"))?;
                 }
                 tag::ORIGIN_CLIENT => {
                     let mut field = Reader::new(bytes, WHAT);
                     origin = Some(Origin::Client(decode_dot(&mut field)?));
+                    field.end()?;
+                }
+                tag::ORIGIN_FOLD if origin.is_some() => {
+                    return Err(reader.invalid("it has two origins"));
                 }
                 tag::ORIGIN_FOLD => origin = Some(decode_fold(bytes)?),
-                tag::BASE => version.base = decode_dots(&mut Reader::new(bytes, WHAT))?,
+                tag::BASE => {
+                    let mut field = Reader::new(bytes, WHAT);
+                    version.base = decode_dots(&mut field)?;
+                    field.end()?;
+                    if version.base.is_empty() {
+                        return Err(reader.invalid("a field is empty"));
+                    }
+                }
                 tag::LABELS => version.labels = decode_labels(bytes)?,
                 tag::REQUEST => {
                     let request = RequestName::decode(&mut Reader::new(bytes, WHAT))?;
@@ -342,7 +355,16 @@ fn decode_fold(bytes: Bytes) -> Result<Origin, DecodeError> {
     let mut reader = Reader::new(bytes, WHAT);
     let mut module = ModuleDigest([0; 32]);
     module.0.copy_from_slice(&reader.take(32)?);
-    Ok(Origin::Fold { module, inputs: decode_dots(&mut reader)? })
+    let inputs = decode_dots(&mut reader)?;
+    reader.end().map(|()| Origin::Fold { module, inputs })
+}
+
+/// A number that is not 0: that would be absent.
+fn present(bytes: Bytes) -> Result<u64, DecodeError> {
+    match number(bytes, WHAT)? {
+        0 => Err(DecodeError::Invalid { what: WHAT, why: "a field holds what absence means" }),
+        number => Ok(number),
+    }
 }
 
 fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
@@ -356,5 +378,16 @@ fn encode_labels(out: &mut Vec<u8>, labels: &BTreeMap<String, String>) {
 fn decode_labels(bytes: Bytes) -> Result<BTreeMap<String, String>, DecodeError> {
     let mut reader = Reader::new(bytes, WHAT);
     let count = reader.count()?;
-    (0..count).map(|_| Ok((reader.text()?, reader.text()?))).collect()
+    let mut labels = BTreeMap::new();
+    for _ in 0..count {
+        let (name, value) = (reader.text()?, reader.text()?);
+        if labels.last_key_value().is_some_and(|(last, _)| *last >= name) {
+            return Err(reader.invalid("labels are not in ascending order"));
+        }
+        labels.insert(name, value);
+    }
+    if labels.is_empty() {
+        return Err(reader.invalid("a field is empty"));
+    }
+    reader.end().map(|()| labels)
 }

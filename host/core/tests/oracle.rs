@@ -74,16 +74,19 @@ fn siblings(clock: &Value) -> Siblings {
     let (mut bytes, mut field) = (Vec::new(), Vec::new());
     vector(&clock["entries"]).encode(&mut field);
     put_field(&mut bytes, 1, &field);
+    let mut live = BTreeMap::new();
     for entry in clock["entries"].as_array().unwrap() {
         let newest = entry[1].as_u64().unwrap();
         for (age, value) in entry[2].as_array().unwrap().iter().enumerate() {
             let actor = actor(entry[0].as_str().unwrap());
-            let dot = Dot { actor, counter: newest - age as u64 };
-            field.clear();
-            VersionVector::from_iter([dot]).encode(&mut field);
-            version(value.as_str().unwrap(), dot).encode(&mut field);
-            put_field(&mut bytes, 2, &field);
+            live.insert(Dot { actor, counter: newest - age as u64 }, value.as_str().unwrap());
         }
+    }
+    for (dot, value) in live {
+        field.clear();
+        VersionVector::from_iter([dot]).encode(&mut field);
+        version(value, dot).encode(&mut field);
+        put_field(&mut bytes, 2, &field);
     }
     Siblings::decode(bytes.into()).unwrap()
 }

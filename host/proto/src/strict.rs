@@ -4,7 +4,7 @@
 //! answers: a newer server tells more. In a request they are what a newer client *wants*: "only if
 //! absent", answered OK by a server that did not look, is a lock given away twice. So the messages
 //! that methods of `stator.v1` take are walked beside their decoding, nested ones too, with the
-//! descriptors that reflection serves. Answers, and what nodes tell each other, are not.
+//! descriptors that reflection serves. Answers are not.
 
 use std::collections::{BTreeSet, HashMap};
 use std::marker::PhantomData;

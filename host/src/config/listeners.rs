@@ -17,10 +17,10 @@ pub struct Listeners {
     /// A connection's TLS handshake and first bytes must be there by then, in milliseconds.
     pub opening_ms: u64,
     /// A connection that was silent for this long is asked for a sign of life, in milliseconds.
-    /// Between nodes it is 2 s.
+    /// Nodes send each other one every 2 s.
     pub keepalive_ms: u64,
-    /// It is closed if none came for this long after that, in milliseconds. Between nodes it is
-    /// 4 s.
+    /// It is closed if none came for this long after that, in milliseconds; between nodes after
+    /// 6 s of silence.
     pub keepalive_timeout_ms: u64,
     /// Requests that one connection may have under way. A client that knows HTTP/2 waits; of one
     /// that goes on, the stream is refused.

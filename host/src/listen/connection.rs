@@ -28,9 +28,9 @@ impl<S> Replayed<S> {
         Replayed { stream, first: [0; PREFACE.len()], given: 0, length: 0 }
     }
 
-    /// Gives the first `length` of `bytes` to whoever reads next.
-    pub fn replay(&mut self, bytes: [u8; PREFACE.len()], length: usize) {
-        (self.first, self.given, self.length) = (bytes, 0, length);
+    /// Gives those of `bytes` from `from` up to `length` to whoever reads next.
+    pub fn replay(&mut self, bytes: [u8; PREFACE.len()], from: usize, length: usize) {
+        (self.first, self.given, self.length) = (bytes, from, length);
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) enum Io {
     Tls(Box<Replayed<TlsStream<Replayed<TcpStream>>>>),
 }
 
-/// A connection that the gRPC library may have. It keeps its place until it is dropped, and ends
+/// A connection that passed the door. It keeps its place until it is dropped, and ends
 /// with the first pause of the process.
 pub struct Connection {
     io: Io,
@@ -106,6 +106,11 @@ impl Connection {
         Connection { io, life, place }
     }
 
+    /// The node's hold on it.
+    pub fn hold(&self) -> Arc<Hold> {
+        self.place.hold().clone()
+    }
+
     fn check(&self) -> io::Result<()> {
         match self.place.hold().is_ended() {
             true => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "ended by this node")),
@@ -118,7 +123,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { hold: self.place.hold().clone() }
+        Peer { hold: self.hold() }
     }
 }
 

@@ -10,37 +10,53 @@ const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// Why a connection did not get through.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Closed {
+pub enum Closed {
+    /// No place at all.
     #[error(
         "this listener holds as many connections as it may \
          (listeners.connections_max = {connections_max}); try again later"
     )]
-    Full { connections_max: usize },
+    Full {
+        /// The setting.
+        connections_max: usize,
+    },
+    /// No place for this address.
     #[error(
         "your address holds as many connections as it may \
          (listeners.connections_per_address_max = {per_address_max}); close some"
     )]
-    AddressFull { per_address_max: usize },
+    AddressFull {
+        /// The setting.
+        per_address_max: usize,
+    },
+    /// It had said too little by then.
     #[error(
         "the first bytes of the connection were not there by listeners.opening_ms = {}",
         .0.as_millis()
     )]
     TooSlow(Duration),
+    /// It does not speak TLS.
     #[error("this listener speaks TLS: use https://")]
     NoTls,
+    /// It speaks TLS.
     #[error("this listener does not speak TLS: use http://")]
     UnexpectedTls,
-    #[error("this listener speaks gRPC, over HTTP/2 with prior knowledge, and nothing else")]
-    OtherProtocol,
+    /// It speaks something else than this.
+    #[error("this listener speaks {0}")]
+    OtherProtocol(&'static str),
+    /// Why the handshake failed.
     #[error("no TLS came about: {0}")]
     TlsFailed(String),
+    /// It reads too slowly.
     #[error(
         "its answers were not read by listeners.answer_ms = {} ms, nor at {} bytes a second",
         .0.as_millis(), super::hold::BYTES_PER_SECOND_MIN
     )]
     Unread(Duration),
+    /// It proved nothing by then.
     #[error("it did not prove within {} ms to be a node of this cluster", .0.as_millis())]
     Stranger(Duration),
+    /// It ended before it said anything.
     #[error("the connection broke before its first bytes")]
     Broken,
 }

@@ -10,7 +10,6 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The slowest line that is waited for, in bytes a second, of requests and answers alike.
 pub(super) const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
@@ -24,8 +23,6 @@ pub struct Hold {
     reader: AtomicWaker,
     /// What may be read of a stranger; `usize::MAX` is everything.
     readable: AtomicUsize,
-    /// What a stranger was allowed to be read beyond that takes a turn, kept to the end.
-    turn: Mutex<Option<OwnedSemaphorePermit>>,
     pace: Mutex<Pace>,
 }
 
@@ -46,7 +43,6 @@ impl Hold {
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             readable: AtomicUsize::new(readable),
-            turn: Mutex::default(),
             pace: Mutex::default(),
         })
     }
@@ -65,17 +61,6 @@ impl Hold {
     pub fn trust(&self) {
         self.readable.store(usize::MAX, Ordering::Release);
         self.reader.wake();
-    }
-
-    /// Lets so much more be read of a stranger, once. It has a turn for that, to its end.
-    pub fn allow(&self, bytes: usize, turn: OwnedSemaphorePermit) {
-        let mut taken = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.is_none() {
-            *taken = Some(turn);
-            let more = |left: usize| Some(left.saturating_add(bytes));
-            let _ = self.readable.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-            self.reader.wake();
-        }
     }
 
     /// Whether it was not [trusted](Self::trust) for longer than `patience`, and has to be.

@@ -1,15 +1,16 @@
-//! The door of every listener: what stands between `accept` and the gRPC library, for clients,
-//! operators and peers alike.
+//! The door of every listener: what stands between `accept` and who speaks with clients, operators
+//! and peers.
 //!
-//! A connection passes it in this order, and the gRPC library sees only what got through:
+//! A connection passes it in this order, and the gRPC library, or the transport between nodes, sees
+//! only what got through:
 //! 1. **A place** (`places.rs`): bounds on all open connections and on those from one address.
 //!    Who finds none is told so and closed at once.
 //! 2. **TLS**, where the listener has it.
-//! 3. **Its first bytes** (`opening.rs`): the 24 bytes that begin HTTP/2 must be there, TLS
-//!    handshake included, by a deadline. No setting of the library closes a connection that sends
-//!    half of them and waits.
+//! 3. **Its first bytes** (`opening.rs`): those that begin what the listener speaks ([`Speech`]; of
+//!    HTTP/2 they are 24) must be there, TLS handshake included, by a deadline. No setting of the
+//!    library closes a connection that sends half of them and waits.
 //!
-//! Behind it the library keeps the bounds on streams, headers and messages, asks idle
+//! Behind it the gRPC library keeps the bounds on streams, headers and messages, asks idle
 //! connections for a sign of life, and each request's body passes a guard (`body.rs`) that ends it
 //! if it comes too slowly, or if bodies together hold more memory than they may. Answers pass
 //! another (`answer.rs`). Both end whole connections, if they must, by the node's `hold.rs` on
@@ -35,13 +36,13 @@ use tokio::time::MissedTickBehavior;
 pub use answer::{AnswerBudget, AnswerTrouble};
 pub use body::{BodyBudget, BodyLimits, BodyTrouble};
 pub use connection::{Connection, Peer};
-pub use figures::Figures;
+pub use figures::{Closed, Figures};
 pub use hold::Hold;
+pub use opening::Speech;
 pub use places::Places;
 
 use crate::pause::Life;
 use crate::tls::Tls;
-use figures::Closed;
 
 /// After an error of `accept`, which mostly means that there are no file descriptors left: at
 /// first; it doubles up to …
@@ -88,6 +89,7 @@ impl Default for DoorLimits {
 /// The door of one listener.
 pub struct Door {
     whom: &'static str,
+    speech: Speech,
     limits: DoorLimits,
     places: Places,
     tls: Option<Arc<Tls>>,
@@ -96,10 +98,16 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door for `whom` ("clients"), who speak TLS if it is given.
-    pub fn new(whom: &'static str, limits: DoorLimits, tls: Option<Arc<Tls>>) -> Self {
+    /// A door for `whom` ("clients"), who speak this, inside TLS if it is given.
+    pub fn new(
+        whom: &'static str,
+        speech: Speech,
+        limits: DoorLimits,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
         Door {
             whom,
+            speech,
             places: Places::new(&limits),
             limits,
             tls,
@@ -181,13 +189,13 @@ impl Door {
             return;
         };
         let tls = self.tls.as_ref().map(|tls| tls.acceptor());
-        let (figures, whom) = (self.figures.clone(), self.whom);
+        let (figures, whom, speech) = (self.figures.clone(), self.whom, self.speech);
         match self.places.take(from) {
             Ok(place) => {
                 let deadline = self.limits.opening_deadline;
                 let kept = (Life::begin(), place);
                 opening.spawn(async move {
-                    let opened = opening::open(stream, tls, deadline, kept).await;
+                    let opened = opening::open(stream, (speech, tls), deadline, kept).await;
                     opened.inspect_err(|why| figures.count(whom, from, why)).ok()
                 });
             }
@@ -195,7 +203,7 @@ impl Door {
                 figures.count(whom, from, &why);
                 if let (None, Ok(turn)) = (tls, self.farewells.clone().try_acquire_owned()) {
                     opening.spawn(async move {
-                        opening::refuse(stream, &why).await;
+                        opening::refuse(stream, speech, &why).await;
                         drop(turn);
                         None
                     });

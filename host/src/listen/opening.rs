@@ -2,7 +2,7 @@
 //!
 //! Who speaks something else is told so in its own language before the end, because "connection
 //! reset" is all that a user sees otherwise: a GOAWAY frame with words for HTTP/2, a status for
-//! HTTP/1, an alert for TLS.
+//! HTTP/1, an alert for TLS, and for peers a frame of theirs.
 
 use std::time::Duration;
 
@@ -18,6 +18,27 @@ use crate::tls::TlsAcceptor;
 
 /// What a client of HTTP/2 sends first (RFC 9113, 3.4).
 pub(super) const PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a listener speaks with those that are let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Speech {
+    /// The bytes that begin it, at most as many as those of HTTP/2, which alone are given on.
+    pub preface: &'static [u8],
+    /// For people.
+    pub name: &'static str,
+    /// In it, why a connection ends.
+    pub farewell: fn(&Closed) -> Vec<u8>,
+}
+
+impl Speech {
+    /// gRPC.
+    pub const GRPC: Speech = Speech {
+        preface: &PREFACE,
+        name: "gRPC, over HTTP/2 with prior knowledge, and nothing else",
+        farewell: go_away,
+    };
+}
+
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 22;
 /// A fatal alert: handshake failure.
@@ -35,39 +56,39 @@ const LINGER_BYTES_MAX: u64 = 64 << 10;
 /// Opens a connection that has a place.
 pub(super) async fn open(
     stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+    (speech, tls): (Speech, Option<TlsAcceptor>),
     deadline: Duration,
     (life, place): (Life, Place),
 ) -> Result<Connection, Closed> {
     let io = match tls {
-        None => timeout(deadline, plain(stream)).await,
-        Some(tls) => timeout(deadline, encrypted(stream, tls)).await,
+        None => timeout(deadline, plain(stream, speech)).await,
+        Some(tls) => timeout(deadline, encrypted(stream, speech, tls)).await,
     };
     let io = io.unwrap_or(Err(Closed::TooSlow(deadline)))?;
     Ok(Connection::new(io, life, place))
 }
 
-async fn plain(stream: TcpStream) -> Result<Io, Closed> {
+async fn plain(stream: TcpStream, speech: Speech) -> Result<Io, Closed> {
     let mut stream = Replayed::new(stream);
-    match first_bytes(&mut stream).await? {
-        Spoken::Http2 => Ok(Io::Plain(stream)),
+    match first_bytes(&mut stream, speech).await? {
+        Spoken::Expected => Ok(Io::Plain(stream)),
         spoken => {
             let why = match spoken {
                 Spoken::Tls => Closed::UnexpectedTls,
-                _ => Closed::OtherProtocol,
+                _ => Closed::OtherProtocol(speech.name),
             };
-            say_farewell(stream, spoken, &why).await;
+            say_farewell(stream, (spoken, speech), &why).await;
             Err(why)
         }
     }
 }
 
-async fn encrypted(stream: TcpStream, tls: TlsAcceptor) -> Result<Io, Closed> {
+async fn encrypted(stream: TcpStream, speech: Speech, tls: TlsAcceptor) -> Result<Io, Closed> {
     let mut stream = Replayed::new(stream);
-    match first_bytes(&mut stream).await? {
+    match first_bytes(&mut stream, speech).await? {
         Spoken::Tls => {}
         spoken => {
-            say_farewell(stream, spoken, &Closed::NoTls).await;
+            say_farewell(stream, (spoken, speech), &Closed::NoTls).await;
             return Err(Closed::NoTls);
         }
     }
@@ -80,15 +101,17 @@ async fn encrypted(stream: TcpStream, tls: TlsAcceptor) -> Result<Io, Closed> {
         }
     };
     let mut stream = Replayed::new(stream);
-    match first_bytes(&mut stream).await? {
-        Spoken::Http2 => Ok(Io::Tls(Box::new(stream))),
-        _ => Err(Closed::OtherProtocol),
+    match first_bytes(&mut stream, speech).await? {
+        Spoken::Expected => Ok(Io::Tls(Box::new(stream))),
+        _ => Err(Closed::OtherProtocol(speech.name)),
     }
 }
 
 /// What a connection begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spoken {
+    /// What the listener speaks.
+    Expected,
     Http2,
     Http1,
     Tls,
@@ -96,13 +119,14 @@ enum Spoken {
 }
 
 impl Spoken {
-    /// `None` as long as `bytes` may become HTTP/2 yet.
-    fn of(bytes: &[u8]) -> Option<Spoken> {
+    /// `None` as long as `bytes` may become `expected`, or HTTP/2, yet.
+    fn of(bytes: &[u8], expected: &[u8]) -> Option<Spoken> {
         match bytes.first() {
             None => None,
             Some(&TLS_HANDSHAKE) => Some(Spoken::Tls),
+            Some(_) if bytes.starts_with(expected) => Some(Spoken::Expected),
             Some(_) if bytes == PREFACE => Some(Spoken::Http2),
-            Some(_) if PREFACE.starts_with(bytes) => None,
+            Some(_) if expected.starts_with(bytes) || PREFACE.starts_with(bytes) => None,
             Some(first) if first.is_ascii_uppercase() => Some(Spoken::Http1),
             Some(_) => Some(Spoken::Other),
         }
@@ -110,29 +134,38 @@ impl Spoken {
 }
 
 /// Reads until it is clear what is spoken; the bytes are given again to who reads next.
-async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut Replayed<S>) -> Result<Spoken, Closed> {
+async fn first_bytes<S: AsyncRead + Unpin>(
+    stream: &mut Replayed<S>,
+    speech: Speech,
+) -> Result<Spoken, Closed> {
     let mut bytes = [0; PREFACE.len()];
     let mut length = 0;
     let spoken = loop {
         let read = stream.read(&mut bytes[length..]).await.map_err(|_| Closed::Broken)?;
         length += read;
-        match Spoken::of(&bytes[..length]) {
+        match Spoken::of(&bytes[..length], speech.preface) {
             Some(spoken) => break spoken,
             None if read == 0 => return Err(Closed::Broken),
             None => {}
         }
     };
-    stream.replay(bytes, length);
+    let is_for_here = spoken == Spoken::Expected && speech.preface != PREFACE;
+    stream.replay(bytes, if is_for_here { speech.preface.len() } else { 0 }, length);
     Ok(spoken)
 }
 
-/// Tells a client of HTTP/2 why there is no place for it, and ends the connection.
-pub(super) async fn refuse(stream: TcpStream, why: &Closed) {
-    say_farewell(stream, Spoken::Http2, why).await;
+/// Tells who connected why there is no place for it, and ends the connection.
+pub(super) async fn refuse(stream: TcpStream, speech: Speech, why: &Closed) {
+    say_farewell(stream, (Spoken::Expected, speech), why).await;
 }
 
-async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: S, spoken: Spoken, why: &Closed) {
+async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    (spoken, speech): (Spoken, Speech),
+    why: &Closed,
+) {
     let words = match spoken {
+        Spoken::Expected => (speech.farewell)(why),
         Spoken::Http2 => go_away(why),
         Spoken::Http1 => {
             let text = why.to_string();
@@ -182,17 +215,27 @@ mod tests {
 
     #[test]
     fn what_is_spoken_shows_as_early_as_it_can() {
-        let table: [(&[u8], _); 7] = [
+        let grpc: [(&[u8], _); 7] = [
             (b"", None),
             (&PREFACE[..1], None),
             (&PREFACE[..23], None),
-            (&PREFACE, Some(Spoken::Http2)),
+            (&PREFACE, Some(Spoken::Expected)),
             (b"GET / HTTP/1.1", Some(Spoken::Http1)),
             (b"\x16\x03", Some(Spoken::Tls)),
             (b"\0\0", Some(Spoken::Other)),
         ];
-        for (bytes, expected) in table {
-            assert_eq!(Spoken::of(bytes), expected, "{bytes:?}");
+        for (bytes, expected) in grpc {
+            assert_eq!(Spoken::of(bytes, &PREFACE), expected, "{bytes:?}");
+        }
+        let own: [(&[u8], _); 5] = [
+            (b"OW", None),
+            (b"OWN", Some(Spoken::Expected)),
+            (b"OWN and more", Some(Spoken::Expected)),
+            (&PREFACE[..23], None),
+            (&PREFACE, Some(Spoken::Http2)),
+        ];
+        for (bytes, expected) in own {
+            assert_eq!(Spoken::of(bytes, b"OWN"), expected, "{bytes:?}");
         }
     }
 

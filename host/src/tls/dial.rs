@@ -1,4 +1,4 @@
-//! The dialling side: a gRPC channel through TLS.
+//! The dialling side: a connection to another node, and a gRPC channel, through TLS.
 
 use std::io;
 use std::path::Path;
@@ -18,9 +18,9 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint, Error};
 use tower::service_fn;
 
-use super::TlsError;
 use super::files::{Named, authorities, identity};
 use super::live::client;
+use super::{ALPN_GRPC, TlsError};
 
 /// How long a server's word on the client's certificate is waited for.
 const VERDICT_WAIT: Duration = Duration::from_millis(300);
@@ -66,31 +66,38 @@ impl ClientTls {
             }
             None => None,
         };
-        let config = client(roots, identity).map_err(|error| file.wrong(error.to_string()))?;
+        let config =
+            client(roots, identity, ALPN_GRPC).map_err(|error| file.wrong(error.to_string()))?;
         Ok(ClientTls { config, name: domain.map(str::to_owned) })
     }
 
-    async fn dial(self, uri: Uri) -> io::Result<TlsStream<TcpStream>> {
-        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_owned());
-        let host = uri.host().ok_or_else(|| invalid("the address has no host"))?;
+    /// Connects to `HOST:PORT`.
+    ///
+    /// # Errors
+    /// Nobody answers, or one side does not accept the other's certificate.
+    pub async fn connect(&self, address: &str) -> io::Result<TlsStream<TcpStream>> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         // An IPv6 address stands in brackets.
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = self.name.as_deref().unwrap_or(host).to_owned();
-        let name = ServerName::try_from(name)
-            .map_err(|_| invalid("the name of the server is neither a DNS name nor an address"))?;
-        let stream = connect_any(host, uri.port_u16().unwrap_or(443)).await?;
-        // Without it small frames wait for acknowledgements, up to 40 ms each.
-        stream.set_nodelay(true)?;
-        let mut stream = TlsConnector::from(self.config).connect(name, stream).await?;
+        let name = ServerName::try_from(name).map_err(|_| {
+            let what = "the name of the server is neither a DNS name nor an address";
+            io::Error::new(io::ErrorKind::InvalidInput, what)
+        })?;
+        let stream = connect_tcp(address).await?;
+        let mut stream = TlsConnector::from(self.config.clone()).connect(name, stream).await?;
         hear_verdict(&mut stream).await?;
         Ok(stream)
     }
 }
 
-/// Connects to the first of a name's addresses that answers. One of a family that leads nowhere
-/// holds the others up for [`NEXT_ADDRESS_WAIT`] only.
-async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
-    let addresses = tokio::net::lookup_host((host, port)).await?;
+/// Connects to the first of the addresses of `HOST:PORT` that answers. One of a family that leads
+/// nowhere holds the others up for 200 ms only.
+///
+/// # Errors
+/// The name is unknown, or nobody answers.
+pub async fn connect_tcp(address: &str) -> io::Result<TcpStream> {
+    let addresses = tokio::net::lookup_host(address).await?;
     let attempt = |(index, address)| async move {
         tokio::time::sleep(NEXT_ADDRESS_WAIT * index).await;
         TcpStream::connect(address).await
@@ -99,7 +106,11 @@ async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     while let Some(connected) = attempts.next().await {
         match connected {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                // Without it small frames wait for acknowledgements, up to 40 ms each.
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
             Err(error) => last = error,
         }
     }
@@ -152,7 +163,11 @@ pub async fn connect(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Result<Cha
     };
     let connector = service_fn(move |uri: Uri| {
         let tls = tls.clone();
-        async move { tls.dial(uri).await.map(TokioIo::new) }
+        async move {
+            let host = uri.host().unwrap_or_default();
+            let address = format!("{host}:{}", uri.port_u16().unwrap_or(443));
+            tls.connect(&address).await.map(TokioIo::new)
+        }
     });
     endpoint.connect_with_connector(connector).await
 }

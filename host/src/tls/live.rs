@@ -10,9 +10,12 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::dial::ClientTls;
 use super::files::{Named, authorities, identity};
-use super::{ALPN, TlsError, TlsFiles, provider};
+use super::{ALPN_GRPC, ALPN_PEER, TlsError, TlsFiles, provider};
 
 pub use tokio_rustls::TlsAcceptor;
+
+/// The section of the settings that is for other nodes.
+const PEERS: &str = "tls.peer";
 
 /// The certificates of one listener. New connections use what was loaded last, those that are
 /// open stay as they began.
@@ -84,6 +87,8 @@ struct Contents {
     cert: (Named, Vec<u8>),
     key: (Named, Vec<u8>),
     client_ca: Option<(Named, Vec<u8>)>,
+    /// What is spoken inside.
+    alpn: &'static [u8],
 }
 
 impl Contents {
@@ -93,6 +98,7 @@ impl Contents {
             file.read().map(|contents| (file, contents))
         };
         Ok(Contents {
+            alpn: if section == PEERS { ALPN_PEER } else { ALPN_GRPC },
             cert: read("cert", &files.cert)?,
             key: read("key", &files.key)?,
             client_ca: files
@@ -133,9 +139,9 @@ impl Contents {
             .map_err(unusable)?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.clone())));
-        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.alpn_protocols = vec![self.alpn.to_vec()];
         let client = match authorities {
-            Some((_, roots)) => Some(client(roots, Some(identity)).map_err(unusable)?),
+            Some((_, roots)) => Some(client(roots, Some(identity), self.alpn).map_err(unusable)?),
             None => None,
         };
         Ok(Loaded { digest: self.digest(), server: Arc::new(server), client })
@@ -146,6 +152,7 @@ impl Contents {
 pub(super) fn client(
     roots: Arc<RootCertStore>,
     identity: Option<Arc<CertifiedKey>>,
+    alpn: &[u8],
 ) -> Result<Arc<ClientConfig>, tokio_rustls::rustls::Error> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
@@ -156,6 +163,6 @@ pub(super) fn client(
         }
         None => config.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
 }

@@ -3,7 +3,7 @@
 //!
 //! [`TlsFiles`] says where the certificates are, [`Tls`] is what a listener (and, between nodes,
 //! a dialler) makes of them, [`ClientTls`] what a client does. Only TLS 1.3 is spoken, with ring
-//! as its cryptography, and only HTTP/2 inside it. Roots come from the given authority alone:
+//! as its cryptography, and inside it only HTTP/2, or between nodes their own protocol. Roots come from the given authority alone:
 //! what the system trusts is not asked, because a public authority has no say about the members
 //! of a cluster.
 //!
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
-pub use dial::{ClientTls, connect};
+pub use dial::{ClientTls, connect, connect_tcp};
 pub use live::{Tls, TlsAcceptor};
 
 /// Where a listener's certificates are, all in PEM form.
@@ -55,8 +55,10 @@ pub struct TlsError {
     pub why: String,
 }
 
-/// The one protocol spoken inside TLS.
-const ALPN: &[u8] = b"h2";
+/// What is spoken inside TLS with clients and operators.
+const ALPN_GRPC: &[u8] = b"h2";
+/// What is spoken between nodes.
+const ALPN_PEER: &[u8] = b"stator-peer";
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())

@@ -9,25 +9,27 @@ use stator_core::id::{ClusterId, Incarnation, NodeId};
 
 use super::setup::SetupDesk;
 use crate::budget::ByteBudget;
-use crate::listen::{BodyLimits, DoorLimits};
+use crate::listen::DoorLimits;
 use crate::tls::{ClientTls, Tls};
 
 /// See [`TransportConfig::reads`].
 const READS_BYTES_MAX: usize = 128 << 20;
 
 /// The protocol versions that this program speaks, oldest and newest.
-pub const PROTOCOL_MIN: u32 = 2;
+pub const PROTOCOL_MIN: u32 = 3;
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u32 = 2;
+pub const PROTOCOL_MAX: u32 = 3;
 
 /// The largest message, encoded: an object of 64 MiB and what surrounds it.
 pub const MESSAGE_BYTES_MAX: usize = 65 << 20;
-/// The most messages in a frame.
-pub const FRAME_MESSAGES_MAX: usize = 64;
-/// A frame takes no further message once its messages weigh this much.
-pub const FRAME_BYTES_FULL: usize = 256 << 10;
-/// The largest frame, encoded, that is sent or accepted.
-pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + (1 << 20);
+/// The most messages that are written at once.
+pub const WRITE_MESSAGES_MAX: usize = 64;
+/// No further message is written at once with those that weigh this much.
+pub const WRITE_BYTES_FULL: usize = 256 << 10;
+/// The largest frame: its kind, and a message.
+pub const FRAME_BYTES_MAX: usize = 1 + MESSAGE_BYTES_MAX;
+/// The largest frame of who has not proved to know the secret: a hello is less.
+pub const STRANGER_FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// The most messages that wait for one peer, by default.
 pub const QUEUE_MESSAGES_MAX: usize = 8_192;
@@ -51,14 +53,10 @@ pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 pub(super) const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest wait before a peer is dialled again.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A connection that is idle for this long is asked for a sign of life.
-pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// A connection without a sign of life for this long after that is broken.
-pub(super) const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(4);
-/// HTTP/2 flow control: what may be on its way to a slow reader on one stream.
-pub(super) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-/// The same for a whole connection.
-pub(super) const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// A sign of life is sent so often.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// A connection without one for so many intervals is broken.
+pub(super) const HEARTBEATS_MISSED: u32 = 3;
 
 /// Who this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +82,6 @@ pub struct TransportConfig {
     pub tls: Option<Arc<Tls>>,
     /// What the listener's door lets in.
     pub door: DoorLimits,
-    /// What bodies of requests before the handshake may hold.
-    pub bodies: BodyLimits,
     /// What values that replicas answer with may take until they are handed on.
     pub reads: ByteBudget,
     /// Whether [`Transport::set_isolated`](super::Transport::set_isolated) works.
@@ -108,7 +104,6 @@ impl TransportConfig {
             previous_secrets: Vec::new(),
             tls: None,
             door: DoorLimits::default(),
-            bodies: BodyLimits { bytes_max: 128 << 20, deadline: HANDSHAKE_DEADLINE },
             reads: ByteBudget::new(READS_BYTES_MAX),
             enable_faults: false,
             setup_desk: None,
@@ -120,12 +115,6 @@ impl TransportConfig {
     /// The secrets that a peer may prove, this node's own first.
     pub(super) fn accepted_secrets(&self) -> impl Iterator<Item = &[u8; 32]> {
         std::iter::once(&self.secret).chain(&self.previous_secrets)
-    }
-
-    /// Where a peer is dialled.
-    pub(super) fn url(&self, address: &str) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{address}")
     }
 
     /// The TLS with which peers are dialled now.

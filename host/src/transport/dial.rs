@@ -1,28 +1,20 @@
 //! The dialling side: keeps a session with every member, whoever of the two has dialled.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stator_core::id::NodeId;
-use stator_proto::peer::v1 as proto;
-use stator_proto::peer::v1::peer_client::PeerClient;
 use tokio::time::timeout;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
 
-use super::config::{
-    BACKOFF_MAX, BACKOFF_MIN, CONNECT_DEADLINE, CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX,
-    HANDSHAKE_DEADLINE, KEEPALIVE_DEADLINE, KEEPALIVE_INTERVAL, STREAM_WINDOW_BYTES,
-};
+use super::accept::refuse;
+use super::config::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_DEADLINE, HANDSHAKE_DEADLINE};
+use super::frame::{Duplex, Link};
 use super::handshake::{self, HandshakeError};
 use super::holders::Place;
-use super::outbox::{Frames, Outbox};
 use super::{Shared, session};
 use crate::pause::Life;
 use crate::tls;
-
-/// A refusal has this long to reach the peer before the connection goes.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// How long the larger id leaves dialling to the smaller one at first, so that they seldom both do.
 const TURN: Duration = Duration::from_millis(300);
@@ -81,51 +73,36 @@ async fn attempt(
     address: &str,
 ) -> Result<(), HandshakeError> {
     let life = Life::begin();
-    let outbox = Arc::new(Outbox::new(&shared.config));
-    let frames = Frames { shared: shared.clone(), outbox: outbox.clone() };
-    let (client, mut inbound) = connect(shared, address, frames).await?;
-    let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, whom, &mut inbound, &outbox));
+    let connected = connect(shared, address, CONNECT_DEADLINE).await;
+    let mut link = connected.map_err(HandshakeError::Unreachable)?;
+    let shaken = timeout(HANDSHAKE_DEADLINE, handshake::dial(shared, whom, &mut link));
     match shaken.await.unwrap_or(Err(HandshakeError::TooSlow)) {
-        Ok(hello) => session::run(shared, (&hello, shared.me), (inbound, outbox), life).await,
+        Ok(hello) => session::run(shared, (&hello, shared.me), link, life).await,
         Err(error) => {
-            outbox.end_with(error.as_refusal());
-            let ended = async { while let Ok(Some(_)) = inbound.message().await {} };
-            let _ = timeout(LINGER, ended).await;
+            refuse(shared, &mut link, &error).await;
             return Err(error);
         }
     }
-    drop(client);
     Ok(())
 }
 
-type Client = PeerClient<tonic::transport::Channel>;
-
-async fn connect(
+/// A connection to who listens for peers at `address`, `host:port`.
+pub(super) async fn connect(
     shared: &Shared,
     address: &str,
-    frames: Frames,
-) -> Result<(Client, Streaming<proto::Frame>), HandshakeError> {
-    let endpoint = Endpoint::from_shared(shared.config.url(address))
-        .map_err(|error| HandshakeError::Unreachable(error.to_string()))?
-        .connect_timeout(CONNECT_DEADLINE)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_DEADLINE)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    let unreachable = |error: &dyn std::error::Error| {
-        let cause = std::iter::successors(Some(error), |error| error.source()).last();
-        HandshakeError::Unreachable(cause.unwrap_or(error).to_string())
-    };
+    deadline: Duration,
+) -> io::Result<Link> {
     let tls = shared.config.dialler();
-    let channel = tls::connect(&endpoint, tls.as_ref()).await.map_err(|e| unreachable(&e))?;
-    let mut client = PeerClient::new(channel)
-        .max_decoding_message_size(FRAME_BYTES_MAX)
-        .max_encoding_message_size(FRAME_BYTES_MAX);
-    let response = timeout(HANDSHAKE_DEADLINE, client.exchange(frames))
-        .await
-        .map_err(|_| HandshakeError::TooSlow)?
-        .map_err(|status| HandshakeError::Broken(status.message().to_owned()))?;
-    Ok((client, response.into_inner()))
+    let connected = async {
+        let io: Box<dyn Duplex> = match (&shared.config.tls, tls) {
+            (None, _) => Box::new(tls::connect_tcp(address).await?),
+            (Some(_), Some(tls)) => Box::new(tls.connect(address).await?),
+            (Some(_), None) => return Err(io::Error::other("no authority for peers is given")),
+        };
+        let mut link = Link::new(io);
+        link.writer.begin().await?;
+        Ok(link)
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no connection came about in time");
+    timeout(deadline, connected).await.unwrap_or_else(|_| Err(late()))
 }

@@ -1,13 +1,14 @@
 //! The transport: messages, probes and module bytes between the nodes of a cluster.
 //!
-//! # Streams
-//! Two nodes keep one long-lived bidirectional gRPC stream. Either dials, and dials again, after 50
-//! ms to 1 s, whenever there is none; where both did, the stream of the smaller id is kept. Who
+//! # Sessions
+//! Two nodes keep one long-lived connection, and speak in frames of their own on it (`frame.rs`).
+//! Either dials, and dials again, after 50
+//! ms to 1 s, whenever there is none; where both did, the connection of the smaller id is kept. Who
 //! answers where a member is known is believed to be it, who dials must be found first
 //! ([`stator_core::holder`]). It starts with a
 //! handshake (`handshake/`) in which both prove the cluster secret. Then either side queues
-//! messages in a bounded queue (`outbox.rs`) that refuses what it has no room for, and HTTP/2 takes them
-//! out in batches. Messages of one session arrive in order; what was on its way when a
+//! messages in a bounded queue (`outbox.rs`) that refuses what it has no room for, and the socket takes
+//! them out, many at once. Messages of one session arrive in order; what was on its way when a
 //! connection broke may or may not have arrived, and only what certainly did not is reported.
 //!
 //! # Probes
@@ -18,7 +19,7 @@
 //! Nodes that belong to no cluster yet talk through [`setup`], on the same listener.
 //!
 //! # Encryption
-//! With [`TransportConfig::tls`] every stream and call is inside TLS, in which both nodes show
+//! With [`TransportConfig::tls`] every session and call is inside TLS, in which both nodes show
 //! certificates of one authority. Probes are authenticated, not encrypted: they say who is alive.
 //!
 //! # Faults
@@ -26,12 +27,13 @@
 //! probe in both directions, like a cable that is cut: connections stay, sends look successful,
 //! nothing arrives.
 //!
-//! The transport decides nothing about the protocol: it turns core's messages into bytes and
-//! back, and tells a [`PeerSink`] what happened.
+//! The transport decides nothing about the protocol: it carries core's messages as the bytes that
+//! core makes of them, and tells a [`PeerSink`] what happened.
 
 mod accept;
 mod config;
 mod dial;
+mod frame;
 mod handshake;
 mod holders;
 mod module;
@@ -42,7 +44,6 @@ pub mod setup;
 mod shared;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,9 +62,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 
 pub use config::{
-    FRAME_BYTES_FULL, FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX, MODULE_BYTES_MAX,
-    MODULE_CHUNK_BYTES, MODULE_FETCHES_MAX, MODULE_STALL, PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity,
-    QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, TransportConfig,
+    FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, MODULE_BYTES_MAX, MODULE_CHUNK_BYTES, MODULE_FETCHES_MAX,
+    MODULE_STALL, PROTOCOL_MAX, PROTOCOL_MIN, PeerIdentity, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX,
+    TransportConfig, WRITE_BYTES_FULL, WRITE_MESSAGES_MAX,
 };
 pub use handshake::Refusal;
 pub use module::FetchError;
@@ -167,12 +168,12 @@ pub struct BoundTransport {
 }
 
 impl BoundTransport {
-    /// The same, with certificates: all streams and calls are inside TLS then.
+    /// The same, with certificates: all sessions and calls are inside TLS then.
     pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
         BoundTransport { tls, ..self }
     }
 
-    /// Where peers reach this node: TCP for streams, UDP for probes.
+    /// Where peers reach this node: TCP for sessions, UDP for probes.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
@@ -306,8 +307,8 @@ impl Transport {
     }
 
     /// Cuts this node off, or heals it: while it is isolated every frame and probe, outgoing and
-    /// incoming, is dropped without a word. What was on its way in the kernel or in HTTP/2 may
-    /// still leave.
+    /// incoming, is dropped without a word. What was on its way in the kernel may still
+    /// leave.
     ///
     /// # Errors
     /// Faults must be enabled in [`TransportConfig::enable_faults`].

@@ -9,16 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use stator_core::id::{ModuleDigest, NodeId};
-use stator_proto::peer::v1 as proto;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::config::{MODULE_BYTES_MAX, MODULE_CHUNK_BYTES, MODULE_STALL};
+use super::frame::{Frame, ModuleChunk, ModuleFailure};
 use super::outbox::Upload;
 use super::session::Session;
-use super::wire::{WireError, digest_from_wire};
 use super::{Shared, lock};
-use proto::frame::Content;
 
 /// A module did not come. Ask another peer, or again later.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +58,7 @@ pub(super) struct Fetches(Mutex<Waiting>);
 struct Waiting {
     is_closed: bool,
     next: u64,
-    chunks: HashMap<u64, mpsc::Sender<proto::ModuleChunk>>,
+    chunks: HashMap<u64, mpsc::Sender<ModuleChunk>>,
 }
 
 impl Fetches {
@@ -69,7 +67,7 @@ impl Fetches {
     }
 
     /// Hands a chunk to its fetch. A fetch that was given up is none.
-    pub fn deliver(&self, chunk: proto::ModuleChunk) {
+    pub fn deliver(&self, chunk: ModuleChunk) {
         let mut waiting = lock(&self.0);
         let fetch = chunk.fetch;
         let is_lost = (waiting.chunks.get(&fetch)).is_some_and(|to| to.try_send(chunk).is_err());
@@ -102,7 +100,7 @@ impl Fetches {
 struct Fetch<'a> {
     fetches: &'a Fetches,
     id: u64,
-    chunks: mpsc::Receiver<proto::ModuleChunk>,
+    chunks: mpsc::Receiver<ModuleChunk>,
 }
 
 impl Drop for Fetch<'_> {
@@ -115,10 +113,7 @@ impl Drop for Fetch<'_> {
 pub(super) async fn fetch(session: &Session, digest: ModuleDigest) -> Result<Bytes, FetchError> {
     let from = session.peer;
     let mut fetch = session.fetches.begin();
-    session.outbox.push_control(Content::ModuleFetch(proto::ModuleFetch {
-        fetch: fetch.id,
-        digest: Bytes::copy_from_slice(&digest.0),
-    }));
+    session.outbox.push_control(Frame::ModuleFetch { fetch: fetch.id, digest });
     let mut bytes = BytesMut::new();
     let mut hasher = blake3::Hasher::new();
     loop {
@@ -126,12 +121,11 @@ pub(super) async fn fetch(session: &Session, digest: ModuleDigest) -> Result<Byt
             .await
             .map_err(|_| FetchError::Stalled(from))?
             .ok_or(FetchError::NotConnected(from))?;
-        match chunk.failure() {
-            proto::ModuleFailure::Unspecified => {}
-            proto::ModuleFailure::NotHeld => return Err(FetchError::NotHeld(from)),
-            proto::ModuleFailure::Busy => return Err(FetchError::Busy(from)),
-        }
-        let found = chunk.size_bytes;
+        let found = match chunk.size_bytes {
+            Ok(size_bytes) => size_bytes,
+            Err(ModuleFailure::NotHeld) => return Err(FetchError::NotHeld(from)),
+            Err(ModuleFailure::Busy) => return Err(FetchError::Busy(from)),
+        };
         if found > MODULE_BYTES_MAX {
             return Err(FetchError::TooLarge { found });
         }
@@ -154,13 +148,11 @@ pub(super) async fn fetch(session: &Session, digest: ModuleDigest) -> Result<Byt
 pub(super) fn serve(
     shared: &Arc<Shared>,
     session: &Arc<Session>,
-    fetch: proto::ModuleFetch,
-) -> Result<(), WireError> {
-    let digest = digest_from_wire(&fetch.digest)?;
-    let fetch = fetch.fetch;
+    fetch: u64,
+    digest: ModuleDigest,
+) {
     let Ok(permit) = session.serving.clone().try_acquire_owned() else {
-        fail(session, fetch, proto::ModuleFailure::Busy);
-        return Ok(());
+        return fail(session, fetch, ModuleFailure::Busy);
     };
     let sink = shared.sink.clone();
     let session = session.clone();
@@ -173,14 +165,12 @@ pub(super) fn serve(
                 rest: bytes,
                 _permit: permit,
             }),
-            None => fail(&session, fetch, proto::ModuleFailure::NotHeld),
+            None => fail(&session, fetch, ModuleFailure::NotHeld),
         }
     });
-    Ok(())
 }
 
-fn fail(session: &Session, fetch: u64, failure: proto::ModuleFailure) {
-    let chunk =
-        proto::ModuleChunk { fetch, size_bytes: 0, data: Bytes::new(), failure: failure.into() };
-    session.outbox.push_control(Content::ModuleChunk(chunk));
+fn fail(session: &Session, fetch: u64, failure: ModuleFailure) {
+    let chunk = ModuleChunk { fetch, size_bytes: Err(failure), data: Bytes::new() };
+    session.outbox.push_control(Frame::ModuleChunk(chunk));
 }

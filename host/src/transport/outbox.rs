@@ -1,33 +1,35 @@
 //! What waits for one peer on one connection: a bounded queue that never blocks its writers,
-//! and the stream of frames that empties it.
+//! and the task that empties it into the socket.
 //!
-//! A frame is made only when HTTP/2 asks for one. So what is still in the queue when a
+//! A message is encoded only when the socket takes it. So what is still in the queue when a
 //! connection breaks has certainly not been sent, and its senders are told; what was taken out
-//! may have arrived or not. Three lanes share the stream: control frames first, then batches of
-//! messages and chunks of modules in turn, so that neither starves the other.
+//! may have arrived or not. Three lanes share the connection: control frames first, then messages,
+//! some at a time, and chunks of modules in turn, so that neither starves the other.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use futures::Stream;
-use prost::Message as _;
+use stator_core::codec::Pieces;
 use stator_core::id::NodeId;
 use stator_core::message::{Message, RequestId};
-use stator_proto::peer::v1 as proto;
+use stator_core::wire::measure;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::config::{
-    FRAME_BYTES_FULL, FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX, MODULE_CHUNK_BYTES, TransportConfig,
+    FRAME_BYTES_MAX, MODULE_CHUNK_BYTES, TransportConfig, WRITE_BYTES_FULL, WRITE_MESSAGES_MAX,
 };
-use super::wire::{to_wire, weight_bytes};
+use super::frame::{Frame, ModuleChunk, Writer};
 use super::{Shared, Undelivered, lock};
-use proto::frame::Content;
 
 /// The most control frames that wait: a peer that asks for more than it reads is cut off.
 const CONTROL_MAX: usize = 64;
+/// What each message counts for in the queue, beside what it holds.
+const PLAIN_BYTES: usize = 128;
+/// A buffer for small frames that has become larger is not kept.
+const BUFFER_BYTES_MAX: usize = 1 << 20;
 
 /// A module on its way to a peer.
 pub(super) struct Upload {
@@ -38,76 +40,50 @@ pub(super) struct Upload {
     pub _permit: OwnedSemaphorePermit,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Control frames only.
-    Handshake,
-    /// Everything.
-    Open,
-    /// The control frames that wait are sent, then the stream ends.
-    Ending,
-    /// Nothing is sent any more.
-    Closed,
-}
-
+#[derive(Default)]
 struct Lanes {
-    phase: Phase,
-    control: VecDeque<Content>,
+    is_closed: bool,
+    is_heartbeat_due: bool,
+    control: VecDeque<Frame>,
     messages: VecDeque<(Message, usize)>,
     messages_bytes: usize,
     uploads: VecDeque<Upload>,
     is_upload_next: bool,
-    reader: Option<Waker>,
+    writer: Option<Waker>,
 }
 
 /// The queue. Cheap to share; all calls return at once.
 pub(super) struct Outbox {
+    peer: NodeId,
     messages_max: usize,
     bytes_max: usize,
-    peer: OnceLock<NodeId>,
     lanes: Mutex<Lanes>,
     closed: Notify,
 }
 
 impl Outbox {
-    pub fn new(config: &TransportConfig) -> Self {
+    /// A queue for `peer`, with which the handshake is done.
+    pub fn new(peer: NodeId, config: &TransportConfig) -> Self {
         Outbox {
+            peer,
             messages_max: config.queue_messages_max,
             bytes_max: config.queue_bytes_max,
-            peer: OnceLock::new(),
-            lanes: Mutex::new(Lanes {
-                phase: Phase::Handshake,
-                control: VecDeque::new(),
-                messages: VecDeque::new(),
-                messages_bytes: 0,
-                uploads: VecDeque::new(),
-                is_upload_next: false,
-                reader: None,
-            }),
+            lanes: Mutex::default(),
             closed: Notify::new(),
         }
     }
 
-    /// Lets messages in: the handshake with `peer` is done.
-    pub fn open(&self, peer: NodeId) {
-        let _ = self.peer.set(peer);
+    /// Queues a message.
+    pub fn push(&self, message: Message) -> Result<(), Undelivered> {
+        let weight = PLAIN_BYTES + measure(&message);
         let mut lanes = lock(&self.lanes);
-        if lanes.phase == Phase::Handshake {
-            lanes.phase = Phase::Open;
+        if lanes.is_closed {
+            return Err(Undelivered::NotConnected(self.peer));
         }
-    }
-
-    /// Queues a message for `to`, the peer at the other end.
-    pub fn push(&self, to: NodeId, message: Message) -> Result<(), Undelivered> {
-        let weight = weight_bytes(&message);
-        let mut lanes = lock(&self.lanes);
-        if lanes.phase != Phase::Open {
-            return Err(Undelivered::NotConnected(to));
-        }
-        let bytes = lanes.messages_bytes + weight;
+        let bytes = lanes.messages_bytes.saturating_add(weight);
         if lanes.messages.len() >= self.messages_max || bytes > self.bytes_max {
             return Err(Undelivered::QueueFull {
-                to,
+                to: self.peer,
                 messages_max: self.messages_max,
                 bytes_max: self.bytes_max,
             });
@@ -119,116 +95,141 @@ impl Outbox {
     }
 
     /// Queues a frame that goes before all messages.
-    pub fn push_control(&self, content: Content) {
+    pub fn push_control(&self, frame: Frame) {
         let mut lanes = lock(&self.lanes);
-        if matches!(lanes.phase, Phase::Closed | Phase::Ending) {
+        if lanes.is_closed {
             return;
         }
         if lanes.control.len() >= CONTROL_MAX {
             drop(lanes);
             tracing::error!(
                 limit = CONTROL_MAX,
-                "a peer asks for more than it reads; closing its stream"
+                "a peer asks for more than it reads; closing its connection"
             );
             return self.closed.notify_one();
         }
-        lanes.control.push_back(content);
+        lanes.control.push_back(frame);
         wake(lanes);
     }
 
     /// Queues a module.
     pub fn push_upload(&self, upload: Upload) {
         let mut lanes = lock(&self.lanes);
-        if lanes.phase == Phase::Open {
+        if !lanes.is_closed {
             lanes.uploads.push_back(upload);
             wake(lanes);
         }
     }
 
-    /// Ends the stream once `content` and the control frames before it are sent.
-    pub fn end_with(&self, content: Content) {
+    /// Sends a sign of life, unless the last one waits still.
+    pub fn beat(&self) {
         let mut lanes = lock(&self.lanes);
-        if lanes.phase != Phase::Closed {
-            lanes.control.push_back(content);
-            lanes.phase = Phase::Ending;
-            wake(lanes);
-        }
+        lanes.is_heartbeat_due = true;
+        wake(lanes);
     }
 
-    /// Ends the stream at once. Returns the requests that were certainly not sent.
+    /// Ends the connection at once. Returns the requests that were certainly not sent.
     pub fn close(&self) -> Vec<RequestId> {
         let mut lanes = lock(&self.lanes);
-        if lanes.phase != Phase::Ending {
-            lanes.phase = Phase::Closed;
-            lanes.control.clear();
-        }
-        lanes.uploads.clear();
-        lanes.messages_bytes = 0;
-        let unsent = std::mem::take(&mut lanes.messages);
+        let Lanes { messages, writer, .. } =
+            std::mem::replace(&mut *lanes, Lanes { is_closed: true, ..Lanes::default() });
+        lanes.writer = writer;
         wake(lanes);
         self.closed.notify_one();
-        unsent.iter().filter_map(|(message, _)| message.starts_request()).collect()
+        messages.iter().filter_map(|(message, _)| message.starts_request()).collect()
     }
 
-    /// Waits until the stream is closed. One caller at a time.
+    /// Waits until the connection is to end. One caller at a time.
     pub async fn closed(&self) {
         self.closed.notified().await;
+    }
+
+    /// Takes out what is to be written next, once there is something; `None` at the end.
+    fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Vec<Frame>>> {
+        let mut lanes = lock(&self.lanes);
+        let frames = lanes.next();
+        if frames.is_empty() && !lanes.is_closed {
+            lanes.writer = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready((!frames.is_empty()).then_some(frames))
+    }
+
+    /// Writes what is queued until the outbox is closed.
+    pub async fn empty_into(&self, writer: &mut Writer, shared: &Shared) -> std::io::Result<()> {
+        let mut out = Pieces::new();
+        while let Some(frames) = poll_fn(|context| self.poll_next(context)).await {
+            out.clear(BUFFER_BYTES_MAX);
+            frames.into_iter().for_each(|frame| self.append(frame, &mut out, shared));
+            writer.write(&out).await?;
+        }
+        Ok(())
+    }
+
+    /// Encodes a frame, unless it is too large to travel at all or the node is cut off.
+    fn append(&self, frame: Frame, out: &mut Pieces, shared: &Shared) {
+        if shared.is_isolated() && frame != Frame::Heartbeat {
+            return shared.count_dropped();
+        }
+        let Err(found) = frame.append_to(out) else { return };
+        tracing::error!(
+            found,
+            limit = FRAME_BYTES_MAX,
+            "a message is too large for a peer; it was not sent"
+        );
+        if let Frame::Message(message) = &frame
+            && let Some(request) = message.starts_request()
+        {
+            shared.sink.undelivered(self.peer, request);
+        }
     }
 }
 
 fn wake(mut lanes: MutexGuard<'_, Lanes>) {
-    let reader = lanes.reader.take();
+    let writer = lanes.writer.take();
     drop(lanes);
-    if let Some(reader) = reader {
-        reader.wake();
+    if let Some(writer) = writer {
+        writer.wake();
     }
-}
-
-/// What the lanes hold for the next frame.
-enum Next {
-    Frame(Content),
-    Messages(Vec<Message>),
 }
 
 impl Lanes {
-    fn next(&mut self) -> Option<Next> {
-        if let Some(content) = self.control.pop_front() {
-            return Some(Next::Frame(content));
+    /// What is written at once: what is short and urgent, and then messages or a chunk of a module.
+    fn next(&mut self) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = self.control.drain(..).collect();
+        if std::mem::take(&mut self.is_heartbeat_due) {
+            frames.push(Frame::Heartbeat);
         }
         let is_upload_due = self.is_upload_next || self.messages.is_empty();
-        if is_upload_due && let Some(chunk) = self.next_chunk() {
-            self.is_upload_next = false;
-            return Some(Next::Frame(Content::ModuleChunk(chunk)));
+        match self.next_chunk(is_upload_due) {
+            Some(chunk) => frames.push(Frame::ModuleChunk(chunk)),
+            None => self.take_messages(&mut frames),
         }
-        self.is_upload_next = true;
-        let messages = self.next_messages();
-        (!messages.is_empty()).then_some(Next::Messages(messages))
+        frames
     }
 
-    fn next_messages(&mut self) -> Vec<Message> {
-        let count = self.messages.len().min(FRAME_MESSAGES_MAX);
-        let mut taken = Vec::with_capacity(count);
+    fn take_messages(&mut self, frames: &mut Vec<Frame>) {
+        self.is_upload_next = true;
+        let count = self.messages.len().min(WRITE_MESSAGES_MAX);
+        frames.reserve(count);
         let mut taken_bytes = 0;
-        while taken.len() < count && taken_bytes < FRAME_BYTES_FULL {
-            let Some((message, weight)) = self.messages.pop_front() else {
+        for _ in 0..count {
+            if taken_bytes >= WRITE_BYTES_FULL {
                 break;
-            };
+            }
+            let Some((message, weight)) = self.messages.pop_front() else { break };
             taken_bytes += weight;
-            taken.push(message);
+            frames.push(Frame::Message(message));
         }
         self.messages_bytes = self.messages_bytes.saturating_sub(taken_bytes);
-        taken
     }
 
-    fn next_chunk(&mut self) -> Option<proto::ModuleChunk> {
-        let mut upload = self.uploads.pop_front()?;
+    fn next_chunk(&mut self, is_due: bool) -> Option<ModuleChunk> {
+        let mut upload = self.uploads.pop_front_if(|_| is_due)?;
+        self.is_upload_next = false;
         let length = upload.rest.len().min(MODULE_CHUNK_BYTES);
-        let chunk = proto::ModuleChunk {
-            fetch: upload.fetch,
-            size_bytes: upload.size_bytes,
-            data: upload.rest.split_to(length),
-            failure: proto::ModuleFailure::Unspecified.into(),
-        };
+        let data = upload.rest.split_to(length);
+        let chunk = ModuleChunk { fetch: upload.fetch, size_bytes: Ok(upload.size_bytes), data };
         if !upload.rest.is_empty() {
             self.uploads.push_back(upload);
         }
@@ -236,88 +237,11 @@ impl Lanes {
     }
 }
 
-/// The frames of an outbox, as HTTP/2 takes them. Dropping it closes the outbox.
-pub(super) struct Frames {
-    pub shared: Arc<Shared>,
-    pub outbox: Arc<Outbox>,
-}
-
-impl Stream for Frames {
-    type Item = proto::Frame;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<proto::Frame>> {
-        self.poll_frame(context)
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        self.outbox.closed.notify_one();
-    }
-}
-
-impl Frames {
-    fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Option<proto::Frame>> {
-        loop {
-            let next = {
-                let mut lanes = lock(&self.outbox.lanes);
-                match lanes.next() {
-                    Some(next) => next,
-                    None if matches!(lanes.phase, Phase::Ending | Phase::Closed) => {
-                        return Poll::Ready(None);
-                    }
-                    None => {
-                        lanes.reader = Some(context.waker().clone());
-                        return Poll::Pending;
-                    }
-                }
-            };
-            if self.shared.is_isolated() {
-                self.shared.count_dropped(match next {
-                    Next::Frame(_) => 1,
-                    Next::Messages(messages) => messages.len(),
-                });
-                continue;
-            }
-            let content = match next {
-                Next::Frame(content) => content,
-                Next::Messages(messages) => match self.batch(messages) {
-                    Some(batch) => Content::Batch(batch),
-                    None => continue,
-                },
-            };
-            let content = Some(content);
-            return Poll::Ready(Some(proto::Frame { content }));
-        }
-    }
-
-    /// The messages as they travel, but for those too large to travel at all.
-    fn batch(&self, messages: Vec<Message>) -> Option<proto::Batch> {
-        let mut batch = proto::Batch { messages: Vec::with_capacity(messages.len()) };
-        for message in messages {
-            let request = message.starts_request();
-            let message = to_wire(message);
-            let found = message.encoded_len();
-            if found <= MESSAGE_BYTES_MAX {
-                batch.messages.push(message);
-            } else {
-                tracing::error!(
-                    found,
-                    limit = MESSAGE_BYTES_MAX,
-                    "a message is too large for a peer; it was not sent"
-                );
-                if let (Some(request), Some(peer)) = (request, self.outbox.peer.get()) {
-                    self.shared.sink.undelivered(*peer, request);
-                }
-            }
-        }
-        (!batch.messages.is_empty()).then_some(batch)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use stator_core::id::{Incarnation, KeyspaceId};
+
+    use std::sync::Arc;
 
     use super::*;
     use crate::transport::PeerIdentity;
@@ -326,10 +250,13 @@ mod tests {
 
     fn outbox(messages_max: usize) -> Outbox {
         let me = PeerIdentity { node: NodeId(1), incarnation: Incarnation(1) };
-        Outbox::new(&TransportConfig {
-            queue_messages_max: messages_max,
-            ..TransportConfig::new(me, [0; 32])
-        })
+        Outbox::new(
+            PEER,
+            &TransportConfig {
+                queue_messages_max: messages_max,
+                ..TransportConfig::new(me, [0; 32])
+            },
+        )
     }
 
     fn read(request: u64) -> Message {
@@ -342,13 +269,25 @@ mod tests {
         }
     }
 
-    /// The next frame: `c`ontrol, `m`essages with their count, or `u`pload.
-    fn next(outbox: &Outbox) -> Option<String> {
-        lock(&outbox.lanes).next().map(|next| match next {
-            Next::Frame(Content::ModuleChunk(chunk)) => format!("u{}", chunk.fetch),
-            Next::Frame(_) => "c".to_owned(),
-            Next::Messages(messages) => format!("m{}", messages.len()),
-        })
+    /// What is written next: `c`ontrol frames, `m`essages, each with their count, or `u`pload.
+    fn next(outbox: &Outbox) -> Vec<String> {
+        let mut found: Vec<(String, usize)> = Vec::new();
+        for frame in lock(&outbox.lanes).next() {
+            let kind = match frame {
+                Frame::ModuleChunk(chunk) => format!("u{}", chunk.fetch),
+                Frame::Message(_) => "m".to_owned(),
+                _ => "c".to_owned(),
+            };
+            match found.last_mut().filter(|(last, _)| *last == kind) {
+                Some((_, count)) => *count += 1,
+                None => found.push((kind, 1)),
+            }
+        }
+        let name = |(kind, count): (String, usize)| match kind.starts_with('u') {
+            true => kind,
+            false => format!("{kind}{count}"),
+        };
+        found.into_iter().map(name).collect()
     }
 
     fn upload(fetch: u64, chunks: usize) -> Upload {
@@ -364,36 +303,33 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_is_told_exactly() {
         let outbox = outbox(3);
-        assert_eq!(outbox.push(PEER, read(0)), Err(Undelivered::NotConnected(PEER)));
-        outbox.open(PEER);
-        (1..=3).for_each(|n| outbox.push(PEER, read(n)).unwrap());
-        let full = outbox.push(PEER, read(4));
+        (1..=3).for_each(|n| outbox.push(read(n)).unwrap());
+        let full = outbox.push(read(4));
         assert!(matches!(full, Err(Undelivered::QueueFull { .. })));
         assert_eq!(outbox.close(), [1, 2, 3]);
-        assert_eq!(outbox.push(PEER, read(5)), Err(Undelivered::NotConnected(PEER)));
+        assert_eq!(outbox.push(read(5)), Err(Undelivered::NotConnected(PEER)));
         assert!(outbox.close().is_empty());
     }
 
     #[test]
     fn what_was_taken_out_makes_room_and_is_not_told() {
         let outbox = outbox(2);
-        outbox.open(PEER);
-        (1..=2).for_each(|n| outbox.push(PEER, read(n)).unwrap());
-        assert_eq!(next(&outbox).as_deref(), Some("m2"));
-        outbox.push(PEER, read(3)).unwrap();
+        (1..=2).for_each(|n| outbox.push(read(n)).unwrap());
+        assert_eq!(next(&outbox), ["m2"]);
+        outbox.push(read(3)).unwrap();
         assert_eq!(outbox.close(), [3]);
     }
 
     #[test]
     fn messages_and_modules_take_turns() {
         let outbox = outbox(1000);
-        outbox.open(PEER);
-        (0..150).for_each(|n| outbox.push(PEER, read(n)).unwrap());
+        (0..150).for_each(|n| outbox.push(read(n)).unwrap());
         outbox.push_upload(upload(7, 2));
         outbox.push_upload(upload(8, 2));
-        outbox.push_control(Content::Proof(Bytes::new()));
-        let frames: Vec<_> = std::iter::from_fn(|| next(&outbox)).collect();
-        let expected = ["c", "m64", "u7", "m64", "u8", "m22", "u7", "u8"];
-        assert_eq!(frames, expected);
+        outbox.push_control(Frame::Welcome);
+        outbox.beat();
+        let frames = std::iter::from_fn(|| Some(next(&outbox)).filter(|next| !next.is_empty()));
+        let expected = ["c2", "m64", "u7", "m64", "u8", "m22", "u7", "u8"];
+        assert_eq!(frames.flatten().collect::<Vec<_>>(), expected);
     }
 }

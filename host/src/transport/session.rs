@@ -1,4 +1,5 @@
-//! A session: what happens on a stream between handshake and end, alike on both sides.
+//! A session: what happens on a connection between handshake and end, alike on both sides. It is one
+//! task, which reads, writes, gives signs of life and looks for the peer's.
 //!
 //! At most one session per peer is known at a time; a new one takes the place of an old one,
 //! because a peer that comes again has given the old one up. Only of two with one process that
@@ -6,23 +7,24 @@
 //! presence in the transport: dropping it, for whatever reason the session ends, tells the sink
 //! which requests were not sent and that the peer is gone.
 
+use std::io;
 use std::sync::Arc;
 
-use prost::Message as _;
+use bytes::Bytes;
+use stator_core::codec::DecodeError;
 use stator_core::id::{Incarnation, NodeId};
-use stator_core::message::Message;
-use stator_proto::peer::v1 as proto;
+use stator_core::message::{Message, ReplicaError};
 use tokio::sync::Semaphore;
-use tonic::{Code, Status, Streaming};
+use tokio::time::MissedTickBehavior;
 
-use super::config::MODULE_FETCHES_MAX;
+use super::config::{HEARTBEAT_INTERVAL, HEARTBEATS_MISSED, MODULE_FETCHES_MAX};
+use super::frame::{Frame, Link, Pulse, Reader};
 use super::handshake::Hello;
 use super::module::{self, Fetches};
 use super::outbox::Outbox;
-use super::wire::{WireError, charge, from_wire};
 use super::{Shared, Undelivered, lock, read, write};
-use crate::pause::Life;
-use proto::frame::Content;
+use crate::budget::{ByteBudget, NoRoom};
+use crate::pause::{self, Life};
 
 /// A connected peer.
 pub(super) struct Session {
@@ -31,7 +33,7 @@ pub(super) struct Session {
     pub incarnation: Incarnation,
     /// Which of the two dialled.
     pub dialer: NodeId,
-    pub outbox: Arc<Outbox>,
+    pub outbox: Outbox,
     /// The modules that this node is getting from the peer.
     pub fetches: Fetches,
     /// Bounds the modules that the peer is getting from this node.
@@ -40,60 +42,134 @@ pub(super) struct Session {
 
 impl Session {
     pub fn send(&self, message: Message) -> Result<(), Undelivered> {
-        self.outbox.push(self.peer, message)
+        self.outbox.push(message)
     }
 
-    async fn take(
+    /// Takes in what the peer sends until it ends.
+    async fn hear(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        frame: proto::Frame,
+        reader: &mut Reader,
+        pauses: u64,
     ) -> Result<(), Breach> {
-        match frame.content.ok_or(WireError::Missing("a frame's content"))? {
-            Content::Batch(batch) => {
-                let room = shared.sink.room(batch.encoded_len()).await;
-                for mut message in batch.messages {
-                    charge(&mut message, &shared.config.reads);
-                    shared.sink.received(self.peer, from_wire(message)?, room.as_ref());
-                }
+        let pulse = reader.pulse.clone();
+        while let Some(bytes) = reader.next().await.map_err(Breach::of)? {
+            if pause::count() != pauses {
+                return Err(Breach::Paused);
             }
-            Content::ModuleFetch(fetch) => module::serve(shared, self, fetch)?,
-            Content::ModuleChunk(chunk) => self.fetches.deliver(chunk),
-            Content::Refusal(refusal) => return Err(Breach::Refused(refusal.reason)),
-            Content::Hello(_) | Content::Proof(_) | Content::Welcome(_) => {
-                return Err(Breach::SecondHandshake);
+            if shared.is_isolated() {
+                shared.count_dropped();
+                continue;
             }
+            pulse.set_busy(true);
+            self.take(shared, bytes).await?;
+            pulse.set_busy(false);
         }
         Ok(())
     }
+
+    async fn take(self: &Arc<Self>, shared: &Arc<Shared>, bytes: Bytes) -> Result<(), Breach> {
+        let room = match Frame::is_message(&bytes) {
+            true => shared.sink.room(bytes.len()).await,
+            false => None,
+        };
+        match read_frame(bytes, &shared.config.reads)? {
+            Frame::Message(message) => shared.sink.received(self.peer, message, room.as_ref()),
+            Frame::ModuleFetch { fetch, digest } => module::serve(shared, self, fetch, digest),
+            Frame::ModuleChunk(chunk) => self.fetches.deliver(chunk),
+            Frame::Refusal(refusal) => return Err(Breach::Refused(refusal.reason)),
+            Frame::Heartbeat => {}
+            Frame::Hello(_)
+            | Frame::Proof(_)
+            | Frame::Welcome
+            | Frame::Call(_)
+            | Frame::Wanted(_)
+            | Frame::Reply(_) => return Err(Breach::SecondHandshake),
+        }
+        Ok(())
+    }
+
+    /// Gives signs of life, until the peer has given none for too long.
+    async fn stay_alive(&self, pulse: &Pulse) {
+        let mut beat = tokio::time::interval(HEARTBEAT_INTERVAL);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut missed = 0;
+        while missed < HEARTBEATS_MISSED {
+            beat.tick().await;
+            self.outbox.beat();
+            missed = if pulse.is_silent() { missed + 1 } else { 0 };
+        }
+    }
+
+    /// Waits until the peer is no longer the member that it was.
+    async fn is_gone(&self, shared: &Shared, hello: &Hello) {
+        let mut roster = shared.roster.subscribe();
+        loop {
+            if !shared.is_member(hello.cluster, self.peer) {
+                return tracing::info!(peer = %self.peer, "the peer is no longer a member");
+            }
+            if !shared.is_holder(self.peer, self.incarnation) {
+                return tracing::warn!(peer = %self.peer, "another process is the peer now");
+            }
+            if roster.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The frame that `bytes` are. Of the value that a replica answers with there may be no room: then
+/// the answer says so instead.
+fn read_frame(bytes: Bytes, reads: &ByteBudget) -> Result<Frame, DecodeError> {
+    if !Frame::is_read_reply(&bytes) {
+        return Frame::decode(bytes);
+    }
+    let bytes_max = match reads.charge(bytes.clone()) {
+        Ok(charged) => return Frame::decode(charged),
+        Err(NoRoom { bytes_max }) => bytes_max,
+    };
+    Ok(match Frame::decode(bytes)? {
+        Frame::Message(Message::ReadReply { request, .. }) => {
+            let result = Err(ReplicaError::NoRoom { bytes_max });
+            Frame::Message(Message::ReadReply { request, result })
+        }
+        other => other,
+    })
 }
 
 /// Why this node ends a session with a peer.
 #[derive(Debug, thiserror::Error)]
 enum Breach {
     #[error("a frame cannot be read: {0}")]
-    Wire(#[from] WireError),
+    Frame(#[from] DecodeError),
+    #[error("{0}")]
+    NoFrame(io::Error),
     #[error("the peer refuses: {0}")]
     Refused(String),
     #[error("the peer began a second handshake")]
     SecondHandshake,
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    #[error("this node was stopped; what waits in the connection is dropped")]
+    Paused,
+    #[error(
+        "nothing was heard of the peer for {} s",
+        HEARTBEAT_INTERVAL.as_secs() * u64::from(HEARTBEATS_MISSED)
+    )]
+    Silent,
 }
 
-/// The next frame of the peer; while this node is isolated, none arrives.
-pub(super) async fn next_frame(
-    inbound: &mut Streaming<proto::Frame>,
-    shared: &Shared,
-) -> Result<Option<proto::Frame>, Status> {
-    loop {
-        let Some(frame) = inbound.message().await? else {
-            return Ok(None);
-        };
-        if !shared.is_isolated() {
-            return Ok(Some(frame));
+impl Breach {
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Breach::NoFrame(error),
+            _ => Breach::Broken(error),
         }
-        shared.count_dropped(match frame.content {
-            Some(Content::Batch(batch)) => batch.messages.len(),
-            _ => 1,
-        });
+    }
+
+    /// Whether the peer did what no peer does.
+    fn is_misconduct(&self) -> bool {
+        !matches!(self, Breach::Broken(_) | Breach::Paused | Breach::Silent)
     }
 }
 
@@ -102,7 +178,7 @@ pub(super) async fn next_frame(
 pub(super) async fn run(
     shared: &Arc<Shared>,
     (hello, dialer): (&Hello, NodeId),
-    (mut inbound, outbox): (Streaming<proto::Frame>, Arc<Outbox>),
+    link: Link,
     mut life: Life,
 ) {
     let peer = hello.node;
@@ -110,54 +186,31 @@ pub(super) async fn run(
         peer,
         incarnation: hello.process.incarnation,
         dialer,
-        outbox,
+        outbox: Outbox::new(peer, &shared.config),
         fetches: Fetches::new(),
         serving: Arc::new(Semaphore::new(MODULE_FETCHES_MAX)),
     });
-    let mut roster = shared.roster.subscribe();
     shared.note_connected(peer);
     let Some(_registration) = Registration::new(shared.clone(), session.clone()) else { return };
     tracing::info!(%peer, incarnation = %hello.process.incarnation, level = hello.feature_level, "peer connected");
-    loop {
-        let frame = tokio::select! {
-            biased;
-            () = life.end() => Ok(None),
-            () = session.outbox.closed() => break,
-            changed = roster.changed() => {
-                if changed.is_err() || !shared.is_member(hello.cluster, peer) {
-                    tracing::info!(%peer, "the peer is no longer a member; closing its stream");
-                    break;
-                }
-                if !shared.is_holder(peer, session.incarnation) {
-                    tracing::warn!(%peer, "another process is the peer now; closing its stream");
-                    break;
-                }
-                continue;
-            }
-            frame = next_frame(&mut inbound, shared) => frame,
-        };
-        if !life.goes_on() {
-            tracing::info!(%peer, "this node was stopped; what waits in the stream is dropped");
-            break;
+    let Link { mut reader, mut writer } = link;
+    let pulse = reader.pulse.clone();
+    let pauses = pause::count();
+    let ended = tokio::select! {
+        biased;
+        () = life.end() => Err(Breach::Paused),
+        () = session.outbox.closed() => Ok(()),
+        () = session.is_gone(shared, hello) => Ok(()),
+        () = session.stay_alive(&pulse) => Err(Breach::Silent),
+        heard = session.hear(shared, &mut reader, pauses) => heard,
+        written = session.outbox.empty_into(&mut writer, shared) => written.map_err(Breach::Broken),
+    };
+    match ended {
+        Err(breach) if breach.is_misconduct() => {
+            tracing::error!(%peer, %breach, "closing the connection");
         }
-        match frame {
-            Ok(Some(frame)) => {
-                if let Err(breach) = session.take(shared, frame).await {
-                    tracing::error!(%peer, %breach, "closing the stream");
-                    break;
-                }
-            }
-            Ok(None) => break,
-            // What tonic says of bytes that are no frame.
-            Err(status) if status.code() == Code::Internal => {
-                tracing::error!(%peer, reason = status.message(), "closing the stream");
-                break;
-            }
-            Err(status) => {
-                tracing::warn!(%peer, reason = status.message(), "the stream broke");
-                break;
-            }
-        }
+        Err(breach) => tracing::warn!(%peer, %breach, "closing the connection"),
+        Ok(()) => {}
     }
     tracing::info!(%peer, "peer disconnected");
 }
@@ -177,10 +230,8 @@ impl Registration {
             other.incarnation == session.incarnation && other.dialer < session.dialer
         });
         if is_spare {
-            session.outbox.close();
             return None;
         }
-        session.outbox.open(peer);
         let replaced = write(&shared.sessions).insert(peer, session.clone());
         if let Some(old) = replaced {
             end(&shared, &old);

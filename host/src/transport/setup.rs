@@ -1,37 +1,34 @@
 //! What nodes say to one another without a session: introductions, promises, first catalogues.
 //!
 //! A node that waits for a cluster belongs to none, and one that was removed no longer does, so
-//! neither can take part in the handshake of the peer stream. These calls come before it. Both
-//! sides prove that they know the cluster secret; a proof is bound to its purpose and to a nonce
-//! or a receiver.
+//! neither can have a session. Each such call is a connection of its own: both sides prove that
+//! they know the cluster secret (`handshake/`), then the caller says what is `Wanted`, and hears
+//! the `Reply`. Nothing of it is sent or read before both have proved themselves.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message;
 use stator_core::catalogue::{Catalogue, Member};
 use stator_core::founding::Promise;
-use stator_core::id::{ClusterId, Incarnation, NodeId};
-use stator_proto::peer::v1 as wire;
-use stator_proto::peer::v1::setup_client::SetupClient;
-use stator_proto::peer::v1::setup_server::Setup;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
+use stator_core::id::{ClusterId, NodeId};
+use stator_core::{wire_enums, wire_structs};
+use tokio::time::timeout;
 
-use super::Transport;
-use crate::tls;
+use super::config::HANDSHAKE_DEADLINE;
+use super::frame::{Frame, Link};
+use super::handshake::{self, HandshakeError, Refusal};
+use super::{Shared, Transport, dial};
 
-/// The largest catalogue that travels.
-pub(super) const CATALOGUE_BYTES_MAX: usize = 64 << 20;
+/// Callers that are heard at a time: what they want may hold a catalogue.
+pub(super) const CALLS_MAX: usize = 4;
 /// A node must answer by then.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// A cluster must be made by then: its founder asks every node in turn.
 const FOUND_DEADLINE: Duration = Duration::from_secs(60);
+/// What is wanted must have arrived by then.
+const WANTED_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a node tells of itself before it belongs to a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,105 +139,113 @@ pub trait SetupDesk: Send + Sync + 'static {
     fn promise(&self, promise: Promise) -> Done<'_, ()>;
 }
 
-/// The service behind which a desk sits.
-pub(super) struct SetupService {
-    /// Those that a caller may prove.
-    pub secrets: Vec<[u8; 32]>,
-    pub desk: Arc<dyn SetupDesk>,
-    /// Whether the node is cut off.
-    pub is_isolated: Box<dyn Fn() -> bool + Send + Sync>,
+/// What a caller wants. Who is called by its id does nothing if it is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Who are you? Whoever was removed from your cluster hears that, and a member that has not
+    /// learnt that it is one is told.
+    Introduce(Introduction),
+    /// Become a member of this cluster, or take the catalogue in.
+    Adopt(NodeId, Catalogue),
+    /// Make a cluster: you have the smallest id of these nodes. Answered once it is made.
+    Found(NodeId, FoundRequest),
+    /// Promise to become a member of this cluster and of no other, durably. The promise ends when
+    /// the founder no longer knows of that cluster.
+    Promise(NodeId, Promise),
 }
 
-impl SetupService {
-    fn is_meant(&self, node: u64) -> Result<(), Status> {
-        match self.desk.introduce(None) {
-            Some(me) if me.who.node.0 == node => Ok(()),
-            _ => Err(Status::failed_precondition("another node is meant")),
-        }
-    }
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reply {
+    Introduced(Box<Introduced>),
+    Done,
+    Founded(Box<Catalogue>),
+    Failed(Failure, String),
+}
 
-    /// The one of this node's secrets under which the caller proved what it asks.
-    fn check(&self, purpose: &str, parts: &[&[u8]], proof: &[u8]) -> Result<&[u8; 32], Status> {
-        if (self.is_isolated)() {
-            return Err(Status::unavailable("the node is cut off"));
+/// Why what was wanted was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Not now.
+    Unavailable,
+    /// One belongs to a cluster already.
+    Exists,
+    /// No ring is possible.
+    BadRing,
+    /// It said no.
+    Refused,
+}
+
+impl Failure {
+    fn told(self, address: String, why: String) -> SetupError {
+        match self {
+            Failure::Unavailable => SetupError::Unreachable { address, why },
+            Failure::Exists => SetupError::Exists { address, why },
+            Failure::BadRing => SetupError::BadRing { address, why },
+            Failure::Refused => SetupError::Refused { address, why },
         }
-        check(&self.secrets, purpose, parts, proof)
     }
 }
 
-#[tonic::async_trait]
-impl Setup for SetupService {
-    async fn introduce(
-        &self,
-        request: Request<wire::IntroduceRequest>,
-    ) -> Result<Response<wire::IntroduceResponse>, Status> {
-        let wire::IntroduceRequest { nonce, proof, caller } = request.into_inner();
-        // The caller is answered under the secret that it proved: it may know no other yet.
-        let secret = self.check("introduce", &[&nonce, &caller], &proof)?;
-        let caller = wire::Introduction::decode(caller)
-            .map_err(|_| Status::invalid_argument("that is no introduction"))?;
-        let caller = from_wire(caller);
-        let Introduced { who, removal } = self
-            .desk
-            .introduce(Some(&caller))
-            .ok_or_else(|| Status::unavailable("the node is starting"))?;
-        let introduction = Bytes::from(to_wire(&who).encode_to_vec());
-        let removal = removal.map_or_else(Bytes::new, |removal| removal.encode().into());
-        let proof = prove(secret, "introduced", &[&nonce, &introduction, &removal]);
-        Ok(Response::new(wire::IntroduceResponse { introduction, proof, removal }))
-    }
+wire_enums! {
+    Wanted { 1 => Introduce(caller), 2 => Adopt(node, catalogue), 3 => Found(node, request), 4 => Promise(node, promise) }
+    Reply { 1 => Introduced(introduced), 2 => Done, 3 => Founded(catalogue), 4 => Failed(failure, why) }
+    Failure { 1 => Unavailable, 2 => Exists, 3 => BadRing, 4 => Refused }
+}
 
-    async fn adopt(
-        &self,
-        request: Request<wire::AdoptRequest>,
-    ) -> Result<Response<wire::AdoptResponse>, Status> {
-        let wire::AdoptRequest { node, catalogue, proof } = request.into_inner();
-        self.check("adopt", &[&node.to_be_bytes(), &catalogue], &proof)?;
-        self.is_meant(node)?;
-        let catalogue = Catalogue::decode(&catalogue).map_err(Status::invalid_argument)?;
-        self.desk.adopt(catalogue).await.map_err(Status::failed_precondition)?;
-        Ok(Response::new(wire::AdoptResponse {}))
-    }
+wire_structs! {
+    Introduction { node, member, cluster, cluster_name, founding }
+    Introduced { who, removal }
+    FoundRequest { nodes, cluster_name, partitions, replicas_max }
+}
 
-    async fn found(
-        &self,
-        request: Request<wire::FoundRequest>,
-    ) -> Result<Response<wire::FoundResponse>, Status> {
-        let mut request = request.into_inner();
-        let proof = std::mem::take(&mut request.proof);
-        let secret = self.check("found", &[&request.encode_to_vec()], &proof)?;
-        self.is_meant(request.node)?;
-        let nonce = request.nonce;
-        let replicas_max = u16::try_from(request.replicas_max).unwrap_or(u16::MAX);
-        let asked = FoundRequest {
-            nodes: (request.nodes.into_iter())
-                .map(|named| (NodeId(named.node), named.peer_address))
-                .collect(),
-            cluster_name: request.cluster_name,
-            partitions: request.partitions,
-            replicas_max,
-        };
-        let catalogue = self.desk.found(asked).await.map_err(|error| match error {
-            NotFounded::Exists(why) => Status::already_exists(why),
-            NotFounded::BadRing(why) => Status::invalid_argument(why),
-            NotFounded::NotReady(why) => Status::failed_precondition(why),
-        })?;
-        let catalogue = Bytes::from(catalogue.encode());
-        let proof = prove(secret, "founded", &[&nonce, &catalogue]);
-        Ok(Response::new(wire::FoundResponse { catalogue, proof }))
+/// Answers who has called and proved itself.
+pub(super) async fn answer(shared: &Shared, link: &mut Link) {
+    let heard = match shared.calls.acquire().await {
+        Ok(_turn) => timeout(WANTED_DEADLINE, handshake::next(shared, link)).await,
+        Err(_) => return,
+    };
+    let wanted = match heard.unwrap_or(Err(HandshakeError::TooSlow)) {
+        Ok(Frame::Wanted(wanted)) => *wanted,
+        Ok(_) => return tracing::debug!("a caller wanted nothing that is known"),
+        Err(error) => return tracing::debug!(%error, "a call came to nothing"),
+    };
+    let reply = match &shared.config.setup_desk {
+        Some(desk) => carry_out(&**desk, wanted).await,
+        None => Reply::Failed(Failure::Unavailable, "the node makes no cluster".to_owned()),
+    };
+    if !shared.is_isolated() && link.writer.send(&Frame::Reply(reply)).await.is_ok() {
+        link.writer.end().await;
     }
+}
 
-    async fn promise(
-        &self,
-        request: Request<wire::PromiseRequest>,
-    ) -> Result<Response<wire::PromiseResponse>, Status> {
-        let wire::PromiseRequest { node, promise, proof } = request.into_inner();
-        self.check("promise", &[&node.to_be_bytes(), &promise], &proof)?;
-        self.is_meant(node)?;
-        let promise = Promise::decode(&promise)
-            .ok_or_else(|| Status::invalid_argument("that is no promise"))?;
-        self.desk.promise(promise).await.map_err(Status::failed_precondition)?;
-        Ok(Response::new(wire::PromiseResponse {}))
+async fn carry_out(desk: &dyn SetupDesk, wanted: Wanted) -> Reply {
+    let meant = match &wanted {
+        Wanted::Introduce(_) => None,
+        Wanted::Adopt(node, _) | Wanted::Found(node, _) | Wanted::Promise(node, _) => Some(*node),
+    };
+    if let Some(meant) = meant
+        && desk.introduce(None).is_none_or(|me| me.who.node != meant)
+    {
+        return Reply::Failed(Failure::Refused, "another node is meant".to_owned());
+    }
+    let done = |done: Result<(), String>| match done {
+        Ok(()) => Reply::Done,
+        Err(why) => Reply::Failed(Failure::Refused, why),
+    };
+    match wanted {
+        Wanted::Introduce(caller) => match desk.introduce(Some(&caller)) {
+            Some(introduced) => Reply::Introduced(Box::new(introduced)),
+            None => Reply::Failed(Failure::Unavailable, "the node is starting".to_owned()),
+        },
+        Wanted::Adopt(_, catalogue) => done(desk.adopt(catalogue).await),
+        Wanted::Promise(_, promise) => done(desk.promise(promise).await),
+        Wanted::Found(_, request) => match desk.found(request).await {
+            Ok(catalogue) => Reply::Founded(Box::new(catalogue)),
+            Err(NotFounded::Exists(why)) => Reply::Failed(Failure::Exists, why),
+            Err(NotFounded::BadRing(why)) => Reply::Failed(Failure::BadRing, why),
+            Err(NotFounded::NotReady(why)) => Reply::Failed(Failure::Refused, why),
+        },
     }
 }
 
@@ -255,23 +260,10 @@ impl Transport {
         address: &str,
         caller: &Introduction,
     ) -> Result<Introduced, SetupError> {
-        let secret = &self.shared.config.secret;
-        let nonce = nonce(address)?;
-        let caller = Bytes::from(to_wire(caller).encode_to_vec());
-        let proof = prove(secret, "introduce", &[&nonce, &caller]);
-        let request = wire::IntroduceRequest { nonce: nonce.clone(), proof, caller };
-        let answer = self.setup_client(address, DEADLINE).await?.introduce(request).await;
-        let wire::IntroduceResponse { introduction, proof, removal } =
-            answer.map_err(|status| refused(address, &status))?.into_inner();
-        check(&[*secret], "introduced", &[&nonce, &introduction, &removal], &proof)
-            .map_err(|_| SetupError::WrongSecret { address: address.to_owned() })?;
-        let who = wire::Introduction::decode(introduction)
-            .map_err(|error| unreachable(address, &error.to_string()))?;
-        let removal = match removal.is_empty() {
-            true => None,
-            false => Some(Catalogue::decode(&removal).map_err(|why| unreachable(address, &why))?),
-        };
-        Ok(Introduced { who: from_wire(who), removal })
+        match self.call(address, Wanted::Introduce(caller.clone()), DEADLINE).await? {
+            Reply::Introduced(introduced) => Ok(*introduced),
+            _ => Err(unexpected(address)),
+        }
     }
 
     /// Makes the node at `address` take `catalogue` in.
@@ -284,12 +276,10 @@ impl Transport {
         (address, node): (&str, NodeId),
         catalogue: &Catalogue,
     ) -> Result<(), SetupError> {
-        let catalogue = Bytes::from(catalogue.encode());
-        let parts = [&node.0.to_be_bytes()[..], &catalogue];
-        let proof = prove(&self.shared.config.secret, "adopt", &parts);
-        let request = wire::AdoptRequest { node: node.0, catalogue, proof };
-        let answer = self.setup_client(address, DEADLINE).await?.adopt(request).await;
-        answer.map(drop).map_err(|status| refused(address, &status))
+        match self.call(address, Wanted::Adopt(node, catalogue.clone()), DEADLINE).await? {
+            Reply::Done => Ok(()),
+            _ => Err(unexpected(address)),
+        }
     }
 
     /// Has the node at `address` make a cluster.
@@ -301,26 +291,10 @@ impl Transport {
         (address, node): (&str, NodeId),
         request: FoundRequest,
     ) -> Result<Catalogue, SetupError> {
-        let secret = &self.shared.config.secret;
-        let nonce = nonce(address)?;
-        let named =
-            |(node, peer_address): (NodeId, String)| wire::Named { node: node.0, peer_address };
-        let mut request = wire::FoundRequest {
-            node: node.0,
-            nodes: request.nodes.into_iter().map(named).collect(),
-            cluster_name: request.cluster_name,
-            partitions: request.partitions,
-            replicas_max: request.replicas_max.into(),
-            nonce: nonce.clone(),
-            proof: Bytes::new(),
-        };
-        request.proof = prove(secret, "found", &[&request.encode_to_vec()]);
-        let answer = self.setup_client(address, FOUND_DEADLINE).await?.found(request).await;
-        let wire::FoundResponse { catalogue, proof } =
-            answer.map_err(|status| refused(address, &status))?.into_inner();
-        check(&[*secret], "founded", &[&nonce, &catalogue], &proof)
-            .map_err(|_| SetupError::WrongSecret { address: address.to_owned() })?;
-        Catalogue::decode(&catalogue).map_err(|why| unreachable(address, &why))
+        match self.call(address, Wanted::Found(node, request), FOUND_DEADLINE).await? {
+            Reply::Founded(catalogue) => Ok(*catalogue),
+            _ => Err(unexpected(address)),
+        }
     }
 
     /// Has the node at `address` promise to join a cluster and no other.
@@ -332,142 +306,51 @@ impl Transport {
         (address, node): (&str, NodeId),
         promise: &Promise,
     ) -> Result<(), SetupError> {
-        let promise = Bytes::from(promise.encode());
-        let parts = [&node.0.to_be_bytes()[..], &promise];
-        let proof = prove(&self.shared.config.secret, "promise", &parts);
-        let request = wire::PromiseRequest { node: node.0, promise, proof };
-        let answer = self.setup_client(address, DEADLINE).await?.promise(request).await;
-        answer.map(drop).map_err(|status| refused(address, &status))
+        match self.call(address, Wanted::Promise(node, promise.clone()), DEADLINE).await? {
+            Reply::Done => Ok(()),
+            _ => Err(unexpected(address)),
+        }
     }
 
-    async fn setup_client(
+    /// What the node at `address` answers, unless that it failed.
+    async fn call(
         &self,
         address: &str,
+        wanted: Wanted,
         deadline: Duration,
-    ) -> Result<SetupClient<Channel>, SetupError> {
+    ) -> Result<Reply, SetupError> {
         if self.is_isolated() {
             return Err(unreachable(address, "this node is cut off"));
         }
-        let config = &self.shared.config;
-        let endpoint = Endpoint::from_shared(config.url(address))
-            .map_err(|error| unreachable(address, &error.to_string()))?
-            .tcp_nodelay(true)
-            .connect_timeout(DEADLINE)
-            .timeout(deadline);
-        let channel =
-            tls::connect(&endpoint, config.dialler().as_ref()).await.map_err(|error| {
-                let mut cause: &dyn Error = &error;
-                while let Some(source) = cause.source() {
-                    cause = source;
-                }
-                unreachable(address, &cause.to_string())
-            })?;
-        Ok(SetupClient::new(channel)
-            .max_encoding_message_size(CATALOGUE_BYTES_MAX)
-            .max_decoding_message_size(CATALOGUE_BYTES_MAX))
+        let asked = timeout(deadline, ask(&self.shared, address, wanted)).await;
+        let owned = address.to_owned();
+        match asked.unwrap_or(Err(HandshakeError::TooSlow)) {
+            Ok(Reply::Failed(failure, why)) => Err(failure.told(owned, why)),
+            Ok(reply) => Ok(reply),
+            Err(HandshakeError::Refused(Refusal::OtherSecret)) => {
+                Err(SetupError::WrongSecret { address: owned })
+            }
+            Err(error) => Err(unreachable(address, &error.to_string())),
+        }
     }
 }
 
-fn nonce(address: &str) -> Result<Bytes, SetupError> {
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|error| unreachable(address, &error.to_string()))?;
-    Ok(Bytes::copy_from_slice(&nonce))
+async fn ask(shared: &Shared, address: &str, wanted: Wanted) -> Result<Reply, HandshakeError> {
+    let connected = dial::connect(shared, address, DEADLINE).await;
+    let mut link = connected.map_err(HandshakeError::Unreachable)?;
+    let shaken = timeout(HANDSHAKE_DEADLINE, handshake::call(shared, &mut link)).await;
+    shaken.unwrap_or(Err(HandshakeError::TooSlow))?;
+    link.writer.send(&Frame::Wanted(Box::new(wanted))).await?;
+    match handshake::next(shared, &mut link).await? {
+        Frame::Reply(reply) => Ok(reply),
+        _ => Err(HandshakeError::Missing("an answer")),
+    }
 }
 
 fn unreachable(address: &str, why: &str) -> SetupError {
     SetupError::Unreachable { address: address.to_owned(), why: why.to_owned() }
 }
 
-fn refused(address: &str, status: &Status) -> SetupError {
-    let (address, why) = (address.to_owned(), status.message().to_owned());
-    match status.code() {
-        tonic::Code::Unauthenticated => SetupError::WrongSecret { address },
-        tonic::Code::AlreadyExists => SetupError::Exists { address, why },
-        tonic::Code::InvalidArgument => SetupError::BadRing { address, why },
-        tonic::Code::FailedPrecondition => SetupError::Refused { address, why },
-        _ => SetupError::Unreachable { address, why },
-    }
-}
-
-fn prove(secret: &[u8; 32], purpose: &str, parts: &[&[u8]]) -> Bytes {
-    let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key("stator setup v1", secret));
-    for part in [purpose.as_bytes()].iter().chain(parts) {
-        hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
-    }
-    Bytes::copy_from_slice(hasher.finalize().as_bytes())
-}
-
-/// The one of `secrets` that the proof was made with.
-fn check<'a>(
-    secrets: &'a [[u8; 32]],
-    purpose: &str,
-    parts: &[&[u8]],
-    proof: &[u8],
-) -> Result<&'a [u8; 32], Status> {
-    let hash = |bytes: &[u8]| <[u8; 32]>::try_from(bytes).map(blake3::Hash::from_bytes);
-    // Hashes compare in constant time.
-    let found = secrets.iter().find(|secret| {
-        let expected = hash(&prove(secret, purpose, parts));
-        matches!((hash(proof), expected), (Ok(found), Ok(expected)) if found == expected)
-    });
-    found.ok_or_else(|| Status::unauthenticated("the cluster secrets differ"))
-}
-
-fn to_wire(introduction: &Introduction) -> wire::Introduction {
-    let member = introduction.member.clone();
-    wire::Introduction {
-        node: introduction.node.0,
-        peer_address: member.peer_address,
-        client_address: member.client_address,
-        admin_address: member.admin_address,
-        zone: member.zone,
-        region: member.region,
-        weight: member.weight,
-        incarnation: member.incarnation.0,
-        cluster: id_to_wire(introduction.cluster),
-        cluster_name: introduction.cluster_name.clone(),
-        founding: id_to_wire(introduction.founding),
-    }
-}
-
-fn id_to_wire(id: Option<ClusterId>) -> Bytes {
-    id.map_or_else(Bytes::new, |id| Bytes::copy_from_slice(&id.0.to_be_bytes()))
-}
-
-fn id_from_wire(bytes: &[u8]) -> Option<ClusterId> {
-    <[u8; 16]>::try_from(bytes).ok().map(|id| ClusterId(u128::from_be_bytes(id)))
-}
-
-fn from_wire(wire: wire::Introduction) -> Introduction {
-    let (cluster, founding) = (id_from_wire(&wire.cluster), id_from_wire(&wire.founding));
-    Introduction {
-        node: NodeId(wire.node),
-        member: Member {
-            peer_address: wire.peer_address,
-            client_address: wire.client_address,
-            admin_address: wire.admin_address,
-            region: wire.region,
-            zone: wire.zone,
-            weight: wire.weight,
-            incarnation: Incarnation(wire.incarnation),
-        },
-        cluster,
-        cluster_name: wire.cluster_name,
-        founding,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proof_fits_one_purpose_secret_and_content() {
-        let proof = prove(&[1; 32], "adopt", &[b"a", b"b"]);
-        assert!(check(&[[1; 32]], "adopt", &[b"a", b"b"], &proof).is_ok());
-        assert!(check(&[[2; 32]], "adopt", &[b"a", b"b"], &proof).is_err());
-        assert!(check(&[[1; 32]], "introduce", &[b"a", b"b"], &proof).is_err());
-        assert!(check(&[[1; 32]], "adopt", &[b"ab", b""], &proof).is_err());
-        assert!(check(&[[1; 32]], "adopt", &[b"a", b"b"], &proof[1..]).is_err());
-    }
+fn unexpected(address: &str) -> SetupError {
+    unreachable(address, "its answer is to another question")
 }

@@ -9,13 +9,14 @@ use std::time::Instant;
 use stator_core::holder::Holders;
 use stator_core::id::{ClusterId, Incarnation, NodeId};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::config::{Roster, TransportConfig};
 use super::handshake::HandshakeError;
 use super::probe::Prober;
 use super::session::Session;
+use super::setup::CALLS_MAX;
 use super::{PeerSink, dial, lock};
 
 pub(super) struct Shared {
@@ -28,11 +29,13 @@ pub(super) struct Shared {
     /// Held while a session comes or goes and the sink is told.
     pub announcing: Mutex<()>,
     pub isolated: AtomicBool,
-    /// What isolation has dropped: messages, and frames without messages.
+    /// What isolation has dropped: frames and probes.
     pub dropped: AtomicU64,
     pub prober: Prober,
     pub holders: Mutex<Holders>,
     pub started: Instant,
+    /// Turns of reading what callers want.
+    pub calls: Semaphore,
     /// Counts the processes that asked to be found.
     pub asked: watch::Sender<u64>,
     /// The peers that a task keeps dialled.
@@ -62,6 +65,7 @@ impl Shared {
             sessions: RwLock::default(),
             holders: Mutex::default(),
             started: Instant::now(),
+            calls: Semaphore::new(CALLS_MAX),
             asked: watch::Sender::default(),
             announcing: Mutex::default(),
             isolated: AtomicBool::new(false),
@@ -103,8 +107,8 @@ impl Shared {
         self.isolated.load(Ordering::Acquire)
     }
 
-    pub fn count_dropped(&self, messages: usize) {
-        self.dropped.fetch_add(messages as u64, Ordering::Relaxed);
+    pub fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     pub fn set_roster(self: &Arc<Self>, roster: Roster) {

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::VersionVector;
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Sink, put_varint};
 use crate::id::KeyspaceId;
 
 const FORMAT: u8 = 1;
@@ -40,7 +40,7 @@ impl Context {
     }
 
     /// Appends vector and timestamp.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Sink) {
         self.vector.encode(out);
         put_varint(out, self.timestamp_ms);
     }

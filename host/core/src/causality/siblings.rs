@@ -1,12 +1,12 @@
 //! The versions of a key that are concurrent, with the vector of all that was ever seen of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::{VersionVector, decode_dots, encode_dots};
-use crate::codec::{DecodeError, Reader, put_field};
+use crate::codec::{DecodeError, Pieces, Reader, Sink, append_field};
 use crate::id::{Actor, Dot};
 use crate::version::Version;
 
@@ -27,11 +27,27 @@ pub enum Survivors {
 ///
 /// Vector and live versions are one value on purpose: a vector that travelled without its
 /// versions would claim that they are dead.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Siblings {
+    known: Known,
+    /// What [`Siblings::encode`] appends, once somebody wanted it: it is hashed, stored and sent to
+    /// several peers, and made once. Values are not copied into it.
+    canonical: OnceLock<Pieces>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Known {
     vector: VersionVector,
     live: BTreeMap<Dot, Arc<Version>>,
 }
+
+impl PartialEq for Siblings {
+    fn eq(&self, other: &Self) -> bool {
+        self.known == other.known
+    }
+}
+
+impl Eq for Siblings {}
 
 /// One version with the dots under which it is live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +64,20 @@ impl Siblings {
         Self::default()
     }
 
+    /// The only way in which the object changes.
+    fn known_mut(&mut self) -> &mut Known {
+        self.canonical.take();
+        &mut self.known
+    }
+
     /// All that was ever seen of the key.
     pub fn vector(&self) -> &VersionVector {
-        &self.vector
+        &self.known.vector
     }
 
     /// The live dots with their versions, in dot order.
     pub fn live(&self) -> impl Iterator<Item = (Dot, &Arc<Version>)> {
-        self.live.iter().map(|(dot, version)| (*dot, version))
+        self.known.live.iter().map(|(dot, version)| (*dot, version))
     }
 
     /// The versions, each once, by their lowest dot.
@@ -64,7 +86,7 @@ impl Siblings {
         // Places in the list: of one and the same version, and of those that may be equal.
         let mut shared: BTreeMap<*const Version, usize> = BTreeMap::new();
         let mut alike: BTreeMap<(Option<Dot>, usize), Vec<usize>> = BTreeMap::new();
-        for (dot, version) in &self.live {
+        for (dot, version) in &self.known.live {
             let place = *shared.entry(Arc::as_ptr(version)).or_insert_with(|| {
                 let origin = (version.origin.latest_dot(), version.origin.input_count());
                 let alike = alike.entry(origin).or_default();
@@ -82,31 +104,31 @@ impl Siblings {
 
     /// How many dots are live.
     pub fn live_count(&self) -> usize {
-        self.live.len()
+        self.known.live.len()
     }
 
     /// Whether the key was never written.
     pub fn is_empty(&self) -> bool {
-        self.vector.is_empty()
+        self.known.vector.is_empty()
     }
 
     /// The latest time at which one of the live versions was written, 0 if there is none.
     pub fn latest_ms(&self) -> u64 {
-        self.live.values().map(|version| version.written_at_ms).max().unwrap_or(0)
+        self.known.live.values().map(|version| version.written_at_ms).max().unwrap_or(0)
     }
 
     /// About how many bytes the object takes.
     pub fn weight_bytes(&self) -> usize {
         // Of a version that stands under many dots there is one payload.
         let versions: BTreeMap<*const Version, &Version> =
-            self.live.values().map(|version| (Arc::as_ptr(version), &**version)).collect();
-        let dots = self.vector.len() + self.live.len() - versions.len();
+            self.known.live.values().map(|version| (Arc::as_ptr(version), &**version)).collect();
+        let dots = self.known.vector.len() + self.known.live.len() - versions.len();
         dots * 24 + versions.values().map(|version| version.weight_bytes()).sum::<usize>()
     }
 
     /// The live dots that `context` has seen: those that a put with it would kill.
     pub fn seen_by(&self, context: &VersionVector) -> Vec<Dot> {
-        self.live.keys().filter(|dot| context.contains(dot)).copied().collect()
+        self.known.live.keys().filter(|dot| context.contains(dot)).copied().collect()
     }
 
     /// A put: kills what `context` has seen and adds `version` under `dot`.
@@ -114,21 +136,23 @@ impl Siblings {
     /// The caller has minted `dot`: it is the next of its actor, of which this object holds all
     /// earlier ones.
     pub fn put(&mut self, context: &VersionVector, dot: Dot, version: Arc<Version>) {
-        debug_assert_eq!(dot.counter, self.vector.get(&dot.actor) + 1);
-        self.live.retain(|live, _| !context.contains(live));
-        self.vector.join(context);
-        self.vector.advance(dot);
-        self.live.insert(dot, version);
+        let known = self.known_mut();
+        debug_assert_eq!(dot.counter, known.vector.get(&dot.actor) + 1);
+        known.live.retain(|live, _| !context.contains(live));
+        known.vector.join(context);
+        known.vector.advance(dot);
+        known.live.insert(dot, version);
     }
 
     /// Takes the later state of every dot from `self` and `other`: unseen, live, dead.
     pub fn sync(&mut self, other: &Siblings) {
-        let Siblings { vector, live } = other;
-        self.live.retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
+        let Known { vector, live } = &other.known;
+        let known = self.known_mut();
+        known.live.retain(|dot, _| live.contains_key(dot) || !vector.contains(dot));
         // Of two versions that stand under many dots each.
         let mut compared: BTreeMap<(*const Version, *const Version), bool> = BTreeMap::new();
         for (dot, theirs) in live {
-            match self.live.get_mut(dot) {
+            match known.live.get_mut(dot) {
                 Some(ours) if Arc::ptr_eq(ours, theirs) => {}
                 Some(ours) => {
                     let is_theirs = compared
@@ -138,23 +162,23 @@ impl Siblings {
                         *ours = theirs.clone();
                     }
                 }
-                None if self.vector.contains(dot) => {}
+                None if known.vector.contains(dot) => {}
                 None => {
-                    self.live.insert(*dot, theirs.clone());
+                    known.live.insert(*dot, theirs.clone());
                 }
             }
         }
-        self.vector.join(vector);
+        known.vector.join(vector);
     }
 
     /// Every live dot whose version is to go is dead from now on.
     pub(crate) fn kill(&mut self, is_to_go: impl Fn(&Version) -> bool) {
-        self.live.retain(|_, version| !is_to_go(version));
+        self.known_mut().live.retain(|_, version| !is_to_go(version));
     }
 
     /// The live versions, to be replaced by others of the same writes.
     pub(crate) fn live_mut(&mut self) -> impl Iterator<Item = &mut Arc<Version>> {
-        self.live.values_mut()
+        self.known_mut().live.values_mut()
     }
 
     /// Whether `other` is the same object, as far as it can be told without comparing values: a
@@ -165,47 +189,53 @@ impl Siblings {
             let pair = (Arc::as_ptr(a), Arc::as_ptr(b));
             *compared.entry(pair).or_insert_with(|| a.is_same_write(b))
         };
-        self.vector == other.vector
-            && self.live.len() == other.live.len()
-            && self.live.iter().zip(&other.live).all(|(a, b)| a.0 == b.0 && is_same(a.1, b.1))
+        self.known.vector == other.known.vector
+            && self.known.live.len() == other.known.live.len()
+            && self
+                .known
+                .live
+                .iter()
+                .zip(&other.known.live)
+                .all(|(a, b)| a.0 == b.0 && is_same(a.1, b.1))
     }
 
     /// The actors that have a live dot.
     fn live_actors(&self) -> BTreeSet<Actor> {
-        self.live.keys().map(|dot| dot.actor).collect()
+        self.known.live.keys().map(|dot| dot.actor).collect()
     }
 
     /// How many actors have no live dot.
     pub fn dead_actors(&self) -> usize {
-        self.vector.len() - self.live_actors().len()
+        self.known.vector.len() - self.live_actors().len()
     }
 
     /// Forgets actors without a live dot: see [`crate::collect`].
     pub(crate) fn drop_dead_actors(&mut self) {
         let live = self.live_actors();
-        self.vector.retain(|actor| live.contains(actor));
+        self.known_mut().vector.retain(|actor| live.contains(actor));
     }
 
     /// The same with `version` in the place of every live one: no dot is born, none dies.
     pub(crate) fn united_as(&self, version: Arc<Version>) -> Siblings {
-        let live = self.live.keys().map(|dot| (*dot, version.clone())).collect();
-        Siblings { vector: self.vector.clone(), live }
+        let live = self.known.live.keys().map(|dot| (*dot, version.clone())).collect();
+        let known = Known { vector: self.known.vector.clone(), live };
+        Siblings { known, canonical: OnceLock::new() }
     }
 
     /// Lets only those of concurrent versions stand that the keyspace wants stored.
     pub fn keep(&mut self, survivors: Survivors) {
-        if survivors == Survivors::All || self.live.len() < 2 {
+        if survivors == Survivors::All || self.known.live.len() < 2 {
             return;
         }
         let winner = self.last_write().cloned();
         if let Some(winner) = winner {
-            self.live.values_mut().for_each(|version| *version = winner.clone());
+            self.known_mut().live.values_mut().for_each(|version| *version = winner.clone());
         }
     }
 
     /// The version with the largest (timestamp, dot), the dot being the write's own.
     pub fn last_write(&self) -> Option<&Arc<Version>> {
-        self.live.values().max_by_key(|version| version.moment())
+        self.known.live.values().max_by_key(|version| version.moment())
     }
 
     /// Whether `other` knows nothing that is not known here.
@@ -216,53 +246,74 @@ impl Siblings {
     }
 
     /// Appends the object: the vector, then every version with its dots.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut field = Vec::new();
-        self.vector.encode(&mut field);
-        put_field(out, tag::VECTOR, &field);
-        for LiveVersion { dots, version } in self.versions() {
-            field.clear();
-            encode_dots(&mut field, dots.len(), dots.iter().copied());
-            version.encode(&mut field);
-            put_field(out, tag::VERSION, &field);
-        }
+    pub fn encode(&self, out: &mut impl Sink) {
+        out.append(self.canonical());
     }
 
-    /// Reads what [`Self::encode`] wrote; payloads share the buffer.
+    /// What [`Self::encode`] appends; made when it is first asked for.
+    pub fn canonical(&self) -> &Pieces {
+        self.canonical.get_or_init(|| {
+            let mut out = Pieces::new();
+            let mut field = Pieces::new();
+            self.known.vector.encode(&mut field);
+            append_field(&mut out, tag::VECTOR, &field);
+            for LiveVersion { dots, version } in self.versions() {
+                let mut field = Pieces::new();
+                encode_dots(&mut field, dots.len(), dots.iter().copied());
+                version.encode(&mut field);
+                append_field(&mut out, tag::VERSION, &field);
+            }
+            out
+        })
+    }
+
+    /// Reads what [`Self::encode`] wrote, and nothing else, so the bytes are the object's; payloads
+    /// share the buffer.
     ///
     /// # Errors
     /// One damaged version makes the whole object unreadable: half of it would claim that the
     /// other half is dead. So does a field of a newer version, which might hold siblings.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let canonical = OnceLock::from(Pieces::of(bytes.clone()));
         let mut reader = Reader::new(bytes, WHAT);
         let mut siblings = Siblings::new();
+        // First and once: every version is checked against it.
+        let Some((tag::VECTOR, vector)) = reader.field()? else {
+            return Err(reader.invalid("it does not begin with a vector"));
+        };
+        let mut vector = Reader::new(vector, WHAT);
+        siblings.known.vector = VersionVector::decode(&mut vector)?;
+        vector.end()?;
+        let (mut count, mut last) = (0, None);
         while let Some((field_tag, bytes)) = reader.field()? {
-            let mut field = Reader::new(bytes, WHAT);
-            match field_tag {
-                // First and once: every version is checked against it.
-                tag::VECTOR if siblings.is_empty() => {
-                    siblings.vector = VersionVector::decode(&mut field)?;
-                }
-                tag::VECTOR => return Err(reader.invalid("it has two vectors")),
-                tag::VERSION => siblings.decode_version(&mut field)?,
-                _ => return Err(reader.invalid("a field is not known to this version")),
+            if field_tag != tag::VERSION {
+                return Err(reader.invalid("a field is not known to this version"));
             }
+            let first = siblings.decode_version(&mut Reader::new(bytes, WHAT))?;
+            if last.replace(first) >= Some(first) {
+                return Err(reader.invalid("versions are not in ascending order"));
+            }
+            count += 1;
         }
-        Ok(siblings)
+        if count > 1 && siblings.versions().len() != count {
+            return Err(reader.invalid("a version stands twice"));
+        }
+        Ok(Siblings { canonical, ..siblings })
     }
 
-    fn decode_version(&mut self, field: &mut Reader) -> Result<(), DecodeError> {
+    /// Reads a version, and tells the first of its dots.
+    fn decode_version(&mut self, field: &mut Reader) -> Result<Dot, DecodeError> {
         let dots = decode_dots(field)?;
         let version = Arc::new(Version::decode(field.take(field.remaining())?)?);
-        if dots.is_empty() || dots.iter().any(|dot| !self.vector.contains(dot)) {
-            return Err(field.invalid("a version's dot is not in the vector"));
-        }
+        let first = dots.first().copied();
+        let first = first.filter(|_| dots.iter().all(|dot| self.known.vector.contains(dot)));
+        let first = first.ok_or_else(|| field.invalid("a version's dot is not in the vector"))?;
         for dot in dots {
-            if self.live.insert(dot, version.clone()).is_some() {
+            if self.known.live.insert(dot, version.clone()).is_some() {
                 return Err(field.invalid("a dot stands for two versions"));
             }
         }
-        Ok(())
+        Ok(first)
     }
 }
 
@@ -276,6 +327,7 @@ const WHAT: &str = "object";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::put_field;
     use crate::id::{Incarnation, NodeId};
     use crate::reconcile;
     use crate::version::COMPARED_BYTES;
@@ -347,8 +399,8 @@ mod tests {
         let winner = siblings.last_write().unwrap().clone();
         let ours = siblings.united_as(winner);
         let mut theirs = sent(&ours);
-        let half = ours.live.iter().take(COUNT as usize / 2);
-        theirs.live.extend(half.map(|(dot, version)| (*dot, version.clone())));
+        let half = ours.known.live.iter().take(COUNT as usize / 2);
+        theirs.known_mut().live.extend(half.map(|(dot, version)| (*dot, version.clone())));
         let (versions, bytes) = compared(|| theirs.versions());
         assert_eq!((versions.len(), bytes), (1, BYTES), "two copies of one version");
         let (_, bytes) = compared(|| theirs.clone().sync(&ours));

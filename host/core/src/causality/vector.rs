@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::codec::{DecodeError, Reader, put_varint};
+use crate::codec::{DecodeError, Reader, Sink, put_varint};
 use crate::id::{Actor, Dot, Incarnation, NodeId};
 
 /// Per actor the highest counter seen; all lower ones count as seen too.
@@ -72,7 +72,7 @@ impl VersionVector {
     }
 
     /// Appends the vector: a count, then each entry.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl Sink) {
         encode_dots(out, self.0.len(), self.iter());
     }
 
@@ -98,7 +98,7 @@ impl FromIterator<Dot> for VersionVector {
 }
 
 /// Appends a list of `count` dots: node and incarnation fixed, epoch and counter as varints.
-pub(crate) fn encode_dots(out: &mut Vec<u8>, count: usize, dots: impl Iterator<Item = Dot>) {
+pub(crate) fn encode_dots(out: &mut impl Sink, count: usize, dots: impl Iterator<Item = Dot>) {
     put_varint(out, count as u64);
     for dot in dots {
         encode_dot(out, dot);
@@ -106,9 +106,9 @@ pub(crate) fn encode_dots(out: &mut Vec<u8>, count: usize, dots: impl Iterator<I
 }
 
 /// Appends one dot.
-pub(crate) fn encode_dot(out: &mut Vec<u8>, dot: Dot) {
-    out.extend_from_slice(&dot.actor.node.0.to_be_bytes());
-    out.extend_from_slice(&dot.actor.incarnation.0.to_be_bytes());
+pub(crate) fn encode_dot(out: &mut impl Sink, dot: Dot) {
+    out.put(&dot.actor.node.0.to_be_bytes());
+    out.put(&dot.actor.incarnation.0.to_be_bytes());
     put_varint(out, dot.actor.epoch);
     put_varint(out, dot.counter);
 }

@@ -63,9 +63,9 @@ pub fn object_hash(key: &StoreKey, siblings: &Siblings) -> ObjectHash {
     hasher.update(&key.keyspace.0.to_be_bytes());
     hasher.update(&(key.key.len() as u64).to_be_bytes());
     hasher.update(&key.key);
-    let mut object = Vec::with_capacity(siblings.weight_bytes());
-    siblings.encode(&mut object);
-    hasher.update(&object);
+    for piece in siblings.canonical().iter() {
+        hasher.update(piece);
+    }
     ObjectHash(first_128(&hasher.finalize()))
 }
 

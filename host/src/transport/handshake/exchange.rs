@@ -1,19 +1,18 @@
-//! The frames of a handshake on a stream, from both ends.
+//! The frames of a handshake, from both ends.
+
+use std::io;
 
 use bytes::Bytes;
+use stator_core::codec::DecodeError;
 use stator_core::holder::Holder;
-use stator_core::id::{Incarnation, NodeId};
-use stator_proto::peer::v1 as proto;
-use tonic::Streaming;
+use stator_core::id::NodeId;
+use stator_core::wire::{decode, encode};
 
-use super::{Hello, Refusal, Role, prove};
+use super::{Hello, Opening, Refusal, Role, Spoken, nonce, prove};
 use crate::transport::Shared;
 use crate::transport::config::{HANDSHAKE_DEADLINE, Roster};
+use crate::transport::frame::{self, Frame, Link};
 use crate::transport::holders::Place;
-use crate::transport::outbox::Outbox;
-use crate::transport::session::next_frame;
-use crate::transport::wire::{WireError, fixed};
-use proto::frame::Content;
 
 /// A handshake that did not end in a session. Nothing was exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -35,15 +34,18 @@ pub(in super::super) enum HandshakeError {
     /// The peer refuses for now.
     #[error("the peer refuses for now: {0}")]
     NotNow(String),
-    /// The peer sent something else than the handshake asks for.
+    /// The peer sent something that is no frame.
     #[error("the peer does not keep to the handshake: {0}")]
-    Malformed(#[from] WireError),
-    /// The stream ended or broke.
-    #[error("the stream broke during the handshake: {0}")]
-    Broken(String),
+    Malformed(#[from] DecodeError),
+    /// The peer sent something else than the handshake asks for.
+    #[error("the peer does not keep to the handshake: {0} is missing")]
+    Missing(&'static str),
+    /// The connection ended or broke.
+    #[error("the connection broke during the handshake: {0}")]
+    Broken(#[from] io::Error),
     /// No connection came about.
     #[error("{0}")]
-    Unreachable(String),
+    Unreachable(io::Error),
     /// The peer did not answer in time.
     #[error("the peer did not answer within {} ms", HANDSHAKE_DEADLINE.as_millis())]
     TooSlow,
@@ -65,22 +67,28 @@ impl HandshakeError {
         matches!(self, NotNow(_) | Refused(Refusal::Connected(_) | Refusal::NotKnownYet(_)))
     }
 
-    /// What the peer is told before the stream ends.
-    pub fn as_refusal(&self) -> Content {
+    /// What the peer is told before the end.
+    pub fn as_refusal(&self) -> Frame {
         let reason = match self {
             HandshakeError::Refused(refusal) => refusal.to_string(),
             other => other.to_string(),
         };
         let process = match self {
-            HandshakeError::Refused(Refusal::SecondHolder { holder, .. }) => Some(proto::Process {
-                incarnation: holder.incarnation.0,
-                peer_address: holder.peer_address.clone(),
-                client_address: holder.client_address.clone(),
-                admin_address: holder.admin_address.clone(),
-            }),
+            HandshakeError::Refused(Refusal::SecondHolder { holder, .. }) => Some(holder.clone()),
             _ => None,
         };
-        Content::Refusal(proto::Refusal { reason, process, passes: self.passes() })
+        Frame::Refusal(frame::Refusal { reason, process, passes: self.passes() })
+    }
+}
+
+impl From<frame::Refusal> for HandshakeError {
+    fn from(refusal: frame::Refusal) -> Self {
+        let frame::Refusal { reason, process, passes } = refusal;
+        match process {
+            Some(holder) => HandshakeError::HeldByAnother { reason, holder },
+            None if passes => HandshakeError::NotNow(reason),
+            None => HandshakeError::RefusedByPeer(reason),
+        }
     }
 }
 
@@ -88,66 +96,97 @@ impl HandshakeError {
 pub(in super::super) async fn dial(
     shared: &Shared,
     (expected, place): (NodeId, Place<'_>),
-    inbound: &mut Streaming<proto::Frame>,
-    outbox: &Outbox,
+    link: &mut Link,
 ) -> Result<Hello, HandshakeError> {
     let roster = roster_of(shared)?;
     let ours = own_hello(shared, &roster)?;
-    outbox.push_control(Content::Hello(ours.clone()));
-    let theirs = expect_hello(inbound, shared).await?;
-    let hello = Hello::decode(theirs.clone())?;
+    say(shared, link, Frame::Hello(ours.clone())).await?;
+    let Frame::Hello(theirs) = next(shared, link).await? else {
+        return Err(HandshakeError::Missing("a hello"));
+    };
+    let hello: Hello = decode(theirs.clone(), "a hello")?;
     hello.check(shared.me, &roster)?;
     if hello.node != expected {
         let found = hello.node;
         return Err(Refusal::OtherNode { expected, found }.into());
     }
-    let proof = prove(&shared.config.secret, Role::Dialer, &ours, &theirs);
-    outbox.push_control(proof_frame(proof));
-    let proof = expect_proof(inbound, shared).await?;
-    if !is_proven(shared, proof, Role::Acceptor, &ours, &theirs) {
+    prove_to(shared, link, &shared.config.secret, Role::Dialer, (&ours, &theirs)).await?;
+    if proven(shared, link, Role::Acceptor, (&ours, &theirs)).await?.is_none() {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
+    link.trust();
     shared.answered(&hello, place)?;
-    match next_content(inbound, shared).await? {
-        Content::Welcome(_) => Ok(hello),
-        _ => Err(WireError::Missing("a welcome").into()),
+    match next(shared, link).await? {
+        Frame::Welcome => Ok(hello),
+        _ => Err(HandshakeError::Missing("a welcome")),
     }
 }
 
-/// The acceptor's side.
+/// The acceptor's side, after the dialer's hello.
 pub(in super::super) async fn accept(
     shared: &Shared,
-    inbound: &mut Streaming<proto::Frame>,
-    outbox: &Outbox,
+    theirs: Bytes,
+    link: &mut Link,
 ) -> Result<Hello, HandshakeError> {
-    let theirs = expect_hello(inbound, shared).await?;
-    let hello = Hello::decode(theirs.clone())?;
+    let hello: Hello = decode(theirs.clone(), "a hello")?;
     let roster = roster_of(shared)?;
     hello.check(shared.me, &roster)?;
     let ours = own_hello(shared, &roster)?;
-    outbox.push_control(Content::Hello(ours.clone()));
-    let proof = expect_proof(inbound, shared).await?;
-    if !is_proven(shared, proof, Role::Dialer, &theirs, &ours) {
+    say(shared, link, Frame::Hello(ours.clone())).await?;
+    if proven(shared, link, Role::Dialer, (&theirs, &ours)).await?.is_none() {
         return Err(Refusal::WrongSecret(hello.node).into());
     }
-    let proof = prove(&shared.config.secret, Role::Acceptor, &theirs, &ours);
+    link.trust();
     // It may believe who answers at this address, whether it is let in or not.
-    outbox.push_control(proof_frame(proof));
+    prove_to(shared, link, &shared.config.secret, Role::Acceptor, (&theirs, &ours)).await?;
     shared.let_in(&hello)?;
-    outbox.push_control(Content::Welcome(proto::Welcome {}));
+    say(shared, link, Frame::Welcome).await?;
     Ok(hello)
 }
 
-/// Whether `proof` holds under a secret that this node accepts.
-fn is_proven(
+/// The caller's side of a call.
+pub(in super::super) async fn call(shared: &Shared, link: &mut Link) -> Result<(), HandshakeError> {
+    let ours = encode(&Opening { spoken: Spoken::OURS, nonce: nonce()? });
+    say(shared, link, Frame::Call(ours.clone())).await?;
+    let Frame::Call(theirs) = next(shared, link).await? else {
+        return Err(HandshakeError::Missing("an opening"));
+    };
+    understood(&theirs)?;
+    let secret = &shared.config.secret;
+    prove_to(shared, link, secret, Role::Caller, (&ours, &theirs)).await?;
+    match proven(shared, link, Role::Called, (&ours, &theirs)).await {
+        Ok(Some(found)) if found == secret => {
+            link.trust();
+            Ok(())
+        }
+        // There is no other reason to refuse a proof.
+        Ok(_) | Err(HandshakeError::RefusedByPeer(_)) => Err(Refusal::OtherSecret.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The other side of a call, after the caller's opening.
+pub(in super::super) async fn answer(
     shared: &Shared,
-    proof: blake3::Hash,
-    role: Role,
-    dialer: &[u8],
-    acceptor: &[u8],
-) -> bool {
-    let mut secrets = shared.config.accepted_secrets();
-    secrets.any(|secret| proof == prove(secret, role, dialer, acceptor))
+    theirs: Bytes,
+    link: &mut Link,
+) -> Result<(), HandshakeError> {
+    understood(&theirs)?;
+    let ours = encode(&Opening { spoken: Spoken::OURS, nonce: nonce()? });
+    say(shared, link, Frame::Call(ours.clone())).await?;
+    let Some(secret) = proven(shared, link, Role::Caller, (&theirs, &ours)).await? else {
+        return Err(Refusal::OtherSecret.into());
+    };
+    link.trust();
+    prove_to(shared, link, secret, Role::Called, (&theirs, &ours)).await
+}
+
+fn understood(opening: &Bytes) -> Result<(), HandshakeError> {
+    let Opening { spoken, .. } = decode(opening.clone(), "an opening")?;
+    match spoken.is_understood() {
+        true => Ok(()),
+        false => Err(Refusal::NoCommonCall { min: spoken.min, max: spoken.max }.into()),
+    }
 }
 
 fn roster_of(shared: &Shared) -> Result<std::sync::Arc<Roster>, Refusal> {
@@ -155,58 +194,60 @@ fn roster_of(shared: &Shared) -> Result<std::sync::Arc<Roster>, Refusal> {
 }
 
 fn own_hello(shared: &Shared, roster: &Roster) -> Result<Bytes, HandshakeError> {
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|e| HandshakeError::NoRandomness(e.to_string()))?;
-    Ok(Hello::new(shared.me, shared.own_process(), roster.cluster, nonce).encode())
+    Ok(encode(&Hello::new(shared.me, shared.own_process(), roster.cluster, nonce()?)))
 }
 
-fn proof_frame(proof: blake3::Hash) -> Content {
-    Content::Proof(Bytes::copy_from_slice(proof.as_bytes()))
-}
-
-async fn expect_hello(
-    inbound: &mut Streaming<proto::Frame>,
-    shared: &Shared,
-) -> Result<Bytes, HandshakeError> {
-    match next_content(inbound, shared).await? {
-        Content::Hello(bytes) => Ok(bytes),
-        _ => Err(WireError::Missing("a hello").into()),
+/// Says a frame; while this node is isolated, it is lost.
+async fn say(shared: &Shared, link: &mut Link, frame: Frame) -> Result<(), HandshakeError> {
+    if shared.is_isolated() {
+        shared.count_dropped();
+        return Ok(());
     }
+    Ok(link.writer.send(&frame).await?)
 }
 
-async fn expect_proof(
-    inbound: &mut Streaming<proto::Frame>,
+async fn prove_to(
     shared: &Shared,
-) -> Result<blake3::Hash, HandshakeError> {
-    match next_content(inbound, shared).await? {
-        Content::Proof(bytes) => Ok(blake3::Hash::from_bytes(fixed(&bytes, "a proof")?)),
-        _ => Err(WireError::Missing("a proof").into()),
-    }
+    link: &mut Link,
+    secret: &[u8; 32],
+    role: Role,
+    (first, second): (&[u8], &[u8]),
+) -> Result<(), HandshakeError> {
+    let proof = prove(secret, role, first, second);
+    say(shared, link, Frame::Proof(*proof.as_bytes())).await
 }
 
-async fn next_content(
-    inbound: &mut Streaming<proto::Frame>,
+/// The secret, of those that this node accepts, that the other side proves to know.
+async fn proven<'a>(
+    shared: &'a Shared,
+    link: &mut Link,
+    role: Role,
+    (first, second): (&[u8], &[u8]),
+) -> Result<Option<&'a [u8; 32]>, HandshakeError> {
+    let Frame::Proof(proof) = next(shared, link).await? else {
+        return Err(HandshakeError::Missing("a proof"));
+    };
+    let proof = blake3::Hash::from_bytes(proof);
+    let mut secrets = shared.config.accepted_secrets();
+    Ok(secrets.find(|secret| proof == prove(secret, role, first, second)))
+}
+
+/// The next frame of the other side; while this node is isolated, none arrives.
+pub(in super::super) async fn next(
     shared: &Shared,
-) -> Result<Content, HandshakeError> {
-    let frame = next_frame(inbound, shared)
-        .await
-        .map_err(|status| HandshakeError::Broken(status.message().to_owned()))?
-        .ok_or_else(|| HandshakeError::Broken("the peer ended it".to_owned()))?;
-    match frame.content {
-        Some(Content::Refusal(proto::Refusal { reason, process, passes })) => Err(match process {
-            Some(process) => HandshakeError::HeldByAnother {
-                reason,
-                holder: Holder {
-                    incarnation: Incarnation(process.incarnation),
-                    peer_address: process.peer_address,
-                    client_address: process.client_address,
-                    admin_address: process.admin_address,
-                },
-            },
-            None if passes => HandshakeError::NotNow(reason),
-            None => HandshakeError::RefusedByPeer(reason),
-        }),
-        Some(content) => Ok(content),
-        None => Err(WireError::Missing("a frame's content").into()),
+    link: &mut Link,
+) -> Result<Frame, HandshakeError> {
+    loop {
+        let Some(bytes) = link.reader.next().await? else {
+            return Err(HandshakeError::Broken(io::Error::other("the peer ended it")));
+        };
+        if shared.is_isolated() {
+            shared.count_dropped();
+            continue;
+        }
+        match Frame::decode(bytes)? {
+            Frame::Refusal(refusal) => return Err(refusal.into()),
+            frame => return Ok(frame),
+        }
     }
 }

@@ -5,28 +5,28 @@
 //! with which secrets could be tried; who is dialled does, but nodes dial only where members are
 //! said to be. A proof is BLAKE3, keyed by the cluster secret, over
 //! the prover's role and both hellos as they travelled: the nonces make it good for this
-//! handshake only, the role keeps it from being sent back. A side that will not go on sends a
-//! [`Refusal`] in words, and both log it.
+//! handshake only, the role keeps it from being sent back, or to a handshake of another kind. A side
+//! that will not go on sends a [`Refusal`] in words, and both log it.
+//!
+//! Who calls without being a member (`setup.rs`) says no more than its [`Opening`], and hears no
+//! more than one, until it has proved itself.
 //!
 //! Nothing is learnt from a hello before its proof holds. What each side must be:
 //! a member of the same cluster, another node than this, in a protocol version that both speak.
 //!
 //! While a cluster changes its secret each side proves its own and accepts those of before as
-//! well. Encryption is TLS' matter, below this: the proof is given inside of it.
+//! well; a caller is answered under the one that it proved, because it may know no other yet. Encryption is TLS' matter, below this: the proof is given inside of it.
 
 mod exchange;
 
-use bytes::Bytes;
-use prost::Message as _;
 use stator_core::catalogue::FEATURE_LEVEL;
 use stator_core::holder::Holder;
-use stator_core::id::{ClusterId, Incarnation, NodeId};
-use stator_proto::peer::v1 as proto;
+use stator_core::id::{ClusterId, NodeId};
+use stator_core::wire_structs;
 
-pub(super) use exchange::{HandshakeError, accept, dial};
+pub(super) use exchange::{HandshakeError, accept, answer, call, dial, next};
 
 use super::config::{PROTOCOL_MAX, PROTOCOL_MIN, Roster};
-use super::wire::{WireError, fixed};
 
 /// Why a node will not talk to another. Nothing was exchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +62,20 @@ pub enum Refusal {
         /// Its newest version.
         max: u32,
     },
+    /// The program that calls, or is called, speaks no common version.
+    #[error(
+        "the caller speaks the peer protocol in versions {min} to {max}, this node in \
+         {PROTOCOL_MIN} to {PROTOCOL_MAX}: upgrade one release at a time"
+    )]
+    NoCommonCall {
+        /// Its oldest version.
+        min: u32,
+        /// Its newest version.
+        max: u32,
+    },
+    /// The other side of a call does not know the secret.
+    #[error("the cluster secrets differ")]
+    OtherSecret,
     /// The other node is no member.
     #[error("node {0} is not a member of this cluster")]
     UnknownNode(NodeId),
@@ -110,18 +124,42 @@ pub enum Refusal {
     },
 }
 
-/// Which end of a stream.
+/// Which end of a handshake of which kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Dialer = 1,
     Acceptor = 2,
+    Caller = 3,
+    Called = 4,
+}
+
+/// The protocol versions that a program speaks, oldest and newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spoken {
+    pub min: u32,
+    pub max: u32,
+}
+
+impl Spoken {
+    /// What this program speaks.
+    pub const OURS: Spoken = Spoken { min: PROTOCOL_MIN, max: PROTOCOL_MAX };
+
+    fn is_understood(&self) -> bool {
+        self.max >= PROTOCOL_MIN && self.min <= PROTOCOL_MAX
+    }
+}
+
+/// What both sides of a call say of themselves before they have proved anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub spoken: Spoken,
+    pub nonce: [u8; 32],
 }
 
 /// What a node says of itself first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
-    pub protocol_min: u32,
-    pub protocol_max: u32,
+    pub spoken: Spoken,
     pub cluster: ClusterId,
     pub node: NodeId,
     /// Its start, and where it says it is reached.
@@ -134,49 +172,7 @@ pub(super) struct Hello {
 
 impl Hello {
     pub fn new(node: NodeId, process: Holder, cluster: ClusterId, nonce: [u8; 32]) -> Self {
-        Hello {
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MAX,
-            cluster,
-            node,
-            process,
-            feature_level: FEATURE_LEVEL,
-            nonce,
-        }
-    }
-
-    pub fn encode(&self) -> Bytes {
-        let hello = proto::Hello {
-            protocol_min: self.protocol_min,
-            protocol_max: self.protocol_max,
-            cluster: Bytes::copy_from_slice(&self.cluster.0.to_be_bytes()),
-            node: self.node.0,
-            incarnation: self.process.incarnation.0,
-            peer_address: self.process.peer_address.clone(),
-            client_address: self.process.client_address.clone(),
-            admin_address: self.process.admin_address.clone(),
-            catalogue_feature_level: self.feature_level,
-            nonce: Bytes::copy_from_slice(&self.nonce),
-        };
-        hello.encode_to_vec().into()
-    }
-
-    pub fn decode(bytes: Bytes) -> Result<Self, WireError> {
-        let hello = proto::Hello::decode(bytes).map_err(|_| WireError::Missing("a hello"))?;
-        Ok(Hello {
-            protocol_min: hello.protocol_min,
-            protocol_max: hello.protocol_max,
-            cluster: ClusterId(u128::from_be_bytes(fixed(&hello.cluster, "a cluster id")?)),
-            node: NodeId(hello.node),
-            process: Holder {
-                incarnation: Incarnation(hello.incarnation),
-                peer_address: hello.peer_address,
-                client_address: hello.client_address,
-                admin_address: hello.admin_address,
-            },
-            feature_level: hello.catalogue_feature_level,
-            nonce: fixed(&hello.nonce, "a nonce")?,
-        })
+        Hello { spoken: Spoken::OURS, cluster, node, process, feature_level: FEATURE_LEVEL, nonce }
     }
 
     /// Whether the node `me` of `roster` may talk to the one that said this.
@@ -185,11 +181,11 @@ impl Hello {
         if self.cluster != roster.cluster {
             return Err(Refusal::OtherCluster { node, theirs: self.cluster, ours: roster.cluster });
         }
-        if self.protocol_max < PROTOCOL_MIN || self.protocol_min > PROTOCOL_MAX {
+        if !self.spoken.is_understood() {
             return Err(Refusal::NoCommonProtocol {
                 node,
-                min: self.protocol_min,
-                max: self.protocol_max,
+                min: self.spoken.min,
+                max: self.spoken.max,
             });
         }
         if node == me {
@@ -217,9 +213,21 @@ fn prove(secret: &[u8; 32], role: Role, dialer: &[u8], acceptor: &[u8]) -> blake
     hasher.finalize()
 }
 
+/// 32 random bytes.
+fn nonce() -> Result<[u8; 32], HandshakeError> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|e| HandshakeError::NoRandomness(e.to_string()))?;
+    Ok(nonce)
+}
+
+wire_structs! {
+    Spoken { min, max }
+    Opening { spoken, nonce }
+    Hello { spoken, cluster, node, process, feature_level, nonce }
+}
+
 /// What an honest dialer sends, for tests that speak for one.
 #[cfg(test)]
-pub(super) fn dialer_proof(secret: &[u8; 32], dialer: &[u8], acceptor: &[u8]) -> Bytes {
-    let proof = prove(secret, Role::Dialer, dialer, acceptor);
-    Bytes::copy_from_slice(proof.as_bytes())
+pub(super) fn dialer_proof(secret: &[u8; 32], dialer: &[u8], acceptor: &[u8]) -> [u8; 32] {
+    *prove(secret, Role::Dialer, dialer, acceptor).as_bytes()
 }

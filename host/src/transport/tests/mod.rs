@@ -3,7 +3,7 @@
 mod faults;
 mod hostile;
 mod refusals;
-mod streams;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -5,52 +5,42 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use tokio::net::UdpSocket;
-use tonic::Request;
-use tonic::client::Grpc;
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::codegen::{Bytes, tokio_stream};
-use tonic::transport::Endpoint;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
 
 use super::raw::Outcomes;
-use crate::support::Raw;
 
-const PATHS: [&str; 3] = [
-    "/stator.peer.v1.Setup/Introduce",
-    "/stator.peer.v1.Setup/Adopt",
-    "/stator.peer.v1.Peer/Exchange",
-];
+/// What a peer begins with.
+const PREFACE: &[u8] = b"STATOR PEER\r\n\r\n";
 
-/// Random messages to each call, and random datagrams to the port of probes.
+/// Random frames, with true and false lengths, on connections that begin as a peer's, and random
+/// datagrams to the port of probes.
 pub async fn garbage(to: &str, cases: usize) -> Outcomes {
-    let endpoint = Endpoint::from_shared(format!("http://{to}")).expect("an address");
-    let channel = endpoint.connect().await.expect("connected");
-    let bytes = prop::collection::vec(any::<u8>(), 0..600);
+    let bytes = prop::collection::vec(any::<u8>(), 1..600);
     let mut runner = TestRunner::deterministic();
     let mut outcomes = Outcomes::default();
     let mut some = || -> Vec<u8> { bytes.new_tree(&mut runner).expect("a case").current() };
     for number in 0..cases {
-        let mut grpc = Grpc::new(channel.clone());
-        grpc.ready().await.expect("connected");
-        let messages = vec![Bytes::from(some()), Bytes::from(some())];
-        let mut request = Request::new(tokio_stream::iter(messages));
-        request.set_timeout(Duration::from_secs(5));
-        let path = PathAndQuery::from_static(PATHS[number % PATHS.len()]);
-        let outcome = match grpc.streaming::<_, Bytes, Bytes, _>(request, path, Raw).await {
+        let mut said = PREFACE.to_vec();
+        for _ in 0..2 {
+            let mut frame = some();
+            // Of each kind that there is, and of some that there are not.
+            frame[0] = (number % 14) as u8;
+            let length = if number % 3 == 0 { number << 20 } else { frame.len() } as u32;
+            said.extend(length.to_be_bytes());
+            said.extend(frame);
+        }
+        let mut stream = TcpStream::connect(to).await.expect("connected");
+        let sent = stream.write_all(&said).await;
+        let mut answer = Vec::new();
+        let read = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        outcomes.add(match (sent, read) {
             // Refused in words, in a frame, and then the end.
-            Ok(answer) => {
-                let mut frames = answer.into_inner();
-                loop {
-                    match frames.message().await {
-                        Ok(Some(_)) => {}
-                        Ok(None) => break "refused".to_owned(),
-                        Err(status) => break format!("{:?}", status.code()),
-                    }
-                }
-            }
-            Err(status) => format!("{:?}", status.code()),
-        };
-        outcomes.add(outcome);
+            (_, Ok(Ok(_))) if answer.windows(4).any(|words| words == b"hand") => "refused",
+            (_, Ok(Ok(_) | Err(_))) | (Err(_), _) => "ended",
+            (_, Err(_)) => "left open",
+        });
     }
     let socket = UdpSocket::bind("127.0.0.13:0").await.expect("a socket");
     for _ in 0..cases * 10 {

@@ -67,7 +67,7 @@ async fn an_object_of_20_mib_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_above_the_limit_is_reported_and_the_stream_lives() {
+async fn a_message_above_the_limit_is_reported_and_the_session_lives() {
     let config = TransportConfig { queue_bytes_max: usize::MAX, ..config(1) };
     let (a, b) = (Peer::start_with(config).await, Peer::start(2).await);
     join(&[&a, &b]).await;
@@ -86,7 +86,7 @@ async fn a_full_queue_refuses_without_blocking_and_tells_what_was_lost() {
     join(&[&a, &b]).await;
     let mut sent = 0;
     {
-        // B stands still: HTTP/2's windows fill up, then the queue does.
+        // B stands still: the system's buffers fill up, then the queue does.
         let gate = lock(&b.ear.gate);
         let value = Bytes::from(vec![1; 256 << 10]);
         let refused = loop {
@@ -97,7 +97,7 @@ async fn a_full_queue_refuses_without_blocking_and_tells_what_was_lost() {
             std::thread::yield_now();
         };
         assert!(matches!(refused, Undelivered::QueueFull { messages_max: 50, .. }), "{refused}");
-        // Once the windows are full for good, exactly the queue is left when the peer goes.
+        // Once the buffers are full for good, exactly the queue is left when the peer goes.
         a.transport.set_roster(CLUSTER, roster(&[&a]));
         drop(gate);
     }

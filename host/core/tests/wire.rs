@@ -1,4 +1,5 @@
-//! Every message comes back as it went, and no bytes make reading panic.
+//! What travels: every message comes back as it went, equal messages have equal bytes, and no bytes
+//! make reading panic or take memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +8,17 @@ use bytes::Bytes;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use prost::Message as _;
 use stator_core::agreement::{Answer, Ask, Ballot};
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Decision, Durability, KeyspaceSpec, Member, Module, ModuleClass,
     Quorums, Reconcile, RingChange, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
-use stator_core::id::{ClusterId, KeyspaceId, NodeId, PartitionId};
+use stator_core::codec::{Pieces, Reader};
+use stator_core::collect::{Candidate, CollectAnswer, CollectAsk};
+use stator_core::id::{
+    Actor, ClusterId, Dot, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId,
+};
 use stator_core::message::{
     Comparison, ExchangeFigures, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
@@ -25,9 +29,8 @@ use stator_core::tree::{
     TreeRead,
 };
 use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
+use stator_core::wire::{self, Wire};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
-
-use super::*;
 
 fn any_bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..40).prop_map(Bytes::from)
@@ -118,6 +121,8 @@ fn any_put() -> impl Strategy<Value = PutRequest> {
 fn any_replica_error() -> impl Strategy<Value = ReplicaError> {
     prop_oneof![
         Just(ReplicaError::UnknownKeyspace),
+        Just(ReplicaError::NotMember),
+        any::<u64>().prop_map(|floor| ReplicaError::StaleEpoch { floor }),
         any::<u64>().prop_map(|ring_version| ReplicaError::NotOwner { ring_version }),
         Just(ReplicaError::Damaged),
         Just(ReplicaError::Filling),
@@ -136,6 +141,14 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
     let sizes = || (any::<usize>(), any::<usize>());
     prop_oneof![
         Just(RequestError::NoCluster),
+        Just(RequestError::NotAccepted),
+        Just(RequestError::Expired),
+        (any::<u64>(), ".{0,9}").prop_map(|(incarnation, address)| RequestError::SecondHolder {
+            incarnation: Incarnation(incarnation),
+            address,
+        }),
+        Just(RequestError::Refused(WriteRefused::NotAsMarked)),
+        any_dot().prop_map(|dot| RequestError::Refused(WriteRefused::RequestReused(dot))),
         any::<u64>().prop_map(|id| RequestError::UnknownKeyspace(KeyspaceId(id))),
         (name(), two()).prop_map(|(name, (found, n))| RequestError::BadQuorum { name, found, n }),
         (name(), two()).prop_map(|(name, (needed, owners))| RequestError::TooFewNodes {
@@ -146,7 +159,7 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         (two(), any_effect()).prop_map(|((needed, answered), effect)| {
             RequestError::QuorumNotReached { needed, answered, effect }
         }),
-        any::<u64>().prop_map(|counter| {
+        (1..u64::MAX).prop_map(|counter| {
             let actor = Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 3 };
             RequestError::RequestReused(Dot { actor, counter })
         }),
@@ -331,6 +344,43 @@ fn any_answer() -> impl Strategy<Value = Answer<Arc<Decision>>> {
     ]
 }
 
+fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    let candidate = (any::<u64>(), any_bytes(), any::<u128>(), any::<(bool, bool)>());
+    let candidate = candidate.prop_map(|(keyspace, key, hash, (is_deleted, was_absent))| {
+        let (keyspace, hash) = (KeyspaceId(keyspace), ObjectHash(hash));
+        Candidate { keyspace, key, hash, is_deleted, was_absent }
+    });
+    vec(candidate, 0..4)
+}
+
+fn any_collect_ask() -> impl Strategy<Value = CollectAsk> {
+    let floors = vec((any::<u64>().prop_map(NodeId), any::<u64>()), 0..4);
+    prop_oneof![
+        any_candidates().prop_map(CollectAsk::Mark),
+        Just(CollectAsk::Clean),
+        Just(CollectAsk::Fence),
+        (any::<(u64, u64)>(), floors, any_candidates()).prop_map(
+            |((life, arrivals), floors, candidates)| {
+                CollectAsk::Seal { life, arrivals, floors, candidates }
+            }
+        ),
+        (any::<u64>(), any_candidates())
+            .prop_map(|(life, candidates)| CollectAsk::Drop { life, candidates }),
+    ]
+}
+
+fn any_collect_answer() -> impl Strategy<Value = CollectAnswer> {
+    let places = || vec(any::<u32>(), 0..4);
+    prop_oneof![
+        (any::<u64>(), places(), places())
+            .prop_map(|(life, agreed, absent)| CollectAnswer::Marked { life, agreed, absent }),
+        any::<(u64, u64)>().prop_map(|(life, arrivals)| CollectAnswer::Clean { life, arrivals }),
+        any::<u64>().prop_map(|epoch| CollectAnswer::Fenced { epoch }),
+        places().prop_map(|agreed| CollectAnswer::Sealed { agreed }),
+        any::<u64>().prop_map(|count| CollectAnswer::Dropped { count }),
+    ]
+}
+
 /// A message of the kind that the number names.
 fn any_message() -> impl Strategy<Value = Message> {
     let read = (any::<u64>(), any_bytes(), any::<u64>(), any::<bool>());
@@ -388,6 +438,15 @@ fn any_message() -> impl Strategy<Value = Message> {
             }
         ),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
+        vec((any::<u64>().prop_map(NodeId), any::<u64>()), 0..4).prop_map(Message::Clocks),
+        (any::<u64>(), any::<u16>(), any::<[u8; 32]>(), any_collect_ask()).prop_map(
+            |(request, partition, scope, ask)| {
+                let partition = PartitionId(partition);
+                Message::Collect { request, partition, scope, ask }
+            }
+        ),
+        (any::<u64>(), result_of(any_collect_answer(), ".{0,9}"))
+            .prop_map(|(request, result)| Message::CollectReply { request, result }),
         (any_catalogue(), any::<bool>()).prop_map(|(catalogue, is_reply_wanted)| {
             Message::Catalogue { catalogue, is_reply_wanted }
         }),
@@ -400,10 +459,23 @@ fn any_message() -> impl Strategy<Value = Message> {
     ]
 }
 
-/// A message as it arrives: through the bytes of a frame.
-fn travelled(bytes: Vec<u8>) -> Option<Result<Message, WireError>> {
-    let message = proto::Message::decode(Bytes::from(bytes)).ok()?;
-    Some(from_wire(message))
+fn bytes_of(message: &Message) -> Vec<u8> {
+    let mut out = Pieces::new();
+    message.to_wire(&mut out);
+    out.to_vec()
+}
+
+fn read(bytes: Vec<u8>) -> Option<Message> {
+    wire::decode(bytes.into(), "a message").ok()
+}
+
+/// What is written canonically comes back as the same bytes; catalogues are JSON, which is not.
+fn is_canonical(message: &Message) -> bool {
+    let is_stored = matches!(
+        message,
+        Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. }
+    );
+    !is_stored
 }
 
 proptest! {
@@ -411,19 +483,16 @@ proptest! {
 
     #[test]
     fn every_message_comes_back_as_it_went(message in any_message()) {
-        let bytes = to_wire(message.clone()).encode_to_vec();
-        prop_assert_eq!(travelled(bytes), Some(Ok(message)));
+        let bytes = bytes_of(&message);
+        let back = read(bytes.clone());
+        prop_assert_eq!(back.as_ref(), Some(&message));
+        prop_assert_eq!(back.map(|back| bytes_of(&back)), Some(bytes));
     }
 
     #[test]
-    fn a_message_weighs_about_what_it_takes(message in any_message()) {
-        let weight = weight_bytes(&message);
-        let is_catalogue = matches!(
-            message,
-            Message::Catalogue { .. } | Message::RingAsk { .. } | Message::RingAnswer { .. }
-        );
-        let length = to_wire(message).encoded_len();
-        prop_assert!(is_catalogue || length <= 4 * weight, "{} bytes weigh {}", length, weight);
+    fn a_message_is_measured_without_being_written(message in any_message()) {
+        let (measured, length) = (wire::measure(&message), bytes_of(&message).len());
+        prop_assert!(!is_canonical(&message) || length == measured, "{} for {}", measured, length);
     }
 
     #[test]
@@ -433,7 +502,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
         is_cut: bool,
     ) {
-        let mut bytes = to_wire(message).encode_to_vec();
+        let mut bytes = bytes_of(&message);
         for (at, byte) in damage {
             let at = at.index(bytes.len());
             bytes[at] = byte;
@@ -441,15 +510,72 @@ proptest! {
         if is_cut {
             bytes.truncate(cut.index(bytes.len()));
         }
-        if let Some(Ok(message)) = travelled(bytes) {
-            // Whatever passed for a message is one.
-            let again = travelled(to_wire(message.clone()).encode_to_vec());
-            prop_assert_eq!(again, Some(Ok(message)));
+        if let Some(message) = read(bytes.clone()) {
+            // Whatever passed for a message is one, and there is one way to write it.
+            let again = bytes_of(&message);
+            prop_assert!(!is_canonical(&message) || again == bytes, "{:?}", message);
+            prop_assert_eq!(read(again), Some(message));
         }
     }
 
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in vec(any::<u8>(), 0..200)) {
-        let _ = travelled(bytes);
+        let _ = read(bytes);
     }
+
+    #[test]
+    fn bytes_left_over_are_an_error(message in any_message(), more in vec(any::<u8>(), 1..4)) {
+        let mut bytes = bytes_of(&message);
+        bytes.extend(more);
+        prop_assert_eq!(read(bytes), None);
+    }
+}
+
+#[test]
+fn a_value_is_neither_copied_out_nor_in() {
+    let value = Bytes::from(vec![7; 1 << 20]);
+    let put = |value: &Bytes| {
+        let dot = Dot {
+            actor: Actor { node: NodeId(1), incarnation: Incarnation(2), epoch: 0 },
+            counter: 1,
+        };
+        let version = Version {
+            past: None,
+            payload: Payload::Value(value.clone()),
+            written_at_ms: 1,
+            expires_at_ms: None,
+            schema: 0,
+            origin: Origin::Client(dot),
+            base: Vec::new(),
+            labels: BTreeMap::new(),
+            request: None,
+            unknown: Vec::new(),
+        };
+        let mut siblings = Siblings::new();
+        siblings.put(&VersionVector::new(), dot, Arc::new(version));
+        Arc::new(siblings)
+    };
+    let siblings = put(&value);
+    let message = Message::ReadReply { request: 1, result: Ok(Some(siblings.clone())) };
+    let mut out = Pieces::new();
+    message.to_wire(&mut out);
+    assert!(out.iter().any(|piece| piece.as_ptr() == value.as_ptr()), "it is shared");
+    assert!(std::ptr::eq(siblings.canonical(), siblings.canonical()), "it is made once");
+    let arrived = Bytes::from(out.to_vec());
+    let range = arrived.as_ptr_range();
+    let Ok(Message::ReadReply { result: Ok(Some(back)), .. }) = wire::decode(arrived, "a message")
+    else {
+        panic!("it does not come back");
+    };
+    let (_, version) = back.live().next().expect("a version");
+    assert!(range.contains(&version.payload.value().expect("a value").as_ptr()), "it is a slice");
+}
+
+#[test]
+fn a_list_takes_no_memory_ahead_of_its_bytes() {
+    // A count that the bytes could hold, of items that would take 32 times as much.
+    let mut bytes = vec![0; 1 << 20];
+    bytes[..3].copy_from_slice(&[0xF0, 0xFF, 0x3F]);
+    let mut reader = Reader::new(bytes.into(), "keys");
+    assert!(Vec::<Bytes>::from_wire(&mut reader).is_err());
 }
