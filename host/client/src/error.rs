@@ -150,12 +150,18 @@ impl From<Status> for Error {
     }
 }
 
+/// Whether the transport here made the status: it says why. What a node sent has no source, but
+/// for the resets of HTTP/2, which say no more than that the stream is gone.
+fn is_made_here(status: &Status) -> bool {
+    std::error::Error::source(status).is_some() || status.message().starts_with("h2 protocol error")
+}
+
 /// The reason if no node gave one.
 fn silence(status: &Status, is_unsent: bool) -> &'static str {
     match status.code() {
         _ if is_unsent => reason::NOT_CONNECTED,
         // Made here, not sent by a node: the connection broke with the request under way.
-        Code::Unknown if std::error::Error::source(status).is_some() => reason::NO_ANSWER,
+        Code::Unknown | Code::Internal if is_made_here(status) => reason::NO_ANSWER,
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => reason::NO_ANSWER,
         _ => "",
     }

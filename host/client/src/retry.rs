@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) fn is_worth_it(error: &Error, safety: Safety) -> bool {
     let may_pass = match error.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
-        Code::Unknown => error.reason() == reason::NO_ANSWER,
+        Code::Unknown | Code::Internal => error.reason() == reason::NO_ANSWER,
         // Overload passes; a full quota does not by itself, and has no RetryInfo.
         Code::ResourceExhausted => error.retry_after().is_some(),
         // Another node is a member still.
@@ -81,6 +81,8 @@ mod tests {
         let broken = Error::from(Status::unavailable("broken pipe"));
         assert!(!is_worth_it(&broken, Safety::Once));
         assert!(is_worth_it(&broken, Safety::Repeatable));
+        let reset = Error::from(Status::internal("h2 protocol error: stream was reset"));
+        assert!(is_worth_it(&reset, Safety::Repeatable) && !is_worth_it(&reset, Safety::Once));
     }
 
     #[test]
