@@ -108,6 +108,14 @@ fn put(key: String) -> v1::PutRequest {
 }
 
 async fn fill(kvs: &[KvClient<Channel>], keys: u64) {
+    // Until every node is accepted by the others and has heard of the keyspace.
+    let until = Instant::now() + PATIENCE;
+    for mut kv in kvs.iter().cloned() {
+        while let Err(status) = kv.put(put("stays-0".to_owned())).await {
+            assert!(Instant::now() < until, "{status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
     let mut tasks = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let mut kv = kvs[client as usize % CONNECTIONS].clone();
