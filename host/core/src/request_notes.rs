@@ -8,7 +8,7 @@
 //! cannot recognise the retry, and names the write once more. The two are told apart as soon as they
 //! meet, in a store or in the answer of a get, because each carries the client's name:
 //! - of several live tries the one with the lowest dot stays, and the others are dead, as if their
-//!   writer had seen it ([`unite_tries`]). Every node chooses the same, and death spreads with the
+//!   writer had seen it (`unite_tries`). Every node chooses the same, and death spreads with the
 //!   vector, so none comes back;
 //! - where a note says that the write was replaced, a try of it that comes now is dead too: who
 //!   replaced it had seen the write under its other dot.

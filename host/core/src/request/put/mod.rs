@@ -1,5 +1,5 @@
-//! The state of one put: get the write a dot ([`naming`]), then replicate until every owner has it
-//! or a durable hint for it exists ([`debts`]); answer the client at w distinct nodes.
+//! The state of one put: get the write a dot (`naming`), then replicate until every owner has it
+//! or a durable hint for it exists (`debts`); answer the client at w distinct nodes.
 
 mod debts;
 mod naming;
