@@ -28,9 +28,10 @@
 //! of them; the other is told and serves nothing any more. What only it had taken meanwhile stays in
 //! its store. Nothing is named alike by the two, because each mints in its own incarnation.
 //!
-//! Left out: acceptors of a ring (`agreement`) know nodes, not holders. In a parted network in which
-//! both sides serve a holder of the same node *and* commit a ring, two rings of one version could be
-//! made.
+//! Left out: acceptors of a ring (`agreement`) know nodes, not holders. Who is refused, or was not
+//! accepted yet, does not vote. But in a parted network both sides may serve a holder of one node, and
+//! a copy does not know what the original has promised; if both sides commit a ring then, there may be
+//! two of one version. The simulator finds it (scenario "copies in new rings", which no seed takes).
 
 use std::collections::BTreeMap;
 
@@ -83,6 +84,27 @@ pub enum Found {
     Nobody,
 }
 
+/// Where a member was dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Where<'a> {
+    /// Where the catalogue knows it.
+    Known,
+    /// Where this process says that it is.
+    Named(&'a Holder),
+    /// Where it was met by other means: it asks there.
+    Met,
+}
+
+/// What came of dialling a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialled {
+    /// The holder that it has from now on, if that is another than before: it is to be written to
+    /// the catalogue.
+    pub decided: Option<Holder>,
+    /// How who answered stands; where nobody did, that is being looked into.
+    pub standing: Standing,
+}
+
 /// A process that was refused because another one is the node, and asks again and again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intruder {
@@ -105,10 +127,10 @@ struct Asking {
 /// A member's place.
 #[derive(Debug, Default)]
 struct Place {
-    /// Of the register, as the catalogue had it last.
-    version: u64,
+    /// The register, as the catalogue had it last, with its version.
+    written: (u64, Holder),
     holder: Holder,
-    /// Until when what was decided here stands above a register of the same version.
+    /// Until when what was decided here stands above what was written before.
     decided_until_ms: u64,
     /// Since when nobody answers as the holder.
     gone_since_ms: Option<u64>,
@@ -146,11 +168,14 @@ impl Holders {
     /// catalogue from before what was just decided here is passed over.
     pub fn learn(&mut self, now_ms: u64, node: NodeId, version: u64, holder: Holder) {
         let place = self.places.entry(node).or_default();
-        let is_news = version > place.version || now_ms >= place.decided_until_ms;
-        if is_news && holder != place.holder {
-            place.take(holder);
+        // Of two members that decide at the same time one is overruled: by another holder, of the
+        // same version perhaps.
+        let written = (version, holder);
+        let is_news = written != place.written || now_ms >= place.decided_until_ms;
+        if is_news && written.1 != place.holder {
+            place.take(written.1.clone());
         }
-        place.version = place.version.max(version);
+        place.written = written;
     }
 
     /// Forgets who is no member.
@@ -195,8 +220,41 @@ impl Holders {
         }
     }
 
+    /// A member was dialled.
+    pub fn dialled(
+        &mut self,
+        now_ms: u64,
+        node: NodeId,
+        place: Where<'_>,
+        found: Found,
+    ) -> Dialled {
+        let process = match &found {
+            Found::Process(process) => Some(process.clone()),
+            Found::Silence | Found::Nobody => None,
+        };
+        let decided = match place {
+            Where::Known => self.answered(now_ms, node, found),
+            Where::Named(asked) => self.found(now_ms, node, asked, found),
+            Where::Met => {
+                let standing = match &process {
+                    Some(process) => self.asks(now_ms, node, process, false),
+                    None => Standing::Asking,
+                };
+                return Dialled { decided: None, standing };
+            }
+        };
+        let standing = match (process, self.holder(node)) {
+            (Some(process), Some(holder)) if !self.is_holder(node, process.incarnation) => {
+                Standing::Refused(holder.clone())
+            }
+            (Some(_), _) => Standing::Held,
+            (None, _) => Standing::Asking,
+        };
+        Dialled { decided, standing }
+    }
+
     /// The address of a member was dialled. Gives the holder that it has from now on, if that is
-    /// another than before: it is to be written to the catalogue.
+    /// another than before.
     pub fn answered(&mut self, now_ms: u64, node: NodeId, found: Found) -> Option<Holder> {
         let place = self.places.get_mut(&node)?;
         let process = match found {

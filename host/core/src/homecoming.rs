@@ -1,34 +1,38 @@
-//! Bringing home what a node holds that was removed: which of its objects the members lack.
+//! Bringing home what a process holds that is no member: which of its objects the members lack. It
+//! is a node that was removed, or a second holder of one's place ([`crate::holder`]): a copy of a
+//! data directory that was served for a while.
 //!
-//! What a removed node holds beyond the members is of two kinds that look alike. Either it is a
-//! write that no member ever saw; or all saw it, it was deleted, and since the removal the members
-//! have forgotten it with its tombstone, because they need not wait for a node that is gone. The
+//! What it holds beyond the members is of two kinds that look alike. Either it is a write that no
+//! member ever saw; or all saw it, it was deleted, and since then the members have forgotten it with
+//! its tombstone, because they need not wait for a process that is gone. The
 //! second kind would come back as if it had never been deleted. So an object is *new* only if
 //! that can be told:
 //!
 //! - a vector that knows an actor has seen exactly its writes up to a counter, so a later one of
 //!   that actor was never seen;
 //! - what a removed node wrote after its last contact with anyone who is a member still, by its
-//!   own clock, can have reached nobody.
+//!   own clock, can have reached nobody; nor can what a second holder wrote then, in the start in
+//!   which it runs. What a directory has of earlier starts may have been copied with it, and the
+//!   original may have passed it on.
 //!
 //! Everything else that is unknown to the members is *doubtful*, and comes home only if an
 //! operator wants it to. An object comes whole: its vector without one of its versions would
 //! claim that this one is dead.
 //!
-//! Left out: a write that reached members by way of another removed node, after the last contact of
-//! the one that minted it.
+//! Left out: a write that reached members by way of another process that is no member, after the last
+//! contact of the one that minted it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::causality::Siblings;
-use crate::id::{Dot, KeyspaceId, NodeId};
+use crate::id::{Actor, Dot, KeyspaceId, NodeId};
 
-/// An object that a former member held.
+/// An object that a former member, or a second holder of one's place, held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Homecoming {
-    /// Who held it.
+    /// Who held it: the id of both holders, if there are two.
     pub from: NodeId,
     /// Its keyspace.
     pub keyspace: KeyspaceId,
@@ -50,12 +54,13 @@ pub enum Standing {
 }
 
 /// How `held` stands to what all owners hold together. `alone_since_ms` is when the node that
-/// held it last had contact to a member, and `is_gone` says who is none any more.
+/// held it last had contact to a member, and `is_own` whether only processes without contact since
+/// can have passed on what this actor wrote then.
 pub fn standing(
     held: &Siblings,
     owners: &Siblings,
     alone_since_ms: u64,
-    is_gone: impl Fn(NodeId) -> bool,
+    is_own: impl Fn(Actor) -> bool,
 ) -> Standing {
     let mut standing = Standing::Known;
     for (dot, version) in held.live() {
@@ -63,7 +68,7 @@ pub fn standing(
             continue;
         }
         let is_actor_known = owners.vector().get(&dot.actor) > 0;
-        let is_later = is_gone(dot.actor.node) && version.written_at_ms >= alone_since_ms;
+        let is_later = is_own(dot.actor) && version.written_at_ms >= alone_since_ms;
         if is_actor_known || is_later {
             return Standing::New;
         }
@@ -83,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::causality::VersionVector;
-    use crate::id::{Actor, Incarnation};
+    use crate::id::Incarnation;
     use crate::version::{Origin, Payload, Version};
 
     const GONE: NodeId = NodeId(3);
@@ -111,7 +116,7 @@ mod tests {
     }
 
     fn judge(held: &Siblings, owners: &Siblings) -> Standing {
-        standing(held, owners, 1_000, |node| node == GONE)
+        standing(held, owners, 1_000, |actor| actor.node == GONE)
     }
 
     #[test]

@@ -33,6 +33,20 @@ fn who_is_restarted_where_it_was_is_the_node_at_once() {
 }
 
 #[test]
+fn of_two_holders_that_are_decided_at_once_the_catalogues_stands_with_all() {
+    let mut holders = holders();
+    let found = Found::Process(process(2, "home"));
+    assert_eq!(holders.answered(10, NODE, found), Some(process(2, "home")));
+    // As before that, and with it.
+    holders.learn(11, NODE, 3, process(1, "home"));
+    holders.learn(12, NODE, 4, process(2, "home"));
+    assert!(holders.is_holder(NODE, Incarnation(2)));
+    // Another member has written another one, in the same version, and gossip's join keeps that.
+    holders.learn(13, NODE, 4, process(3, "away"));
+    assert!(holders.is_holder(NODE, Incarnation(3)) && !holders.is_holder(NODE, Incarnation(2)));
+}
+
+#[test]
 fn a_copy_is_refused_and_named_while_the_incumbent_lives() {
     let mut holders = holders();
     let copy = process(2, "away");

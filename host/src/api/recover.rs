@@ -1,4 +1,4 @@
-//! What a node holds that is no member any more, and how it comes back to the members.
+//! What a process holds that is no member, and how it comes back to the members.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use prost::Message;
-use stator_core::catalogue::Catalogue;
+use stator_core::catalogue::{Catalogue, Member, Versioned};
 use stator_core::causality::Siblings;
 use stator_core::event::NotBroughtHome;
+use stator_core::holder::Standing as Served;
 use stator_core::homecoming::{self, Homecoming, Standing};
-use stator_core::id::{KeyspaceId, NodeId, PartitionId};
+use stator_core::id::{Actor, Incarnation, KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::request::{GetRequest, QuorumKind};
 use stator_proto::v1;
@@ -75,13 +76,15 @@ impl Place {
     }
 }
 
-/// A page of what this node holds, which must have been removed.
+/// A page of what this node holds, which must have been removed, or refused as a second holder.
 pub(super) async fn list_held(
     node: &Arc<Node>,
     request: &v1::ListHeldRequest,
 ) -> Result<v1::ListHeldResponse, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
-    if !catalogue.removed.contains_key(&node.id) {
+    let was_removed = catalogue.removed.contains_key(&node.id);
+    let is_refused = matches!(node.driver.shared().standing(), Served::Refused(_));
+    if !was_removed && !is_refused {
         let message = "this node is a member: what it holds is with the cluster already";
         return Err(errors::status(Code::FailedPrecondition, "NOT_REMOVED", message, &[]));
     }
@@ -110,6 +113,7 @@ pub(super) async fn list_held(
         node_id: node.id.to_string(),
         alone_since_ms: node.alone_since_ms(&catalogue),
         objects,
+        refused_incarnation: if was_removed { 0 } else { node.incarnation.0 },
     };
     let page = Bytes::from(page.encode_to_vec());
     let permille = match &place {
@@ -203,7 +207,7 @@ fn unreadable(error: StoreError) -> Status {
     errors::status(Code::Unavailable, "NOT_READ", error.to_string(), &facts)
 }
 
-/// Takes a page of a former member in.
+/// Takes a page of a former member, or of a second holder, in.
 pub(super) async fn bring_home(
     node: &Arc<Node>,
     mut parts: Streaming<v1::BringHomeRequest>,
@@ -231,11 +235,17 @@ pub(super) async fn bring_home(
     let bad = || errors::bad_field("chunk", "BAD_PAGE", "that is no page of held objects");
     let page = v1::HeldPage::decode(page.freeze()).map_err(|_| bad())?;
     let from: NodeId = page.node_id.parse().map_err(|_| bad())?;
-    if !catalogue.removed.contains_key(&from) {
-        let message = format!("node {from} was not removed from this cluster");
+    let refused = Incarnation(page.refused_incarnation);
+    let is_second = |member: &Versioned<Member>| {
+        ![Incarnation::default(), member.value.incarnation].contains(&refused)
+    };
+    let is_refused = catalogue.members.get(&from).is_some_and(is_second);
+    if !catalogue.removed.contains_key(&from) && !is_refused {
+        let message = format!("node {from} was not removed from this cluster, nor is it a copy");
         return Err(errors::status(Code::FailedPrecondition, "NOT_REMOVED", message, &[]));
     }
-    let source = Source { from, alone_since_ms: page.alone_since_ms, catalogue };
+    let alone_since_ms = page.alone_since_ms;
+    let source = Source { from, refused: is_refused.then_some(refused), alone_since_ms, catalogue };
     let taken = page.objects.into_iter().map(|object| take(node, &source, &header, object));
     let mut taken = futures::stream::iter(taken).buffer_unordered(LOOKUPS);
     let mut response = v1::BringHomeResponse::default();
@@ -266,6 +276,8 @@ async fn next(
 
 struct Source {
     from: NodeId,
+    /// Its start, if it is a second holder.
+    refused: Option<Incarnation>,
     alone_since_ms: u64,
     catalogue: Arc<Catalogue>,
 }
@@ -302,8 +314,11 @@ async fn take(
     let deadline = Instant::now() + Duration::from_millis(LOOKUP_MS);
     let answer = node.driver.get(request, deadline, Arc::new(())).await.map_err(errors::stopped)?;
     let known = answer.map_err(|error| errors::request(&error))?.siblings;
-    let is_gone = |node: NodeId| catalogue.removed.contains_key(&node);
-    let standing = homecoming::standing(&held, &known, source.alone_since_ms, is_gone);
+    let is_own = |actor: Actor| match source.refused {
+        Some(refused) => (actor.node, actor.incarnation) == (source.from, refused),
+        None => catalogue.removed.contains_key(&actor.node),
+    };
+    let standing = homecoming::standing(&held, &known, source.alone_since_ms, is_own);
     if standing == Standing::Known {
         return Ok(Taken::Known);
     }

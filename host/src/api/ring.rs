@@ -360,6 +360,7 @@ fn not_committed(error: &CommitError) -> Status {
     match error {
         CommitError::NoCluster => errors::no_cluster(),
         CommitError::Removed { ring_version } => errors::removed(*ring_version, message),
+        CommitError::NotServed(why) => errors::request(why),
         CommitError::Plan(error) => no_plan(error),
         CommitError::OtherRing { expected, found } => {
             let facts = [("expected", expected.to_string()), ("found", found.to_string()), none];

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stator_core::holder::Where;
 use stator_core::id::NodeId;
 use tokio::time::timeout;
 
@@ -11,7 +12,6 @@ use super::accept::refuse;
 use super::config::{BACKOFF_MAX, BACKOFF_MIN, CONNECT_DEADLINE, HANDSHAKE_DEADLINE};
 use super::frame::{Duplex, Link};
 use super::handshake::{self, HandshakeError};
-use super::holders::Place;
 use super::{Shared, session};
 use crate::pause::Life;
 use crate::tls;
@@ -36,13 +36,13 @@ pub(super) async fn keep_dialled(shared: Arc<Shared>, peer: NodeId) {
         let process = shared.asking(peer);
         let address = process.as_ref().map_or(&address, |process| &process.peer_address);
         if !shared.is_isolated() && (process.is_some() || !shared.is_connected(peer)) {
-            let place = process.as_ref().map_or(Place::Known, Place::Named);
+            let place = process.as_ref().map_or(Where::Known, Where::Named);
             let mut tried = attempt(&shared, (peer, place), address).await;
             if let Err(error) = &tried {
                 shared.not_found(peer, process.as_ref(), error);
                 let found = shared.elsewhere(peer, address).filter(|_| process.is_none());
                 if let Some(found) = found {
-                    tried = attempt(&shared, (peer, Place::Met), &found).await;
+                    tried = attempt(&shared, (peer, Where::Met), &found).await;
                 }
             }
             match tried {
@@ -69,7 +69,7 @@ fn jittered(backoff: Duration) -> Duration {
 /// One connection: ends when its session has ended.
 async fn attempt(
     shared: &Arc<Shared>,
-    whom: (NodeId, Place<'_>),
+    whom: (NodeId, Where<'_>),
     address: &str,
 ) -> Result<(), HandshakeError> {
     let life = Life::begin();

@@ -61,7 +61,7 @@ pub(super) enum Frame {
     Hello(Bytes),
     /// What follows shows that the sender knows the secret.
     Proof([u8; 32]),
-    /// The dialler is let in.
+    /// The other side is accepted.
     Welcome,
     /// Nothing more comes.
     Refusal(Refusal),

@@ -3,22 +3,11 @@
 
 use std::sync::atomic::Ordering;
 
-use stator_core::holder::{Found, Holder, Intruder, Standing};
+use stator_core::holder::{Dialled, Found, Holder, Intruder, Standing, Where};
 use stator_core::id::{Incarnation, NodeId};
 
 use super::handshake::{HandshakeError, Hello, Refusal};
 use super::{Shared, lock, read};
-
-/// Where a member is dialled.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place<'a> {
-    /// Where the catalogue knows it.
-    Known,
-    /// Where this process says that it is.
-    Named(&'a Holder),
-    /// Where it was met by other means: it asks there.
-    Met,
-}
 
 impl Shared {
     fn now_ms(&self) -> u64 {
@@ -61,28 +50,20 @@ impl Shared {
     }
 
     /// A process answered where a member was dialled, and proved itself.
-    pub fn answered(&self, hello: &Hello, place: Place<'_>) -> Result<(), Refusal> {
-        let (node, now_ms) = (hello.node, self.now_ms());
+    pub fn answered(&self, hello: &Hello, place: Where<'_>) -> Result<(), Refusal> {
+        let node = hello.node;
         let found = Found::Process(hello.process.clone());
-        let mut holders = lock(&self.holders);
-        let decided = match place {
-            Place::Known => holders.answered(now_ms, node, found),
-            Place::Named(asked) => holders.found(now_ms, node, asked, found),
-            Place::Met => match holders.asks(now_ms, node, &hello.process, false) {
-                Standing::Asking => return Err(Refusal::NotKnownYet(node)),
-                Standing::Held | Standing::Refused(_) => None,
-            },
-        };
+        let dialled = lock(&self.holders).dialled(self.now_ms(), node, place, found);
+        let Dialled { decided, standing } = dialled;
         if let Some(holder) = decided {
             tracing::warn!(peer = %node, incarnation = %holder.incarnation,
                 address = holder.peer_address, "a member is served by another process than before");
             self.sink.holder_found(node, holder);
         }
-        match holders.holder(node) {
-            Some(holder) if !holders.is_holder(node, hello.process.incarnation) => {
-                Err(Refusal::SecondHolder { node, holder: holder.clone() })
-            }
-            _ => Ok(()),
+        match standing {
+            Standing::Held => Ok(()),
+            Standing::Asking => Err(Refusal::NotKnownYet(node)),
+            Standing::Refused(holder) => Err(Refusal::SecondHolder { node, holder }),
         }
     }
 
@@ -95,11 +76,8 @@ impl Shared {
             | HandshakeError::Refused(Refusal::OtherNode { .. }) => Found::Nobody,
             _ => return,
         };
-        let (mut holders, now_ms) = (lock(&self.holders), self.now_ms());
-        let _ = match asked {
-            None => holders.answered(now_ms, node, found),
-            Some(asked) => holders.found(now_ms, node, asked, found),
-        };
+        let place = asked.map_or(Where::Known, Where::Named);
+        lock(&self.holders).dialled(self.now_ms(), node, place, found);
     }
 
     /// Who is to be dialled at the address that it names itself.

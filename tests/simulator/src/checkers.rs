@@ -74,6 +74,14 @@ pub const ONE_RING: &str = "there is one ring of each version";
 pub const ZONES: &str = "owners are on as many nodes and in as many zones as can be";
 /// Once an operator's repair is done all owners hold the same.
 pub const REPAIRED: &str = "all owners hold the same once a repair is done";
+/// A member serves one process as a node.
+pub const ONE_HOLDER: &str = "a member serves one process as a node";
+/// A process that ran all the time is not refused for another one.
+pub const NEVER_GONE: &str = "a process that was never gone is not refused";
+/// Who was refused as a second holder acknowledges nothing.
+pub const REFUSED_ACKS: &str = "who was refused as a second holder acknowledges nothing";
+/// A process that is refused is named by who refuses it.
+pub const UNNAMED: &str = "members name the process that they refuse";
 /// After healing the cluster comes to rest.
 pub const RESTS: &str = "after healing the cluster comes to rest";
 

@@ -53,6 +53,9 @@ impl World {
             FaultKind::SlowDisk | FaultKind::BadDisk | FaultKind::BadFiles => {
                 self.disk_fault(kind, machine);
             }
+            FaultKind::Copy => self.copy(machine),
+            FaultKind::CopyAll => self.copy_all(),
+            FaultKind::Move => self.move_away(machine),
             FaultKind::Skew => {
                 let skew_ms = self.rng.random_range(-300_000..=300_000);
                 self.machines[machine].skew_ms = skew_ms;
@@ -87,6 +90,14 @@ impl World {
     }
 
     fn cut(&mut self, links: BTreeSet<(usize, usize)>) {
+        for place in links.iter().flat_map(|(from, to)| [*from, *to]) {
+            self.machines[place].was_gone = true;
+        }
+        self.cut_quietly(links);
+    }
+
+    /// A cut of which nobody takes anybody of before for gone.
+    pub(super) fn cut_quietly(&mut self, links: BTreeSet<(usize, usize)>) {
         let is_known = self.rng.random_bool(0.4);
         self.trace.line(self.now_us, format_args!("cut {links:?}, known {is_known}"));
         let cut = self.network.cut(links, is_known);
@@ -94,7 +105,7 @@ impl World {
         self.queue.plan(at_us, Happening::Mend(Mend::Cut(cut)));
     }
 
-    fn crash(&mut self, machine: usize) {
+    pub(super) fn crash(&mut self, machine: usize) {
         let is_too_early = self
             .last_crash_us
             .is_some_and(|last_us| self.now_us - last_us < self.scenario.crashes_apart_us);
@@ -163,7 +174,7 @@ impl World {
         self.lie_still(machine);
     }
 
-    fn stop(&mut self, machine: usize) {
+    pub(super) fn stop(&mut self, machine: usize) {
         if self.machines[machine].node.take().is_some() {
             let incarnation = self.next_incarnation(machine);
             self.machines[machine].store.restart_clean(incarnation);
@@ -236,6 +247,7 @@ impl World {
 
     fn lie_still(&mut self, machine: usize) {
         self.abandon(machine);
+        self.machines[machine].was_gone = true;
         if self.machines[machine].is_unclean {
             self.names.forget(machine);
         }

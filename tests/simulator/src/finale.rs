@@ -36,6 +36,7 @@ impl World {
     pub(super) fn end(&mut self) {
         self.check_trees();
         self.heal();
+        self.one_process_each();
         self.come_to_rest();
         self.check_trees();
         if self.scenario.is_handoff_complete {
@@ -83,7 +84,7 @@ impl World {
         let digest = |machine: usize| self.catalogue(machine).map(|c| c.digest());
         let first = self.first_member();
         for (place, machine) in self.machines.iter().enumerate() {
-            if self.is_removed(place) {
+            if self.is_out(place) {
                 continue;
             }
             let Some(node) = &machine.node else {
@@ -112,9 +113,10 @@ impl World {
             if !node.has_no_leavings() {
                 return Some(format!("n{place} holds what it does not own"));
             }
-            let lost = self.machines.iter().enumerate().find(|(other, machine)| {
-                !node.is_reachable(machine.id) && !self.is_removed(*other)
-            });
+            let lost =
+                self.machines.iter().enumerate().find(|(other, machine)| {
+                    !node.is_reachable(machine.id) && !self.is_out(*other)
+                });
             let lost = lost.map(|(_, machine)| machine);
             if let Some(lost) = lost {
                 return Some(format!("n{place} takes n{} as down", index(lost.id)));
@@ -136,7 +138,7 @@ impl World {
                     let roots = self.machines[owner].store.trees.roots(partition);
                     (owner, roots.into_iter().find(|(keyspace, _)| keyspace == id))
                 };
-                let roots: Vec<_> = owners.map(index).map(root).collect();
+                let roots: Vec<_> = owners.map(|owner| self.place_of(owner)).map(root).collect();
                 if roots.windows(2).any(|pair| pair[0].1 != pair[1].1) {
                     return Some(format!("the owners of partition {partition} differ: {roots:?}"));
                 }
@@ -170,7 +172,7 @@ impl World {
     }
 
     fn first_member(&self) -> usize {
-        (0..self.machines.len()).find(|place| !self.is_removed(*place)).unwrap_or(0)
+        (0..self.machines.len()).find(|place| !self.is_out(*place)).unwrap_or(0)
     }
 
     /// What the owners of a key hold; nothing for a key whose keyspace was never made.
@@ -184,10 +186,11 @@ impl World {
         let owners: Vec<NodeId> =
             catalogue.ring.owners(partition).take(self.replicas(place) as usize).collect();
         let held = |owner: NodeId| {
-            let mut records = self.machines[index(owner)].store.data.records();
+            let place = self.place_of(owner);
+            let mut records = self.machines[place].store.data.records();
             let record =
                 records.find(|(known, _)| known.keyspace == key.keyspace && known.key == key.bytes);
-            (index(owner), record.map(|(_, record)| Siblings::clone(&record.siblings)))
+            (place, record.map(|(_, record)| Siblings::clone(&record.siblings)))
         };
         owners.into_iter().map(held).collect()
     }
@@ -244,7 +247,7 @@ impl World {
             // What is left of a deleted keyspace stays where it is.
             let is_left =
                 |(key, record): &(&StoreKey, Record)| is_live(key) && is_left(&record.siblings);
-            if self.is_removed(place) {
+            if self.is_out(place) {
                 continue;
             }
             if let Some((key, _)) = records.find(is_left) {

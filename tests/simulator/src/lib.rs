@@ -18,7 +18,9 @@
 mod brief;
 pub mod checkers;
 pub mod clients;
+mod copies;
 mod disk;
+mod doors;
 mod faults;
 mod files;
 mod finale;
@@ -137,6 +139,12 @@ pub struct Report {
     pub retries: u64,
     /// Dots that were minted for a write that had one.
     pub minted_twice: u64,
+    /// Copies of a data directory that were started.
+    pub copies: u64,
+    /// Times that a process was told that another one is its node.
+    pub refused: u64,
+    /// Objects that were brought home from processes that are no node in the end.
+    pub brought_home: u64,
 }
 
 impl Report {
@@ -172,6 +180,9 @@ impl Report {
         self.hints_refused += other.hints_refused;
         self.retries += other.retries;
         self.minted_twice += other.minted_twice;
+        self.copies += other.copies;
+        self.refused += other.refused;
+        self.brought_home += other.brought_home;
     }
 }
 

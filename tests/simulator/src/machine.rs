@@ -11,6 +11,7 @@ use stator_core::id::{Incarnation, NodeId};
 use stator_core::node::{Node, Settings};
 use stator_core::ring::MadeMoves;
 
+use super::doors::{Door, Sender};
 use super::queue::Micros;
 use super::store::Store;
 
@@ -21,6 +22,14 @@ const BEGIN_MS: u64 = 1_800_000_000_000;
 pub struct Machine {
     /// The node's id.
     pub id: NodeId,
+    /// Where it is reached.
+    pub address: String,
+    /// Whom it is connected with, where directories are copied.
+    pub door: Option<Door>,
+    /// Whether others ever had reason to take it for gone.
+    pub was_gone: bool,
+    /// Who told it last, and when, that another process is its node.
+    pub refused_by: Option<(usize, Micros)>,
     /// The node, while it runs.
     pub node: Option<Node>,
     /// Counts its starts. Effects of an earlier life are void.
@@ -82,6 +91,10 @@ impl Machine {
         let store = Store::new(id, Incarnation(rng.random()));
         Machine {
             id,
+            address: format!("n{}", id.0),
+            door: None,
+            was_gone: false,
+            refused_by: None,
             node: None,
             life: 0,
             store,
@@ -156,6 +169,58 @@ impl Machine {
     pub fn is_left_to_fill(&self) -> bool {
         let left = self.left_to_fill().map(|backlog| backlog.left);
         left.is_some_and(|left| left.is_none_or(|left| !left.is_empty()))
+    }
+
+    /// A machine that has a copy of this one's files as they are now, and stands at `address`. Of what
+    /// was not synced `kept` of 1 is in it.
+    pub fn copied(&self, address: String, kept: f64, incarnation: Incarnation) -> Machine {
+        let mut store = self.store.clone();
+        let steps = |area| (store.shelf(area).unsynced() as f64 * kept) as usize;
+        let kept = (steps(Area::Data), steps(Area::Hints));
+        let is_unclean = self.node.is_some() || self.is_unclean;
+        match is_unclean {
+            true => store.restart_unclean(kept, incarnation),
+            false => store.restart_clean(incarnation),
+        }
+        Machine {
+            id: self.id,
+            address,
+            door: None,
+            was_gone: true,
+            refused_by: None,
+            node: None,
+            life: 0,
+            store,
+            frozen_until_us: 0,
+            is_paused: false,
+            disk_failure: 0.0,
+            file_failure: 0.0,
+            is_stopping: false,
+            disk_factor: 1,
+            tick_at_us: None,
+            is_unclean,
+            exchange_cover_ms: 0,
+            collect_period_ms: 0,
+            is_rebuild_planned: false,
+            catalogue: self.catalogue.clone(),
+            moves: self.moves.clone(),
+            ballot: self.ballot.clone(),
+            loss: self.loss,
+            backlog: self.backlog.clone(),
+            epochs: self.epochs.clone(),
+            copy: None,
+            busy_until_us: [0; 2],
+            synced_at_us: [0; 2],
+            started_us: 0,
+            origin_ms: 0,
+            skew_ms: self.skew_ms,
+            wall_max_ms: 0,
+        }
+    }
+
+    /// As whom it sends.
+    pub fn sender(&self) -> Sender {
+        Sender { node: self.id, incarnation: self.store.incarnation() }
     }
 
     /// Whether it runs, and does not move.

@@ -95,6 +95,11 @@ impl Network {
         self.cuts.remove(&cut);
     }
 
+    /// Whether a link carries nothing.
+    pub fn is_cut(&self, link: (usize, usize)) -> bool {
+        self.cuts.values().any(|cut| cut.links.contains(&link))
+    }
+
     /// Whether everything that a machine sends and gets takes long from now on.
     pub fn slow(&mut self, machine: usize, is_slow: bool) {
         match is_slow {

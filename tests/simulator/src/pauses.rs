@@ -26,6 +26,7 @@ impl World {
             return;
         }
         self.machines[machine].frozen_until_us = until_us;
+        self.machines[machine].was_gone = true;
         self.machines[machine].is_paused = lasts_us >= PAUSE_US;
         self.trace.line(self.now_us, format_args!("n{machine} freezes until {until_us}"));
         if lasts_us >= PAUSE_US {

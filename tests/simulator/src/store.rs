@@ -216,6 +216,11 @@ impl Store {
         self.minter = Minter::new(self.minter.node, incarnation);
     }
 
+    /// Goes on in this incarnation.
+    pub fn begin(&mut self, incarnation: Incarnation) {
+        self.start(incarnation);
+    }
+
     /// The present incarnation.
     pub fn incarnation(&self) -> Incarnation {
         self.minter.incarnation

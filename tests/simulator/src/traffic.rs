@@ -318,9 +318,10 @@ impl World {
         if self.is_ghost(ticket) {
             return;
         }
-        let (client, id) = match self.requests.remove(&ticket).map(|request| request.asked) {
-            Some(Asked::Put { client, id }) => (client, id),
-            Some(Asked::WriteBack) => return,
+        let request = self.requests.remove(&ticket);
+        let (client, id, machine) = match request.map(|request| (request.asked, request.machine)) {
+            Some((Asked::Put { client, id }, machine)) => (client, id, machine),
+            Some((Asked::WriteBack, _)) => return,
             _ => return self.violations.push(checkers::answered_twice(ticket)),
         };
         let key = self.history.get(id).map_or(0, |write| write.key);
@@ -330,6 +331,7 @@ impl World {
                     receipt.context = self.whole_context(key, receipt.dot);
                 }
                 self.report.puts_acked += 1;
+                self.check_acknowledger(machine);
                 self.tries_again(client, id, Outcome::Acked { at_us: self.now_us });
                 self.history.end(id, Outcome::Acked { at_us: self.now_us });
                 let contents = match self.scenario.is_folding() {
@@ -394,7 +396,8 @@ impl World {
 
     /// The checkers get every key from every machine, with all owners answering.
     pub(super) fn inspect(&mut self) {
-        for machine in 0..self.machines.len() {
+        let asked = (0..self.machines.len()).filter(|machine| !self.out.contains(machine));
+        for machine in asked.collect::<Vec<_>>() {
             for place in 0..self.keys.len() {
                 let key = self.keys[place].clone();
                 let get = GetRequest {

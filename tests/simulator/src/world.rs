@@ -16,6 +16,7 @@ use stator_core::catalogue::{
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
+use stator_core::holder::Holder;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::message::Message;
 use stator_core::ring::claim;
@@ -24,6 +25,7 @@ use super::brief::brief;
 use super::checkers::{DotWatch, Violation};
 use super::clients::{Client, Key};
 use super::disk::DiskStep;
+use super::doors::{Door, Sender};
 use super::faults::Mend;
 use super::files::File;
 use super::history::{History, WriteId};
@@ -51,9 +53,9 @@ pub const LATE: &str = "late";
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(super) enum Arrival {
     /// From a peer.
-    Message(NodeId, Message),
+    Message(Sender, Message),
     /// From a peer's failure detector.
-    Probe(Bytes),
+    Probe(Sender, Bytes),
 }
 
 /// What happens within one life of a machine, and is void in the next.
@@ -78,6 +80,10 @@ pub(super) enum Inner {
     Overdue(Ticket),
     /// The machine was stopped for so long.
     Paused { ms: u64 },
+    /// It is time to dial whoever is missed.
+    Dial,
+    /// A member was dialled, where it is known or where a process says that it is.
+    Dialled { peer: NodeId, asked: Option<Holder>, address: String, is_met: bool },
     /// A client's request is read, whose client waits until then.
     Read { ticket: Ticket, event: Box<Event>, until_us: Micros },
 }
@@ -128,6 +134,12 @@ pub struct World {
     pub(super) rings: RingWatch,
     /// What a module is.
     pub(super) merger: Merger,
+    /// Machines that run on copies of other machines' directories.
+    pub(super) copies: BTreeSet<usize>,
+    /// Machines that are none of the cluster in the end.
+    pub(super) out: BTreeSet<usize>,
+    /// How often a machine was moved.
+    pub(super) moved: u64,
     /// Machines that died.
     pub(super) dead: BTreeSet<usize>,
     /// What operators know of keyspaces and of their repairs.
@@ -152,6 +164,9 @@ impl World {
         let ids = catalogue.members.keys().copied().collect::<Vec<_>>();
         let mut machines: Vec<Machine> =
             ids.iter().map(|id| Machine::new(*id, &catalogue, &mut rng)).collect();
+        if scenario.is_copying() {
+            name_holders(catalogue, &mut machines);
+        }
         for machine in &mut machines {
             machine.store.stale_actors.plant(options.planted);
             machine.store.passes_over_damage = options.planted == Planted::PassOverDamage;
@@ -183,6 +198,9 @@ impl World {
             dots: DotWatch::default(),
             rings: RingWatch::default(),
             merger: merging::union,
+            copies: BTreeSet::new(),
+            out: BTreeSet::new(),
+            moved: 0,
             dead: BTreeSet::new(),
             desk: Desk::default(),
             names: Names::default(),
@@ -229,6 +247,7 @@ impl World {
         let now_us = self.now_us;
         self.trace.line(now_us, format_args!("n{machine} starts life {life} as {incarnation}"));
         self.rebuild_trees(machine);
+        self.open_door(machine);
         self.wake(machine);
     }
 
@@ -264,15 +283,21 @@ impl World {
             Happening::Rescue => self.rescue(),
             Happening::Fault(kind, mean_us) => self.strike(kind, mean_us),
             Happening::Mend(mend) => self.mend(mend),
-            Happening::To(machine, Arrival::Message(from, message)) => {
+            Happening::To(machine, Arrival::Message(sender, message)) => {
+                if !self.hears(machine, sender, true) {
+                    return;
+                }
+                let from = sender.node;
                 self.trace.line(
                     self.now_us,
                     format_args!("n{machine} <- n{}: {}", index(from), brief(&message)),
                 );
                 self.tell(machine, Event::Received(from, message));
             }
-            Happening::To(machine, Arrival::Probe(bytes)) => {
-                self.tell(machine, Event::Probed(bytes));
+            Happening::To(machine, Arrival::Probe(sender, bytes)) => {
+                if self.hears(machine, sender, false) {
+                    self.tell(machine, Event::Probed(bytes));
+                }
             }
             Happening::In(machine, life, inner) => {
                 let is_running = self.machines[machine].node.is_some();
@@ -302,7 +327,14 @@ impl World {
             Inner::Merged(token, result) => self.tell(machine, Event::Merged(token, result)),
             Inner::Rebuild => self.rebuild_page(machine),
             Inner::Overdue(ticket) => self.overdue(ticket),
-            Inner::Paused { ms } => self.tell(machine, Event::Paused { ms }),
+            Inner::Paused { ms } => {
+                self.machines[machine].door.iter_mut().for_each(Door::close);
+                self.tell(machine, Event::Paused { ms });
+            }
+            Inner::Dial => self.dial(machine),
+            Inner::Dialled { peer, asked, address, is_met } => {
+                self.dialled(machine, peer, (asked.as_ref(), is_met), &address);
+            }
             Inner::Read { ticket, event, until_us } => {
                 self.read(machine, ticket, *event, until_us);
             }
@@ -366,9 +398,13 @@ impl World {
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
             Action::BroughtHome(..) => {}
             Action::RepairStarted(_, result) => self.repair_started(machine, result),
-            Action::CatalogueChanged(catalogue) => self.saw_catalogue(machine, &catalogue),
+            Action::CatalogueChanged(catalogue) => {
+                self.learn_holders(machine, &catalogue);
+                self.saw_catalogue(machine, &catalogue);
+            }
             Action::Notice(notice) => {
                 self.count(&notice);
+                self.hear_of(machine, &notice);
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
@@ -404,8 +440,11 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: NodeId, mut message: Message) {
-        self.plant_in(from, index(to), &mut message);
-        let link = (from, index(to));
+        let Some(place) = self.route(from, to) else {
+            return self.unsent(from, to, &message);
+        };
+        self.plant_in(from, place, &mut message);
+        let link = (from, place);
         let is_down = self.machines[link.1].node.is_none();
         let fate = match is_down && self.rng.random_bool(0.5) {
             true => Fate::Refused,
@@ -414,9 +453,9 @@ impl World {
         let fate = self.network.enqueue(self.now_us, link, fate);
         match fate {
             Fate::Arrives(delays) => {
-                let from = self.machines[from].id;
+                let sender = self.machines[from].sender();
                 for delay_us in delays {
-                    let arrival = Arrival::Message(from, message.clone());
+                    let arrival = Arrival::Message(sender, message.clone());
                     self.queue.plan(self.now_us + delay_us, Happening::To(link.1, arrival));
                 }
             }
@@ -425,22 +464,26 @@ impl World {
                 let brief = brief(&message);
                 self.trace.line(now_us, format_args!("n{from} -> n{to}: lost {brief}"));
             }
-            Fate::Refused => {
-                if let Some(request) = message.starts_request() {
-                    let at_us = self.now_us + self.rng.random_range(1..1_000);
-                    self.plan_in(from, at_us, Inner::Undelivered(to, request));
-                }
-            }
+            Fate::Refused => self.unsent(from, to, &message),
+        }
+    }
+
+    /// A message cannot be sent, and its sender is told.
+    fn unsent(&mut self, from: usize, to: NodeId, message: &Message) {
+        if let Some(request) = message.starts_request() {
+            let at_us = self.now_us + self.rng.random_range(1..1_000);
+            self.plan_in(from, at_us, Inner::Undelivered(to, request));
         }
     }
 
     fn probe(&mut self, from: usize, to: NodeId, bytes: Bytes) {
-        let link = (from, index(to));
+        let Some(place) = self.route_probe(from, to) else { return };
+        let (link, sender) = ((from, place), self.machines[from].sender());
         let length = bytes.len();
         self.trace.quiet(self.now_us, format_args!("probe {from} {} {length}", link.1));
         if let Fate::Arrives(delays) = self.network.fate(&mut self.rng, link) {
             for delay_us in delays {
-                let arrival = Arrival::Probe(bytes.clone());
+                let arrival = Arrival::Probe(sender, bytes.clone());
                 self.queue.plan(self.now_us + delay_us, Happening::To(link.1, arrival));
             }
         }
@@ -465,6 +508,16 @@ pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
         durability: scenario.durability,
         reconcile: scenario.reconcile,
     }
+}
+
+/// Names the process of each machine as the member that it is.
+fn name_holders(mut catalogue: Catalogue, machines: &mut [Machine]) {
+    for machine in machines.iter() {
+        if let Some(member) = catalogue.members.get_mut(&machine.id) {
+            member.value.incarnation = machine.store.incarnation();
+        }
+    }
+    machines.iter_mut().for_each(|machine| machine.catalogue = catalogue.encode());
 }
 
 fn zone(machine: usize, scenario: &Scenario, planted: Planted) -> String {

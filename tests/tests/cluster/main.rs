@@ -9,6 +9,7 @@ mod ancestors;
 mod cli;
 mod client;
 mod collection;
+mod copies;
 mod crashes;
 mod folds;
 mod hostile;

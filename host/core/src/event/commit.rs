@@ -1,6 +1,6 @@
 //! Committing a ring, as an operator asks for it.
 
-use crate::request::Effect;
+use crate::request::{Effect, RequestError};
 use crate::ring::PlanError;
 
 /// What an operator wants committed.
@@ -32,6 +32,9 @@ pub enum CommitError {
         /// The ring that it was removed with.
         ring_version: u64,
     },
+    /// Another process is this node.
+    #[error(transparent)]
+    NotServed(RequestError),
     /// The ring is not the one that the operator looked at.
     #[error(
         "the ring is at version {found}, not at {expected}: nothing was changed; look at `stator \

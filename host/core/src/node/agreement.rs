@@ -9,6 +9,9 @@
 //! attempt would find and finish. So that its operator knows soon what became of it, any node
 //! that has accepted a value and sees no ring come of it finishes the attempt by itself
 //! ([`FINISH_AFTER_MS`]).
+//!
+//! A process that no member serves as the node ([`super::holding`]) neither proposes nor answers: its
+//! seat is another process's, which may have promised something else.
 
 use std::sync::Arc;
 
@@ -20,7 +23,7 @@ use crate::catalogue::{Catalogue, Decision, Removed, RingChange, digest_of};
 use crate::event::{Action, CommitError, CommitRequest, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
-use crate::request::Effect;
+use crate::request::{Effect, RequestError};
 use crate::ring::{plan, plan_of};
 
 /// How long a commit is attempted, in milliseconds.
@@ -97,6 +100,8 @@ impl Node {
         if let Some(Removed { ring_version, .. }) = catalogue.removed.get(&self.id) {
             return Err(CommitError::Removed { ring_version: *ring_version });
         }
+        // Of who was not accepted yet the others decide, who are asked.
+        self.may_read().map_err(CommitError::NotServed)?;
         let (expected, found) = (request.expected_ring_version, catalogue.ring.version());
         if expected != found {
             return Err(CommitError::OtherRing { expected, found });
@@ -199,6 +204,9 @@ impl Node {
         if ring_version > catalogue.ring.version() + 1 {
             let digest = self.digest;
             return self.send(from, Message::CatalogueDigest { digest });
+        }
+        if self.may_vote().is_err() {
+            return;
         }
         let had_accepted = self.accepted_for(ring_version).is_some();
         let Some(answer) = self.agreement.acceptor.answer(ring_version, ask) else { return };
@@ -336,7 +344,8 @@ impl Node {
     /// Finishes what another node has left unfinished.
     pub(super) fn finish_commit(&mut self) {
         let ring_version = self.ring_version() + 1;
-        if self.agreement.proposal.is_some() || self.accepted_for(ring_version).is_none() {
+        let is_idle = self.agreement.proposal.is_none() && self.may_vote().is_ok();
+        if !is_idle || self.accepted_for(ring_version).is_none() {
             return;
         }
         let now_ms = self.now.monotonic_ms;
@@ -360,7 +369,7 @@ impl Node {
         let was_removed = before.is_some_and(|before| before.removed.contains_key(&self.id));
         if let Some(removed) = catalogue.removed.get(&self.id).filter(|_| !was_removed) {
             self.notice(Notice::Removed(removed.ring_version));
-            self.leave_requests(removed.ring_version);
+            self.leave_requests(&RequestError::Removed { ring_version: removed.ring_version });
         }
         let over = self.agreement.proposal.take_if(|proposal| proposal.ring_version <= version);
         let Some(proposal) = over else { return };

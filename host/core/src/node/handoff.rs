@@ -55,7 +55,8 @@ impl Node {
     pub(super) fn expect_hints(&mut self) {
         let removed = self.catalogue.iter().flat_map(|catalogue| catalogue.removed.keys());
         let removed: Vec<NodeId> = removed.copied().collect();
-        for member in self.peers().into_iter().chain(removed) {
+        // This node too: what a second holder of its place held comes home as a hint for it.
+        for member in self.peers().into_iter().chain(removed).chain([self.id]) {
             self.handoffs.entry(member).or_default();
         }
     }

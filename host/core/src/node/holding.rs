@@ -2,7 +2,8 @@
 //!
 //! A node of a cluster with other members takes a client's write only once one of them has accepted
 //! this start of it: a copy in a corner of the network must not acknowledge what nobody will have.
-//! Once it hears that another process is the node, it serves nothing.
+//! Once it hears that another process is the node, it serves nothing, and ends what it has begun for
+//! clients: what only it took is brought home by an operator ([`crate::homecoming`]).
 
 use super::{Node, Purpose};
 use crate::catalogue::Catalogue;
@@ -52,7 +53,12 @@ impl Node {
         }
     }
 
-    /// Whether a client may read.
+    /// Whether this process may take part in agreeing on a ring, for which it must be the node.
+    pub(super) fn may_vote(&self) -> Result<(), RequestError> {
+        self.may_write()
+    }
+
+    /// Whether a client may read, and an operator commit.
     pub(super) fn may_read(&self) -> Result<(), RequestError> {
         match self.standing() {
             Standing::Held | Standing::Asking => Ok(()),
@@ -66,6 +72,9 @@ impl Node {
         self.holding.is_accepted |= holder.is_none();
         self.holding.refused_for = holder;
         self.look_at_standing();
+        if let Standing::Refused(holder) = self.standing() {
+            self.leave_requests(&refused(holder));
+        }
     }
 
     /// A member has another holder from now on.

@@ -42,15 +42,16 @@ impl Node {
         }
     }
 
-    /// This node was removed: nothing that it has begun for clients is answered as if it counted.
-    pub(super) fn leave_requests(&mut self, ring_version: u64) {
+    /// This process is no node any more, and `why`: nothing that it has begun for clients is answered
+    /// as if it counted.
+    pub(super) fn leave_requests(&mut self, why: &RequestError) {
+        let ring_version = self.ring_version();
         for request in std::mem::take(&mut self.requests).into_values() {
             match request {
                 InFlight::Get(mut get) => {
                     let is_open = get.take_answer(u64::MAX, ring_version).is_some();
                     if let Some(ticket) = get.ticket.filter(|_| is_open) {
-                        let error = RequestError::Removed { ring_version };
-                        self.act(Action::GetDone(ticket, Err(error)));
+                        self.act(Action::GetDone(ticket, Err(why.clone())));
                     }
                 }
                 InFlight::Put(put) if put.is_answered() => {}
@@ -61,13 +62,13 @@ impl Node {
                     self.put_done(put.ticket, Err(short));
                 }
                 InFlight::Put(put) => {
-                    self.put_done(put.ticket, Err(RequestError::Removed { ring_version }));
+                    self.put_done(put.ticket, Err(why.clone()));
                 }
             }
         }
     }
 
-    /// Takes what a former member held: as a hint for it, which is durable, goes to all owners, and
+    /// Takes what a former member held, or a second holder of a place: as a hint for that node, which is durable, goes to all owners, and
     /// stays until each has synced it ([`super::handoff`]).
     pub(super) fn bring_home(&mut self, ticket: Ticket, home: Homecoming) {
         let Homecoming { from, keyspace, key, siblings } = home;

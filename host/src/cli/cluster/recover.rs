@@ -1,5 +1,5 @@
-//! `stator cluster recover`: a page at a time from the removed node to a member, until all that the
-//! removed node holds was looked at.
+//! `stator cluster recover`: a page at a time from a node that is no member to one, until all that it
+//! holds was looked at.
 
 use std::time::Duration;
 
@@ -23,24 +23,27 @@ const POLL: Duration = Duration::from_millis(100);
 
 const EXAMPLES: &str = "\
 A node that was removed serves nothing, but its admin listener answers, and what it holds is there.
-This command asks the members for each object of it and brings them those that they have certainly
-never seen. Its own data stays as it is; to run the command again does no harm.
+So it is with a copy of a data directory that is refused because another process is the node. This
+command asks the members for each object of it and brings them those that they have certainly never
+seen. Its own data stays as it is; to run the command again does no harm.
 
-Examples, the removed node's admin listener is 127.0.0.1:7302, a member's 127.0.0.1:7102:
+Examples, the admin listener of the removed node, or the copy, is 127.0.0.1:7302, a member's
+127.0.0.1:7102:
   stator cluster recover 127.0.0.1:7302 --admin 127.0.0.1:7102 --dry-run    what would come back
   stator cluster recover 127.0.0.1:7302 --admin 127.0.0.1:7102
 
 What the members may have seen, deleted and forgotten since is listed as doubtful, and left. With
---all it comes too: what was deleted after the removal can be there again.";
+--all it comes too: what was deleted after the removal, or since the directory was copied, can be
+there again. What a copy wrote before it was started last is doubtful.";
 
-/// Bring home what a removed node alone holds
+/// Bring home what a removed node, or a refused copy of one, alone holds
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct Recover {
-    /// The admin address of the removed node, which must run; --admin is that of a member
-    #[arg(value_name = "REMOVED")]
+    /// The admin address of the removed node, or the copy, which must run; --admin is a member's
+    #[arg(value_name = "SOURCE")]
     source: String,
-    /// Also what is doubtful: what was deleted and forgotten since the removal comes back
+    /// Also what is doubtful: what was deleted and forgotten since comes back
     #[arg(long)]
     all: bool,
     /// Change nothing, only list
@@ -61,10 +64,10 @@ struct Totals {
 
 impl Recover {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
-        session.check(&self.source, "REMOVED")?;
+        session.check(&self.source, "SOURCE")?;
         let session = &session.patient(PAGE_MIN);
         let (source, member) = (session.admin_of(&self.source).await?, session.admin().await?);
-        let node = removed_node(&source, &self.source).await?;
+        let node = no_member(&source, &self.source).await?;
         let mut totals = Totals::default();
         let mut page_token = String::new();
         loop {
@@ -161,7 +164,7 @@ impl Recover {
         match totals.damaged {
             0 => Ok(()),
             damaged => Err(Failure::refused(format!(
-                "{damaged} records of the removed node are damaged and were not looked at"
+                "{damaged} records of that node are damaged and were not looked at"
             ))),
         }
     }
@@ -178,16 +181,16 @@ impl Totals {
     }
 }
 
-/// The id of the node, which must have been removed.
-async fn removed_node(source: &Admin, address: &str) -> Result<String, Failure> {
+/// The id of the node, which must have been removed, or refused.
+async fn no_member(source: &Admin, address: &str) -> Result<String, Failure> {
     let status = source.get_status(v1::GetStatusRequest {}).await;
     let status = status.map_err(|error| Failure::from(error).during(address))?;
     let node = status.node.clone().unwrap_or_default().node_id;
     match status.state() {
-        v1::NodeState::Removed => Ok(node),
+        v1::NodeState::Removed | v1::NodeState::Refused => Ok(node),
         _ => Err(Failure::refused(format!("the node at {address} was not removed")).hint(
-            "what a member holds is with the cluster already; a node that was removed hears it \
-             from the first member that it reaches",
+            "what a member holds is with the cluster already; a node that was removed, or is a \
+             copy of one that runs, hears it from the first member that it reaches",
         )),
     }
 }

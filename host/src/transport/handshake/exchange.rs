@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use stator_core::codec::DecodeError;
-use stator_core::holder::Holder;
+use stator_core::holder::{Holder, Where};
 use stator_core::id::NodeId;
 use stator_core::wire::{decode, encode};
 
@@ -12,7 +12,6 @@ use super::{Hello, Opening, Refusal, Role, Spoken, nonce, prove};
 use crate::transport::Shared;
 use crate::transport::config::{HANDSHAKE_DEADLINE, Roster};
 use crate::transport::frame::{self, Frame, Link};
-use crate::transport::holders::Place;
 
 /// A handshake that did not end in a session. Nothing was exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +94,7 @@ impl From<frame::Refusal> for HandshakeError {
 /// The dialer's side: `expected` was dialled at this place.
 pub(in super::super) async fn dial(
     shared: &Shared,
-    (expected, place): (NodeId, Place<'_>),
+    (expected, place): (NodeId, Where<'_>),
     link: &mut Link,
 ) -> Result<Hello, HandshakeError> {
     let roster = roster_of(shared)?;
@@ -116,10 +115,9 @@ pub(in super::super) async fn dial(
     }
     link.trust();
     shared.answered(&hello, place)?;
-    match next(shared, link).await? {
-        Frame::Welcome => Ok(hello),
-        _ => Err(HandshakeError::Missing("a welcome")),
-    }
+    welcomed(shared, link).await?;
+    say(shared, link, Frame::Welcome).await?;
+    Ok(hello)
 }
 
 /// The acceptor's side, after the dialer's hello.
@@ -141,7 +139,16 @@ pub(in super::super) async fn accept(
     prove_to(shared, link, &shared.config.secret, Role::Acceptor, (&theirs, &ours)).await?;
     shared.let_in(&hello)?;
     say(shared, link, Frame::Welcome).await?;
+    // The dialler may have found another process than it looked for: then this one is not accepted.
+    welcomed(shared, link).await?;
     Ok(hello)
+}
+
+async fn welcomed(shared: &Shared, link: &mut Link) -> Result<(), HandshakeError> {
+    match next(shared, link).await? {
+        Frame::Welcome => Ok(()),
+        _ => Err(HandshakeError::Missing("a welcome")),
+    }
 }
 
 /// The caller's side of a call.

@@ -1,7 +1,8 @@
 //! The handshake: whether two nodes talk, decided before they do.
 //!
 //! The dialer sends its hello. The acceptor checks it and answers with its own; the dialer checks
-//! that and proves itself, and then the acceptor does. So who connects from anywhere gets nothing
+//! that and proves itself, and then the acceptor does. Both say welcome last, the acceptor first: no
+//! side takes itself for accepted by one that refuses it. So who connects from anywhere gets nothing
 //! with which secrets could be tried; who is dialled does, but nodes dial only where members are
 //! said to be. A proof is BLAKE3, keyed by the cluster secret, over
 //! the prover's role and both hellos as they travelled: the nonces make it good for this

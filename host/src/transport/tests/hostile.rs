@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::transport::frame::{Frame, Link, ModuleChunk, PREFACE};
+use crate::transport::frame::{self, Frame, Link, ModuleChunk, PREFACE};
 use crate::transport::handshake::{self, Hello, Opening, Spoken};
 
 /// A raw connection to a node.
@@ -55,6 +55,12 @@ impl Raw {
 
     /// Shakes hands as node 1, knowing the secret.
     async fn shake_hands(&mut self) {
+        self.prove().await;
+        self.say(Frame::Welcome).await;
+    }
+
+    /// All of a handshake but for its end.
+    async fn prove(&mut self) {
         let ours = encode(&hello());
         self.say(Frame::Hello(ours.clone())).await;
         let Some(Frame::Hello(theirs)) = self.hear().await else { panic!("no hello") };
@@ -186,6 +192,18 @@ async fn hellos_that_do_not_fit_are_refused_in_words() {
         raw.hears_refusal(words).await;
         node.hears_refusal(words).await;
     }
+    assert!(lock(&node.ear.heard).connects.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_by_its_dialler_was_never_connected() {
+    let node = node().await;
+    let mut raw = Raw::open(&node).await;
+    raw.prove().await;
+    let reason = "another process is node 2".to_owned();
+    let refusal = frame::Refusal { reason: reason.clone(), process: None, passes: false };
+    raw.say(Frame::Refusal(refusal)).await;
+    node.hears_refusal(&reason).await;
     assert!(lock(&node.ear.heard).connects.is_empty());
 }
 

@@ -14,8 +14,8 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, NO_EFFECT, ONE_RING, PANICKED, REPAIRED,
-    RESTS, REVIVED, SIBLINGS, STRICT, TREES, TWICE, VALUE, ZONES,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, NEVER_GONE, NO_EFFECT, ONE_HOLDER,
+    ONE_RING, PANICKED, REPAIRED, RESTS, REVIVED, SIBLINGS, STRICT, TREES, TWICE, VALUE, ZONES,
 };
 
 /// A bug of the world, to show that the checkers would find one like it.
@@ -92,6 +92,12 @@ pub enum Planted {
     UniteEqual,
     /// A store that meets damage goes on as if its hash trees were right.
     PassOverDamage,
+    /// A copy of a directory goes on in the incarnation that it was copied in.
+    CopiedIncarnation,
+    /// A member serves who asks for a node's place though the one that it serves lives.
+    TakeSecondHolder,
+    /// A member serves a process again that it has left for another one.
+    KeepOldHolder,
     /// A retry reaches the node without its name.
     DropName,
 }
@@ -274,6 +280,24 @@ pub const BUGS: &[Bug] = &[
         &[RESTS],
     ),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
+    bug(
+        "go on in the incarnation of the original on a copy",
+        Planted::CopiedIncarnation,
+        ("copies", 20),
+        &[DOT, PANICKED],
+    ),
+    bug(
+        "serve a second holder while the first one lives",
+        Planted::TakeSecondHolder,
+        ("copied cluster", 20),
+        &[NEVER_GONE],
+    ),
+    bug(
+        "serve the old holder again after the new one",
+        Planted::KeepOldHolder,
+        ("copies", 100),
+        &[ONE_HOLDER],
+    ),
     bug("acknowledge a hint without room", Planted::FullAck, ("full", 100), &[LOST]),
     bug("write a fold under a dot of its own", Planted::FreshDot, ("fold race", 100), &[REVIVED]),
 ];

@@ -4,6 +4,7 @@
 //! be lost; a scenario that loses something is a bug of Stator or of its statement.
 
 mod chores;
+mod copies;
 mod limits;
 mod plain;
 mod quorums;
@@ -45,6 +46,13 @@ pub enum FaultKind {
     SlowNode,
     /// An old copy of the first machine's data directory is put back.
     Restore,
+    /// A machine's data directory is copied, and a process runs on the copy: beside it, instead of
+    /// it, or where it was.
+    Copy,
+    /// The directories of all machines are copied, and the copies run as a cluster. Once at most.
+    CopyAll,
+    /// A machine is started anew at another address.
+    Move,
     /// A machine dies, and comes back only when all trouble is over. One at most.
     Die,
     /// Half of the machines with a seat and one more die at once, and come back only when all
@@ -152,7 +160,13 @@ impl Scenario {
 
     /// Whether what was deleted is forgotten. A copy of before would bring it back.
     pub fn is_collecting(&self) -> bool {
-        !self.faults.iter().any(|(kind, _)| *kind == FaultKind::Restore)
+        !self.faults.iter().any(|(kind, _)| *kind == FaultKind::Restore) && !self.is_copying()
+    }
+
+    /// Whether several processes may say that they are one node.
+    pub fn is_copying(&self) -> bool {
+        let is_copying = |kind| matches!(kind, FaultKind::Copy | FaultKind::CopyAll);
+        self.faults.iter().any(|(kind, _)| is_copying(*kind))
     }
 
     /// Whether machines are stopped, and clients ask them meanwhile.
@@ -167,7 +181,7 @@ impl Scenario {
 
     /// Whether some values are put with a time to live. They are not folded.
     pub fn is_expiring(&self) -> bool {
-        !self.is_folding()
+        !self.is_folding() && !self.is_copying()
     }
 
     /// Whether what a module makes of siblings is stored in their place.
@@ -242,8 +256,14 @@ pub const FOLD_RACE: Scenario = Scenario {
 };
 
 /// All scenarios, in the order in which seeds take them.
-const GROUPS: &[&[Scenario]] =
-    &[plain::SCENARIOS, rings::SCENARIOS, quorums::SCENARIOS, chores::SCENARIOS, limits::SCENARIOS];
+const GROUPS: &[&[Scenario]] = &[
+    plain::SCENARIOS,
+    rings::SCENARIOS,
+    quorums::SCENARIOS,
+    chores::SCENARIOS,
+    limits::SCENARIOS,
+    copies::SCENARIOS,
+];
 
 /// One seed of so many takes a large world.
 const LARGE_APART: u64 = 50;
@@ -255,7 +275,7 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
 
 /// The scenario of this name, be it one that no seed takes.
 pub fn named(name: &str) -> Option<&'static Scenario> {
-    all().chain([&FOLD_RACE]).find(|scenario| scenario.name == name)
+    all().chain([&FOLD_RACE, &copies::IN_NEW_RINGS]).find(|scenario| scenario.name == name)
 }
 
 /// The scenario that a seed runs.

@@ -76,6 +76,18 @@ impl Node {
         Node::over(started, (data_dir, log), flags)
     }
 
+    /// Copies its data directory.
+    pub fn copy_to(&self, folder: &Path, name: &str) {
+        copy_folder(&self.data_dir, &folder.join(name)).expect("a copy");
+    }
+
+    /// Starts a process on such a copy, with the node's flags, at other addresses.
+    pub async fn start_copy(folder: &Path, name: &str, of: &Node) -> Node {
+        // The last two name the directory.
+        let flags = of.flags[..of.flags.len() - 2].iter().map(String::as_str);
+        Node::start(folder, name, &flags.collect::<Vec<_>>()).await
+    }
+
     fn over(
         (process, addresses): (Process, Ready),
         (data_dir, log): (PathBuf, PathBuf),
@@ -215,6 +227,19 @@ impl Node {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("its log")
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy_folder(&entry.path(), &target)?,
+            false => drop(std::fs::copy(entry.path(), target)?),
+        }
+    }
+    Ok(())
 }
 
 fn listeners(client: &str, admin: &str, peer: &str) -> [String; 6] {
