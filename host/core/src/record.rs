@@ -17,7 +17,7 @@ use crate::id::{Actor, Dot, NodeId};
 use crate::keys::StoreKey;
 use crate::request_notes::{Known, NOTES_MAX, RequestNote, WINDOW_MS, live, unite_tries};
 use crate::tree::{ObjectHash, object_hash};
-use crate::version::{RequestName, Version};
+use crate::version::RequestName;
 
 /// The format that this version writes.
 pub const FORMAT: u8 = 1;
@@ -202,12 +202,9 @@ impl Record {
 
     /// Of several tries of a named write one stays, and none of a write that was replaced.
     pub(crate) fn unite_tries(&mut self) {
-        let notes = &self.request_notes;
-        let is_named = |version: &Arc<Version>| version.request.is_some();
-        if self.siblings.live().any(|(_, version)| is_named(version)) {
-            let is_replaced = |name: &RequestName| notes.iter().any(|note| note.name == *name);
-            unite_tries(Arc::make_mut(&mut self.siblings), is_replaced);
-        }
+        let Record { siblings, request_notes, .. } = self;
+        let is_replaced = |name: &RequestName| request_notes.iter().any(|note| note.name == *name);
+        unite_tries(Arc::make_mut(siblings), is_replaced);
     }
 
     /// Notes what was live in `sources` and is not any more.

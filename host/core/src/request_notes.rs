@@ -19,7 +19,7 @@
 //! write. What is not promised: contexts name dots and notes are not replicated, so a client that
 //! had seen one try may replace that where only the other one is held, and find it beside its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::causality::{Siblings, decode_dot, encode_dot};
 use crate::codec::{DecodeError, Reader, put_varint};
@@ -70,14 +70,15 @@ impl RequestNote {
 /// Leaves of several tries of one named write the one with the lowest dot, and none of a write that
 /// `is_replaced`.
 pub(crate) fn unite_tries(siblings: &mut Siblings, is_replaced: impl Fn(&RequestName) -> bool) {
-    let mut first: BTreeMap<RequestName, Dot> = BTreeMap::new();
-    for (name, dot) in siblings.live().filter_map(|(_, version)| attempt(version)) {
-        first.entry(name.clone()).and_modify(|first| *first = dot.min(*first)).or_insert(dot);
+    let tries = || siblings.live().filter_map(|(_, version)| attempt(version));
+    let mut first: BTreeMap<&RequestName, Dot> = BTreeMap::new();
+    for (name, dot) in tries() {
+        first.entry(name).and_modify(|first| *first = dot.min(*first)).or_insert(dot);
     }
-    if !first.is_empty() {
-        let is_first =
-            |(name, dot): (&RequestName, Dot)| first.get(name) == Some(&dot) && !is_replaced(name);
-        siblings.kill(|version| attempt(version).is_some_and(|attempt| !is_first(attempt)));
+    let is_gone = |(name, dot): &(&RequestName, Dot)| first[name] != *dot || is_replaced(name);
+    let gone: BTreeSet<Dot> = tries().filter(is_gone).map(|(_, dot)| dot).collect();
+    if !gone.is_empty() {
+        siblings.kill(|version| attempt(version).is_some_and(|(_, dot)| gone.contains(&dot)));
     }
 }
 

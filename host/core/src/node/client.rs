@@ -55,11 +55,14 @@ impl Node {
                 put.acknowledged(node);
                 self.advance(request);
             }
-            _ => match self.answered(node, request) {
-                Some(Asker::Repair(id, key)) => self.tell_exchange(id, Told::Given(key, true)),
-                Some(Asker::Hint(target, attempt)) => self.hint_received(target, attempt),
-                _ => {}
-            },
+            _ => {
+                let is_asker = |asker: &Asker| matches!(asker, Asker::Repair(..) | Asker::Hint(..));
+                match self.answered(node, request, is_asker) {
+                    Some(Asker::Repair(id, key)) => self.tell_exchange(id, Told::Given(key, true)),
+                    Some(Asker::Hint(target, attempt)) => self.hint_received(target, attempt),
+                    _ => {}
+                }
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::client::Prepared;
+use super::surroundings::Surroundings;
 use super::{Failure, InFlight, Node, Purpose};
 use crate::causality::Siblings;
 use crate::event::{Action, Notice, StoreFailure, Ticket};

@@ -78,6 +78,7 @@ use handoff::Handoff;
 use holding::Holding;
 use outgoing::{Asker, Outgoing};
 use saves::Saves;
+use surroundings::Surroundings;
 use timers::{Timer, Timers};
 use transfer::Transfers;
 
@@ -496,7 +497,8 @@ impl Node {
                 self.transfer_asked_by(from, request, ring_version, (partition, step));
             }
             Message::TransferAnswer { request, result } => {
-                if let Some(Asker::Transfer(partition)) = self.answered(from, request) {
+                let is_asker = |asker: &Asker| matches!(asker, Asker::Transfer(_));
+                if let Some(Asker::Transfer(partition)) = self.answered(from, request, is_asker) {
                     self.transfer_answered(partition, request, result);
                 }
             }
@@ -505,7 +507,8 @@ impl Node {
                 self.peer_reads_tree(from, request, (ring_version, is_fill), read);
             }
             Message::TreeReply { request, result } => {
-                if let Some(Asker::Exchange(id)) = self.answered(from, request) {
+                let is_asker = |asker: &Asker| matches!(asker, Asker::Exchange(_));
+                if let Some(Asker::Exchange(id)) = self.answered(from, request, is_asker) {
                     self.tell_exchange(id, Told::Theirs(result));
                 }
             }
@@ -515,7 +518,8 @@ impl Node {
                 });
             }
             Message::CollectReply { request, result } => {
-                if let Some(Asker::Collection) = self.answered(from, request) {
+                let is_asker = |asker: &Asker| matches!(asker, Asker::Collection);
+                if self.answered(from, request, is_asker).is_some() {
                     self.collecting(|collection, around| {
                         collection.answered(around, (from, request), result);
                     });

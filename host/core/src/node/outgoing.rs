@@ -52,8 +52,12 @@ impl Node {
         message: impl FnOnce(RequestId) -> Message,
     ) {
         let request = self.number();
-        let patience_ms = self.settings.replica_timeout_ms.saturating_mul(4);
+        let patience_ms = self.patience_ms();
         self.ask_as(request, (to, asker), patience_ms, message(request));
+    }
+
+    fn patience_ms(&self) -> u64 {
+        self.settings.replica_timeout_ms.saturating_mul(4)
     }
 
     /// Asks `to` something, which may be this node, under a number that its asker knows.
@@ -78,16 +82,23 @@ impl Node {
         }
     }
 
-    /// Who waits for what `from` answers to this request. Nobody does any more.
-    pub(super) fn answered(&mut self, from: NodeId, request: RequestId) -> Option<Asker> {
-        let is_asked = self.outgoing.0.get(&request).is_some_and(|asked| asked.to == from);
+    /// Who waits for what `from` answers to this request, if this is an answer to what they asked.
+    /// Nobody does any more.
+    pub(super) fn answered(
+        &mut self,
+        from: NodeId,
+        request: RequestId,
+        is_asker: impl FnOnce(&Asker) -> bool,
+    ) -> Option<Asker> {
+        let asked = self.outgoing.0.get(&request);
+        let is_asked = asked.is_some_and(|asked| asked.to == from && is_asker(&asked.asker));
         let asked = is_asked.then(|| self.outgoing.0.remove(&request))??;
         Some(asked.asker)
     }
 
     /// `from` is at it: its answer is waited for from now on.
     pub(super) fn goes_on(&mut self, from: NodeId, request: RequestId) {
-        let due_ms = self.in_ms(self.settings.replica_timeout_ms.saturating_mul(4));
+        let due_ms = self.in_ms(self.patience_ms());
         if let Some(asked) = self.outgoing.0.get_mut(&request).filter(|asked| asked.to == from) {
             asked.due_ms = due_ms;
             self.timers.set(due_ms, Timer::Request(request));
@@ -97,7 +108,7 @@ impl Node {
     /// `to` refuses a request, could not be asked, or is late.
     pub(super) fn unanswered(&mut self, to: NodeId, request: RequestId) {
         let silence = ReplicaError::Store("it does not answer".to_owned());
-        match self.answered(to, request) {
+        match self.answered(to, request, |_| true) {
             Some(Asker::Exchange(id)) => self.tell_exchange(id, Told::Theirs(Err(silence))),
             Some(Asker::Repair(id, key)) => self.tell_exchange(id, Told::Given(key, false)),
             Some(Asker::Comparison(id, partition)) => {
@@ -121,5 +132,33 @@ impl Node {
         if let Some(to) = late.map(|asked| asked.to) {
             self.unanswered(to, request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Now;
+    use crate::node::Settings;
+
+    #[test]
+    fn an_answer_is_taken_once_of_who_was_asked_and_to_what_was_asked() {
+        let now = Now { monotonic_ms: 0, wall_ms: 0 };
+        let mut node = Node::new(NodeId(1), Settings::default(), None, 7, now);
+        let (partition, peer) = (PartitionId(3), NodeId(4));
+        let keyspace = None;
+        node.ask(NodeId(2), Asker::Transfer(partition), |request| Message::Compare {
+            request,
+            partition,
+            peer,
+            keyspace,
+        });
+        let request = node.last_number;
+        let is_transfer = |asker: &Asker| matches!(asker, Asker::Transfer(_));
+        let is_exchange = |asker: &Asker| matches!(asker, Asker::Exchange(_));
+        assert!(node.answered(peer, request, is_transfer).is_none(), "it was not asked");
+        assert!(node.answered(NodeId(2), request, is_exchange).is_none(), "nobody asked for that");
+        assert!(node.answered(NodeId(2), request, is_transfer).is_some());
+        assert!(node.answered(NodeId(2), request, is_transfer).is_none(), "it was answered");
     }
 }

@@ -68,8 +68,8 @@ impl Node {
         }
     }
 
-    /// Takes what a former member held, or a second holder of a place: as a hint for that node, which is durable, goes to all owners, and
-    /// stays until each has synced it ([`super::handoff`]).
+    /// Takes what a former member held, or a second holder of a place: as a hint for that node, which
+    /// is durable, goes to all owners, and stays until each has synced it ([`super::handoff`]).
     pub(super) fn bring_home(&mut self, ticket: Ticket, home: Homecoming) {
         let Homecoming { from, keyspace, key, siblings } = home;
         let partition = match self.keyspace(keyspace) {

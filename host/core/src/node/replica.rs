@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::surroundings::Surroundings;
 use super::{Node, Purpose};
 use crate::causality::Siblings;
 use crate::event::{Action, Notice, StoreFailure, Stored};

@@ -63,6 +63,7 @@ pub(super) trait Surroundings {
         self.catalogue().iter().flat_map(|catalogue| catalogue.members.keys().copied()).collect()
     }
 
+    /// Whether `node` is a member, as far as this node knows.
     fn is_member(&self, node: NodeId) -> bool {
         self.catalogue().is_some_and(|catalogue| catalogue.members.contains_key(&node))
     }
@@ -87,7 +88,8 @@ pub(super) trait Surroundings {
         others
     }
 
-    /// Whether this node owns the partition, or will.
+    /// Whether this node owns the partition, or will. If not, nothing new of it must get into the
+    /// store: who looks for what could bring back a deleted value has been there already.
     fn may_hold(&self, partition: PartitionId) -> bool {
         let is_ours = |ring: &crate::ring::Ring| {
             ring.is_owner(partition, self.me()) || ring.is_next_owner(partition, self.me())

@@ -156,12 +156,6 @@ impl Node {
         place.map(|place| self.place(request, place)).is_some()
     }
 
-    /// Whether `node` is a member, as far as this node knows.
-    pub(in crate::node) fn is_member(&self, node: NodeId) -> bool {
-        let catalogue = self.catalogue.as_ref();
-        catalogue.is_some_and(|catalogue| catalogue.members.contains_key(&node))
-    }
-
     /// What the clocks of all members are safely past: milliseconds since 1970 (UTC).
     pub(in crate::node) fn clocks_passed_ms(&self) -> u64 {
         self.collection.clocks_passed_ms(self)

@@ -128,9 +128,12 @@ impl Node {
         request: RequestId,
         result: Result<Comparison, ReplicaError>,
     ) {
+        let is_asker = |asker: &Asker| matches!(asker, Asker::Comparison(..));
         if result.as_ref().is_ok_and(|comparison| !comparison.is_over) {
             self.goes_on(from, request);
-        } else if let Some(Asker::Comparison(id, partition)) = self.answered(from, request) {
+        } else if let Some(Asker::Comparison(id, partition)) =
+            self.answered(from, request, is_asker)
+        {
             self.compared((id, partition), from, result);
         }
     }

@@ -3,6 +3,7 @@
 use crate::event::{Action, StoreFailure};
 use crate::id::{NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
+use crate::node::surroundings::Surroundings;
 use crate::node::{Node, Purpose};
 use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 

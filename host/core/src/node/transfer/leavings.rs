@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::event::{Action, ExchangeOutcome, Notice, StoreFailure};
 use crate::id::{NodeId, PartitionId};
 use crate::node::exchange::ExchangeReason;
+use crate::node::surroundings::Surroundings;
 use crate::node::{Node, Purpose};
 use crate::tree::{TreeAnswer, TreeQuery, TreeRead};
 
@@ -47,31 +48,18 @@ impl Node {
         unchecked.is_empty() && waiting.is_empty() && present.is_none()
     }
 
-    /// Whether this node owns the partition, or will. If not, nothing new of it must get into the
-    /// store: who looks for what could bring back a deleted value has been there already.
-    pub(in crate::node) fn may_hold(&self, partition: PartitionId) -> bool {
-        !self.is_none_of_ours(partition)
-    }
-
-    fn is_none_of_ours(&self, partition: PartitionId) -> bool {
-        let ring = self.catalogue.as_ref().map(|catalogue| &catalogue.ring);
-        ring.is_some_and(|ring| {
-            !ring.is_owner(partition, self.id) && !ring.is_next_owner(partition, self.id)
-        })
-    }
-
     /// The owners of these partitions may be others.
     pub(super) fn check_leavings(&mut self, partitions: impl IntoIterator<Item = PartitionId>) {
         let partitions = partitions.into_iter();
         let foreign: Vec<PartitionId> =
-            partitions.filter(|partition| self.is_none_of_ours(*partition)).collect();
+            partitions.filter(|partition| !self.may_hold(*partition)).collect();
         self.transfers.leavings.unchecked.extend(foreign);
     }
 
     /// Something was written: by a request that began when the partition was this node's, if it is
     /// not any more.
     pub(super) fn written_elsewhere(&mut self, partition: PartitionId) {
-        if self.is_none_of_ours(partition) {
+        if !self.may_hold(partition) {
             self.transfers.leavings.unchecked.insert(partition);
         }
     }
@@ -93,7 +81,7 @@ impl Node {
         }
         let present = leavings.present.take();
         let present = present.filter(|present| {
-            matches!(present.step, Step::Dropping) || self.is_none_of_ours(present.partition)
+            matches!(present.step, Step::Dropping) || !self.may_hold(present.partition)
         });
         let Some(present) = present else { return self.next_leavings() };
         let partition = present.partition;
@@ -123,7 +111,7 @@ impl Node {
         let partition = loop {
             match self.transfers.leavings.unchecked.pop_first() {
                 None => return self.retire_if_done(),
-                Some(partition) if self.is_none_of_ours(partition) => break partition,
+                Some(partition) if !self.may_hold(partition) => break partition,
                 Some(_) => {}
             }
         };
@@ -222,7 +210,7 @@ impl Node {
                 self.transfers.leavings.unchecked.insert(partition);
             }
         }
-        if !self.is_none_of_ours(partition) && self.owns(partition) {
+        if self.may_hold(partition) && self.owns(partition) {
             // The ring changed while it was dropped.
             self.fill_again(BTreeMap::from([(partition, BTreeSet::new())]));
         }
