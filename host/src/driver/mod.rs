@@ -16,6 +16,8 @@ mod effects;
 mod figures;
 mod handle;
 mod inbox;
+mod notices;
+mod persist;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,10 +26,11 @@ use stator_core::event::{Event, Now, Ticket};
 use stator_core::node::Node;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub use effects::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, Effects, FILL_FILE, MOVES_FILE};
+pub use effects::Effects;
 pub use figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
 pub use handle::{DriverHandle, DriverStopped, Held, Shared};
 pub use inbox::Inbox;
+pub use persist::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, FILL_FILE, MOVES_FILE};
 
 use crate::pause;
 use crate::telemetry::names::{BACKGROUND_SLICES, EVENTS_WAITING};
