@@ -194,3 +194,87 @@ async fn a_removed_node_serves_nothing_and_what_it_alone_holds_comes_home() {
     let (code, found, words) = cluster(&nodes[0], &["recover", &source]).await;
     assert_eq!((code, &found["brought"]), (Some(0), &0.into()), "once: {found} {words}");
 }
+
+/// Two that were removed together are each other's company: with w = 2 they acknowledge, strictly
+/// or not, until a member tells them. That comes home too.
+#[tokio::test]
+async fn what_two_removed_nodes_acknowledged_before_they_were_told_comes_home() {
+    let nodes = Cluster::start(5).await;
+    nodes.create(keyspace("alone", 1, 2)).await;
+    let (kept, gone) = nodes.nodes().split_at(3);
+    // Not killed: a process that starts waits until a majority accepts it.
+    for node in gone {
+        node.pause();
+    }
+    for node in gone {
+        let leave = ["leave", &node.addresses.node, "--lost"];
+        let (code, _, words) = cluster(&kept[0], &leave).await;
+        assert_eq!(code, Some(0), "{words}");
+    }
+    let (code, _, words) = cluster(&kept[0], &["commit"]).await;
+    assert_eq!(code, Some(0), "{words}");
+    for node in kept {
+        node.pause();
+    }
+    for node in gone {
+        node.signal(libc::SIGCONT);
+    }
+    eventually("they serve each other", async || {
+        let written = gone[0].kv().put(put("alone", "probe", "mine")).await;
+        written.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+    let mut acknowledged = Vec::new();
+    for quorum in [v1::Quorum::Strict, v1::Quorum::Sloppy] {
+        let name = quorum.as_str_name();
+        let before = acknowledged.len();
+        for number in 0..100 {
+            let key = format!("{name} {number}");
+            let write = v1::PutRequest { quorum: quorum.into(), ..put("alone", &key, "mine") };
+            let written = gone[number % 2].kv().put(write).await;
+            acknowledged.extend(written.ok().map(|_| key));
+        }
+        let count = acknowledged.len() - before;
+        println!("{name}: {count} of 100 acknowledged by removed nodes");
+        assert!(count > 0, "of some keys both are owners");
+    }
+    for node in kept {
+        node.signal(libc::SIGCONT);
+    }
+    for node in gone {
+        serves_nothing(node, "told").await;
+    }
+    for node in gone {
+        let source = node.addresses.admin.clone();
+        let (code, found, words) = cluster(&kept[0], &["recover", &source]).await;
+        let left = (&found["doubtful"], &found["waiting"]);
+        assert_eq!((code, left), (Some(0), (&0.into(), &0.into())), "{found} {words}");
+    }
+    for key in acknowledged {
+        let read = kept[1].kv().get(v1::GetRequest { r: Some(3), ..get("alone", &key) }).await;
+        assert!(values(read.expect("members answer").get_ref()).contains("mine"), "{key}");
+    }
+}
+
+/// The rule of the smaller id decides between two connections, not who may dial.
+#[tokio::test]
+async fn a_member_that_moves_is_found_by_all_whichever_id_it_has() {
+    let mut nodes = Cluster::start(3).await;
+    for moved in 0..3 {
+        let node = &mut nodes.nodes_mut()[moved];
+        node.signal(libc::SIGTERM);
+        assert!(node.ended().await);
+        node.restart_elsewhere(&[]).await;
+        nodes.all_alive().await;
+        for node in nodes.nodes() {
+            let address = &nodes.nodes()[moved].addresses.peer;
+            eventually("it is known at its new address", async || {
+                let status = node.status().await?;
+                let members = status.members.iter().filter_map(|view| view.member.as_ref());
+                let known = members.into_iter().any(|member| member.peer_address == *address);
+                must(known, || format!("{address}: {:?}", status.members))
+            })
+            .await;
+        }
+    }
+}
