@@ -137,8 +137,8 @@ impl Admin {
         }
     }
 
-    /// Hands a page of [`Self::list_held`] to a member, in one attempt. With `doubtful` it also
-    /// takes what may have been deleted and forgotten; a `dry_run` changes nothing.
+    /// Hands a page of [`Self::list_held`] to a member, again while owners are away. With `doubtful`
+    /// it also takes what may have been deleted and forgotten; a `dry_run` changes nothing.
     ///
     /// # Errors
     /// The node's word. Some objects may have been taken; to do it again does no harm.
@@ -148,10 +148,11 @@ impl Admin {
         doubtful: bool,
         dry_run: bool,
     ) -> Result<v1::BringHomeResponse, Error> {
-        let messages = upload::page(held.page, held.proof, doubtful, dry_run);
-        let mut request = Request::new(futures::stream::iter(messages));
-        request.set_timeout(self.nodes.timeout());
-        Ok(admin(self.nodes.channel()).bring_home(request).await?.into_inner())
+        let messages: Vec<_> = upload::page(held.page, held.proof, doubtful, dry_run).collect();
+        let send = async |channel, request: Request<Vec<_>>| {
+            admin(channel).bring_home(request.map(futures::stream::iter)).await
+        };
+        self.nodes.call(Safety::Repeatable, messages, send).await
     }
 
     /// [`Self::push_module_as`] of class small.

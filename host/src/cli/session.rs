@@ -17,6 +17,7 @@ pub(super) struct Session {
     endpoint: String,
     admin: String,
     timeout: Duration,
+    attempts_max: u32,
     tls: Option<ClientTls>,
     /// How to print results.
     pub(super) output: Output,
@@ -29,6 +30,7 @@ impl Session {
             endpoint: url(&global.endpoint, tls.is_some()).map_err(|f| f.during("--endpoint"))?,
             admin: url(&global.admin, tls.is_some()).map_err(|f| f.during("--admin"))?,
             timeout: global.timeout,
+            attempts_max: Options::default().attempts_max,
             tls,
             output: global.output,
         })
@@ -37,6 +39,12 @@ impl Session {
     /// The same for requests that take at least this long before they can be given up.
     pub(super) fn patient(&self, timeout_min: Duration) -> Session {
         Session { timeout: self.timeout.max(timeout_min), ..self.clone() }
+    }
+
+    /// The same, which asks again until time is up: for long work, which a node that is away for a
+    /// moment must not end.
+    pub(super) fn persistent(&self) -> Session {
+        Session { attempts_max: u32::MAX, ..self.clone() }
     }
 
     /// How long a request may take.
@@ -73,6 +81,7 @@ impl Session {
     fn options(&self) -> Options {
         let mut options = Options::default();
         options.timeout = self.timeout;
+        options.attempts_max = self.attempts_max;
         options
     }
 }

@@ -65,7 +65,7 @@ struct Totals {
 impl Recover {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
         session.check(&self.source, "SOURCE")?;
-        let session = &session.patient(PAGE_MIN);
+        let session = &session.patient(PAGE_MIN).persistent();
         let (source, member) = (session.admin_of(&self.source).await?, session.admin().await?);
         let node = no_member(&source, &self.source).await?;
         let mut totals = Totals::default();
