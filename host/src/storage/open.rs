@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use super::aside;
 use super::engine::{
-    Engine, EngineError, Fault, FjallEngine, MemoryEngine, SledEngine, panic_text,
+    Engine, EngineError, Fault, FjallEngine, LOG_DIRECTORY, LoggedEngine, MemoryEngine, SledEngine,
+    panic_text,
 };
 use super::error::OpenError;
 use super::home::Home;
@@ -169,11 +170,12 @@ pub(super) fn open(
     directory: &Path,
     cache_bytes: u64,
 ) -> Result<Arc<dyn Engine>, EngineError> {
-    Ok(match kind {
-        EngineKind::Memory => Arc::new(MemoryEngine::new()),
+    let engine: Arc<dyn Engine> = match kind {
+        EngineKind::Memory => return Ok(Arc::new(MemoryEngine::new())),
         EngineKind::Sled => Arc::new(SledEngine::open(directory, cache_bytes)?),
         EngineKind::Fjall => Arc::new(FjallEngine::open(directory, cache_bytes)?),
-    })
+    };
+    Ok(Arc::new(LoggedEngine::open(directory, engine)?))
 }
 
 enum Late {
@@ -206,6 +208,8 @@ fn size_bytes(directory: &Path) -> u64 {
         return 0;
     };
     let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        // It has its room from the start, and is read in no time.
+        _ if entry.file_name() == LOG_DIRECTORY => 0,
         Ok(metadata) if metadata.is_dir() => size_bytes(&entry.path()),
         // Not its length: engines make files of holes.
         Ok(metadata) => metadata.blocks() * 512,

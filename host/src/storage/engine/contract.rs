@@ -1,11 +1,14 @@
 //! What every engine must do: one suite, run on each of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Batch, Engine, EngineError, Entries, Fault, FjallEngine, MemoryEngine, SledEngine};
+use super::{
+    Batch, Engine, EngineError, Entries, Fault, FjallEngine, LoggedEngine, MemoryEngine, SledEngine,
+};
 
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -17,6 +20,10 @@ fn fjall(directory: &tempfile::TempDir) -> FjallEngine {
     FjallEngine::open(directory.path(), CACHE_BYTES).unwrap()
 }
 
+fn logged(directory: &tempfile::TempDir) -> LoggedEngine {
+    LoggedEngine::open(directory.path(), Arc::new(sled(directory))).unwrap()
+}
+
 /// Runs `check` on an engine of every kind, each empty.
 fn on_every_engine(check: impl Fn(&dyn Engine)) {
     check(&MemoryEngine::new());
@@ -24,6 +31,8 @@ fn on_every_engine(check: impl Fn(&dyn Engine)) {
     check(&sled(&directory));
     let directory = tempfile::tempdir().unwrap();
     check(&fjall(&directory));
+    let directory = tempfile::tempdir().unwrap();
+    check(&logged(&directory));
 }
 
 fn batch(ops: &[(&[u8], Option<&[u8]>)]) -> Batch {
@@ -205,6 +214,17 @@ proptest! {
         agrees_with_a_map(steps, |before: Option<FjallEngine>| {
             drop(before);
             fjall(&directory)
+        });
+    }
+
+    #[test]
+    fn a_log_before_one_is_an_ordered_map_across_reopening(
+        steps in proptest::collection::vec(step(), 1..20),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        agrees_with_a_map(steps, |before: Option<LoggedEngine>| {
+            drop(before);
+            logged(&directory)
         });
     }
 }

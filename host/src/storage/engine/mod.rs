@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod contract;
 mod fjall;
+mod log;
 mod memory;
 mod sled;
 
@@ -19,13 +20,15 @@ use std::io;
 use bytes::Bytes;
 
 pub use self::fjall::FjallEngine;
+pub(super) use self::log::DIRECTORY as LOG_DIRECTORY;
+pub use self::log::LoggedEngine;
 pub use self::memory::MemoryEngine;
 pub use self::sled::SledEngine;
 
-/// Whether `sled` is used without its `fdatasync` from now on, in all of this process.
+/// Whether logs do without their `fdatasync` from now on, in all of this process.
 #[cfg(test)]
 pub(super) fn forget_to_sync(forgets: bool) {
-    sled::FORGETS_TO_SYNC.store(forgets, std::sync::atomic::Ordering::Relaxed);
+    log::FORGETS_TO_SYNC.store(forgets, std::sync::atomic::Ordering::Relaxed);
 }
 
 /// Ordered bytes on some medium. All calls block.

@@ -31,11 +31,6 @@ const FLUSH_EVERY_MS: u64 = 500;
 /// until the last of `sled`'s background tasks is done.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// Planted by a test, to show that it would notice: `sled` as it is, without the `fdatasync`.
-#[cfg(test)]
-pub(super) static FORGETS_TO_SYNC: std::sync::atomic::AtomicBool =
-    std::sync::atomic::AtomicBool::new(false);
-
 /// A `sled` database in a directory of its own.
 pub struct SledEngine {
     db: ::sled::Db,
@@ -95,10 +90,6 @@ impl Engine for SledEngine {
 
     fn sync(&self) -> Result<(), EngineError> {
         self.run("flush", || self.db.flush())?;
-        #[cfg(test)]
-        if FORGETS_TO_SYNC.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(());
-        }
         self.log.sync_data().map_err(|error| io_failure(&self.directory, "sync", &error))
     }
 

@@ -9,11 +9,11 @@ use super::super::engine::{Batch, Engine, EngineError, Entries, Fault, MemoryEng
 
 /// Fails calls on demand, and holds up applies so that jobs queue behind one.
 #[derive(Default)]
-pub(super) struct Scripted {
-    pub(super) engine: MemoryEngine,
+pub(in crate::storage) struct Scripted {
+    pub(in crate::storage) engine: MemoryEngine,
     fails_get: Mutex<Option<Fault>>,
-    pub(super) fails_apply: AtomicBool,
-    pub(super) fails_sync: AtomicBool,
+    pub(in crate::storage) fails_apply: AtomicBool,
+    pub(in crate::storage) fails_sync: AtomicBool,
     gate: Mutex<Gate>,
     changed: Condvar,
 }
@@ -25,28 +25,28 @@ struct Gate {
 }
 
 impl Scripted {
-    pub(super) fn new() -> Arc<Self> {
+    pub(in crate::storage) fn new() -> Arc<Self> {
         Arc::default()
     }
 
     /// The next applies wait until [`Self::let_go`].
-    pub(super) fn hold_up(&self) {
+    pub(in crate::storage) fn hold_up(&self) {
         self.gate.lock().unwrap().is_shut = true;
     }
 
     /// Waits until an apply is held up.
-    pub(super) fn await_apply(&self) {
+    pub(in crate::storage) fn await_apply(&self) {
         let gate = self.gate.lock().unwrap();
         drop(self.changed.wait_while(gate, |gate| !gate.is_awaited).unwrap());
     }
 
-    pub(super) fn let_go(&self) {
+    pub(in crate::storage) fn let_go(&self) {
         self.gate.lock().unwrap().is_shut = false;
         self.changed.notify_all();
     }
 
     /// The next reads of keys fail so, or no longer.
-    pub(super) fn fail_gets(&self, fault: Option<Fault>) {
+    pub(in crate::storage) fn fail_gets(&self, fault: Option<Fault>) {
         *self.fails_get.lock().unwrap() = fault;
     }
 

@@ -5,7 +5,7 @@ mod child;
 mod crashes;
 mod damage;
 mod disks;
-mod doubles;
+pub(super) mod doubles;
 mod drops;
 mod failures;
 mod flips;
