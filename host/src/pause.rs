@@ -52,6 +52,8 @@ struct Beats {
 struct Stall {
     from_ms: u64,
     until_ms: u64,
+    /// Whether it was a pause.
+    is_pause: bool,
     /// The length of the latest pause.
     pause_ms: u64,
 }
@@ -97,6 +99,7 @@ impl Beats {
         let gap = since(last_ms);
         if gap >= STALL {
             (stall.from_ms, stall.until_ms) = (last_ms, now_ms);
+            stall.is_pause = gap >= PAUSE;
         }
         if gap >= PAUSE {
             stall.pause_ms = now_ms - last_ms;
@@ -111,10 +114,12 @@ impl Beats {
         self.last_ms.fetch_max(now_ms, Ordering::AcqRel);
     }
 
-    /// For how long what is taken in now may have waited.
-    fn age(&self, now_ms: u64) -> Duration {
+    /// For how long what is taken in now may have waited, on a connection that was made when there
+    /// had been `began` pauses. One that was made after a pause has not waited in it.
+    fn age(&self, now_ms: u64, began: u64) -> Duration {
         let stall = *self.stall.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = now_ms > stall.until_ms + BACKLOG.as_millis() as u64;
+        let is_after = stall.is_pause && began == *self.pauses.borrow();
+        let is_over = is_after || now_ms > stall.until_ms + BACKLOG.as_millis() as u64;
         let from_ms = if is_over { now_ms } else { stall.from_ms };
         Duration::from_millis(now_ms.saturating_sub(from_ms))
     }
@@ -131,14 +136,14 @@ pub fn latest_ms() -> u64 {
     BEATS.stall.lock().unwrap_or_else(PoisonError::into_inner).pause_ms
 }
 
-/// When what is taken in now arrived, at the earliest: now, but for what may have waited in a
-/// stall.
-pub fn arrival() -> Instant {
+/// When what is taken in now arrived, at the earliest, on a connection that was made when there had
+/// been `began` pauses: now, but for what may have waited in a stall.
+pub fn arrival(began: u64) -> Instant {
     let now_ms = now_ms();
     BEATS.beat(now_ms);
     let now = Instant::now();
     // A machine that was suspended may be younger by the one clock than by the other.
-    now.checked_sub(BEATS.age(now_ms)).unwrap_or(now)
+    now.checked_sub(BEATS.age(now_ms, began)).unwrap_or(now)
 }
 
 /// The time from one pause to the next.
@@ -156,6 +161,11 @@ impl Life {
             let _ = pauses.wait_for(|count| *count != began).await;
         });
         Life { began, ends }
+    }
+
+    /// How many pauses there had been.
+    pub fn began(&self) -> u64 {
+        self.began
     }
 
     /// Whether there was no pause since.
@@ -186,13 +196,14 @@ mod tests {
         let beats = Beats::new(1_000);
         let pauses = || *beats.pauses.borrow();
         beats.beat(1_099);
-        assert_eq!((pauses(), beats.age(1_100)), (0, Duration::ZERO));
+        assert_eq!((pauses(), beats.age(1_100, 0)), (0, Duration::ZERO));
         beats.beat(1_499);
-        assert_eq!((pauses(), beats.age(1_500)), (0, Duration::from_millis(401)));
+        assert_eq!((pauses(), beats.age(1_500, 0)), (0, Duration::from_millis(401)));
         // What waited was taken in by now.
-        assert_eq!(beats.age(1_750), Duration::ZERO);
+        assert_eq!(beats.age(1_750, 0), Duration::ZERO);
         beats.beat(3_000);
-        assert_eq!((pauses(), beats.age(3_001)), (1, Duration::from_millis(1_502)));
+        assert_eq!((pauses(), beats.age(3_001, 0)), (1, Duration::from_millis(1_502)));
+        assert_eq!(beats.age(3_001, 1), Duration::ZERO, "on a connection of afterwards");
         // Who looked at the clock before the pause, and beats after it, changes nothing.
         beats.beat(1_600);
         assert_eq!((pauses(), beats.last_ms.load(Ordering::Relaxed)), (1, 3_000));

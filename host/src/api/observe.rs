@@ -15,6 +15,7 @@ use tonic::codegen::http::{HeaderValue, Request, Response};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
+use crate::listen::Peer;
 use crate::pause;
 use crate::telemetry::names::{REQUEST_SECONDS, REQUESTS, REQUESTS_RUNNING};
 
@@ -58,7 +59,8 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
-        request.extensions_mut().insert(Arrival(pause::arrival()));
+        let began = request.extensions().get::<Peer>().map_or(0, |peer| peer.began);
+        request.extensions_mut().insert(Arrival(pause::arrival(began)));
         let running = Running::start();
         let id = id_of(&request);
         let method = request.uri().path().trim_start_matches('/').to_owned();

@@ -99,6 +99,8 @@ pub struct Connection {
 pub struct Peer {
     /// The node's hold on the connection.
     pub hold: Arc<Hold>,
+    /// How many pauses there had been when it was made.
+    pub began: u64,
 }
 
 impl Connection {
@@ -123,7 +125,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { hold: self.hold() }
+        Peer { hold: self.hold(), began: self.life.began() }
     }
 }
 
