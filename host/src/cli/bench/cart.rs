@@ -44,21 +44,24 @@ pub(super) fn edited(
         let last = cart.items.last_key_value().map(|(_, item)| item.sku.clone());
         last.map_or_else(BTreeSet::new, |article| cart.remove(&article));
     }
-    add(&mut cart, random);
+    let added = add(&mut cart, random);
     loop {
         let value = written(&cart)?;
-        if value.len() <= bytes || cart.items.len() <= 1 && cart.removed.is_empty() {
+        let bought = cart.items.keys().find(|tag| **tag != added).cloned();
+        if value.len() <= bytes || bought.is_none() && cart.removed.is_empty() {
             return Ok(value);
         }
         if cart.removed.pop_first().is_none() {
-            cart.items.pop_first();
+            bought.and_then(|tag| cart.items.remove(&tag));
         }
     }
 }
 
-fn add(cart: &mut Cart, random: &mut impl Rng) {
+/// Puts an article in and tells its tag.
+fn add(cart: &mut Cart, random: &mut impl Rng) -> String {
     let tag = format!("{:016x}", random.next_u64());
     cart.add(&tag, &format!("article-{:04}", below(ARTICLES, random)), 1);
+    tag
 }
 
 fn written(cart: &Cart) -> Result<Bytes, Reason> {

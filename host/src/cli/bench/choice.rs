@@ -72,8 +72,7 @@ impl Zipfian {
     pub(super) fn new(items: u64) -> Self {
         let items = items.max(2);
         let zeta_of_all = zeta(items);
-        let eta =
-            (1.0 - (2.0 / items as f64).powf(1.0 - THETA)) / (1.0 - zeta(2) / zeta_of_all);
+        let eta = (1.0 - (2.0 / items as f64).powf(1.0 - THETA)) / (1.0 - zeta(2) / zeta_of_all);
         Zipfian { items, zeta: zeta_of_all, eta }
     }
 

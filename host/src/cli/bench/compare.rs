@@ -70,16 +70,14 @@ fn name(file: &Path) -> String {
 }
 
 fn read(file: &Path) -> Result<Document, Failure> {
-    let wrong =
-        |why: &dyn std::fmt::Display| Failure::usage(format!("{}: {why}", file.display()));
+    let wrong = |why: &dyn std::fmt::Display| Failure::usage(format!("{}: {why}", file.display()));
     let bytes = std::fs::metadata(file).map_err(|error| wrong(&error))?.len();
     if bytes > DOCUMENT_BYTES_MAX {
         return Err(wrong(&format!("{bytes} bytes are more than a bench writes")));
     }
     let text = std::fs::read(file).map_err(|error| wrong(&error))?;
-    serde_json::from_slice(&text).map_err(|error| {
-        wrong(&format!("not what `stator bench --output json` prints: {error}"))
-    })
+    serde_json::from_slice(&text)
+        .map_err(|error| wrong(&format!("not what `stator bench --output json` prints: {error}")))
 }
 
 /// A figure of one workload.
@@ -102,7 +100,11 @@ fn rows(documents: &[Document]) -> Vec<Row> {
         let whole = |value: f64| format!("{value:.0}");
         add("per second".to_owned(), whole, Box::new(|one| Some(one.per_second)));
         add("server µs".to_owned(), whole, Box::new(|one| one.server_us));
-        add("errors".to_owned(), whole, Box::new(|one| Some(one.errors.values().sum::<u64>() as f64)));
+        add(
+            "errors".to_owned(),
+            whole,
+            Box::new(|one| Some(one.errors.values().sum::<u64>() as f64)),
+        );
         for kind in result.latency.keys().copied() {
             let mean: Figure = Box::new(move |one| Some(one.latency.get(&kind)?.mean_us()));
             add(format!("{} mean ms", kind.name()), ms, mean);
@@ -132,6 +134,7 @@ impl Row {
         cells.push(first.map_or_else(String::new, self.print));
         for (ratio, value) in self.ratios().iter().zip(self.values.iter().skip(1)) {
             cells.push(match (ratio, value) {
+                (Some(ratio), _) if *ratio < 0.1 => format!("{ratio:.3}×"),
                 (Some(ratio), _) => format!("{ratio:.2}×"),
                 // Nothing is a multiple of zero.
                 (None, Some(value)) => (self.print)(*value),
@@ -159,7 +162,8 @@ fn different_settings(documents: &[Document]) -> Vec<String> {
     let mut lines = Vec::new();
     for (name, value) in &first.settings {
         if others.iter().any(|other| other.settings.get(name) != Some(value)) {
-            let of = |one: &Document| one.settings.get(name).map_or("-".to_owned(), ToString::to_string);
+            let of =
+                |one: &Document| one.settings.get(name).map_or("-".to_owned(), ToString::to_string);
             let values: Vec<_> = documents.iter().map(of).collect();
             lines.push(format!("{name}: {}", values.join(", ")));
         }

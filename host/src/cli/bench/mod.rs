@@ -38,6 +38,7 @@ mod target;
 mod workload;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -158,10 +159,8 @@ impl Run<'_> {
         for workload in &self.options.workload {
             let family = workload.family();
             let ground = match grounds.entry(family) {
-                std::collections::btree_map::Entry::Occupied(ground) => ground.into_mut(),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    place.insert(self.ground(family, endpoints).await?)
-                }
+                Entry::Occupied(ground) => ground.into_mut(),
+                Entry::Vacant(place) => place.insert(self.ground(family, endpoints).await?),
             };
             if workload.needs_keys() && !ground.is_loaded {
                 self.load(ground).await?;
@@ -209,7 +208,11 @@ impl Run<'_> {
 
     /// Writes the keys that are missing of those that there are to be at the start.
     async fn load(&self, ground: &mut Ground) -> Result<(), Failure> {
+        ground.is_loaded = true;
         let missing = self.options.keys.saturating_sub(ground.population.present());
+        if missing == 0 {
+            return Ok(());
+        }
         let work = Work { rate: None, ..self.work(Workload::Load, ground) };
         let phase = format!("writing {missing} keys");
         let loaded = self.drive(&phase, work, End::Operations(missing), ground).await?;
@@ -221,7 +224,6 @@ impl Run<'_> {
             }
             output::say(format!("{count} keys could not be written: {reasons}"));
         }
-        ground.is_loaded = true;
         Ok(())
     }
 

@@ -140,7 +140,8 @@ impl Options {
             return Err(Failure::usage("--conflicts needs --workload cart"));
         }
         if has_cart && self.value_bytes < CART_BYTES_MIN {
-            let message = format!("--workload cart needs --value-bytes of {CART_BYTES_MIN} or more");
+            let message =
+                format!("--workload cart needs --value-bytes of {CART_BYTES_MIN} or more");
             return Err(Failure::usage(message));
         }
         if has_cart && self.blind {
@@ -180,7 +181,8 @@ impl Options {
             End::After(time) => (None, Some(time.as_secs_f64())),
         };
         let asked = |asked: Option<&'static str>, default: &'static str| asked.unwrap_or(default);
-        let engine = self.local.nodes.map(|_| asked(self.local.engine.map(EngineKind::name), "sled"));
+        let engine =
+            self.local.nodes.map(|_| asked(self.local.engine.map(EngineKind::name), "sled"));
         let durability = self.durability.map(|one| Durability::word(Durability::number(Some(one))));
         let law = self.distribution.map(|law| match law {
             Distribution::Uniform => "uniform",

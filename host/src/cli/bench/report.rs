@@ -55,7 +55,8 @@ pub(super) struct Measured {
 impl Host {
     pub(super) fn here() -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let model =
+            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Host {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             processor: model.map_or_else(String::new, |(_, name)| name.to_owned()),
@@ -80,8 +81,17 @@ impl Document {
 
     /// Prints the table for people.
     pub(super) fn print(&self) -> Result<(), Failure> {
-        let header =
-            ["workload", "operation", "count", "per second", "mean ms", "p50", "p99", "p99.9", "max"];
+        let header = [
+            "workload",
+            "operation",
+            "count",
+            "per second",
+            "mean ms",
+            "p50",
+            "p99",
+            "p99.9",
+            "max",
+        ];
         let rows = self.results.iter().flat_map(Measured::rows).collect();
         output::line(output::table(header, rows))?;
         self.results.iter().flat_map(Measured::remarks).try_for_each(output::line)

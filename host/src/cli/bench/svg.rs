@@ -69,7 +69,10 @@ fn draw(lines: &[(String, &Latency)]) -> String {
         add(format!("<polyline fill=\"none\" stroke=\"{colour}\" points=\"{points}\"/>"));
         let row = up + 14.0 + 18.0 * number as f64;
         let beside = left + width + 16.0;
-        add(format!("<rect x=\"{beside}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{colour}\"/>", row - 10.0));
+        add(format!(
+            "<rect x=\"{beside}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{colour}\"/>",
+            row - 10.0
+        ));
         add(words([beside + 18.0, row], "start", name));
     }
     svg.push_str("</svg>\n");
@@ -122,6 +125,9 @@ mod tests {
 
     #[test]
     fn an_axis_ends_at_a_round_number() {
-        assert_eq!([round_up(1.0), round_up(1.1), round_up(47.0), round_up(5_001.0)], [1.0, 2.0, 50.0, 10_000.0]);
+        assert_eq!(
+            [round_up(1.0), round_up(1.1), round_up(47.0), round_up(5_001.0)],
+            [1.0, 2.0, 50.0, 10_000.0]
+        );
     }
 }
