@@ -8,7 +8,7 @@ use crate::support::{Cluster, keyspace, stator};
 
 /// Runs `stator bench` and reads what it prints.
 async fn bench(arguments: &[&str]) -> Value {
-    let output = stator(["bench", "--output", "json"].iter().chain(arguments)).await;
+    let output = stator(["--output", "json", "bench"].iter().chain(arguments)).await;
     let words = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {words}");
     serde_json::from_slice(&output.stdout).expect("one document")

@@ -94,7 +94,26 @@ impl Document {
         ];
         let rows = self.results.iter().flat_map(Measured::rows).collect();
         output::line(output::table(header, rows))?;
-        self.results.iter().flat_map(Measured::remarks).try_for_each(output::line)
+        self.results.iter().flat_map(Measured::remarks).try_for_each(output::line)?;
+        output::line(self.circumstances())
+    }
+
+    /// How it came to be, in a line.
+    fn circumstances(&self) -> String {
+        let Host { cores, processor, has_assertions } = &self.host;
+        let build = if *has_assertions { "a dev build" } else { "a release build" };
+        let mut line = format!("stator {}, {build}, {cores} cores ({processor})", self.version);
+        for (name, value) in &self.settings {
+            let is_something = match value {
+                Value::Null | Value::Bool(false) => false,
+                Value::Array(several) => !several.is_empty(),
+                _ => true,
+            };
+            if is_something {
+                line.push_str(&format!(", {name} {value}"));
+            }
+        }
+        line
     }
 }
 
@@ -202,6 +221,7 @@ pub(super) mod tests {
         assert_eq!(remarks[0], "c: 50 operations per second, 70 µs of server processor time each");
         assert_eq!(remarks[1], "c: 3 requests failed: QUORUM_NOT_REACHED");
         assert_eq!(remarks[2], "c: 1 reads met siblings, up to 2; 0 writes left some");
+        assert!(document("c", 7).circumstances().ends_with(", keys 7"));
         assert_eq!([ms(123.0), ms(12_345.0)], ["0.12", "12.3"]);
     }
 }
