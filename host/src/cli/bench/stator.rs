@@ -7,7 +7,7 @@
 //! that they have seen: right where the last write wins. A new key's put is blind; should the key be
 //! there, of an earlier run, it is read and put once more, so that runs leave no siblings behind.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use stator_client::{Client, Error};
@@ -39,7 +39,10 @@ pub(super) struct Terms {
 /// The last context of a key, for as many keys as there is room: the newer one of two that share a
 /// place stays.
 #[derive(Debug)]
-pub(super) struct Contexts(Box<[Mutex<Option<(u64, Box<[u8]>)>>]>);
+pub(super) struct Contexts(Box<[Mutex<Place>]>);
+
+/// A key with its context.
+type Place = Option<(u64, Box<[u8]>)>;
 
 impl Contexts {
     /// Room for contexts of `keys` keys, as far as it is bounded.
@@ -59,7 +62,7 @@ impl Contexts {
         (*owner == key).then(|| Bytes::copy_from_slice(context))
     }
 
-    fn place(&self, key: u64) -> std::sync::MutexGuard<'_, Option<(u64, Box<[u8]>)>> {
+    fn place(&self, key: u64) -> MutexGuard<'_, Place> {
         let place = &self.0[(key % self.0.len() as u64) as usize];
         place.lock().unwrap_or_else(PoisonError::into_inner)
     }
