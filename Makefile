@@ -51,10 +51,12 @@ faults: build ## real nodes under real faults, as root: partitions, kills, full 
 # dev optimises dependencies too; with release everything is built anew, which takes long.
 PROFILE := dev
 BENCH := merge store cluster
+CARGO_BENCH = $(filter-out cluster,$(BENCH))
 
 bench: guests ## what things cost: see tests/benches
 	cargo build --workspace --profile $(PROFILE)
-	cargo bench --workspace --profile $(PROFILE) $(BENCH:%=--bench %)
+	$(if $(CARGO_BENCH),cargo bench --workspace --profile $(PROFILE) $(CARGO_BENCH:%=--bench %))
+	$(if $(filter cluster,$(BENCH)),tests/benches/cluster.sh target/$(PROFILE:dev=debug)/stator)
 
 wasm-target:
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)

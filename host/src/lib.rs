@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod driver;
 pub mod exporter;
 pub mod listen;
+pub mod local;
 pub mod merge;
 pub mod node;
 pub mod pause;

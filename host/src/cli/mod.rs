@@ -5,6 +5,7 @@
 //! (`failure::Kind`). Commands speak to nodes by the public gRPC interface only, so whatever
 //! they do any client can do.
 
+mod bench;
 mod cluster;
 mod completions;
 mod demo;
@@ -115,6 +116,8 @@ enum Command {
     Kv(kv::Kv),
     /// Show on three real nodes that no cart item is lost or comes back through a partition
     Demo(demo::Demo),
+    /// Measure what a cluster does, and compare measurements
+    Bench(Box<bench::Bench>),
     /// Print the completions of a shell
     Completions(completions::Completions),
 }
@@ -168,6 +171,7 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Module(command) => command.run(&session).await,
             Command::Kv(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
+            Command::Bench(command) => command.run(&session).await,
             Command::Completions(command) => command.run::<Cli>(),
         }
     });

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -57,9 +57,14 @@ pub(super) fn utc(at_ms: u64) -> String {
 
 /// A table with columns and no lines around them.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> String {
+    columns(header.map(str::to_uppercase), rows)
+}
+
+/// The same with as many columns as there happen to be, and the header as it is.
+pub(super) fn columns<R: Into<Row>>(header: impl Into<Row>, rows: Vec<R>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.map(str::to_uppercase));
+    table.set_header(header);
     table.add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

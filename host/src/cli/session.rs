@@ -58,6 +58,35 @@ impl Session {
         Ok(Client::over(vec![channel], self.options())?)
     }
 
+    /// `count` clients of the client listeners at `addresses` in turn (--endpoint if there are none),
+    /// which are there. Each has a connection of its own, and goes on by the next ones' should a
+    /// request be attempted more than once.
+    pub(super) async fn kvs(
+        &self,
+        addresses: &[String],
+        count: usize,
+        attempts_max: u32,
+    ) -> Result<Vec<Client>, Failure> {
+        let urls: Vec<String> = match addresses {
+            [] => vec![self.endpoint.clone()],
+            _ => {
+                let urls = addresses.iter().map(|address| url(address, self.tls.is_some()));
+                urls.collect::<Result<_, _>>().map_err(|failure| failure.during("--endpoints"))?
+            }
+        };
+        let mut channels = Vec::new();
+        for url in urls.iter().cycle().take(count) {
+            channels.push(self.connect(url, "--endpoint or --endpoints").await?);
+        }
+        let mut options = self.options();
+        options.attempts_max = attempts_max;
+        let client = |first: usize| {
+            let turn = channels.iter().cycle().skip(first).take(urls.len().min(count));
+            Ok(Client::over(turn.cloned().collect(), options.clone())?)
+        };
+        (0..count).map(client).collect()
+    }
+
     /// A client of the node's admin listener, which is there.
     pub(super) async fn admin(&self) -> Result<Admin, Failure> {
         self.admin_of(&self.admin).await

@@ -12,7 +12,7 @@
 //! |---|---|
 //! | [`data`] | reads retail lines |
 //! | [`plan`] | makes carts, devices and their changes of them, the same for the same seed |
-//! | [`cluster`] | the three processes |
+//! | [`crate::local`] | the three processes |
 //! | [`client`] | talks to a node |
 //! | [`mod@run`] | the devices at work, and the cut |
 //! | [`oplog`] | every operation with its answer |
@@ -22,7 +22,6 @@
 
 pub mod cart;
 pub mod client;
-pub mod cluster;
 pub mod data;
 #[cfg(test)]
 mod fake;
@@ -41,18 +40,22 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 
 use client::{NodeClient, Policy};
-use cluster::Cluster;
 use progress::Progress;
 pub use report::Report;
 
 use report::KeyspaceReport;
 use run::Run;
 
+use crate::local::{Launch, Nodes};
+
 /// The retail lines that come with the program.
 const EMBEDDED_LINES: &str = include_str!("../../demo/online-retail-slice.csv");
 
 /// The keyspaces of the demo, in the order of the report: merged, then last write wins.
 pub const KEYSPACES: [&str; 2] = ["carts", "carts_lww"];
+
+/// How many nodes the demo runs.
+const NODES: usize = 3;
 
 /// What a demo is told.
 #[derive(Debug, Clone, Default)]
@@ -85,13 +88,17 @@ pub async fn run(options: Options) -> Result<Report> {
     let progress = Progress::new(steps);
     progress.say(&format!("{} lines make {} carts", lines.len(), plans.len()));
 
-    let cluster = Cluster::start(options.keep).await?;
-    let peers = cluster.peer_addresses();
-    let report = replay(cluster.clients(), &peers, module, plans, &options, &progress).await;
+    let flags = vec!["--enable-faults".to_owned()];
+    let launch = Launch { nodes: NODES, flags, keep: options.keep, place: None };
+    let nodes = Nodes::start(&launch).await?;
+    let peers: Vec<_> = nodes.addresses().map(|node| node.peer.clone()).collect();
+    let clients: Result<Vec<_>> =
+        nodes.addresses().map(|node| NodeClient::new(&node.client, &node.admin)).collect();
+    let report = replay(&clients?, &peers, module, plans, &options, &progress).await;
     if !report.as_ref().is_ok_and(|report| report.complaints().is_empty()) {
-        progress.say(&cluster.log_tails());
+        progress.say(&nodes.log_tails());
     }
-    if let Some(folder) = cluster.stop().await {
+    if let Some(folder) = nodes.stop().await {
         progress.say(&format!("the nodes' data and logs are in {}", folder.display()));
     }
     Ok(Report { seconds: started.elapsed().as_secs_f64(), ..report? })

@@ -6,6 +6,7 @@
 //! how long something took.
 
 mod ancestors;
+mod bench;
 mod cli;
 mod client;
 mod collection;

@@ -7,7 +7,7 @@ mod put;
 
 use clap::Subcommand;
 
-pub(super) use options::Durability;
+pub(super) use options::{Durability, Replicas};
 
 use super::failure::Failure;
 use super::session::Session;

@@ -28,15 +28,19 @@ impl Target {
 }
 
 /// Which replicas count.
-#[derive(Debug, Args)]
-pub(super) struct Replicas {
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct Replicas {
     /// Count the owners of the key only, no fallbacks
     #[arg(long)]
     strict: bool,
 }
 
 impl Replicas {
-    pub(super) fn quorum(&self) -> i32 {
+    pub(in crate::cli) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(in crate::cli) fn quorum(&self) -> i32 {
         let quorum = if self.strict { v1::Quorum::Strict } else { v1::Quorum::Sloppy };
         quorum as i32
     }

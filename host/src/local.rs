@@ -1,4 +1,5 @@
-//! The three node processes: this very program, called with `serve`.
+//! Nodes on this machine: processes of this very program, called with `serve`, on free ports of
+//! loopback. The demo and the bench run them.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,10 +12,6 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::client::NodeClient;
-
-/// How many nodes the demo runs.
-const NODES: usize = 3;
 /// How long a node may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take to stop cleanly.
@@ -22,13 +19,25 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of each node's log a failure shows.
 const TAIL_LINES: usize = 20;
 
-/// Three nodes and the folder with their data and logs. Dropped, the processes are killed and,
-/// unless it is kept, the folder is removed.
+/// Which nodes to run.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// How many.
+    pub nodes: usize,
+    /// Further flags of `stator serve`.
+    pub flags: Vec<String>,
+    /// Where to make the folder with their data and logs; none is where temporary files are.
+    pub place: Option<PathBuf>,
+    /// Whether the folder stays.
+    pub keep: bool,
+}
+
+/// Nodes and the folder with their data and logs. Dropped, the processes are killed and, unless it
+/// is kept, the folder is removed.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct Nodes {
     // Before the folder: they die first.
     processes: Vec<Process>,
-    clients: Vec<NodeClient>,
     folder: TempDir,
     keep: bool,
 }
@@ -36,49 +45,52 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    peer: String,
+    addresses: Addresses,
     log: PathBuf,
 }
 
-/// The line that `stator serve --output json` prints once it answers.
-#[derive(Debug, Deserialize)]
-struct Ready {
-    client: String,
-    admin: String,
-    peer: String,
+/// Where a node listens, each HOST:PORT: what `stator serve --output json` prints once it answers.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Addresses {
+    /// For clients.
+    pub client: String,
+    /// For operators.
+    pub admin: String,
+    /// For other nodes.
+    pub peer: String,
 }
 
-impl Cluster {
-    /// Starts the nodes on free ports of loopback, each waiting for a cluster.
+impl Nodes {
+    /// Starts the nodes, each waiting for a cluster.
     ///
     /// # Errors
     /// A node did not start; its log is in the message.
-    pub async fn start(keep: bool) -> Result<Self> {
-        let mut folder = TempDir::with_prefix("stator-demo-").context("no temporary folder")?;
-        folder.disable_cleanup(keep);
+    pub async fn start(launch: &Launch) -> Result<Self> {
+        let place = launch.place.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = TempDir::with_prefix_in("stator-", &place);
+        let mut folder =
+            folder.with_context(|| format!("no temporary folder in {}", place.display()))?;
+        folder.disable_cleanup(launch.keep);
         let mut processes = Vec::new();
-        let mut clients = Vec::new();
-        for index in 0..NODES {
-            let (process, ready) = start_node(folder.path(), index).await?;
-            clients.push(NodeClient::new(&ready.client, &ready.admin)?);
-            processes.push(process);
+        for index in 0..launch.nodes {
+            processes.push(start_node(folder.path(), index, &launch.flags).await?);
         }
-        Ok(Cluster { processes, clients, folder, keep })
+        Ok(Nodes { processes, folder, keep: launch.keep })
     }
 
-    /// A connection to each node.
-    pub fn clients(&self) -> &[NodeClient] {
-        &self.clients
-    }
-
-    /// Where the nodes reach each other, as HOST:PORT.
-    pub fn peer_addresses(&self) -> Vec<String> {
-        self.processes.iter().map(|process| process.peer.clone()).collect()
+    /// Where each node listens.
+    pub fn addresses(&self) -> impl Iterator<Item = &Addresses> {
+        self.processes.iter().map(|process| &process.addresses)
     }
 
     /// The last lines of each node's log.
     pub fn log_tails(&self) -> String {
         self.processes.iter().map(|process| tail(&process.log)).collect()
+    }
+
+    /// Processor time of all nodes so far, in seconds. None where the system does not tell.
+    pub fn processor_seconds(&self) -> Option<f64> {
+        self.processes.iter().map(|process| processor_seconds(process.child.id()?)).sum()
     }
 
     /// Stops the nodes, cleanly if they can. Tells the folder if it is kept.
@@ -100,7 +112,7 @@ impl Cluster {
     }
 }
 
-async fn start_node(folder: &Path, index: usize) -> Result<(Process, Ready)> {
+async fn start_node(folder: &Path, index: usize, flags: &[String]) -> Result<Process> {
     let number = index + 1;
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let log = folder.join(format!("node-{number}.log"));
@@ -108,10 +120,11 @@ async fn start_node(folder: &Path, index: usize) -> Result<(Process, Ready)> {
         std::fs::File::create(&log).with_context(|| format!("no log {}", log.display()))?;
     let mut command = Command::new(program);
     command
-        .args(["serve", "--bootstrap", "wait", "--enable-faults", "--output", "json"])
+        .args(["serve", "--bootstrap", "wait", "--output", "json"])
         .args(["--client-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .args(["--peer-listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder.join(format!("node-{number}")))
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log_file)
@@ -127,11 +140,8 @@ async fn start_node(folder: &Path, index: usize) -> Result<(Process, Ready)> {
     let mut line = String::new();
     let mut stdout = BufReader::new(stdout);
     let read = timeout(START_TIMEOUT, stdout.read_line(&mut line)).await;
-    match read.map(|read| (read, serde_json::from_str::<Ready>(&line))) {
-        Ok((Ok(_), Ok(ready))) => {
-            let peer = ready.peer.clone();
-            Ok((Process { child, peer, log }, ready))
-        }
+    match read.map(|read| (read, serde_json::from_str::<Addresses>(&line))) {
+        Ok((Ok(_), Ok(addresses))) => Ok(Process { child, addresses, log }),
         Ok(_) => bail!("node {number} did not start\n{}", tail(&log)),
         Err(_) => {
             bail!("node {number} was not ready after {} s\n{}", START_TIMEOUT.as_secs(), tail(&log))
@@ -147,6 +157,18 @@ fn tail(log: &Path) -> String {
     let last = &lines[lines.len().saturating_sub(TAIL_LINES)..];
     let name = log.file_name().unwrap_or_default().to_string_lossy();
     format!("--- the end of {name}\n{}\n", last.join("\n"))
+}
+
+/// Processor time of a process so far, in seconds: fields 14 and 15 of proc(5).
+fn processor_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in brackets, which may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    let sum = ticks()? + ticks()?;
+    // SAFETY: sysconf only reads a constant of the system.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    (per_second > 0).then(|| sum / per_second as f64)
 }
 
 #[cfg(test)]
@@ -167,7 +189,14 @@ mod tests {
     #[test]
     fn the_ready_line_of_serve_is_understood() {
         let line = r#"{"admin":"127.0.0.1:2","client":"127.0.0.1:1","node":"00","peer":"127.0.0.1:3","ready":true}"#;
-        let ready: Ready = serde_json::from_str(line).expect("understood");
+        let ready: Addresses = serde_json::from_str(line).expect("understood");
         assert_eq!((ready.client.as_str(), ready.peer.as_str()), ("127.0.0.1:1", "127.0.0.1:3"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn processor_time_is_that_of_a_process() {
+        assert!(processor_seconds(std::process::id()).is_some_and(|seconds| seconds < 1e6));
+        assert_eq!(processor_seconds(u32::MAX), None);
     }
 }

@@ -1,0 +1,184 @@
+//! Stator as a target: a client like any other.
+//!
+//! A put replaces what its context covers, so an update needs to have seen something. Clients keep
+//! the context with the value; here the connections of a run keep the last one that a read or a put
+//! gave for a key. An update that has none (the key was not read yet, or its last put left others
+//! beside it) reads first, and that is part of its latency. With `--blind` updates replace nothing
+//! that they have seen: right where the last write wins. A new key's put is blind; should the key be
+//! there, of an earlier run, it is read and put once more, so that runs leave no siblings behind.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use stator_client::{Client, Error};
+use stator_proto::v1;
+
+use super::target::{Over, Reading, Reason, Target, Written};
+
+/// How many contexts are kept at most, each of so many bytes at most.
+const CONTEXTS_MAX: u64 = 1 << 20;
+const CONTEXT_BYTES_MAX: usize = 512;
+
+/// What every request of a run says.
+#[derive(Debug)]
+pub(super) struct Terms {
+    pub(super) keyspace: String,
+    /// What keys begin with.
+    pub(super) prefix: &'static str,
+    /// How many replicas must answer, and acknowledge; none is as the keyspace has it.
+    pub(super) r: Option<u32>,
+    pub(super) w: Option<u32>,
+    /// Numbers of the protocol.
+    pub(super) quorum: i32,
+    pub(super) durability: i32,
+    /// Whether updates replace nothing that they have seen.
+    pub(super) is_blind: bool,
+    pub(super) contexts: Contexts,
+}
+
+/// The last context of a key, for as many keys as there is room: the newer one of two that share a
+/// place stays.
+#[derive(Debug)]
+pub(super) struct Contexts(Box<[Mutex<Place>]>);
+
+/// A key with its context.
+type Place = Option<(u64, Box<[u8]>)>;
+
+impl Contexts {
+    /// Room for contexts of `keys` keys, as far as it is bounded.
+    pub(super) fn of(keys: u64) -> Self {
+        Contexts((0..keys.clamp(1, CONTEXTS_MAX)).map(|_| Mutex::default()).collect())
+    }
+
+    fn keep(&self, key: u64, context: Option<&Bytes>) {
+        let context = context.filter(|context| context.len() <= CONTEXT_BYTES_MAX);
+        // A copy: the context is a part of the whole answer.
+        *self.place(key) = context.map(|context| (key, context[..].into()));
+    }
+
+    fn of_key(&self, key: u64) -> Option<Bytes> {
+        let place = self.place(key);
+        let (owner, context) = place.as_ref()?;
+        (*owner == key).then(|| Bytes::copy_from_slice(context))
+    }
+
+    fn place(&self, key: u64) -> MutexGuard<'_, Place> {
+        let place = &self.0[(key % self.0.len() as u64) as usize];
+        place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection with the terms of a run.
+#[derive(Debug)]
+pub(super) struct Stator {
+    pub(super) client: Client,
+    pub(super) terms: Arc<Terms>,
+}
+
+impl Target for Stator {
+    /// None if the answer could not carry every sibling.
+    type Seen = Option<Bytes>;
+
+    async fn read(&self, key: u64) -> Result<Reading<Self::Seen>, Reason> {
+        let answer = self.get(key).await.map_err(reason)?;
+        let siblings = answer.merge.as_ref().map_or(0, |merge| merge.sibling_count);
+        let versions = u32::try_from(answer.versions.len()).unwrap_or(u32::MAX);
+        let values = answer.versions.into_iter().filter_map(|version| version.value).collect();
+        Ok(Reading { values, siblings: siblings.max(versions), seen: answer.context })
+    }
+
+    async fn write(
+        &self,
+        key: u64,
+        value: Bytes,
+        over: Over<Self::Seen>,
+    ) -> Result<Written, Reason> {
+        match over {
+            Over::Seen(None) => Err(no_context()),
+            Over::Seen(seen) => self.put(key, value, seen).await,
+            Over::Whatever if self.terms.is_blind => self.put(key, value, None).await,
+            Over::Whatever => match self.terms.contexts.of_key(key) {
+                None => self.read_and_put(key, value).await,
+                seen => self.put(key, value, seen).await,
+            },
+            Over::Nothing => {
+                let written = self.put(key, value.clone(), None).await?;
+                if written.has_siblings { self.read_and_put(key, value).await } else { Ok(written) }
+            }
+        }
+    }
+}
+
+impl Stator {
+    /// The key with this number, as its keyspace's policy makes it.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub(super) async fn get(&self, key: u64) -> Result<v1::GetResponse, Error> {
+        let request = v1::GetRequest {
+            keyspace: self.terms.keyspace.clone(),
+            key: self.key(key),
+            r: self.terms.r,
+            quorum: self.terms.quorum,
+            view: v1::View::Merged.into(),
+            ring_version: 0,
+        };
+        let answer = self.client.send_get(request).await?;
+        self.terms.contexts.keep(key, answer.context.as_ref());
+        Ok(answer)
+    }
+
+    async fn read_and_put(&self, key: u64, value: Bytes) -> Result<Written, Reason> {
+        let seen = self.get(key).await.map_err(reason)?.context;
+        self.put(key, value, Some(seen.ok_or_else(no_context)?)).await
+    }
+
+    async fn put(&self, key: u64, value: Bytes, seen: Option<Bytes>) -> Result<Written, Reason> {
+        let request = v1::PutRequest {
+            keyspace: self.terms.keyspace.clone(),
+            key: self.key(key),
+            value,
+            contexts: seen.into_iter().collect(),
+            w: self.terms.w,
+            quorum: self.terms.quorum,
+            durability: self.terms.durability,
+            ..Default::default()
+        };
+        let answer = self.client.send_put(request).await.map_err(reason)?;
+        self.terms.contexts.keep(key, answer.context.as_ref());
+        Ok(Written { has_siblings: answer.siblings_remain })
+    }
+
+    fn key(&self, number: u64) -> Bytes {
+        format!("{}-{number:012}", self.terms.prefix).into()
+    }
+}
+
+fn no_context() -> Reason {
+    Reason("NO_CONTEXT".to_owned())
+}
+
+fn reason(error: Error) -> Reason {
+    match error.reason() {
+        "" => Reason(error.code().to_string()),
+        reason => Reason(reason.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_kept_until_another_key_needs_its_place() {
+        let contexts = Contexts::of(10);
+        contexts.keep(3, Some(&"three".into()));
+        assert_eq!(contexts.of_key(3).as_deref(), Some(&b"three"[..]));
+        contexts.keep(13, Some(&"thirteen".into()));
+        assert_eq!(contexts.of_key(3), None);
+        contexts.keep(13, None);
+        assert_eq!(contexts.of_key(13), None, "a put that left siblings");
+        contexts.keep(4, Some(&vec![0; CONTEXT_BYTES_MAX + 1].into()));
+        assert_eq!(contexts.of_key(4), None);
+    }
+}
