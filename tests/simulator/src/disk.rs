@@ -207,14 +207,13 @@ impl World {
                 {
                     self.violations.push(violation);
                 }
-                let version = siblings.live().find(|(live, _)| Some(*live) == *dot);
-                if let Some(at_ms) = version.and_then(|(_, version)| version.expires_at_ms) {
-                    let id = version.and_then(|(_, version)| clients::write_of(version));
-                    id.into_iter().for_each(|id| self.history.expires(id, at_ms));
-                }
                 if is_lent {
                     // Nothing is stored.
                     return;
+                }
+                for (_, version) in siblings.live() {
+                    let ends = clients::write_of(version).zip(version.expires_at_ms);
+                    ends.into_iter().for_each(|(id, at_ms)| self.history.expires(id, at_ms));
                 }
                 if let Some(id) = self.dots.stored(key, siblings) {
                     self.has_twins(id);

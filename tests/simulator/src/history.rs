@@ -78,7 +78,7 @@ impl History {
         id
     }
 
-    /// A write was minted, and expires then.
+    /// A write is stored somewhere, and expires then: a second try by another clock, perhaps.
     pub fn expires(&mut self, id: WriteId, at_ms: u64) {
         let known = self.ends_ms.entry(id).or_default();
         *known = at_ms.max(*known);
