@@ -185,6 +185,10 @@ impl Effects {
 
     fn load(&self, token: Token, key: StoreKey, with_hints: bool) {
         let inbox = self.inbox.clone();
+        let loaded = if with_hints { None } else { self.stores.loaded(&key) };
+        if let Some(object) = loaded {
+            return inbox.deliver(Event::Loaded(token, Ok(object)));
+        }
         self.stores.load(LoadJob {
             key,
             from_hints_too: with_hints,

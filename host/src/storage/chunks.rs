@@ -43,18 +43,20 @@ pub(super) enum Stored {
 }
 
 /// Puts `value` under `key` in place of a value of `replaced` chunks. `new_stamp` gives a number
-/// that was never used.
+/// that was never used. Gives the value as it stands there, if it is not cut.
 pub(super) fn put(
     batch: &mut Batch,
     key: &[u8],
     mut value: Vec<u8>,
     replaced: u32,
     new_stamp: impl FnOnce() -> u64,
-) {
-    let mut count = 0;
+) -> Option<Bytes> {
+    let (mut count, mut whole) = (0, None);
     if value.len() <= CHUNK_BYTES_MAX {
         value.push(INLINE);
-        batch.put(prefixed(HEAD, key), value);
+        let value = Bytes::from(value);
+        batch.put(prefixed(HEAD, key), value.clone());
+        whole = Some(value.slice(..value.len() - 1));
     } else {
         let stamp = new_stamp();
         for chunk in value.chunks(CHUNK_BYTES_MAX) {
@@ -70,6 +72,7 @@ pub(super) fn put(
         batch.put(prefixed(HEAD, key), head);
     }
     (count..replaced).for_each(|index| batch.delete(chunk_key(key, index)));
+    whole
 }
 
 /// Removes the value of `replaced` chunks under `key`.

@@ -184,7 +184,11 @@ impl Committer {
         // Refused by the operating system, such as for a lack of memory: only this job fails.
         let store = self.records.area.name();
         let unread = |error| StoreError::Engine { store, why: Arc::new(error) };
-        let found = self.records.find(key).map_err(unread)?;
+        let kept = self.records.cache.as_ref().and_then(|cache| cache.get(key));
+        let found = match kept {
+            Some(seen) => Found::from(seen),
+            None => self.records.find(key).map_err(unread)?,
+        };
         let (record, stored, replaced) = match found {
             Found::Missing => (None, InEngine::Nothing, Replaced::Known(None)),
             Found::Whole(record, chunks) => {
@@ -301,6 +305,7 @@ impl Committer {
     }
 
     fn fail(&mut self, error: EngineError, effect: Effect) -> StoreError {
+        self.records.forget_kept();
         self.give_up_if_damaged_again(&error);
         if let Some(trees) = &self.trees {
             trees.forget();
@@ -356,13 +361,14 @@ impl Committer {
             return Ok(());
         }
         let mut batch = Batch::new();
-        group.write_to(&mut batch, self.trees.is_some(), || {
+        let written = group.write_to(&mut batch, self.trees.is_some(), || {
             self.meta.sequence += 1;
             self.meta.sequence
         });
         self.meta.objects = self.meta.objects.saturating_add_signed(group.objects_added());
         chunks::put_note(&mut batch, meta::NAME, self.meta.encode());
         self.records.engine.apply(batch).map_err(|error| self.fail(error, Effect::Maybe))?;
+        self.records.keep(written);
         self.unsynced_since.get_or_insert_with(Instant::now);
         self.change_trees(group);
         if let Some(index) = &self.hints {

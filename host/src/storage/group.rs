@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use stator_core::collect::{DuePlace, Listed};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
@@ -91,13 +92,15 @@ pub(super) fn answer<T>(done: Done<T>, result: Result<T, StoreError>) {
 
 impl Group {
     /// Puts all changed records into `batch`, and what the index has to say of them where there is
-    /// one. `next_stamp` gives a number never used before.
+    /// one. `next_stamp` gives a number never used before. Gives the changed keys with the bytes
+    /// of their records, where those are whole.
     pub(super) fn write_to(
         &self,
         batch: &mut Batch,
         is_indexed: bool,
         mut next_stamp: impl FnMut() -> u64,
-    ) {
+    ) -> Vec<(&StoreKey, Option<Bytes>)> {
+        let mut written = Vec::new();
         // First, for what is listed anew may be due then.
         self.not_due.iter().for_each(|place| index::forget_due(batch, place));
         for (key, staged) in &self.staged {
@@ -108,13 +111,18 @@ impl Group {
             if is_indexed {
                 index::change(batch, key, staged.listed, staged.record.as_ref());
             }
-            match &staged.record {
+            let bytes = match &staged.record {
                 Some(record) => {
-                    chunks::put(batch, &key.encode(), record.encode(), replaced, &mut next_stamp);
+                    chunks::put(batch, &key.encode(), record.encode(), replaced, &mut next_stamp)
                 }
-                None => chunks::delete(batch, &key.encode(), replaced),
-            }
+                None => {
+                    chunks::delete(batch, &key.encode(), replaced);
+                    None
+                }
+            };
+            written.push((key, bytes));
         }
+        written
     }
 
     /// The changed keys with what they now hold.

@@ -27,6 +27,7 @@
 //! Left out, for later issues: setting a store aside while the node runs, backup by range.
 
 mod aside;
+mod cache;
 mod chunks;
 mod collect;
 mod committer;

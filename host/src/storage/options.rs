@@ -41,6 +41,8 @@ pub struct StoreOptions {
     pub engine: EngineKind,
     /// Cache of the data store's engine. `sled` takes about five times as much memory.
     pub cache_bytes: u64,
+    /// The most bytes of objects that are kept in memory, decoded.
+    pub objects_bytes_max: u64,
     /// The most bytes that hints may take before new ones are refused.
     pub hints_bytes_max: usize,
     /// The most jobs that wait for one store, or for the readers, before they are refused.
@@ -65,6 +67,7 @@ impl Default for StoreOptions {
         StoreOptions {
             engine: EngineKind::Sled,
             cache_bytes: 64 << 20,
+            objects_bytes_max: 64 << 20,
             hints_bytes_max: 1 << 30,
             jobs_max: 16 << 10,
             readers: 4,

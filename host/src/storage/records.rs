@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use stator_core::codec::DecodeError;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 
+use super::cache::{RECORD_BYTES_MAX, RecordCache};
 use super::chunks::{self, Stored};
 use super::engine::{Batch, Engine, EngineError, Fault};
 use super::job::{Area, StoreFigures};
@@ -20,6 +22,8 @@ pub(super) struct Records {
     pub(super) area: Area,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) health: Arc<Health>,
+    /// Of the data store.
+    pub(super) cache: Option<Arc<RecordCache>>,
 }
 
 /// Counters and the reason why a store is out of service. Outlives the engine.
@@ -112,6 +116,12 @@ pub(super) enum Found {
     Damaged(DecodeError, u32),
 }
 
+impl From<Option<Arc<Record>>> for Found {
+    fn from(seen: Option<Arc<Record>>) -> Self {
+        seen.map_or(Found::Missing, |record| Found::Whole(Record::clone(&record), 0))
+    }
+}
+
 /// What was found of a store's counters when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {
@@ -144,7 +154,12 @@ impl Kept {
 impl Records {
     /// The same store, for another thread.
     pub(super) fn share(&self) -> Self {
-        Records { area: self.area, engine: self.engine.clone(), health: self.health.clone() }
+        Records {
+            area: self.area,
+            engine: self.engine.clone(),
+            health: self.health.clone(),
+            cache: self.cache.clone(),
+        }
     }
 
     /// The record of `key`.
@@ -155,13 +170,38 @@ impl Records {
         }
     }
 
-    /// The record of `key`, its bytes charged to `budget`; none of it is read if it does not fit.
+    /// The record of `key`, from memory if it is kept there. Else its bytes are charged to `budget`
+    /// if they are many; none of them is read if they do not fit.
     pub(super) fn find_in(
         &self,
         key: &StoreKey,
         budget: &ByteBudget,
     ) -> Result<Result<Found, NoRoom>, EngineError> {
+        let Some(cache) = &self.cache else { return self.read_in(key, budget) };
+        let keep = |read: &Result<Result<Found, NoRoom>, EngineError>| match read {
+            Ok(Ok(Found::Missing)) => Some((None, 0)),
+            Ok(Ok(Found::Whole(record, 0))) => {
+                let bytes = record.siblings.weight_bytes();
+                (bytes <= RECORD_BYTES_MAX).then(|| (Some(Arc::new(record.clone())), bytes))
+            }
+            _ => None,
+        };
+        match cache.get(key) {
+            Some(seen) => Ok(Ok(Found::from(seen))),
+            None => cache.fill(key, || self.read_in(key, budget), keep),
+        }
+    }
+
+    fn read_in(
+        &self,
+        key: &StoreKey,
+        budget: &ByteBudget,
+    ) -> Result<Result<Found, NoRoom>, EngineError> {
         match self.stored(key, |bytes| budget.check(bytes)) {
+            // It may stay in memory, which has a bound of its own.
+            Ok(Ok(Stored::Whole(bytes, 0))) if bytes.len() <= RECORD_BYTES_MAX => {
+                Ok(Ok(self.judge(key, Stored::Whole(bytes, 0))))
+            }
             Ok(Ok(Stored::Whole(bytes, count))) => Ok(budget
                 .charge(bytes)
                 .map(|charged| self.judge(key, Stored::Whole(charged, count)))),
@@ -190,6 +230,22 @@ impl Records {
         }
         tracing::warn!(store = self.area.name(), %error, "a record cannot be read");
         Ok(self.damaged(key, DecodeError::Damaged { what: "place on disk" }, 0))
+    }
+
+    /// Keeps what was written, where it is small.
+    pub(super) fn keep(&self, written: Vec<(&StoreKey, Option<Bytes>)>) {
+        let Some(cache) = &self.cache else { return };
+        for (key, bytes) in written {
+            match bytes.filter(|bytes| bytes.len() <= RECORD_BYTES_MAX) {
+                Some(bytes) => cache.put(key, bytes),
+                None => cache.remove(key),
+            }
+        }
+    }
+
+    /// It is unknown what the engine holds.
+    pub(super) fn forget_kept(&self) {
+        self.cache.iter().for_each(|cache| cache.clear());
     }
 
     /// Decodes `stored`; damage is counted and told.

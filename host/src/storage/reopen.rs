@@ -141,6 +141,7 @@ impl Committer {
         forget_cached(&reopening.opener.directory).map_err(|error| failed("sync", error))?;
         let (engine, ()) = reopening.opener.open(|_| Ok(())).map_err(Unopened::error)?;
         drop(reopening.slot.replace(Ok(engine)));
+        self.records.forget_kept();
         self.look_again()
     }
 

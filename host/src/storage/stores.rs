@@ -9,11 +9,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use stator_core::causality::Siblings;
 use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
 use super::aside::{self, SetAside};
+use super::cache::RecordCache;
 use super::committer::{Committer, Job};
 use super::drops::DropJob;
 use super::engine::{Engine, EngineError};
@@ -50,6 +52,7 @@ pub struct Stores {
     /// Those of the background.
     pages: Arc<Queue<Read>>,
     trees: Arc<SharedTrees>,
+    cache: Option<Arc<RecordCache>>,
     /// Whether the stop before may have lost writes that were not synced.
     is_after_unclean_stop: bool,
     threads: Mutex<Option<Threads>>,
@@ -67,8 +70,10 @@ struct Opened {
 }
 
 impl Opened {
-    fn records(&self) -> Records {
-        Records { area: self.area, engine: self.slot.clone(), health: Arc::default() }
+    fn records(&self, objects_bytes_max: u64) -> Records {
+        let cache =
+            (self.area == Area::Data).then(|| Arc::new(RecordCache::new(objects_bytes_max)));
+        Records { area: self.area, engine: self.slot.clone(), health: Arc::default(), cache }
     }
 }
 
@@ -175,7 +180,8 @@ impl Stores {
         let sequence = indexed.map(|(data, _)| data.sequence);
         let trees = Arc::new(SharedTrees::take(&home, sequence)?);
         let is_after_unclean_stop = had_run && gone_on.is_none();
-        let (data_records, hints_records) = (data.records(), hints.records());
+        let bytes_max = options.objects_bytes_max;
+        let (data_records, hints_records) = (data.records(bytes_max), hints.records(bytes_max));
         let (data_meta, hints_meta) = match gone_on {
             Some(metas) => metas,
             None => {
@@ -284,6 +290,18 @@ impl Stores {
     /// meanwhile may stay.
     pub fn drop_partition(&self, partition: PartitionId, done: Done<()>) {
         self.data.queue_job(Job::Drop(DropJob::new(partition, done)));
+    }
+
+    /// What the data store holds of `key`, if that is in memory: the object, or that there is none.
+    pub fn loaded(&self, key: &StoreKey) -> Option<Option<Arc<Siblings>>> {
+        let seen = self.cache.as_ref()?.get(key)?;
+        Some(seen.map(|record| record.siblings.clone()))
+    }
+
+    /// Has the next read of each key come from the engine.
+    #[cfg(test)]
+    pub(super) fn forget_kept(&self) {
+        self.cache.iter().for_each(|cache| cache.clear());
     }
 
     /// Queues a read of one key.
@@ -444,6 +462,7 @@ impl Start<'_> {
         (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
         let read = [(data.share(), hints.share()), (data.share(), hints.share())];
+        let cache = data.cache.clone();
         let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
         let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
         let [of_clients, of_background] = read.map(|(data_records, hints_records)| {
@@ -475,6 +494,7 @@ impl Start<'_> {
             budget,
             pages,
             trees: self.trees,
+            cache,
             is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
             set_aside: self.set_aside,
@@ -531,7 +551,7 @@ pub(super) fn look(
     engine: &Arc<dyn Engine>,
     index: Option<&HintIndex>,
 ) -> Result<Kept, EngineError> {
-    let records = Records { area, engine: engine.clone(), health: Arc::default() };
+    let records = Records { area, engine: engine.clone(), health: Arc::default(), cache: None };
     let kept = records.kept()?;
     if let Some(index) = index {
         index.rebuild(&records)?;

@@ -106,7 +106,7 @@ impl Engine for FjallEngine {
             let mut ops = self.db.batch().durability(Some(PersistMode::Buffer));
             for (key, value) in last {
                 match value {
-                    Some(value) => ops.insert(&self.keyspace, key, value),
+                    Some(value) => ops.insert(&self.keyspace, key, &value[..]),
                     None => ops.remove(&self.keyspace, key),
                 }
             }

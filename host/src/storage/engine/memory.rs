@@ -72,7 +72,7 @@ impl Engine for MemoryEngine {
         let mut state = self.write();
         for (key, value) in batch.into_ops() {
             let key = Bytes::from(key);
-            let before = state.set(key.clone(), value.map(Bytes::from));
+            let before = state.set(key.clone(), value);
             state.undo.push((key, before));
         }
         Ok(())

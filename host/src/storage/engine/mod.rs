@@ -67,7 +67,7 @@ pub type Entries = Vec<(Bytes, Bytes)>;
 /// Puts and deletes that become visible together. The last one of a key counts.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    ops: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    ops: Vec<(Vec<u8>, Option<Bytes>)>,
 }
 
 impl Batch {
@@ -77,8 +77,8 @@ impl Batch {
     }
 
     /// Sets `key` to `value`.
-    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.ops.push((key, Some(value)));
+    pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
+        self.ops.push((key, Some(value.into())));
     }
 
     /// Removes `key`; one that is not there is no error.
@@ -87,7 +87,7 @@ impl Batch {
     }
 
     /// The operations in the order they were added; `None` is a delete.
-    pub fn into_ops(self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
+    pub fn into_ops(self) -> impl Iterator<Item = (Vec<u8>, Option<Bytes>)> {
         self.ops.into_iter()
     }
 }

@@ -81,7 +81,7 @@ impl Engine for SledEngine {
         let mut ops = ::sled::Batch::default();
         for (key, value) in batch.into_ops() {
             match value {
-                Some(value) => ops.insert(key, value),
+                Some(value) => ops.insert(key, &value[..]),
                 None => ops.remove(key),
             }
         }

@@ -23,6 +23,7 @@ fn a_damaged_record_is_an_error_to_readers_and_missing_to_writers() {
     let rig = Rig::new();
     let stores = rig.open();
     let before = put(&stores, "k", "one");
+    stores.forget_kept();
     flip(&rig.data, RECORDS);
     let error = load(&stores, "k").unwrap_err();
     assert!(matches!(error, StoreError::Damaged { store: "data", .. }), "{error}");

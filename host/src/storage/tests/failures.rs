@@ -61,6 +61,7 @@ fn a_refused_read_fails_its_own_job_only() {
     let engine = Scripted::new();
     let stores = rig.open_on(engine.clone());
     put(&stores, "k", "x");
+    stores.forget_kept();
     engine.fail_gets(Some(Fault::Refused));
     assert!(matches!(load(&stores, "k"), Err(StoreError::Engine { store: "data", .. })));
     let refused = queue_put(&stores, "k", "y", true).get();
@@ -77,6 +78,7 @@ fn a_key_that_the_engine_cannot_read_counts_as_damaged_and_no_other() {
         let engine = Scripted::new();
         let stores = rig.open_on(engine.clone());
         let before = put(&stores, "k", "x");
+        stores.forget_kept();
         engine.fail_gets(Some(fault));
         assert!(matches!(load(&stores, "k"), Err(StoreError::Damaged { store: "data", .. })));
         // As a replica repairs it: the store is in service, and its mark is gone.

@@ -40,8 +40,7 @@ pub(super) struct Place {
 
 /// The operations of `batch`; nothing is copied.
 pub(super) fn ops(batch: Batch) -> Ops {
-    let bytes = |(key, value): (Vec<u8>, Option<Vec<u8>>)| (key.into(), value.map(Bytes::from));
-    batch.into_ops().map(bytes).collect()
+    batch.into_ops().map(|(key, value)| (key.into(), value)).collect()
 }
 
 /// Appends the frame of `ops` to `out`. False if a frame cannot have that many bytes.

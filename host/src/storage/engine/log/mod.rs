@@ -309,7 +309,7 @@ fn flush(
         }
         bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         match value {
-            Some(value) => batch.put(key.to_vec(), value.to_vec()),
+            Some(value) => batch.put(key.to_vec(), value.clone()),
             None => batch.delete(key.to_vec()),
         }
     }
