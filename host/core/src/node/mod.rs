@@ -4,6 +4,7 @@
 //! The parts, each in a file of its own:
 //! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
+//! - `direct`: and for clients that coordinate gets themselves;
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `exchange`: comparing hash trees with other owners, and copying what differs;
@@ -29,6 +30,7 @@ mod agreement;
 mod catchup;
 mod client;
 mod collect;
+mod direct;
 mod exchange;
 mod fill;
 mod fold;
@@ -162,6 +164,8 @@ enum Purpose {
     OwnHint(RequestId, NodeId, KeyspaceId),
     /// A peer's read.
     PeerRead(NodeId, RequestId),
+    /// The read of a client that coordinates its get itself.
+    ClientRead(Ticket, KeyspaceId),
     /// A peer's write, whether no client waits for it, and the owners it is a hint for.
     PeerWrite((NodeId, RequestId, bool), KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
@@ -204,9 +208,9 @@ enum Purpose {
 impl Purpose {
     /// Whether a client, or another coordinator, waits for the store.
     fn is_foreground(&self) -> bool {
-        use Purpose::{Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
+        use Purpose::{ClientRead, Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
         match self {
-            OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) => true,
+            OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) | ClientRead(..) => true,
             PeerWrite((_, _, is_background), ..) => !is_background,
             _ => false,
         }
@@ -315,7 +319,11 @@ impl Node {
             Event::Put(ticket, put) if put.timeout_ms == 0 => {
                 self.act(Action::PutDone(ticket, Err(RequestError::Expired)));
             }
+            Event::GetReplica(ticket, request) if request.timeout_ms == 0 => {
+                self.act(Action::ReplicaDone(ticket, Err(RequestError::Expired.into())));
+            }
             Event::Get(ticket, get) => self.start_get(ticket, get),
+            Event::GetReplica(ticket, request) => self.start_direct(ticket, request),
             Event::Put(ticket, put) => self.start_put(ticket, put),
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),
