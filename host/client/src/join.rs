@@ -65,3 +65,6 @@ impl Join {
         Entry::found(keyspace.to_owned(), key.clone(), found, merge, self.context)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The nodes that a client was given, and one request: whom it goes to, attempt by attempt.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -111,9 +111,18 @@ impl Nodes {
         self.endpoints[first % self.endpoints.len()].channel.clone()
     }
 
+    /// The caller asks for something.
+    pub(crate) fn begin(&self) {
+        self.budget().request();
+    }
+
     /// Whether one more request may be sent than was asked for.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now())
+        self.budget().take(Instant::now())
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends `message` to an endpoint: see [`Self::call_by`].
@@ -138,7 +147,7 @@ impl Nodes {
         let Plan { route, kind, safety, deadline } = plan;
         let is_alone = route.len() + self.endpoints.len() < 2;
         let mut route = route.into_iter();
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).request();
+        self.begin();
         let mut attempt = 0;
         loop {
             attempt += 1;

@@ -65,10 +65,11 @@ impl Pace {
         match self.at {
             None => self.jump(now, took_s),
             Some(_) => {
+                // What is forgotten of the mean is the latest answer's.
                 let mean_s = self.mean_s(now);
-                let off_s = took_s - mean_s;
-                self.deviation_s += DEVIATION_WEIGHT * (off_s.abs() - self.deviation_s);
-                self.mean_s = mean_s + MEAN_WEIGHT * off_s;
+                let weight = 1.0 - (1.0 - MEAN_WEIGHT) * self.kept(now);
+                self.deviation_s += DEVIATION_WEIGHT * ((took_s - mean_s).abs() - self.deviation_s);
+                self.mean_s = mean_s + weight * (took_s - mean_s);
                 self.ended(now);
             }
         }
@@ -98,8 +99,13 @@ impl Pace {
     }
 
     fn mean_s(&self, now: Instant) -> f64 {
+        self.mean_s * self.kept(now)
+    }
+
+    /// How much of what is known is not forgotten.
+    fn kept(&self, now: Instant) -> f64 {
         let idle = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.mean_s * 0.5_f64.powf(idle.as_secs_f64() / HALF_LIFE_S)
+        0.5_f64.powf(idle.as_secs_f64() / HALF_LIFE_S)
     }
 }
 

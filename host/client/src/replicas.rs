@@ -10,6 +10,8 @@
 //! Why r answers suffice: each is given by a node that owns the key by its own ring and would be
 //! counted by a coordinator with the client's ring; r is the largest that one of them names.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -24,8 +26,6 @@ use crate::join::Join;
 use crate::peer::{Kind, Outcome, Peer, by_cost};
 use crate::routes::{Owners, Routes};
 
-use std::sync::Arc;
-
 /// Reads a key from its owners; `None` if a node is to coordinate the get.
 pub(crate) async fn read(
     routes: &Arc<Routes>,
@@ -34,6 +34,7 @@ pub(crate) async fn read(
     deadline: Instant,
 ) -> Option<Entry> {
     let Owners { route, ring_version, peers } = routes.owners(keyspace, key)?;
+    routes.nodes.begin();
     let now = Instant::now();
     let until = now + deadline.saturating_duration_since(now) / 2;
     let request = v1::GetReplicaRequest {

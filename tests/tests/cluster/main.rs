@@ -9,6 +9,7 @@ mod ancestors;
 mod cli;
 mod client;
 mod collection;
+mod coordination;
 mod copies;
 mod crashes;
 mod folds;
