@@ -163,6 +163,7 @@ impl Client {
             keyspace: keyspace.clone(),
             key: key.clone(),
             view: view.into(),
+            quorum: self.quorum(),
             ..Default::default()
         };
         Ok(Entry::read(keyspace, key, self.get_by(deadline, request).await?))
@@ -174,7 +175,8 @@ impl Client {
     /// Nothing was set, the entry was not read whole, or the node's word: see
     /// [`Error::effect`] for whether the write may be applied.
     pub async fn put(&self, entry: Entry) -> Result<Written, Error> {
-        let answer = self.send_put(entry.put_request()?).await?;
+        let request = v1::PutRequest { quorum: self.quorum(), ..entry.put_request()? };
+        let answer = self.send_put(request).await?;
         Ok(Written {
             dot: answer.dot,
             siblings_remain: answer.siblings_remain,
@@ -213,6 +215,7 @@ impl Client {
     }
 
     async fn deleted(&self, request: v1::DeleteRequest, entry: Entry) -> Result<Written, Error> {
+        let request = v1::DeleteRequest { quorum: self.quorum(), ..request };
         let answer = self.send_delete(request).await?;
         Ok(Written {
             dot: answer.dot,
@@ -221,6 +224,10 @@ impl Client {
             hinted: answer.hinted,
             entry: answer.context.map(|context| entry.after_put(context)),
         })
+    }
+
+    fn quorum(&self) -> i32 {
+        self.routes.nodes.options.quorum().into()
     }
 
     /// Sends a get as a message to a node that coordinates it, with the retries of any get.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use stator_proto::v1;
+
 /// Who coordinates a client's requests.
 ///
 /// Every node takes every request, so this decides about speed, not about what is promised: what the
@@ -22,8 +24,8 @@ pub enum Coordination {
     /// the network less than any node could do with, and no work for a coordinator. Owners that
     /// differ, siblings, and every other request go to an owner as with [`Self::Owner`].
     ///
-    /// Only owners count, as with `QUORUM_STRICT`, unless too few of them answer; then a node
-    /// coordinates the get, with its fallbacks. What the r owners agree on is not compared with the
+    /// Only owners count, unless too few of them answer; then a node coordinates the get, with
+    /// fallbacks if they [may count](Options::is_strict). What the r owners agree on is not compared with the
     /// others, so it repairs none of them: writes, hints and anti-entropy do.
     Client,
 }
@@ -39,11 +41,25 @@ pub struct Options {
     pub attempts_max: u32,
     /// Who coordinates. [`Coordination::Owner`] unless set.
     pub coordination: Coordination,
+    /// Whether only owners count for a quorum (`QUORUM_STRICT`), in gets, puts and deletes: with
+    /// r + w > n a get sees every put that was acknowledged before, whatever nodes fail meanwhile.
+    /// Not unless set: fallbacks stand in for owners, so that more is answered.
+    pub is_strict: bool,
+}
+
+impl Options {
+    pub(crate) fn quorum(&self) -> v1::Quorum {
+        if self.is_strict { v1::Quorum::Strict } else { v1::Quorum::Sloppy }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let coordination = Coordination::default();
-        Options { timeout: Duration::from_secs(10), attempts_max: 5, coordination }
+        Options {
+            timeout: Duration::from_secs(10),
+            attempts_max: 5,
+            coordination: Coordination::default(),
+            is_strict: false,
+        }
     }
 }
