@@ -8,7 +8,8 @@
 //! whether it fails is that node's word.
 //!
 //! Why r answers suffice: each is given by a node that owns the key by its own ring and would be
-//! counted by a coordinator with the client's ring; r is the largest that one of them names.
+//! counted by a coordinator with the client's ring; they agree about the owners, and r is the largest
+//! that one of them names.
 
 use std::sync::Arc;
 
@@ -112,7 +113,7 @@ impl Get<'_> {
             // It may own the key again, for which its copy is to be repaired.
             "REPLICA_NOT_WHOLE" => None,
             "ROUTE_STALE" | "NOT_OWNER" => {
-                self.routes.is_stale();
+                self.routes.note_stale();
                 (error.reason() == "NOT_OWNER").then_some(())
             }
             _ => Some(()),

@@ -130,12 +130,12 @@ impl Routes {
     /// An answer names this ring.
     pub(crate) fn heard(&self, ring_version: u64) {
         if self.known().is_some_and(|known| known.ring.version < ring_version) {
-            self.is_stale();
+            self.note_stale();
         }
     }
 
     /// The ring is another one by now.
-    pub(crate) fn is_stale(&self) {
+    pub(crate) fn note_stale(&self) {
         self.nodes.trouble.notify_one();
     }
 

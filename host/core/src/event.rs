@@ -30,7 +30,8 @@ pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
 use crate::message::Message;
 use crate::request::{
-    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaRefused, ReplicaRequest, RequestError,
+    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
+    RequestError,
 };
 use crate::ring::{MadeMoves, Move};
 use crate::tree::{TreeAnswer, TreeRead};
@@ -125,7 +126,7 @@ pub enum Action {
     /// A get is answered.
     GetDone(Ticket, Result<GetReceipt, RequestError>),
     /// What this node holds of a key, for a client.
-    ReplicaDone(Ticket, Result<Arc<Siblings>, ReplicaRefused>),
+    ReplicaDone(Ticket, Result<ReplicaReceipt, ReplicaRefused>),
     /// A put is answered.
     PutDone(Ticket, Result<PutReceipt, RequestError>),
     /// A change is made and persisted here, or refused.

@@ -32,16 +32,19 @@ impl KvService {
         let answer = self.node.driver.replica(wanted, deadline.into(), held);
         let answer = timeout_at(deadline, answer).await;
         let answer = answer.map_err(|_| errors::request(&RequestError::Expired))?;
-        let siblings = answer.map_err(errors::stopped)?.map_err(|error| errors::replica(&error))?;
+        let receipt = answer.map_err(errors::stopped)?.map_err(|error| errors::replica(&error))?;
+        let siblings = &receipt.siblings;
         // Several versions would be read in vain: who coordinates reads them all once more.
         let is_plain = siblings.versions().len() <= 1;
-        let context = is_plain.then(|| named.sealed(&Context::of(&siblings))).flatten();
+        let context = is_plain.then(|| named.sealed(&Context::of(siblings))).flatten();
         Ok(v1::GetReplicaResponse {
             object: context.is_some().then(|| siblings.canonical().to_vec().into()),
             context,
             r: named.keyspace.quorums.value.r,
             now_ms: self.node.clock.now().wall_ms,
-            ring_version: self.node.catalogue().map_or(0, |catalogue| catalogue.ring.version()),
+            ring_version: receipt.ring_version,
+            node_id: self.node.id.to_string(),
+            owners: receipt.owners.iter().map(ToString::to_string).collect(),
         })
     }
 }

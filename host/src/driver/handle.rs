@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use stator_core::catalogue::{Catalogue, CatalogueChange};
-use stator_core::causality::Siblings;
 use stator_core::event::{
     ChangeFailure, CommitError, CommitRequest, Event, FillFigures, NotBroughtHome, RepairError,
     RepairFigures, RepairId, RepairRequest, Ticket, TransferFigures,
@@ -16,7 +15,8 @@ use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::node::CollectFigures;
 use stator_core::request::{
-    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaRefused, ReplicaRequest, RequestError,
+    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
+    RequestError,
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -83,7 +83,7 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// Who waits for a request.
 pub(super) enum Answer {
     Get(oneshot::Sender<Result<GetReceipt, RequestError>>, Held),
-    Replica(oneshot::Sender<Result<Arc<Siblings>, ReplicaRefused>>, Held),
+    Replica(oneshot::Sender<Result<ReplicaReceipt, ReplicaRefused>>, Held),
     Put(oneshot::Sender<Result<PutReceipt, RequestError>>, Held),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
@@ -267,7 +267,7 @@ impl DriverHandle {
         request: ReplicaRequest,
         deadline: Instant,
         held: Held,
-    ) -> Result<Result<Arc<Siblings>, ReplicaRefused>, DriverStopped> {
+    ) -> Result<Result<ReplicaReceipt, ReplicaRefused>, DriverStopped> {
         let request = Request::GetReplica(request, deadline);
         self.ask(request, |sender| Answer::Replica(sender, held)).await
     }

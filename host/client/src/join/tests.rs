@@ -16,7 +16,7 @@ use stator_core::ring::{Seat, claim};
 
 use super::*;
 
-fn answer(held: &Siblings, r: usize, now_ms: u64) -> v1::GetReplicaResponse {
+fn answer((at, held): (usize, &Siblings), r: usize, now_ms: u64) -> v1::GetReplicaResponse {
     let mut context = Vec::new();
     Context::of(held).encode(&mut context);
     v1::GetReplicaResponse {
@@ -24,6 +24,8 @@ fn answer(held: &Siblings, r: usize, now_ms: u64) -> v1::GetReplicaResponse {
         context: Some(context.into()),
         r: r as u32,
         now_ms,
+        node_id: at.to_string(),
+        owners: (0..3).map(|owner| owner.to_string()).collect(),
         ..Default::default()
     }
 }
@@ -61,7 +63,7 @@ proptest! {
         met.iter().filter(|_| is_settled).for_each(|step| history.step(step));
         let held: Vec<Siblings> = (0..r).map(|at| history.siblings(at)).collect();
         let mut join = Join::of(1);
-        let is_answer = held.iter().all(|held| join.add(answer(held, r, now_ms)).is_some());
+        let is_answer = held.iter().enumerate().all(|at| join.add(answer(at, r, now_ms)).is_some());
         let expected = coordinated(&held, survivors);
         let is_alike = held.iter().all(|held| held.is_same_as(&expected));
         prop_assert_eq!(is_answer, is_alike && expected.versions().len() <= 1);
@@ -88,7 +90,9 @@ fn what_has_expired_by_the_latest_clock_is_gone() {
     let held = history.siblings(0);
     for (clocks, expected) in [([1_009, 1_000], 1), ([1_000, 1_011], 0), ([1_011, 1_000], 0)] {
         let mut join = Join::of(2);
-        clocks.iter().for_each(|now_ms| join.add(answer(&held, 2, *now_ms)).expect("alike"));
+        for (at, now_ms) in clocks.iter().enumerate() {
+            join.add(answer((at, &held), 2, *now_ms)).expect("alike");
+        }
         let entry = join.entry("k", &Bytes::from_static(b"k"));
         assert_eq!(entry.siblings().len(), expected, "{clocks:?}");
     }
@@ -96,7 +100,7 @@ fn what_has_expired_by_the_latest_clock_is_gone() {
 
 #[test]
 fn an_answer_that_is_none_sends_the_client_to_a_coordinator() {
-    let whole = answer(&Siblings::new(), 1, 0);
+    let whole = answer((0, &Siblings::new()), 1, 0);
     let wrong = [
         v1::GetReplicaResponse { object: None, ..whole.clone() },
         v1::GetReplicaResponse { context: None, ..whole.clone() },
@@ -106,4 +110,16 @@ fn an_answer_that_is_none_sends_the_client_to_a_coordinator() {
     for answer in wrong {
         assert!(Join::of(1).add(answer).is_none());
     }
+}
+
+#[test]
+fn a_quorum_is_of_distinct_nodes_that_agree_whose_the_key_is() {
+    let of = |at| answer((at, &Siblings::new()), 2, 0);
+    let mut join = Join::of(2);
+    assert!(join.add(of(0)).is_some() && join.add(of(1)).is_some());
+    let mut join = Join::of(2);
+    assert!(join.add(of(0)).is_some() && join.add(of(0)).is_none(), "at two addresses");
+    let replaced = v1::GetReplicaResponse { owners: vec!["7".to_owned()], ..of(1) };
+    let mut join = Join::of(2);
+    assert!(join.add(of(0)).is_some() && join.add(replaced).is_none());
 }

@@ -3,52 +3,56 @@
 //! Section 6.4 of the Dynamo paper, client-driven coordination: the client asks the owners itself and
 //! counts their answers, so an answer must be worth what one between nodes is. It is given by an owner
 //! that other members would read from, under a ring that is not overtaken for the client either, with
-//! all that it ever held. Everything else is a refusal; the client asks another owner, or has the get
-//! coordinated by a node. What owners hold is not compared here, hints do not count, and nothing is
-//! repaired: a client that finds owners divided has a node read the key.
+//! all that it ever held, both when it was asked and when it answers. Everything else is a refusal; the
+//! client asks another owner, or has the get coordinated by a node.
+//!
+//! The answer names the key's owners. A node that is cut off from the others while clients still reach
+//! it may have been replaced without its knowledge: clients count only nodes that agree about the owners,
+//! as a coordinator that is cut off with such a node reaches no other one.
+//!
+//! What owners hold is not compared here, hints do not count, and nothing is repaired: a client that
+//! finds owners divided has a node read the key.
 
 use std::sync::Arc;
 
 use super::{Node, Purpose};
 use crate::causality::Siblings;
 use crate::event::{Action, StoreFailure, Ticket};
-use crate::id::{KeyspaceId, PartitionId};
+use crate::id::PartitionId;
 use crate::keys::StoreKey;
-use crate::request::{Effect, ReplicaRefused, ReplicaRequest, RequestError};
+use crate::request::{Effect, ReplicaReceipt, ReplicaRefused, ReplicaRequest, RequestError};
 
 impl Node {
     pub(super) fn start_direct(&mut self, ticket: Ticket, request: ReplicaRequest) {
         match self.owned(&request) {
-            Ok(partition) => {
-                let ReplicaRequest { keyspace, key, .. } = request;
-                let token = self.effect(Purpose::ClientRead(ticket, keyspace));
+            Ok((partition, _)) => {
+                let (keyspace, key) = (request.keyspace, request.key.clone());
+                let token = self.effect(Purpose::ClientRead(ticket, Box::new(request)));
                 let key = StoreKey { partition, keyspace, key };
                 self.act(Action::Load { token, key, with_hints: false });
             }
-            Err(error) => self.act(Action::ReplicaDone(ticket, Err(error))),
+            Err(refused) => self.act(Action::ReplicaDone(ticket, Err(refused))),
         }
     }
 
-    fn owned(&self, request: &ReplicaRequest) -> Result<PartitionId, ReplicaRefused> {
-        let found = self.may_write().and_then(|()| self.keyspace(request.keyspace))?;
-        let (partition, is_owner) = self.place_of(found, &request.key, request.ring_version);
+    /// Where the key lies, if what this node holds of it counts; and how many owners it has.
+    fn owned(&self, request: &ReplicaRequest) -> Result<(PartitionId, usize), ReplicaRefused> {
+        // Other members would not count a copy of this node that they have not accepted.
+        self.may_write()?;
+        let (catalogue, keyspace) = self.keyspace(request.keyspace)?;
+        let place = (catalogue, keyspace);
+        let (partition, is_owner) = self.place_of(place, &request.key, request.ring_version);
         match is_owner {
             false => Err(ReplicaRefused::NotOwner { ring_version: self.ring_version() }),
             true if self.is_filling(partition) => Err(ReplicaRefused::NotWhole),
-            true => Ok(partition),
+            true => Ok((partition, keyspace.quorums.value.n as usize)),
         }
-    }
-
-    /// Whether other members would count what this node says of a keyspace: no copy of it that they
-    /// have not accepted, none that was removed.
-    fn may_count(&self, keyspace: KeyspaceId) -> Result<(), RequestError> {
-        self.may_write().and_then(|()| self.keyspace(keyspace).map(drop))
     }
 
     pub(super) fn direct_ended(
         &mut self,
         ticket: Ticket,
-        keyspace: KeyspaceId,
+        request: &ReplicaRequest,
         result: Result<Option<Arc<Siblings>>, StoreFailure>,
     ) {
         let held = result.map(Option::unwrap_or_default).map_err(|failure| match failure {
@@ -56,8 +60,12 @@ impl Node {
             StoreFailure::NoRoom { bytes_max } => RequestError::NoRoom { bytes_max }.into(),
             other => RequestError::Store { reason: other.to_string(), effect: Effect::None }.into(),
         });
-        // It may have been told otherwise meanwhile.
-        let answer = self.may_count(keyspace).map_err(ReplicaRefused::from).and(held);
+        // The ring, and what this node is in it, may have changed meanwhile.
+        let answer = self.owned(request).and_then(|(partition, n)| {
+            let ring = self.catalogue.iter().map(|catalogue| &catalogue.ring);
+            let owners = ring.flat_map(|ring| ring.owners(partition).take(n)).collect();
+            Ok(ReplicaReceipt { siblings: held?, owners, ring_version: self.ring_version() })
+        });
         self.act(Action::ReplicaDone(ticket, answer));
     }
 }

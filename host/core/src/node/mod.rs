@@ -63,9 +63,9 @@ use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::held_by_all::HeldByAll;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
-use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::Put;
+use crate::request::{ReplicaRequest, RequestError};
 use crate::ring::MadeMoves;
 pub use collect::{CANDIDATES_MAX, CollectFigures};
 pub use exchange::REPAIRS_RUNNING_MAX;
@@ -165,7 +165,7 @@ enum Purpose {
     /// A peer's read.
     PeerRead(NodeId, RequestId),
     /// The read of a client that coordinates its get itself.
-    ClientRead(Ticket, KeyspaceId),
+    ClientRead(Ticket, Box<ReplicaRequest>),
     /// A peer's write, whether no client waits for it, and the owners it is a hint for.
     PeerWrite((NodeId, RequestId, bool), KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.

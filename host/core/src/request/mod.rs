@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::causality::{Context, Siblings};
-use crate::id::{Dot, Incarnation, KeyspaceId};
+use crate::id::{Dot, Incarnation, KeyspaceId, NodeId};
 use crate::write::{Draft, SiblingLimits};
 
 /// Which nodes count for a quorum.
@@ -217,6 +217,17 @@ pub enum RequestError {
         /// What they may take.
         bytes_max: u64,
     },
+}
+
+/// What an owner holds of a key, for a client that coordinates its get itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaReceipt {
+    /// The object; empty if it knows none.
+    pub siblings: Arc<Siblings>,
+    /// The key's owners by its ring.
+    pub owners: Vec<NodeId>,
+    /// Its ring.
+    pub ring_version: u64,
 }
 
 /// Why what a node holds of a key does not count for a client that coordinates its get itself.

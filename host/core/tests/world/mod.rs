@@ -26,8 +26,8 @@ use stator_core::message::Message;
 use stator_core::node::{Node, Settings};
 use stator_core::record::Record;
 use stator_core::request::{
-    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, ReplicaRefused, ReplicaRequest,
-    RequestError,
+    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, ReplicaReceipt, ReplicaRefused,
+    ReplicaRequest, RequestError,
 };
 use stator_core::ring::{PreferenceList, claim};
 use stator_core::tree::{Trees, object_hash};
@@ -90,7 +90,7 @@ pub struct World {
     pub sent: Vec<(NodeId, NodeId, Message)>,
     pub notices: Vec<(NodeId, Notice)>,
     pub gets: BTreeMap<Ticket, Result<GetReceipt, RequestError>>,
-    pub replicas: BTreeMap<Ticket, Result<Arc<Siblings>, ReplicaRefused>>,
+    pub replicas: BTreeMap<Ticket, Result<ReplicaReceipt, ReplicaRefused>>,
     pub puts: Vec<(Ticket, Result<PutReceipt, RequestError>)>,
     pub changes: BTreeMap<Ticket, Result<Arc<Catalogue>, ChangeFailure>>,
     pub repairs: BTreeMap<Ticket, Result<RepairId, RepairError>>,
@@ -269,7 +269,7 @@ impl World {
         &mut self,
         at: NodeId,
         ring_version: u64,
-    ) -> Result<Arc<Siblings>, ReplicaRefused> {
+    ) -> Result<ReplicaReceipt, ReplicaRefused> {
         self.tickets += 1;
         let (keyspace, key) = (KeyspaceId::of("carts", 1), Bytes::from_static(KEY));
         let request = ReplicaRequest { keyspace, key, ring_version, timeout_ms: 2_000 };
