@@ -199,6 +199,38 @@ async fn a_client_that_coordinates_reads_what_it_wrote() {
     assert!(asked >= 204.0, "two owners for each get: {asked}");
 }
 
+/// It still takes itself for an owner, and tells its clients of the ring in which it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_replaced_unheard_makes_no_stale_answer() {
+    let nodes = counting(4).await;
+    nodes.create(keyspace("carts", 2, 2)).await;
+    let (stay, replaced) = (&nodes.nodes()[..3], &nodes[3]);
+    let writer = client_of(stay, Coordination::Any, true);
+    let reader = client_of([replaced], Coordination::Client, true);
+    assert_eq!(reader.fetch_ring().await.expect("a ring"), 1);
+    let keys: Vec<String> = (0..40).map(|number| format!("key {number}")).collect();
+    for key in &keys {
+        put(&writer, key, "old").await.expect("acknowledged");
+    }
+    replaced.set_isolated(true).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fifth = waiting(&folder).await;
+    cluster(&nodes[0], &["replace", &replaced.addresses.node, &fifth.addresses.peer]).await;
+    cluster(&nodes[0], &["commit"]).await;
+    moved(&nodes[0]).await;
+    moved(&fifth).await;
+    for key in &keys {
+        let mut read = writer.get("carts", key.clone()).await.expect("answered");
+        read.set("new").request_id("new");
+        writer.put(read).await.expect("acknowledged");
+    }
+    for key in &keys {
+        let read = reader.get("carts", key.clone()).await.expect("another node answers");
+        assert_eq!(text(&read), BTreeSet::from(["new".to_owned()]), "{key}");
+    }
+    assert!(answered(replaced, "Kv/GetReplica").await > 0.0, "it was asked and answered");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn conflicts_are_a_nodes_business() {
     let nodes = Cluster::start(5).await;
