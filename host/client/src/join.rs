@@ -5,8 +5,7 @@
 //! it is one version or none: then no policy has anything to merge, nobody is to be repaired, and the
 //! context of each of them is that of the join. Everything else is a coordinator's business.
 //!
-//! r answers are a quorum if they come from r nodes that agree about whose the key is. Addresses do not
-//! tell: two may lead to one node, and one may lead to a node that was replaced and has not heard of it.
+//! r answers are a quorum if r nodes gave them. Addresses do not tell: two may lead to one node.
 //!
 //! What has expired is no answer; the time is that of the latest clock among those that answered, for
 //! the client's own may be wrong.
@@ -22,9 +21,8 @@ use crate::entry::{Entry, Merge, Version};
 #[derive(Debug, Default)]
 pub(crate) struct Join {
     needed: usize,
-    /// The nodes that answered, and the owners as the first one has them.
+    /// The nodes that answered.
     nodes: Vec<String>,
-    owners: Vec<String>,
     joined: Siblings,
     context: Bytes,
     now_ms: u64,
@@ -49,14 +47,12 @@ impl Join {
         // Whoever answered before held what was joined by then.
         let is_first = self.nodes.is_empty();
         let is_agreed = is_first || joined.is_same_as(&self.joined);
-        let is_quorum = is_first || self.owners == answer.owners;
         let is_counted = self.nodes.contains(&answer.node_id);
         let is_alike = is_agreed && held.is_same_as(&joined) && joined.versions().len() <= 1;
-        if !is_alike || !is_quorum || is_counted {
+        if !is_alike || is_counted {
             return None;
         }
         self.joined = joined;
-        self.owners = answer.owners;
         self.nodes.push(answer.node_id);
         self.needed = self.needed.max(answer.r as usize);
         self.now_ms = self.now_ms.max(answer.now_ms);

@@ -177,14 +177,14 @@ impl Nodes {
                 let _ =
                     self.first.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
             }
-            // Who is another node, and was asked for nothing, need not be spared.
-            let is_fresh = route.len() > 0 && error.is_silence();
-            let pause = match is_fresh {
+            // The next owner is another node: it need not be spared, and is no slower for this one.
+            let is_fresh = route.len() > 0;
+            let pause = match is_fresh && error.is_silence() {
                 true => Duration::ZERO,
                 false => pause(attempt, error.retry_after(), chance()),
             };
             // A node that took its time to refuse will again: its answer is worth more than none.
-            let least = if error.is_silence() { Duration::ZERO } else { took };
+            let least = if is_fresh || error.is_silence() { Duration::ZERO } else { took };
             let is_in_time = Instant::now() + pause + least < deadline;
             // What no node has received costs none of them anything.
             if !is_in_time || !(error.is_unsent() || self.may_repeat()) {

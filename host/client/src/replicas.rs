@@ -8,8 +8,7 @@
 //! whether it fails is that node's word.
 //!
 //! Why r answers suffice: each is given by a node that owns the key by its own ring and would be
-//! counted by a coordinator with the client's ring; they agree about the owners, and r is the largest
-//! that one of them names.
+//! counted by a coordinator with the client's ring, and r is the largest that one of them names.
 
 use std::sync::Arc;
 

@@ -44,7 +44,6 @@ impl KvService {
             now_ms: self.node.clock.now().wall_ms,
             ring_version: receipt.ring_version,
             node_id: self.node.id.to_string(),
-            owners: receipt.owners.iter().map(ToString::to_string).collect(),
         })
     }
 }

@@ -6,9 +6,10 @@
 //! all that it ever held, both when it was asked and when it answers. Everything else is a refusal; the
 //! client asks another owner, or has the get coordinated by a node.
 //!
-//! The answer names the key's owners. A node that is cut off from the others while clients still reach
-//! it may have been replaced without its knowledge: clients count only nodes that agree about the owners,
-//! as a coordinator that is cut off with such a node reaches no other one.
+//! The client's ring matters as much as this node's. A client may hear for long from one node only, which
+//! is cut off and was replaced without its knowledge: with it, and with an owner that misses the latest
+//! writes, the client would have a quorum that has seen nothing of them. That owner refuses, because the
+//! client's ring is overtaken.
 //!
 //! What owners hold is not compared here, hints do not count, and nothing is repaired: a client that
 //! finds owners divided has a node read the key.
@@ -25,7 +26,7 @@ use crate::request::{Effect, ReplicaReceipt, ReplicaRefused, ReplicaRequest, Req
 impl Node {
     pub(super) fn start_direct(&mut self, ticket: Ticket, request: ReplicaRequest) {
         match self.owned(&request) {
-            Ok((partition, _)) => {
+            Ok(partition) => {
                 let (keyspace, key) = (request.keyspace, request.key.clone());
                 let token = self.effect(Purpose::ClientRead(ticket, Box::new(request)));
                 let key = StoreKey { partition, keyspace, key };
@@ -35,17 +36,16 @@ impl Node {
         }
     }
 
-    /// Where the key lies, if what this node holds of it counts; and how many owners it has.
-    fn owned(&self, request: &ReplicaRequest) -> Result<(PartitionId, usize), ReplicaRefused> {
+    /// Where the key lies, if what this node holds of it counts.
+    fn owned(&self, request: &ReplicaRequest) -> Result<PartitionId, ReplicaRefused> {
         // Other members would not count a copy of this node that they have not accepted.
         self.may_write()?;
-        let (catalogue, keyspace) = self.keyspace(request.keyspace)?;
-        let place = (catalogue, keyspace);
-        let (partition, is_owner) = self.place_of(place, &request.key, request.ring_version);
+        let found = self.keyspace(request.keyspace)?;
+        let (partition, is_owner) = self.place_of(found, &request.key, request.ring_version);
         match is_owner {
             false => Err(ReplicaRefused::NotOwner { ring_version: self.ring_version() }),
             true if self.is_filling(partition) => Err(ReplicaRefused::NotWhole),
-            true => Ok((partition, keyspace.quorums.value.n as usize)),
+            true => Ok(partition),
         }
     }
 
@@ -61,11 +61,9 @@ impl Node {
             other => RequestError::Store { reason: other.to_string(), effect: Effect::None }.into(),
         });
         // The ring, and what this node is in it, may have changed meanwhile.
-        let answer = self.owned(request).and_then(|(partition, n)| {
-            let ring = self.catalogue.iter().map(|catalogue| &catalogue.ring);
-            let owners = ring.flat_map(|ring| ring.owners(partition).take(n)).collect();
-            Ok(ReplicaReceipt { siblings: held?, owners, ring_version: self.ring_version() })
-        });
+        let answer = self.owned(request).and(held);
+        let ring_version = self.ring_version();
+        let answer = answer.map(|siblings| ReplicaReceipt { siblings, ring_version });
         self.act(Action::ReplicaDone(ticket, answer));
     }
 }

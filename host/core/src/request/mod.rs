@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::causality::{Context, Siblings};
-use crate::id::{Dot, Incarnation, KeyspaceId, NodeId};
+use crate::id::{Dot, Incarnation, KeyspaceId};
 use crate::write::{Draft, SiblingLimits};
 
 /// Which nodes count for a quorum.
@@ -224,8 +224,6 @@ pub enum RequestError {
 pub struct ReplicaReceipt {
     /// The object; empty if it knows none.
     pub siblings: Arc<Siblings>,
-    /// The key's owners by its ring.
-    pub owners: Vec<NodeId>,
     /// Its ring.
     pub ring_version: u64,
 }
