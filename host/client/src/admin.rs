@@ -9,7 +9,9 @@ use tonic::Request;
 use tonic::transport::Channel;
 
 use crate::error::Error;
-use crate::nodes::{ANSWER_BYTES_MAX, Nodes, Options, dial};
+use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, made};
+use crate::options::Options;
+use crate::peer::Peer;
 use crate::retry::Safety;
 
 /// A client of the admin listeners of some nodes. Clones share connections.
@@ -90,7 +92,7 @@ impl Admin {
     /// # Errors
     /// An endpoint is no address, or there is none.
     pub fn connect<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
-        Admin::over(dial(endpoints)?, Options::default())
+        Admin::of(dial(endpoints)?, Options::default())
     }
 
     /// A client over channels that were made elsewhere, with TLS for instance.
@@ -98,7 +100,11 @@ impl Admin {
     /// # Errors
     /// There is no channel.
     pub fn over(channels: Vec<Channel>, options: Options) -> Result<Self, Error> {
-        Ok(Admin { nodes: Arc::new(Nodes::new(channels, options)?) })
+        Admin::of(made(channels), options)
+    }
+
+    fn of(endpoints: Vec<Peer>, options: Options) -> Result<Self, Error> {
+        Ok(Admin { nodes: Arc::new(Nodes::new(endpoints, options)?) })
     }
 
     /// All keyspaces, in order of their names.

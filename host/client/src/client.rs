@@ -5,17 +5,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use stator_proto::v1;
 use stator_proto::v1::kv_client::KvClient;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::nodes::{ANSWER_BYTES_MAX, Nodes, Options, dial};
+use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, http, made};
+use crate::options::{Coordination, Options};
+use crate::peer::{Kind, Peer};
+use crate::replicas;
 use crate::retry::Safety;
+use crate::routes::{Dial, Routes};
 
 /// A client of the client listeners of some nodes. Clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    nodes: Arc<Nodes>,
+    routes: Arc<Routes>,
 }
 
 /// A write that was acknowledged.
@@ -33,26 +38,72 @@ pub struct Written {
     pub entry: Option<Entry>,
 }
 
-fn kv(channel: Channel) -> KvClient<Channel> {
+pub(crate) fn kv(channel: Channel) -> KvClient<Channel> {
     KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 impl Client {
-    /// A client of the nodes at `endpoints`, each `HOST:PORT` of a client listener, without TLS.
-    /// Connections are made when they are first used.
+    /// A client of the cluster that some nodes belong to, whose client listeners are at `endpoints`,
+    /// each `HOST:PORT`, without TLS. Connections are made when they are first used.
     ///
     /// # Errors
     /// An endpoint is no address, or there is none.
     pub fn connect<E: AsRef<str>>(endpoints: impl IntoIterator<Item = E>) -> Result<Self, Error> {
-        Client::over(dial(endpoints)?, Options::default())
+        Client::plain(endpoints, Options::default())
     }
 
-    /// A client over channels that were made elsewhere, with TLS for instance.
+    /// As [`Self::connect`], going about its calls in another way.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn plain<E: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = E>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let http = |address: &str| Ok(http(address)?.connect_lazy());
+        Client::of(dial(endpoints)?, Some(Box::new(http)), options)
+    }
+
+    /// A client that makes its channels with `dial`, of an address `HOST:PORT`: with TLS, for
+    /// instance. It is called for the endpoints now, and for other nodes of the ring in time, so it
+    /// should connect when the channel is first used ([`tonic::transport::Endpoint::connect_lazy`]).
+    ///
+    /// # Errors
+    /// There is no endpoint, or `dial` does not take one.
+    pub fn connect_with<E: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = E>,
+        options: Options,
+        dial: impl Fn(&str) -> Result<Channel, tonic::transport::Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let peer = |endpoint: E| {
+            let address = endpoint.as_ref();
+            let channel = dial(address).map_err(|error| Error::bad_endpoint(address, &error))?;
+            Ok(Peer::new(address.to_owned(), channel))
+        };
+        let peers = endpoints.into_iter().map(peer).collect::<Result<_, Error>>()?;
+        Client::of(peers, Some(Box::new(dial)), options)
+    }
+
+    /// A client over channels that were made elsewhere. It reaches no other nodes, so its
+    /// coordination is [`Coordination::Any`].
     ///
     /// # Errors
     /// There is no channel.
     pub fn over(channels: Vec<Channel>, options: Options) -> Result<Self, Error> {
-        Ok(Client { nodes: Arc::new(Nodes::new(channels, options)?) })
+        Client::of(made(channels), None, options)
+    }
+
+    fn of(endpoints: Vec<Peer>, dial: Option<Dial>, options: Options) -> Result<Self, Error> {
+        Ok(Client { routes: Routes::new(Nodes::new(endpoints, options)?, dial) })
+    }
+
+    /// Fetches the ring now, if it is another one than before, and tells its version. There is no
+    /// need to: the first request begins to, and does not wait for it.
+    ///
+    /// # Errors
+    /// No node has one.
+    pub async fn fetch_ring(&self) -> Result<u64, Error> {
+        self.routes.fetch().await
     }
 
     /// Reads a key as its keyspace's policy makes it: one version, or siblings where the policy
@@ -65,7 +116,14 @@ impl Client {
         keyspace: impl Into<String>,
         key: impl Into<Bytes>,
     ) -> Result<Entry, Error> {
-        self.read(keyspace.into(), key.into(), v1::View::Merged).await
+        let (keyspace, key) = (keyspace.into(), key.into());
+        let deadline = self.routes.nodes.deadline();
+        if self.routes.coordination() == Coordination::Client
+            && let Some(entry) = replicas::read(&self.routes, &keyspace, &key, deadline).await
+        {
+            return Ok(entry);
+        }
+        self.read(keyspace, key, v1::View::Merged, deadline).await
     }
 
     /// Reads every sibling of a key as it is stored, deletes too.
@@ -77,7 +135,8 @@ impl Client {
         keyspace: impl Into<String>,
         key: impl Into<Bytes>,
     ) -> Result<Entry, Error> {
-        self.read(keyspace.into(), key.into(), v1::View::Siblings).await
+        let deadline = self.routes.nodes.deadline();
+        self.read(keyspace.into(), key.into(), v1::View::Siblings, deadline).await
     }
 
     /// As [`Self::siblings`], without the values.
@@ -89,17 +148,25 @@ impl Client {
         keyspace: impl Into<String>,
         key: impl Into<Bytes>,
     ) -> Result<Entry, Error> {
-        self.read(keyspace.into(), key.into(), v1::View::Metadata).await
+        let deadline = self.routes.nodes.deadline();
+        self.read(keyspace.into(), key.into(), v1::View::Metadata, deadline).await
     }
 
-    async fn read(&self, keyspace: String, key: Bytes, view: v1::View) -> Result<Entry, Error> {
+    async fn read(
+        &self,
+        keyspace: String,
+        key: Bytes,
+        view: v1::View,
+        deadline: Instant,
+    ) -> Result<Entry, Error> {
         let request = v1::GetRequest {
             keyspace: keyspace.clone(),
             key: key.clone(),
             view: view.into(),
+            quorum: self.quorum(),
             ..Default::default()
         };
-        Ok(Entry::read(keyspace, key, self.send_get(request).await?))
+        Ok(Entry::read(keyspace, key, self.get_by(deadline, request).await?))
     }
 
     /// Writes what was [set](Entry::set) in place of what the entry had read.
@@ -108,7 +175,8 @@ impl Client {
     /// Nothing was set, the entry was not read whole, or the node's word: see
     /// [`Error::effect`] for whether the write may be applied.
     pub async fn put(&self, entry: Entry) -> Result<Written, Error> {
-        let answer = self.send_put(entry.put_request()?).await?;
+        let request = v1::PutRequest { quorum: self.quorum(), ..entry.put_request()? };
+        let answer = self.send_put(request).await?;
         Ok(Written {
             dot: answer.dot,
             siblings_remain: answer.siblings_remain,
@@ -147,6 +215,7 @@ impl Client {
     }
 
     async fn deleted(&self, request: v1::DeleteRequest, entry: Entry) -> Result<Written, Error> {
+        let request = v1::DeleteRequest { quorum: self.quorum(), ..request };
         let answer = self.send_delete(request).await?;
         Ok(Written {
             dot: answer.dot,
@@ -157,13 +226,29 @@ impl Client {
         })
     }
 
-    /// Sends a get as a message, with the retries of any get.
+    fn quorum(&self) -> i32 {
+        self.routes.nodes.options.quorum().into()
+    }
+
+    /// Sends a get as a message to a node that coordinates it, with the retries of any get.
     ///
     /// # Errors
     /// The node's word.
     pub async fn send_get(&self, request: v1::GetRequest) -> Result<v1::GetResponse, Error> {
+        self.get_by(self.routes.nodes.deadline(), request).await
+    }
+
+    async fn get_by(
+        &self,
+        deadline: Instant,
+        request: v1::GetRequest,
+    ) -> Result<v1::GetResponse, Error> {
         let send = async |channel, request| kv(channel).get(request).await;
-        self.nodes.call(Safety::Repeatable, request, send).await
+        let (keyspace, key) = (request.keyspace.clone(), request.key.clone());
+        let terms = (Kind::Get, Safety::Repeatable, deadline);
+        let answer = self.routes.call((&keyspace, &key), terms, request, send).await?;
+        self.routes.heard(answer.ring_version);
+        Ok(answer)
     }
 
     /// Sends a put as a message, with the retries of any put.
@@ -172,7 +257,11 @@ impl Client {
     /// The node's word.
     pub async fn send_put(&self, request: v1::PutRequest) -> Result<v1::PutResponse, Error> {
         let send = async |channel, request| kv(channel).put(request).await;
-        self.nodes.call(named(&request.request_id), request, send).await
+        let (keyspace, key) = (request.keyspace.clone(), request.key.clone());
+        let terms = (Kind::Write, named(&request.request_id), self.routes.nodes.deadline());
+        let answer = self.routes.call((&keyspace, &key), terms, request, send).await?;
+        self.routes.heard(answer.ring_version);
+        Ok(answer)
     }
 
     /// Sends a delete as a message, with the retries of any delete.
@@ -184,7 +273,11 @@ impl Client {
         request: v1::DeleteRequest,
     ) -> Result<v1::DeleteResponse, Error> {
         let send = async |channel, request| kv(channel).delete(request).await;
-        self.nodes.call(named(&request.request_id), request, send).await
+        let (keyspace, key) = (request.keyspace.clone(), request.key.clone());
+        let terms = (Kind::Write, named(&request.request_id), self.routes.nodes.deadline());
+        let answer = self.routes.call((&keyspace, &key), terms, request, send).await?;
+        self.routes.heard(answer.ring_version);
+        Ok(answer)
     }
 }
 

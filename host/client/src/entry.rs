@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use stator_core::causality::LiveVersion;
+use stator_core::version::{Origin, Payload};
 use stator_proto::v1;
 
 use crate::error::{Error, reason};
@@ -29,8 +31,28 @@ pub struct Version {
     pub merged_by: Option<String>,
 }
 
+impl Version {
+    /// As an owner holds it.
+    pub(crate) fn of(live: &LiveVersion) -> Self {
+        let version = &live.version;
+        Version {
+            value: version.payload.value().cloned(),
+            is_tombstone: version.payload == Payload::Tombstone,
+            dots: live.dots.iter().map(ToString::to_string).collect(),
+            written_at_ms: version.written_at_ms,
+            expires_at_ms: version.expires_at_ms,
+            schema: version.schema,
+            labels: version.labels.clone(),
+            merged_by: match &version.origin {
+                Origin::Client(_) => None,
+                Origin::Fold { module, .. } => Some(module.to_string()),
+            },
+        }
+    }
+}
+
 /// What the keyspace's policy did for an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Merge {
     /// The digest of the module, empty for built-in policies.
     pub module_digest: String,
@@ -84,6 +106,22 @@ impl Entry {
             versions: answer.versions.into_iter().map(version).collect(),
             merge: answer.merge.map(merge),
             contexts: answer.context.map(|context| vec![context]),
+            ..Entry::blind(keyspace, key)
+        }
+    }
+
+    /// An entry that the owners of the key agree on.
+    pub(crate) fn found(
+        keyspace: String,
+        key: Bytes,
+        version: Option<Version>,
+        merge: Merge,
+        context: Bytes,
+    ) -> Self {
+        Entry {
+            versions: version.into_iter().collect(),
+            merge: Some(merge),
+            contexts: Some(vec![context]),
             ..Entry::blind(keyspace, key)
         }
     }

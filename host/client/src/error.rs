@@ -54,6 +54,11 @@ impl Error {
         Error { reason: reason.to_owned(), effect: Effect::None, ..Error::from(status) }
     }
 
+    pub(crate) fn bad_endpoint(endpoint: &str, error: &dyn fmt::Display) -> Self {
+        let message = format!("{endpoint} is no address of a node: {error}");
+        Error::local(reason::BAD_ENDPOINT, message)
+    }
+
     /// The gRPC code.
     pub fn code(&self) -> Code {
         self.status.code()
@@ -93,6 +98,11 @@ impl Error {
     /// Whether no node has answered.
     pub(crate) fn is_silence(&self) -> bool {
         [reason::NOT_CONNECTED, reason::NO_ANSWER].contains(&self.reason.as_str())
+    }
+
+    /// Whether no node has received it.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.reason == reason::NOT_CONNECTED
     }
 
     /// The whole answer, for tools.

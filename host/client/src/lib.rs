@@ -29,23 +29,52 @@
 //! | writes without a request id | only if the first attempt certainly did nothing: no connection was made, or the node said `effect` = `NONE` |
 //! | writes with [`Entry::request_id`] | also if the outcome of the first attempt is unknown: the nodes recognise the retry |
 //!
-//! Attempts go to the endpoints in turn, after a pause that grows and that the node can prolong
-//! (RetryInfo). What is finally answered is an [`Error`] with the node's reason; its
-//! [`Error::effect`] tells whether a write may be applied.
+//! What was received by a node is repeated at most once for every ten requests, beyond a hundred,
+//! and ten a second: a cluster that is slow does not get slower by retries. Attempts go to another
+//! node each, after a pause that grows and that the node can prolong (RetryInfo). What is finally
+//! answered is an [`Error`] with the node's reason; its [`Error::effect`] tells whether a write may
+//! be applied.
 //!
-//! Left out: routing by the ring. Any node takes any request and forwards it.
+//! # Who is asked
+//! Any node takes any request. A [`Client`] that can dial all nodes learns the ring from one of them,
+//! in the background, and sends a request to an owner of its key: the one that answered fastest
+//! lately, another one if that fails, and an endpoint if no owner is known or answers. With
+//! [`Coordination::Client`] it coordinates gets itself.
+//!
+//! ```no_run
+//! # fn dial() -> Result<(), stator_client::Error> {
+//! use stator_client::{Client, Coordination, Options};
+//!
+//! let mut options = Options::default();
+//! options.coordination = Coordination::Client;
+//! // With TLS: `connect_with`, and a function that makes a channel of an address.
+//! let client = Client::plain(["127.0.0.1:7101", "127.0.0.1:7201"], options)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Left out: choosing nodes by zone, other than by how fast they answer.
 
 mod admin;
+mod budget;
 mod client;
 mod entry;
 mod error;
+mod join;
 mod nodes;
+mod options;
+mod pace;
+mod peer;
+mod replicas;
 mod retry;
+mod ring;
+mod routes;
 
 pub use admin::Admin;
 pub use client::{Client, Written};
 pub use entry::{Entry, Merge, Version};
 pub use error::{Effect, Error, Violation};
-pub use nodes::{Options, plain};
+pub use nodes::plain;
+pub use options::{Coordination, Options};
 /// The messages of the interface, for what the types of this crate do not cover.
 pub use stator_proto::v1;

@@ -1,79 +1,98 @@
-//! The nodes that a client knows, and one request to any of them.
+//! The nodes that a client was given, and one request: whom it goes to, attempt by attempt.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
+use crate::budget::Budget;
 use crate::error::{Error, reason};
+use crate::options::Options;
+use crate::peer::{Kind, Outcome, Peer};
 use crate::retry::{Safety, is_worth_it, pause};
 
 /// The largest answer taken: as many siblings as a node may send.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// How a client goes about its calls.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Options {
-    /// How long a call may take with all its attempts. It is the gRPC deadline of the request, so
-    /// the nodes know it too. 10 s unless set.
-    pub timeout: Duration,
-    /// How often a request is sent at most. 5 unless set; 1 turns retries off.
-    pub attempts_max: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { timeout: Duration::from_secs(10), attempts_max: 5 }
-    }
-}
-
 /// Connects to `endpoint`, `HOST:PORT` or `http://HOST:PORT`, without TLS, when it is first used.
 ///
-/// This is what [`Client::connect`](crate::Client::connect) dials with. For TLS make the channels
-/// in your own way and hand them to [`Client::over`](crate::Client::over).
+/// This is what [`Client::connect`](crate::Client::connect) dials with. For TLS dial in your own way:
+/// [`Client::connect_with`](crate::Client::connect_with).
 ///
 /// # Errors
 /// It is no such address.
 pub fn plain(endpoint: &str) -> Result<Channel, Error> {
-    let url = match endpoint.split_once("://") {
-        Some(("http", _)) => endpoint.to_owned(),
+    let address = match endpoint.split_once("://") {
+        Some(("http", address)) => address,
         Some((scheme, _)) => {
             let message = format!("{endpoint}: {scheme} is not dialled without further setting");
             return Err(Error::local(reason::BAD_ENDPOINT, message));
         }
-        None => format!("http://{endpoint}"),
+        None => endpoint,
     };
-    let bad = |error| {
-        Error::local(reason::BAD_ENDPOINT, format!("{endpoint} is no address of a node: {error}"))
-    };
-    let endpoint = Endpoint::from_shared(url).map_err(bad)?;
-    Ok(endpoint.connect_timeout(Duration::from_secs(2)).tcp_nodelay(true).connect_lazy())
+    let dialled = http(address).map_err(|error| Error::bad_endpoint(endpoint, &error))?;
+    Ok(dialled.connect_lazy())
+}
+
+/// HOST:PORT without TLS.
+pub(crate) fn http(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    Ok(endpoint.connect_timeout(Duration::from_secs(2)).tcp_nodelay(true))
 }
 
 pub(crate) fn dial<E: AsRef<str>>(
     endpoints: impl IntoIterator<Item = E>,
-) -> Result<Vec<Channel>, Error> {
-    endpoints.into_iter().map(|endpoint| plain(endpoint.as_ref())).collect()
+) -> Result<Vec<Peer>, Error> {
+    let peer = |endpoint: E| {
+        let channel = plain(endpoint.as_ref())?;
+        Ok(Peer::new(endpoint.as_ref().trim_start_matches("http://").to_owned(), channel))
+    };
+    endpoints.into_iter().map(peer).collect()
 }
 
-/// Channels to nodes; which of them is asked first moves on when one fails.
+/// Channels that the caller made, to nodes whose addresses are not known.
+pub(crate) fn made(channels: Vec<Channel>) -> Vec<Peer> {
+    channels.into_iter().map(|channel| Peer::new(String::new(), channel)).collect()
+}
+
+/// How one request is to go.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Who is asked first, in order; after them the endpoints in turn.
+    pub(crate) route: Vec<Arc<Peer>>,
+    pub(crate) kind: Kind,
+    pub(crate) safety: Safety,
+    pub(crate) deadline: Instant,
+}
+
+/// The endpoints; which of them is asked first moves on when one fails.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    channels: Vec<Channel>,
+    pub(crate) endpoints: Vec<Arc<Peer>>,
     first: AtomicUsize,
-    options: Options,
+    pub(crate) options: Options,
+    budget: Mutex<Budget>,
+    /// Told when a node does not answer.
+    pub(crate) trouble: Arc<Notify>,
 }
 
 impl Nodes {
-    pub(crate) fn new(channels: Vec<Channel>, options: Options) -> Result<Self, Error> {
-        if channels.is_empty() {
+    pub(crate) fn new(endpoints: Vec<Peer>, options: Options) -> Result<Self, Error> {
+        if endpoints.is_empty() {
             let message = "give the address of at least one node";
             return Err(Error::local(reason::BAD_ENDPOINT, message));
         }
-        Ok(Nodes { channels, first: AtomicUsize::new(0), options })
+        Ok(Nodes {
+            endpoints: endpoints.into_iter().map(Arc::new).collect(),
+            first: AtomicUsize::new(0),
+            options,
+            budget: Mutex::new(Budget::new(Instant::now())),
+            trouble: Arc::default(),
+        })
     }
 
     /// How long a call may take.
@@ -81,58 +100,116 @@ impl Nodes {
         self.options.timeout
     }
 
+    /// When a call that begins now has to be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.options.timeout
+    }
+
     /// The channel that is asked first.
     pub(crate) fn channel(&self) -> Channel {
         let first = self.first.load(Ordering::Relaxed);
-        self.channels[first % self.channels.len()].clone()
+        self.endpoints[first % self.endpoints.len()].channel.clone()
     }
 
-    /// Sends `message` until it is answered, may not be sent again, or time is up.
+    /// The caller asks for something.
+    pub(crate) fn begin(&self) {
+        self.budget().request();
+    }
+
+    /// Whether one more request may be sent than was asked for.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.budget().take(Instant::now())
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends `message` to an endpoint: see [`Self::call_by`].
     pub(crate) async fn call<M: Clone, A>(
         &self,
         safety: Safety,
         message: M,
+        send: impl AsyncFnMut(Channel, Request<M>) -> Result<Response<A>, Status>,
+    ) -> Result<A, Error> {
+        let deadline = self.deadline();
+        let plan = Plan { route: Vec::new(), kind: Kind::Other, safety, deadline };
+        self.call_by(plan, message, send).await
+    }
+
+    /// Sends `message` until it is answered, may not be sent again, or time is up.
+    pub(crate) async fn call_by<M: Clone, A>(
+        &self,
+        plan: Plan,
+        message: M,
         mut send: impl AsyncFnMut(Channel, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error> {
-        let deadline = Instant::now() + self.options.timeout;
-        let mut attempt = 1;
+        let Plan { route, kind, safety, deadline } = plan;
+        let is_alone = route.len() + self.endpoints.len() < 2;
+        let mut route = route.into_iter();
+        self.begin();
+        let mut attempt = 0;
         loop {
-            let asked = self.first.load(Ordering::Relaxed);
-            let channel = self.channels[asked % self.channels.len()].clone();
+            attempt += 1;
+            let turn = self.first.load(Ordering::Relaxed);
+            let owner = route.next();
+            let peer = owner.as_ref().unwrap_or(&self.endpoints[turn % self.endpoints.len()]);
             let left = deadline.saturating_duration_since(Instant::now());
             let is_last = attempt >= self.options.attempts_max;
-            let started = Instant::now();
             let mut request = Request::new(message.clone());
-            request.set_timeout(self.share(left, safety, is_last));
-            let error = match send(channel, request).await {
-                Ok(answer) => return Ok(answer.into_inner()),
+            request.set_timeout(share(left, safety, is_last || is_alone));
+            let asked = peer.ask(kind);
+            let error = match send(peer.channel.clone(), request).await {
+                Ok(answer) => {
+                    asked.end(Outcome::Answered);
+                    return Ok(answer.into_inner());
+                }
                 Err(status) => Error::from(status),
             };
+            let took = asked.took();
+            asked.end(self.judged(&error));
             if is_last || !is_worth_it(&error, safety) {
                 return Err(error);
             }
-            // Whoever failed is asked last now, unless another call has moved on already.
-            let next = asked.wrapping_add(1);
-            let _ = self.first.compare_exchange(asked, next, Ordering::Relaxed, Ordering::Relaxed);
-            let pause = pause(attempt, error.retry_after(), chance());
+            if owner.is_none() {
+                // Whoever failed is asked last now, unless another call has moved on already.
+                let next = turn.wrapping_add(1);
+                let _ =
+                    self.first.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            // The next owner is another node: it need not be spared, and is no slower for this one.
+            let is_fresh = route.len() > 0;
+            let pause = match is_fresh && error.is_silence() {
+                true => Duration::ZERO,
+                false => pause(attempt, error.retry_after(), chance()),
+            };
             // A node that took its time to refuse will again: its answer is worth more than none.
-            let least = if error.is_silence() { Duration::ZERO } else { started.elapsed() };
-            if Instant::now() + pause + least >= deadline {
+            let least = if is_fresh || error.is_silence() { Duration::ZERO } else { took };
+            let is_in_time = Instant::now() + pause + least < deadline;
+            // What no node has received costs none of them anything.
+            if !is_in_time || !(error.is_unsent() || self.may_repeat()) {
                 return Err(error);
             }
             sleep(pause).await;
-            attempt += 1;
         }
     }
 
-    /// How much of what is `left` one attempt gets: half of it where another node could be asked.
-    fn share(&self, left: Duration, safety: Safety, is_last: bool) -> Duration {
-        if safety == Safety::Repeatable && !is_last && self.channels.len() > 1 {
-            left / 2
-        } else {
-            left
+    /// What an error says of the node that gave it, or gave none.
+    pub(crate) fn judged(&self, error: &Error) -> Outcome {
+        if error.is_silence() {
+            self.trouble.notify_one();
+            return Outcome::Silent;
+        }
+        match is_worth_it(error, Safety::Repeatable) {
+            true => Outcome::Failed,
+            false => Outcome::Answered,
         }
     }
+}
+
+/// How much of what is `left` one attempt gets: half of it where another one could follow.
+fn share(left: Duration, safety: Safety, is_last: bool) -> Duration {
+    if safety == Safety::Repeatable && !is_last { left / 2 } else { left }
 }
 
 /// A number by chance; which one matters little.
@@ -196,7 +273,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_deadline_bounds_all_attempts() {
-        let options = Options { timeout: Duration::from_millis(200), attempts_max: u32::MAX };
+        let timeout = Duration::from_millis(200);
+        let options = Options { timeout, attempts_max: u32::MAX, ..Options::default() };
         let nodes = nodes(1, options);
         let answer: Result<(), _> = nodes
             .call(Safety::Repeatable, (), async |_, request| {

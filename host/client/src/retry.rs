@@ -25,8 +25,8 @@ pub(crate) fn is_worth_it(error: &Error, safety: Safety) -> bool {
         Code::Unknown | Code::Internal => error.reason() == reason::NO_ANSWER,
         // Overload passes; a full quota does not by itself, and has no RetryInfo.
         Code::ResourceExhausted => error.retry_after().is_some(),
-        // Another node is a member still.
-        _ => error.reason() == "NODE_REMOVED",
+        // Another node is a member still, or the one that this one is a copy of.
+        _ => ["NODE_REMOVED", "SECOND_HOLDER"].contains(&error.reason()),
     };
     may_pass && (safety == Safety::Repeatable || error.effect() == Effect::None)
 }

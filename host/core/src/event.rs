@@ -29,7 +29,10 @@ use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
 use crate::message::Message;
-use crate::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
+use crate::request::{
+    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
+    RequestError,
+};
 use crate::ring::{MadeMoves, Move};
 use crate::tree::{TreeAnswer, TreeRead};
 use crate::write::Change;
@@ -54,6 +57,8 @@ pub struct Now {
 pub enum Event {
     /// A client wants a key.
     Get(Ticket, GetRequest),
+    /// A client wants what this node itself holds of a key.
+    GetReplica(Ticket, ReplicaRequest),
     /// A client wants a key written or deleted.
     Put(Ticket, PutRequest),
     /// An operator wants something changed for the whole cluster.
@@ -120,6 +125,8 @@ pub enum Event {
 pub enum Action {
     /// A get is answered.
     GetDone(Ticket, Result<GetReceipt, RequestError>),
+    /// What this node holds of a key, for a client.
+    ReplicaDone(Ticket, Result<ReplicaReceipt, ReplicaRefused>),
     /// A put is answered.
     PutDone(Ticket, Result<PutReceipt, RequestError>),
     /// A change is made and persisted here, or refused.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use stator_core::catalogue::ChangeError;
 use stator_core::causality::ContextError;
 use stator_core::event::ChangeFailure;
-use stator_core::request::{Effect, RequestError};
+use stator_core::request::{Effect, ReplicaRefused, RequestError};
 use stator_core::write::WriteRefused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -107,6 +107,12 @@ pub(super) fn no_keyspace(name: &str) -> Status {
     status(Code::NotFound, "UNKNOWN_KEYSPACE", message, &[("keyspace", name.to_owned())])
 }
 
+/// What the client's ring says of a keyspace is not so any more.
+pub(super) fn route_stale(name: &str) -> Status {
+    let message = format!("keyspace {name:?} is another one by now: fetch the ring again");
+    status(Code::FailedPrecondition, "ROUTE_STALE", message, &[("keyspace", name.to_owned())])
+}
+
 /// The node belongs to no cluster.
 pub(super) fn no_cluster() -> Status {
     let message = RequestError::NoCluster.to_string();
@@ -162,6 +168,21 @@ pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
 pub(super) fn removed(ring_version: u64, message: String) -> Status {
     let facts = [("ring_version", ring_version.to_string()), ("effect", "NONE".to_owned())];
     status(Code::FailedPrecondition, "NODE_REMOVED", message, &facts)
+}
+
+pub(super) fn replica(error: &ReplicaRefused) -> Status {
+    let message = error.to_string();
+    match error {
+        ReplicaRefused::Request(error) => request(error),
+        ReplicaRefused::NotOwner { ring_version } => {
+            let facts = [("ring_version", ring_version.to_string())];
+            status(Code::FailedPrecondition, "NOT_OWNER", message, &facts)
+        }
+        ReplicaRefused::NotWhole => {
+            let facts = [("effect", "NONE".to_owned())];
+            status(Code::Unavailable, "REPLICA_NOT_WHOLE", message, &facts)
+        }
+    }
 }
 
 pub(super) fn request(error: &RequestError) -> Status {

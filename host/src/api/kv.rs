@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use stator_core::catalogue::{Durability, Keyspace};
-use stator_core::causality::{Context, ContextSecrets};
+use stator_core::causality::{Context, ContextSecrets, Siblings};
 use stator_core::divergence::{DivergentVersion, MergeFailure};
 use stator_core::reconcile;
 use stator_core::request::{
@@ -34,15 +34,15 @@ const LABEL_BYTES_MAX: usize = 256;
 
 /// The service.
 pub struct KvService {
-    node: Arc<Node>,
-    admission: Admission,
+    pub(super) node: Arc<Node>,
+    pub(super) admission: Admission,
     failed_validations: AtomicU64,
 }
 
 /// A key that a request names, checked.
-struct Named {
-    keyspace: Keyspace,
-    key: Bytes,
+pub(super) struct Named {
+    pub(super) keyspace: Keyspace,
+    pub(super) key: Bytes,
     secrets: ContextSecrets,
 }
 
@@ -57,7 +57,7 @@ impl Named {
         Ok(context)
     }
 
-    fn sealed(&self, context: &Context) -> Option<Bytes> {
+    pub(super) fn sealed(&self, context: &Context) -> Option<Bytes> {
         self.secrets.seal(self.keyspace.id, &self.key, context)
     }
 }
@@ -68,7 +68,7 @@ impl KvService {
         KvService { node, admission: Admission::new(), failed_validations: AtomicU64::new(0) }
     }
 
-    fn named(&self, keyspace: &str, key: Bytes) -> Result<Named, Status> {
+    pub(super) fn named(&self, keyspace: &str, key: Bytes) -> Result<Named, Status> {
         let max = self.node.config.limits.key_bytes_max;
         if key.is_empty() {
             return Err(errors::bad_field("key", "KEY_EMPTY", "a key has at least one byte"));
@@ -84,7 +84,7 @@ impl KvService {
     }
 
     /// When the client of a request stops waiting.
-    fn deadline<T>(&self, request: &Request<T>) -> Instant {
+    pub(super) fn deadline<T>(&self, request: &Request<T>) -> Instant {
         let default_ms = self.node.config.timings.request_timeout_ms;
         let arrived = request.extensions().get::<Arrival>().map(|arrival| arrival.0.into());
         let waits = Duration::from_millis(timeout_ms(request.metadata(), default_ms));
@@ -208,7 +208,7 @@ impl KvService {
         }
     }
 
-    fn sibling_count(&self, siblings: &stator_core::causality::Siblings) -> u32 {
+    fn sibling_count(&self, siblings: &Siblings) -> u32 {
         let now_ms = self.node.clock.now().wall_ms;
         reconcile::versions(siblings, now_ms).len() as u32
     }
@@ -295,6 +295,13 @@ impl Kv for KvService {
             .map_err(|_| errors::unimplemented(&format!("view {}", get.view)))?;
         let receipt = self.read(&named, (get.r, quorum(get.quorum)?), deadline, &held).await?;
         Ok(Response::new(self.answer(&named, view, receipt, deadline).await))
+    }
+
+    async fn get_replica(
+        &self,
+        request: Request<v1::GetReplicaRequest>,
+    ) -> Result<Response<v1::GetReplicaResponse>, Status> {
+        self.replica(request).await.map(Response::new)
     }
 
     async fn put(

@@ -17,6 +17,7 @@ mod names;
 mod observe;
 mod recover;
 mod repair;
+mod replica;
 mod ring;
 mod routing;
 mod status;

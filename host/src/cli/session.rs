@@ -52,7 +52,8 @@ impl Session {
         self.timeout
     }
 
-    /// A client of the node's client listener, which is there.
+    /// A client of the node's client listener, which is there. It knows no ring: a command is one
+    /// request, which is over before a ring would be there, and goes to the node that was named.
     pub(super) async fn kv(&self) -> Result<Client, Failure> {
         let channel = self.connect(&self.endpoint, "--endpoint").await?;
         Ok(Client::over(vec![channel], self.options())?)

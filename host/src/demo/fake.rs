@@ -116,6 +116,13 @@ impl Kv for Fake {
         }))
     }
 
+    async fn get_replica(
+        &self,
+        _: Request<v1::GetReplicaRequest>,
+    ) -> Answer<v1::GetReplicaResponse> {
+        Err(Status::unimplemented("the demo has nodes coordinate"))
+    }
+
     async fn put(&self, request: Request<v1::PutRequest>) -> Answer<v1::PutResponse> {
         let request = request.into_inner();
         let mut state = self.lock();

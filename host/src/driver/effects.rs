@@ -65,6 +65,11 @@ impl Effects {
                     let _ = sender.send(result);
                 }
             }
+            Action::ReplicaDone(ticket, result) => {
+                if let Some(Answer::Replica(sender, _held)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
             Action::PutDone(ticket, result) => {
                 if let Some(Answer::Put(sender, _held)) = answers.remove(&ticket) {
                     let _ = sender.send(result);

@@ -14,7 +14,10 @@ use stator_core::holder::Standing;
 use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::node::CollectFigures;
-use stator_core::request::{GetReceipt, GetRequest, PutReceipt, PutRequest, RequestError};
+use stator_core::request::{
+    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
+    RequestError,
+};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
@@ -40,6 +43,7 @@ pub(super) enum Input {
 pub(super) enum Request {
     /// With the time at which their clients stop waiting.
     Get(GetRequest, Instant),
+    GetReplica(ReplicaRequest, Instant),
     Put(Box<PutRequest>, Instant),
     Change(CatalogueChange),
     Commit(CommitRequest),
@@ -56,6 +60,10 @@ impl Request {
         match self {
             Request::Get(get, deadline) => {
                 Event::Get(ticket, GetRequest { timeout_ms: left_ms(deadline), ..get })
+            }
+            Request::GetReplica(request, deadline) => {
+                let timeout_ms = left_ms(deadline);
+                Event::GetReplica(ticket, ReplicaRequest { timeout_ms, ..request })
             }
             Request::Put(put, deadline) => {
                 Event::Put(ticket, PutRequest { timeout_ms: left_ms(deadline), ..*put })
@@ -75,6 +83,7 @@ pub type Held = Arc<dyn Any + Send + Sync>;
 /// Who waits for a request.
 pub(super) enum Answer {
     Get(oneshot::Sender<Result<GetReceipt, RequestError>>, Held),
+    Replica(oneshot::Sender<Result<ReplicaReceipt, ReplicaRefused>>, Held),
     Put(oneshot::Sender<Result<PutReceipt, RequestError>>, Held),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
@@ -250,6 +259,17 @@ impl DriverHandle {
         held: Held,
     ) -> Result<Result<GetReceipt, RequestError>, DriverStopped> {
         self.ask(Request::Get(request, deadline), |sender| Answer::Get(sender, held)).await
+    }
+
+    /// What this node itself holds of a key, as [`Self::get`].
+    pub async fn replica(
+        &self,
+        request: ReplicaRequest,
+        deadline: Instant,
+        held: Held,
+    ) -> Result<Result<ReplicaReceipt, ReplicaRefused>, DriverStopped> {
+        let request = Request::GetReplica(request, deadline);
+        self.ask(request, |sender| Answer::Replica(sender, held)).await
     }
 
     /// Coordinates a put, or hands it to who owns the key, as [`Self::get`].

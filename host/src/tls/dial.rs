@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -158,16 +159,31 @@ impl io::Read for Arrived<'_> {
 /// # Errors
 /// Nobody answers, or one side does not accept the other's certificate.
 pub async fn connect(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Result<Channel, Error> {
-    let Some(tls) = tls.cloned() else {
-        return endpoint.connect().await;
-    };
-    let connector = service_fn(move |uri: Uri| {
+    match tls {
+        Some(tls) => endpoint.connect_with_connector(service_fn(connector(tls))).await,
+        None => endpoint.connect().await,
+    }
+}
+
+/// As [`connect`], once the channel is used.
+pub fn connect_lazy(endpoint: &Endpoint, tls: Option<&ClientTls>) -> Channel {
+    match tls {
+        Some(tls) => endpoint.connect_with_connector_lazy(service_fn(connector(tls))),
+        None => endpoint.connect_lazy(),
+    }
+}
+
+/// Makes the connections of a channel.
+fn connector(tls: &ClientTls) -> impl Fn(Uri) -> Connecting + Clone + use<> {
+    let tls = tls.clone();
+    move |uri| {
         let tls = tls.clone();
-        async move {
+        Box::pin(async move {
             let host = uri.host().unwrap_or_default();
             let address = format!("{host}:{}", uri.port_u16().unwrap_or(443));
             tls.connect(&address).await.map(TokioIo::new)
-        }
-    });
-    endpoint.connect_with_connector(connector).await
+        })
+    }
 }
+
+type Connecting = BoxFuture<'static, io::Result<TokioIo<TlsStream<TcpStream>>>>;

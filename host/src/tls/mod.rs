@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
-pub use dial::{ClientTls, connect, connect_tcp};
+pub use dial::{ClientTls, connect, connect_lazy, connect_tcp};
 pub use live::{Tls, TlsAcceptor};
 
 /// Where a listener's certificates are, all in PEM form.

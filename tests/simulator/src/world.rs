@@ -396,7 +396,7 @@ impl World {
                 self.save(machine, File::Ballot(token, acceptor));
             }
             Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
-            Action::BroughtHome(..) => {}
+            Action::BroughtHome(..) | Action::ReplicaDone(..) => {}
             Action::RepairStarted(_, result) => self.repair_started(machine, result),
             Action::CatalogueChanged(catalogue) => {
                 self.learn_holders(machine, &catalogue);

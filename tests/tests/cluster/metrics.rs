@@ -11,13 +11,13 @@ use tonic::metadata::MetadataValue;
 use crate::support::{Node, eventually, get, must, put};
 
 /// What a page says: the kind of each metric, and every series with its value.
-struct Page {
+pub struct Page {
     kinds: BTreeMap<String, String>,
     series: BTreeMap<String, f64>,
 }
 
 impl Page {
-    async fn read(address: &str) -> Page {
+    pub async fn read(address: &str) -> Page {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         let ask = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(ask.as_bytes()).await.expect("asked");
@@ -41,6 +41,11 @@ impl Page {
     fn value(&self, series: &str) -> f64 {
         let found = self.series.get(series);
         *found.unwrap_or_else(|| panic!("no {series} in {:#?}", self.series.keys()))
+    }
+
+    /// The same of a series that begins with the first that it counts.
+    pub fn find(&self, series: &str) -> f64 {
+        self.series.get(series).copied().unwrap_or_default()
     }
 }
 

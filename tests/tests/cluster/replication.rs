@@ -120,11 +120,7 @@ async fn every_listener_tells_what_it_is(cluster: &Cluster) {
             assert_eq!(reflection::services_v1alpha(channel).await, listed);
         }
     }
-    let known = v1::GetRingRequest { known_version: 0 };
-    let routing = v1::routing_client::RoutingClient::new(cluster[2].client_channel());
-    let mut routing = routing.max_decoding_message_size(64 << 20);
-    let ring = routing.get_ring(known).await.expect("answered").into_inner().ring;
-    assert_eq!(ring.expect("the client knew none").members.len(), 3);
+    the_ring_is_told_once(cluster).await;
     eventually("every node goes by the same catalogue", async || {
         let mut digests = BTreeSet::new();
         for node in cluster.nodes() {
@@ -162,4 +158,38 @@ mod reflection {
     }
     services!(services_v1, v1);
     services!(services_v1alpha, v1alpha);
+}
+
+/// Whoever holds a ring, packed or not, is not told it again, by any node.
+async fn the_ring_is_told_once(cluster: &Cluster) {
+    let ask = async |node: usize, request: v1::GetRingRequest| {
+        let routing = v1::routing_client::RoutingClient::new(cluster[node].client_channel());
+        let mut routing = routing.max_decoding_message_size(64 << 20);
+        routing.get_ring(request).await.expect("answered").into_inner()
+    };
+    let plain = ask(2, v1::GetRingRequest::default()).await;
+    let version = plain.ring_version;
+    let plain = plain.ring.expect("the client knew none");
+    assert_eq!((plain.members.len(), plain.owners.len()), (3, 256));
+    assert_eq!(plain.keyspaces.len(), 1, "{:?}", plain.keyspaces);
+    let known = v1::GetRingRequest { known_version: version, ..Default::default() };
+    assert_eq!(ask(0, known).await.ring, None);
+
+    let packed = v1::GetRingRequest { packed: true, ..Default::default() };
+    let told = ask(0, packed.clone()).await;
+    let ring = told.ring.expect("the client knew none");
+    assert_eq!((ring.owners.len(), ring.packed_owners.len()), (0, 256 * 7));
+    for (owners, packed) in plain.owners.iter().zip(ring.packed_owners.chunks(7)) {
+        let places =
+            packed[1..].chunks(2).map(|place| u32::from(place[0]) << 8 | u32::from(place[1]));
+        assert_eq!((packed[0], places.collect::<Vec<_>>()), (3, owners.members[..3].to_vec()));
+    }
+    let etag = told.etag;
+    let again = v1::GetRingRequest { etag, ..packed };
+    assert_eq!(ask(1, again.clone()).await.ring, None, "another node");
+    let orders = keyspace("orders", 2, 2);
+    cluster.create(orders).await;
+    let changed = ask(1, again).await;
+    assert_eq!(changed.ring_version, version, "the owners are the same");
+    assert_eq!(changed.ring.expect("it has changed").keyspaces.len(), 2);
 }

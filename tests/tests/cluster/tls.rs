@@ -5,6 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use stator::tls::{self, ClientTls};
+use stator_client::{Client, Coordination, Entry, Options};
 use stator_proto::v1;
 use stator_proto::v1::admin_client::AdminClient;
 use stator_proto::v1::kv_client::KvClient;
@@ -88,6 +89,36 @@ async fn clients_and_operators_speak_tls_and_a_stranger_gets_nowhere() {
         assert!(says.iter().any(|word| refused.contains(word)), "{case}: {refused}");
     }
     assert!(!node.log().contains("panicked"), "{}", node.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_the_ring_dials_all_nodes_by_tls() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ours = Authority::new(folder.path(), "ours");
+    let file = folder.path().join("stator.toml").display().to_string();
+    let section = ours.issue("server", LOOPBACK).section("client", None);
+    std::fs::write(&file, section).expect("written");
+    let mut nodes = Cluster::start_with(3, |_| vec!["--config".to_owned(), file.clone()]).await;
+    nodes.create(keyspace("carts", 2, 2)).await;
+    let tls = trusting(&ours, None);
+    let mut options = Options::default();
+    options.coordination = Coordination::Client;
+    let dial = move |address: &str| {
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
+        Ok(tls::connect_lazy(&endpoint, Some(&tls)))
+    };
+    let first = &nodes[0].addresses.client;
+    let client = Client::connect_with([first], options, dial).expect("an address");
+    client.fetch_ring().await.expect("a ring");
+    // From now on only nodes answer that it has dialled by itself.
+    nodes[0].kill().await;
+    for number in 0..30 {
+        let mut entry = Entry::blind("carts", format!("key {number}"));
+        entry.set("value").request_id("only");
+        client.put(entry).await.expect("acknowledged");
+        let read = client.get("carts", format!("key {number}")).await.expect("answered");
+        assert_eq!(read.value().map(|value| &value[..]), Some(&b"value"[..]));
+    }
 }
 
 /// Runs the program against the node with TLS options.

@@ -189,6 +189,9 @@ impl Node {
         match self.effects.remove(&token) {
             Some(Purpose::OwnRead(request)) => self.own_read(request, result),
             Some(Purpose::PeerRead(node, request)) => self.peer_read_ended(node, request, result),
+            Some(Purpose::ClientRead(ticket, request)) => {
+                self.direct_ended(ticket, &request, result);
+            }
             Some(Purpose::ExchangeObject(id, key)) => {
                 self.tell_exchange(id, Told::Joined(key, result));
             }

@@ -4,6 +4,7 @@
 //! The parts, each in a file of its own:
 //! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
+//! - `direct`: and for clients that coordinate gets themselves;
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `exchange`: comparing hash trees with other owners, and copying what differs;
@@ -29,6 +30,7 @@ mod agreement;
 mod catchup;
 mod client;
 mod collect;
+mod direct;
 mod exchange;
 mod fill;
 mod fold;
@@ -61,9 +63,9 @@ use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::held_by_all::HeldByAll;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
-use crate::request::RequestError;
 use crate::request::get::Get;
 use crate::request::put::Put;
+use crate::request::{ReplicaRequest, RequestError};
 use crate::ring::MadeMoves;
 pub use collect::{CANDIDATES_MAX, CollectFigures};
 pub use exchange::REPAIRS_RUNNING_MAX;
@@ -163,6 +165,8 @@ enum Purpose {
     OwnHint(RequestId, NodeId, KeyspaceId),
     /// A peer's read.
     PeerRead(NodeId, RequestId),
+    /// The read of a client that coordinates its get itself.
+    ClientRead(Ticket, Box<ReplicaRequest>),
     /// A peer's write, whether no client waits for it, and the owners it is a hint for.
     PeerWrite((NodeId, RequestId, bool), KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
@@ -205,9 +209,9 @@ enum Purpose {
 impl Purpose {
     /// Whether a client, or another coordinator, waits for the store.
     fn is_foreground(&self) -> bool {
-        use Purpose::{Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
+        use Purpose::{ClientRead, Lend, Mint, OwnRead, OwnWrite, PeerRead, PeerWrite};
         match self {
-            OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) => true,
+            OwnRead(_) | Mint(_) | OwnWrite(_) | Lend(..) | PeerRead(..) | ClientRead(..) => true,
             PeerWrite((_, _, is_background), ..) => !is_background,
             _ => false,
         }
@@ -316,7 +320,11 @@ impl Node {
             Event::Put(ticket, put) if put.timeout_ms == 0 => {
                 self.act(Action::PutDone(ticket, Err(RequestError::Expired)));
             }
+            Event::GetReplica(ticket, request) if request.timeout_ms == 0 => {
+                self.act(Action::ReplicaDone(ticket, Err(RequestError::Expired.into())));
+            }
             Event::Get(ticket, get) => self.start_get(ticket, get),
+            Event::GetReplica(ticket, request) => self.start_direct(ticket, request),
             Event::Put(ticket, put) => self.start_put(ticket, put),
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),

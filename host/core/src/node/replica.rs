@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::surroundings::Surroundings;
 use super::{Node, Purpose};
+use crate::catalogue::{Catalogue, Keyspace};
 use crate::causality::Siblings;
 use crate::event::{Action, Notice, StoreFailure, Stored};
 use crate::id::{KeyspaceId, NodeId, PartitionId};
@@ -40,15 +41,25 @@ impl Node {
             self.notice(Notice::UnknownKeyspace(keyspace));
             return Err(ReplicaError::UnknownKeyspace);
         };
-        let partition = catalogue.ring.partition(keyspace.id, key);
-        let n = keyspace.quorums.value.n as usize;
-        let is_owner = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
-        let is_overtaken = self.is_overtaken(partition, their_ring);
-        if (is_owner && !is_overtaken) || is_fallback {
+        let (partition, is_owner) = self.place_of((catalogue, keyspace), key, their_ring);
+        if is_owner || is_fallback {
             Ok(partition)
         } else {
             Err(ReplicaError::NotOwner { ring_version })
         }
+    }
+
+    /// A key's partition, and whether this node is one of its owners for who goes by `their_ring`.
+    pub(super) fn place_of(
+        &self,
+        (catalogue, keyspace): (&Catalogue, &Keyspace),
+        key: &Bytes,
+        their_ring: u64,
+    ) -> (PartitionId, bool) {
+        let partition = catalogue.ring.partition(keyspace.id, key);
+        let n = keyspace.quorums.value.n as usize;
+        let is_owner = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
+        (partition, is_owner && !self.is_overtaken(partition, their_ring))
     }
 
     pub(super) fn peer_reads(

@@ -42,6 +42,19 @@ pub struct GetRequest {
     pub timeout_ms: u64,
 }
 
+/// What a client that coordinates a get itself wants of one owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaRequest {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: Bytes,
+    /// The client's ring.
+    pub ring_version: u64,
+    /// How long the client waits, in milliseconds.
+    pub timeout_ms: u64,
+}
+
 /// A client's put, or delete: a put of a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRequest {
@@ -204,4 +217,33 @@ pub enum RequestError {
         /// What they may take.
         bytes_max: u64,
     },
+}
+
+/// What an owner holds of a key, for a client that coordinates its get itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaReceipt {
+    /// The object; empty if it knows none.
+    pub siblings: Arc<Siblings>,
+    /// Its ring.
+    pub ring_version: u64,
+}
+
+/// Why what a node holds of a key does not count for a client that coordinates its get itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplicaRefused {
+    /// It would not coordinate the get either, or its store does not give it.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// It is no owner of the key, or was made one after the client's ring.
+    #[error(
+        "this node is no owner of the key for the ring that the client goes by; its own has version \
+         {ring_version}: fetch the ring again, and ask an owner"
+    )]
+    NotOwner {
+        /// The node's ring.
+        ring_version: u64,
+    },
+    /// It is an owner and does not hold all that it held.
+    #[error("what this node held of the key is damaged or lost, and not refilled yet: send a Get")]
+    NotWhole,
 }

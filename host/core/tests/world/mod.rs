@@ -26,7 +26,8 @@ use stator_core::message::Message;
 use stator_core::node::{Node, Settings};
 use stator_core::record::Record;
 use stator_core::request::{
-    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError,
+    GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, ReplicaReceipt, ReplicaRefused,
+    ReplicaRequest, RequestError,
 };
 use stator_core::ring::{PreferenceList, claim};
 use stator_core::tree::{Trees, object_hash};
@@ -89,6 +90,7 @@ pub struct World {
     pub sent: Vec<(NodeId, NodeId, Message)>,
     pub notices: Vec<(NodeId, Notice)>,
     pub gets: BTreeMap<Ticket, Result<GetReceipt, RequestError>>,
+    pub replicas: BTreeMap<Ticket, Result<ReplicaReceipt, ReplicaRefused>>,
     pub puts: Vec<(Ticket, Result<PutReceipt, RequestError>)>,
     pub changes: BTreeMap<Ticket, Result<Arc<Catalogue>, ChangeFailure>>,
     pub repairs: BTreeMap<Ticket, Result<RepairId, RepairError>>,
@@ -207,6 +209,7 @@ impl World {
             sent: Vec::new(),
             notices: Vec::new(),
             gets: BTreeMap::new(),
+            replicas: BTreeMap::new(),
             puts: Vec::new(),
             changes: BTreeMap::new(),
             repairs: BTreeMap::new(),
@@ -259,6 +262,19 @@ impl World {
         };
         self.happen(at, Event::Get(self.tickets, get));
         self.tickets
+    }
+
+    /// What `at` answers a client that asks it, by this ring, for what it holds of [`KEY`].
+    pub fn replica(
+        &mut self,
+        at: NodeId,
+        ring_version: u64,
+    ) -> Result<ReplicaReceipt, ReplicaRefused> {
+        self.tickets += 1;
+        let (keyspace, key) = (KeyspaceId::of("carts", 1), Bytes::from_static(KEY));
+        let request = ReplicaRequest { keyspace, key, ring_version, timeout_ms: 2_000 };
+        self.happen(at, Event::GetReplica(self.tickets, request));
+        self.replicas.remove(&self.tickets).expect("answered at once")
     }
 
     pub fn change(&mut self, at: NodeId, change: CatalogueChange) -> Ticket {
@@ -345,6 +361,7 @@ impl World {
     fn carry_out(&mut self, at: NodeId, action: Action) {
         match action {
             Action::GetDone(ticket, result) => drop(self.gets.insert(ticket, result)),
+            Action::ReplicaDone(ticket, result) => drop(self.replicas.insert(ticket, result)),
             Action::PutDone(ticket, result) => self.puts.push((ticket, result)),
             Action::ChangeDone(ticket, result) => drop(self.changes.insert(ticket, result)),
             Action::Notice(notice) => self.notices.push((at, notice)),
