@@ -9,9 +9,11 @@
 //! | [`schedule`] | closed and open loop; why latency counts from the intended start |
 //! | [`driver`] | workers that carry a workload out against any target |
 //! | [`target`], [`stator`] | what a target is; Stator as one, with the contexts that it needs |
+//! | [`peers`], [`etcd`], [`redis`], [`resp`] | other stores as targets |
+//! | [`echo`] | a server that stores nothing: the limit |
 //! | [`recorder`], [`latency`] | histograms, errors by reason, siblings |
-//! | [`report`], [`compare`], [`svg`] | the document and its table, ratios, a drawing |
-//! | [`cluster`] | nodes of its own (`--local`), whose processor time it can tell |
+//! | [`report`], [`compare`], [`beside`], [`svg`] | the document and its table, ratios, a drawing |
+//! | [`cluster`] | nodes of its own (`--local`) |
 //!
 //! Warming up is the same run, not recorded. An error is counted and ends nothing; only if nothing
 //! at all succeeds the command fails.
@@ -20,17 +22,23 @@
 //! the time a request waits within this process for a processor, which the latency includes: on a
 //! machine shared with the servers compare only runs of the same machine.
 
+mod beside;
 mod cart;
 mod choice;
 mod cluster;
 mod compare;
 mod driver;
+mod echo;
+mod etcd;
 mod latency;
 mod options;
+mod peers;
 mod population;
 mod progress;
 mod recorder;
+mod redis;
 mod report;
+mod resp;
 mod schedule;
 mod stator;
 mod svg;
@@ -43,22 +51,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use futures::future::try_join_all;
 
 use choice::{Choice, Distribution};
 use driver::{Outcome, Values, Work, drive};
+use etcd::Etcd;
 use options::Options;
+use peers::Store;
 use population::Population;
+use redis::Redis;
 use report::{Document, Host, Measured};
 use schedule::End;
-use stator::{Contexts, Stator, Terms};
+use target::Target;
 use workload::{Family, Workload};
 
 use super::failure::Failure;
-use super::kv::Durability;
 use super::output::{self, Output};
 use super::session::Session;
 use super::signals::Stop;
-use crate::local::Nodes;
+use crate::address::{BadAddress, HostPort};
+use crate::local;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,6 +80,7 @@ Examples:
   stator bench --endpoints 10.0.0.1:7101,10.0.0.2:7101 -k sessions --rate 5000 --duration 60s
   stator bench --local 3 --engine fjall --output json >fjall.json
   stator bench compare sled.json fjall.json
+  stator bench --against etcd --endpoints 127.0.0.1:2379 --output json >etcd.json
 
 With --rate operations begin at their times whether or not earlier ones have ended, and latency counts
 from when one was to begin. Without it a slow store is asked less, and looks better than it is.
@@ -87,12 +100,16 @@ pub(super) struct Bench {
 enum Command {
     /// Compare what several benches found
     Compare(compare::Compare),
+    // Of use to `make compare` alone.
+    #[command(hide = true)]
+    Echo(echo::Echo),
 }
 
 impl Bench {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         let options = match self.command {
             Some(Command::Compare(compare)) => return compare.run(session.output),
+            Some(Command::Echo(echo)) => return echo.run().await,
             None => self.options,
         };
         options.check()?;
@@ -119,15 +136,25 @@ impl Bench {
     }
 }
 
-/// Measures on the nodes of `session`, or on its own.
+/// Measures on the stores at the endpoints, or on nodes of its own.
 async fn measure(options: &Options, session: &Session) -> Result<Document, Failure> {
     let Some(count) = options.local.nodes else {
-        return Run { options, session, nodes: None }.measure(&options.endpoints).await;
+        let run = Run { options, pids: options.peers.server_pid.clone() };
+        let endpoints = &options.endpoints;
+        return match options.peers.against {
+            Store::Stator => {
+                let keyspace = options.keyspace.as_deref().unwrap_or("default");
+                run.stator(session, endpoints, keyspace).await
+            }
+            Store::Etcd => run.etcd(session.timeout(), &addresses(endpoints)?).await,
+            Store::Redis => run.redis(session.timeout(), &addresses(endpoints)?).await,
+        };
     };
     output::say(format!("starting {count} nodes"));
     let nodes = cluster::start(count, options).await?;
     let endpoints: Vec<_> = nodes.addresses().map(|node| node.client.clone()).collect();
-    let measured = Run { options, session, nodes: Some(&nodes) }.measure(&endpoints).await;
+    let run = Run { options, pids: nodes.pids() };
+    let measured = run.stator(session, &endpoints, cluster::KEYSPACE).await;
     let measured = measured.map_err(|failure| failure.hint(nodes.log_tails()));
     if let Some(folder) = nodes.stop().await {
         output::say(format!("the nodes' data and logs are in {}", folder.display()));
@@ -135,24 +162,68 @@ async fn measure(options: &Options, session: &Session) -> Result<Document, Failu
     measured
 }
 
-/// A bench on nodes that are there.
+/// Endpoints of a store that is not Stator, one for each connection in turn.
+fn addresses(endpoints: &[String]) -> Result<Vec<HostPort>, Failure> {
+    let wrong = |bad: BadAddress| Failure::usage(format!("--endpoints: {bad}"));
+    endpoints.iter().map(|endpoint| endpoint.parse().map_err(wrong)).collect()
+}
+
+/// A bench on servers that are there.
 struct Run<'a> {
     options: &'a Options,
-    session: &'a Session,
-    /// Its own, if they are.
-    nodes: Option<&'a Nodes>,
+    /// The servers' processes, as far as they are known.
+    pids: Vec<u32>,
 }
 
 /// What workloads of a family share: connections, keys and values.
-struct Ground {
-    targets: Arc<[Stator]>,
+struct Ground<T> {
+    targets: Arc<[T]>,
     population: Arc<Population>,
     values: Values,
     is_loaded: bool,
 }
 
 impl Run<'_> {
-    async fn measure(&self, endpoints: &[String]) -> Result<Document, Failure> {
+    async fn stator(
+        &self,
+        session: &Session,
+        endpoints: &[String],
+        keyspace: &str,
+    ) -> Result<Document, Failure> {
+        let connect = async |family| {
+            stator::connect(session, self.options, endpoints, keyspace, family).await
+        };
+        self.measure(connect).await
+    }
+
+    async fn etcd(&self, timeout: Duration, addresses: &[HostPort]) -> Result<Document, Failure> {
+        let serializable = self.options.peers.serializable;
+        let connect = async |family: Family| {
+            let one = |address| Etcd::connect(address, family.prefix(), serializable, timeout);
+            try_join_all(self.in_turn(addresses).map(one)).await
+        };
+        self.measure(connect).await
+    }
+
+    async fn redis(&self, timeout: Duration, addresses: &[HostPort]) -> Result<Document, Failure> {
+        let wait = self.options.peers.wait_replicas;
+        let connect = async |family: Family| {
+            let one = |address| Redis::connect(address, family.prefix(), wait, timeout);
+            try_join_all(self.in_turn(addresses).map(one)).await
+        };
+        self.measure(connect).await
+    }
+
+    /// The address of each connection.
+    fn in_turn<'b>(&self, addresses: &'b [HostPort]) -> impl Iterator<Item = &'b HostPort> {
+        addresses.iter().cycle().take(self.options.connections.into())
+    }
+
+    /// Measures all workloads over what `connect` gives for a family.
+    async fn measure<T: Target>(
+        &self,
+        connect: impl AsyncFn(Family) -> Result<Vec<T>, Failure>,
+    ) -> Result<Document, Failure> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut grounds = BTreeMap::new();
         let mut results = Vec::new();
@@ -160,7 +231,7 @@ impl Run<'_> {
             let family = workload.family();
             let ground = match grounds.entry(family) {
                 Entry::Occupied(ground) => ground.into_mut(),
-                Entry::Vacant(place) => place.insert(self.ground(family, endpoints).await?),
+                Entry::Vacant(place) => place.insert(self.ground(family, connect(family).await?)),
             };
             if workload.needs_keys() && !ground.is_loaded {
                 self.load(ground).await?;
@@ -176,38 +247,18 @@ impl Run<'_> {
         })
     }
 
-    /// Connections that have been tried, with the terms of the run.
-    async fn ground(&self, family: Family, endpoints: &[String]) -> Result<Ground, Failure> {
+    fn ground<T>(&self, family: Family, targets: Vec<T>) -> Ground<T> {
         let options = self.options;
-        let default = if self.nodes.is_some() { cluster::KEYSPACE } else { "default" };
-        let terms = Arc::new(Terms {
-            keyspace: options.keyspace.clone().unwrap_or_else(|| default.to_owned()),
-            prefix: if family == Family::Carts { "cart" } else { "key" },
-            r: options.r,
-            w: options.w,
-            quorum: options.replicas.quorum(),
-            durability: Durability::number(options.durability),
-            is_blind: options.blind,
-            contexts: Contexts::of(options.keys),
-        });
-        let connections = usize::from(options.connections);
-        let clients = self.session.kvs(endpoints, connections, options.attempts).await?;
-        let target = |client| Stator { client, terms: terms.clone() };
-        let targets: Arc<[Stator]> = clients.into_iter().map(target).collect();
-        // What every request would be refused for is better said once.
-        for target in targets.iter() {
-            target.get(0).await?;
-        }
-        Ok(Ground {
-            targets,
+        Ground {
+            targets: targets.into(),
             population: Arc::new(Population::of(if options.no_load { options.keys } else { 0 })),
             values: Values::new(family, options.value_bytes as usize, options.seed),
             is_loaded: options.no_load,
-        })
+        }
     }
 
     /// Writes the keys that are missing of those that there are to be at the start.
-    async fn load(&self, ground: &mut Ground) -> Result<(), Failure> {
+    async fn load<T: Target>(&self, ground: &mut Ground<T>) -> Result<(), Failure> {
         ground.is_loaded = true;
         let missing = self.options.keys.saturating_sub(ground.population.present());
         if missing == 0 {
@@ -227,21 +278,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn workload(&self, workload: Workload, ground: &Ground) -> Result<Measured, Failure> {
+    async fn workload<T: Target>(
+        &self,
+        workload: Workload,
+        ground: &Ground<T>,
+    ) -> Result<Measured, Failure> {
         let (name, warm_up) = (workload.name(), self.options.warm_up);
         if warm_up > Duration::ZERO {
             let work = self.work(workload, ground);
             let phase = format!("workload {name}: warming up");
             self.drive(&phase, work, End::After(warm_up), ground).await?;
         }
-        let processors = || self.nodes.and_then(Nodes::processor_seconds);
-        let before = processors();
+        let before = self.processor_seconds();
         // Other operations than those of the warm-up.
         let seed = self.options.seed.wrapping_add(1);
         let work = Work { seed, ..self.work(workload, ground) };
         let phase = format!("workload {name}");
         let outcome = self.drive(&phase, work, self.options.end(), ground).await?;
-        let spent = before.zip(processors()).map(|(before, after)| after - before);
+        let spent = before.zip(self.processor_seconds()).map(|(before, after)| after - before);
         let recorder = outcome.recorder;
         let (seconds, operations) = (outcome.time.as_secs_f64(), recorder.operations);
         Ok(Measured {
@@ -257,7 +311,13 @@ impl Run<'_> {
         })
     }
 
-    fn work(&self, workload: Workload, ground: &Ground) -> Work {
+    /// Processor time of the servers so far.
+    fn processor_seconds(&self) -> Option<f64> {
+        let of_all = self.pids.iter().map(|pid| local::processor_seconds(*pid));
+        of_all.sum::<Option<f64>>().filter(|_| !self.pids.is_empty())
+    }
+
+    fn work<T>(&self, workload: Workload, ground: &Ground<T>) -> Work {
         let options = self.options;
         let law: Distribution = options.distribution.unwrap_or(workload.distribution());
         Work {
@@ -272,12 +332,12 @@ impl Run<'_> {
         }
     }
 
-    async fn drive(
+    async fn drive<T: Target>(
         &self,
         phase: &str,
         work: Work,
         end: End,
-        ground: &Ground,
+        ground: &Ground<T>,
     ) -> Result<Outcome, Failure> {
         let live = Arc::default();
         let driving = drive(ground.targets.clone(), Arc::new(work), end, Arc::clone(&live));

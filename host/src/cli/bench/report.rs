@@ -48,7 +48,7 @@ pub(super) struct Measured {
     pub(super) siblings: Siblings,
     /// Operations of an open loop that were due and never begun.
     pub(super) never_begun: u64,
-    /// Processor time of all servers for an operation, where they are this program's own.
+    /// Processor time of all servers for an operation, where their processes are known.
     pub(super) server_us: Option<f64>,
 }
 
