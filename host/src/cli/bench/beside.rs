@@ -7,7 +7,7 @@ use super::report::{Document, Measured, ms};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 11] = [
     "workload",
     "",
     "per second",
@@ -17,15 +17,16 @@ const HEADER: [&str; 10] = [
     "p99",
     "server µs",
     "ratio",
+    "client µs",
     "errors",
 ];
 
 /// Prints the table of `documents`, which have `names`.
 pub(super) fn print(names: &[String], documents: &[Document]) -> Result<(), Failure> {
-    output::line(output::table(HEADER, rows(names, documents)))
+    output::line(output::columns(HEADER.map(str::to_owned), rows(names, documents)))
 }
 
-fn rows(names: &[String], documents: &[Document]) -> Vec<[String; 10]> {
+fn rows(names: &[String], documents: &[Document]) -> Vec<[String; 11]> {
     let all = || {
         let named = names.iter().zip(documents);
         named.flat_map(|(name, one)| one.results.iter().map(move |result| (name, result)))
@@ -42,13 +43,14 @@ fn rows(names: &[String], documents: &[Document]) -> Vec<[String; 10]> {
     rows
 }
 
-fn row(name: &str, result: &Measured, first: &Measured) -> [String; 10] {
+fn row(name: &str, result: &Measured, first: &Measured) -> [String; 11] {
     let latency = result.latency.values().next();
     let time = |of: fn(&Latency) -> f64| latency.map_or_else(String::new, |one| ms(of(one)));
     let ratio = |own: Option<f64>, first: Option<f64>| {
         let first = first.filter(|first| *first > 0.0);
         own.zip(first).map_or_else(String::new, |(own, first)| format!("{:.2}×", own / first))
     };
+    let whole = |micros: Option<f64>| micros.map_or_else(String::new, |one| format!("{one:.0}"));
     [
         result.workload.clone(),
         name.to_owned(),
@@ -57,8 +59,9 @@ fn row(name: &str, result: &Measured, first: &Measured) -> [String; 10] {
         time(Latency::mean_us),
         time(|one| one.quantile_us(0.5) as f64),
         time(|one| one.quantile_us(0.99) as f64),
-        result.server_us.map_or_else(String::new, |micros| format!("{micros:.0}")),
+        whole(result.server_us),
         ratio(result.server_us, first.server_us),
+        whole(result.client_us),
         result.errors.values().sum::<u64>().to_string(),
     ]
 }
@@ -73,7 +76,7 @@ mod tests {
         let documents = [document("c", 10), document("a", 20), document("c", 5)];
         let names = ["one", "two", "three"].map(str::to_owned);
         let rows: Vec<_> = rows(&names, &documents).iter().map(|row| row.join(" ")).collect();
-        assert_eq!(rows[1], "c three 50 1.00× 5.00 5.00 5.00 50 0.50× 3");
+        assert_eq!(rows[1], "c three 50 1.00× 5.00 5.00 5.00 50 0.50×  3");
         assert_eq!(rows[2][..11], *"a two 50 1.");
     }
 }

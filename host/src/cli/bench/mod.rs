@@ -284,20 +284,25 @@ impl Run<'_> {
         ground: &Ground<T>,
     ) -> Result<Measured, Failure> {
         let (name, warm_up) = (workload.name(), self.options.warm_up);
+        let own = [std::process::id()];
         if warm_up > Duration::ZERO {
             let work = self.work(workload, ground);
             let phase = format!("workload {name}: warming up");
             self.drive(&phase, work, End::After(warm_up), ground).await?;
         }
-        let before = self.processor_seconds();
+        let before = [&self.pids[..], &own].map(processor_seconds);
         // Other operations than those of the warm-up.
         let seed = self.options.seed.wrapping_add(1);
         let work = Work { seed, ..self.work(workload, ground) };
         let phase = format!("workload {name}");
         let outcome = self.drive(&phase, work, self.options.end(), ground).await?;
-        let spent = before.zip(self.processor_seconds()).map(|(before, after)| after - before);
         let recorder = outcome.recorder;
         let (seconds, operations) = (outcome.time.as_secs_f64(), recorder.operations);
+        let each = |before: Option<f64>, pids: &[u32]| {
+            Some((processor_seconds(pids)? - before?) * 1e6 / operations.max(1) as f64)
+        };
+        let [servers, client] = before;
+        let (server_us, client_us) = (each(servers, &self.pids), each(client, &own));
         Ok(Measured {
             workload: name.to_owned(),
             seconds,
@@ -307,14 +312,9 @@ impl Run<'_> {
             errors: recorder.errors,
             siblings: recorder.siblings,
             never_begun: outcome.never_begun,
-            server_us: spent.map(|spent| spent * 1e6 / operations.max(1) as f64),
+            server_us,
+            client_us,
         })
-    }
-
-    /// Processor time of the servers so far.
-    fn processor_seconds(&self) -> Option<f64> {
-        let of_all = self.pids.iter().map(|pid| local::processor_seconds(*pid));
-        of_all.sum::<Option<f64>>().filter(|_| !self.pids.is_empty())
     }
 
     fn work<T>(&self, workload: Workload, ground: &Ground<T>) -> Work {
@@ -350,4 +350,10 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Processor time of processes so far. None if there are none, or the system does not tell.
+fn processor_seconds(pids: &[u32]) -> Option<f64> {
+    let of_all = pids.iter().map(|pid| local::processor_seconds(*pid));
+    of_all.sum::<Option<f64>>().filter(|_| !pids.is_empty())
 }
