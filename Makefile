@@ -58,7 +58,7 @@ bench: guests ## what things cost: see tests/benches
 	$(if $(CARGO_BENCH),cargo bench --workspace --profile $(PROFILE) $(CARGO_BENCH:%=--bench %))
 	$(if $(filter cluster,$(BENCH)),tests/benches/cluster.sh target/$(PROFILE:dev=debug)/stator)
 
-compare: ## beside etcd, Redis and bare gRPC, about three minutes: SECONDS_EACH=20 KEYS=100000
+compare: ## beside etcd, Redis and bare gRPC, about seven minutes: ROUNDS=1 SECONDS_EACH=20 KEYS=100000
 	cargo build --workspace --profile $(PROFILE)
 	tests/benches/compare.sh target/$(PROFILE:dev=debug)/stator
 

@@ -17,7 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   stator bench compare before.json after.json
   stator bench compare sled.json fjall.json memory.json --svg engines.svg
-  stator bench compare etcd.json sled.json --rows
+  stator bench compare --rows round-1/*.json round-2/*.json round-3/*.json
 
 The files are what `stator bench --output json` printed. The first one's figures are printed as they
 are, those of the others as ratios to them.";
@@ -27,9 +27,10 @@ are, those of the others as ratios to them.";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Compare {
     /// Results as JSON, two or more
-    #[arg(value_name = "FILE", num_args = 2..=16, required = true)]
+    #[arg(value_name = "FILE", num_args = 2..=128, required = true)]
     files: Vec<PathBuf>,
-    /// Print a row for each file with its own figures, and ratios beside the main ones
+    /// Print a row for each file name with its own figures, and ratios beside the main ones; of
+    /// several files of one name, in different folders, the one with the median rate
     #[arg(long)]
     rows: bool,
     /// Draw the latencies into this file
