@@ -7,7 +7,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build guests components demo test simulate faults bench wasm-target
+.PHONY: help build guests components demo test simulate faults bench compare wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ bench: guests ## what things cost: see tests/benches
 	cargo build --workspace --profile $(PROFILE)
 	$(if $(CARGO_BENCH),cargo bench --workspace --profile $(PROFILE) $(CARGO_BENCH:%=--bench %))
 	$(if $(filter cluster,$(BENCH)),tests/benches/cluster.sh target/$(PROFILE:dev=debug)/stator)
+
+compare: ## beside etcd, Redis and bare gRPC, about seven minutes: ROUNDS=1 SECONDS_EACH=20 KEYS=100000
+	cargo build --workspace --profile $(PROFILE)
+	tests/benches/compare.sh target/$(PROFILE:dev=debug)/stator
 
 wasm-target:
 	@rustup target list --installed | grep -qx $(TARGET) || rustup target add $(TARGET)

@@ -88,9 +88,9 @@ impl Nodes {
         self.processes.iter().map(|process| tail(&process.log)).collect()
     }
 
-    /// Processor time of all nodes so far, in seconds. None where the system does not tell.
-    pub fn processor_seconds(&self) -> Option<f64> {
-        self.processes.iter().map(|process| processor_seconds(process.child.id()?)).sum()
+    /// Their processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.processes.iter().filter_map(|process| process.child.id()).collect()
     }
 
     /// Stops the nodes, cleanly if they can. Tells the folder if it is kept.
@@ -159,8 +159,9 @@ fn tail(log: &Path) -> String {
     format!("--- the end of {name}\n{}\n", last.join("\n"))
 }
 
-/// Processor time of a process so far, in seconds: fields 14 and 15 of proc(5).
-fn processor_seconds(pid: u32) -> Option<f64> {
+/// Processor time of a process so far, in seconds: fields 14 and 15 of proc(5). None where the
+/// system does not tell, or it is gone.
+pub fn processor_seconds(pid: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in brackets, which may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);

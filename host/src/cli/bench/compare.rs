@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::report::{Document, Measured, ms};
-use super::svg;
+use super::{beside, svg};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
 
@@ -17,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   stator bench compare before.json after.json
   stator bench compare sled.json fjall.json memory.json --svg engines.svg
+  stator bench compare --rows round-1/*.json round-2/*.json round-3/*.json
 
 The files are what `stator bench --output json` printed. The first one's figures are printed as they
 are, those of the others as ratios to them.";
@@ -26,8 +27,12 @@ are, those of the others as ratios to them.";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Compare {
     /// Results as JSON, two or more
-    #[arg(value_name = "FILE", num_args = 2..=16, required = true)]
+    #[arg(value_name = "FILE", num_args = 2..=128, required = true)]
     files: Vec<PathBuf>,
+    /// Print a row for each file name with its own figures, and ratios beside the main ones; of
+    /// several files of one name, in different folders, the one with the median rate
+    #[arg(long)]
+    rows: bool,
     /// Draw the latencies into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -52,6 +57,9 @@ impl Compare {
             let named = documents.iter().zip(&names);
             let lines: Vec<_> = named.flat_map(|(one, name)| one.lines(Some(name))).collect();
             svg::write(path, &lines)?;
+        }
+        if self.rows && output == Output::Table {
+            return beside::print(&names, &documents);
         }
         let rows = rows(&documents);
         if output == Output::Json {

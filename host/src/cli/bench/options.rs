@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::choice::Distribution;
+use super::peers::Peers;
 use super::schedule::End;
 use super::workload::Workload;
 use crate::cli::failure::Failure;
@@ -92,6 +93,8 @@ pub(super) struct Options {
     pub(super) svg: Option<PathBuf>,
     #[command(flatten)]
     pub(super) local: Local,
+    #[command(flatten)]
+    pub(super) peers: Peers,
 }
 
 /// A cluster of the bench's own.
@@ -158,7 +161,7 @@ impl Options {
                 return Err(Failure::usage(format!("{name} {asked}: a key has {n} replicas here")));
             }
         }
-        Ok(())
+        self.peers.check(self)
     }
 
     /// When a measurement ends.
@@ -190,6 +193,9 @@ impl Options {
             Distribution::Latest => "latest",
         });
         let settings = json!({
+            "against": self.peers.against.name(),
+            "is_serializable": self.peers.serializable,
+            "wait_replicas": self.peers.wait_replicas,
             "distribution": asked(law, "the workload's"),
             "keys": self.keys,
             "value_bytes": self.value_bytes,

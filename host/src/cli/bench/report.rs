@@ -48,8 +48,11 @@ pub(super) struct Measured {
     pub(super) siblings: Siblings,
     /// Operations of an open loop that were due and never begun.
     pub(super) never_begun: u64,
-    /// Processor time of all servers for an operation, where they are this program's own.
+    /// Processor time of all servers for an operation, where their processes are known.
     pub(super) server_us: Option<f64>,
+    /// That of the bench itself: on a machine that it shares with the servers part of what limits them.
+    #[serde(default)]
+    pub(super) client_us: Option<f64>,
 }
 
 impl Host {
@@ -195,6 +198,7 @@ pub(super) mod tests {
             siblings: Siblings { reads: 1, most: 2, ..Siblings::default() },
             never_begun: 0,
             server_us: Some(ms as f64 * 10.0),
+            client_us: None,
         };
         Document {
             version: "0".to_owned(),

@@ -13,7 +13,12 @@ use bytes::Bytes;
 use stator_client::{Client, Error};
 use stator_proto::v1;
 
+use super::options::Options;
 use super::target::{Over, Reading, Reason, Target, Written};
+use super::workload::Family;
+use crate::cli::failure::Failure;
+use crate::cli::kv::Durability;
+use crate::cli::session::Session;
 
 /// How many contexts are kept at most, each of so many bytes at most.
 const CONTEXTS_MAX: u64 = 1 << 20;
@@ -21,32 +26,32 @@ const CONTEXT_BYTES_MAX: usize = 512;
 
 /// What every request of a run says.
 #[derive(Debug)]
-pub(super) struct Terms {
-    pub(super) keyspace: String,
+struct Terms {
+    keyspace: String,
     /// What keys begin with.
-    pub(super) prefix: &'static str,
+    prefix: &'static str,
     /// How many replicas must answer, and acknowledge; none is as the keyspace has it.
-    pub(super) r: Option<u32>,
-    pub(super) w: Option<u32>,
+    r: Option<u32>,
+    w: Option<u32>,
     /// Numbers of the protocol.
-    pub(super) quorum: i32,
-    pub(super) durability: i32,
+    quorum: i32,
+    durability: i32,
     /// Whether updates replace nothing that they have seen.
-    pub(super) is_blind: bool,
-    pub(super) contexts: Contexts,
+    is_blind: bool,
+    contexts: Contexts,
 }
 
 /// The last context of a key, for as many keys as there is room: the newer one of two that share a
 /// place stays.
 #[derive(Debug)]
-pub(super) struct Contexts(Box<[Mutex<Place>]>);
+struct Contexts(Box<[Mutex<Place>]>);
 
 /// A key with its context.
 type Place = Option<(u64, Box<[u8]>)>;
 
 impl Contexts {
     /// Room for contexts of `keys` keys, as far as it is bounded.
-    pub(super) fn of(keys: u64) -> Self {
+    fn of(keys: u64) -> Self {
         Contexts((0..keys.clamp(1, CONTEXTS_MAX)).map(|_| Mutex::default()).collect())
     }
 
@@ -71,8 +76,40 @@ impl Contexts {
 /// A connection with the terms of a run.
 #[derive(Debug)]
 pub(super) struct Stator {
-    pub(super) client: Client,
-    pub(super) terms: Arc<Terms>,
+    client: Client,
+    terms: Arc<Terms>,
+}
+
+/// Connections to the nodes at `endpoints` that have been tried, for keys of `family` in `keyspace`.
+///
+/// # Errors
+/// A node is not there, or refuses.
+pub(super) async fn connect(
+    session: &Session,
+    options: &Options,
+    endpoints: &[String],
+    keyspace: &str,
+    family: Family,
+) -> Result<Vec<Stator>, Failure> {
+    let terms = Arc::new(Terms {
+        keyspace: keyspace.to_owned(),
+        prefix: family.prefix(),
+        r: options.r,
+        w: options.w,
+        quorum: options.replicas.quorum(),
+        durability: Durability::number(options.durability),
+        is_blind: options.blind,
+        contexts: Contexts::of(options.keys),
+    });
+    let connections = usize::from(options.connections);
+    let clients = session.kvs(endpoints, connections, options.attempts).await?;
+    let target = |client| Stator { client, terms: terms.clone() };
+    let targets: Vec<_> = clients.into_iter().map(target).collect();
+    // What every request would be refused for is better said once.
+    for target in &targets {
+        target.get(0).await?;
+    }
+    Ok(targets)
 }
 
 impl Target for Stator {
@@ -114,7 +151,7 @@ impl Stator {
     ///
     /// # Errors
     /// The node's word.
-    pub(super) async fn get(&self, key: u64) -> Result<v1::GetResponse, Error> {
+    async fn get(&self, key: u64) -> Result<v1::GetResponse, Error> {
         let request = v1::GetRequest {
             keyspace: self.terms.keyspace.clone(),
             key: self.key(key),

@@ -1,8 +1,8 @@
 //! What a workload is driven against.
 //!
 //! The loop, the choice of keys and the recorder know only this: a store of keys by number that
-//! reads and writes. Stator is one ([`super::stator`]); a store without causal contexts has `()`
-//! for what a reader has seen.
+//! reads and writes. Stator is one ([`super::stator`]); a store without causal contexts
+//! ([`super::etcd`], [`super::redis`]) has `()` for what a reader has seen.
 
 use std::future::Future;
 

@@ -62,6 +62,16 @@ pub(super) enum Family {
     Carts,
 }
 
+impl Family {
+    /// What its keys begin with.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Family::Plain => "key",
+            Family::Carts => "cart",
+        }
+    }
+}
+
 impl Workload {
     /// Its name in tables and documents.
     pub(super) fn name(self) -> &'static str {
