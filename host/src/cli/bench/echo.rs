@@ -53,6 +53,13 @@ impl Kv for Same {
         Ok(Response::new(v1::GetResponse { versions: vec![version], ..Default::default() }))
     }
 
+    async fn get_replica(
+        &self,
+        _: Request<v1::GetReplicaRequest>,
+    ) -> Result<Response<v1::GetReplicaResponse>, Status> {
+        Err(Status::unimplemented("nothing is replicated"))
+    }
+
     async fn put(&self, _: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
         Ok(Response::new(v1::PutResponse { acked: 1, ..Default::default() }))
     }
