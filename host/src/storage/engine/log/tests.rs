@@ -162,7 +162,7 @@ fn what_was_synced_and_is_damaged_or_missing_is_noticed() {
     let mut lab = written();
     // The second of three frames.
     lab.cut((1, 160), b"noise");
-    let error = lab.open().err().expect("it was synced");
+    let error = lab.open().expect_err("it was synced");
     assert_eq!(error.fault, Fault::Damage, "{error}");
     assert!(error.to_string().contains("were synced"), "{error}");
 
@@ -183,7 +183,7 @@ fn what_was_synced_and_is_damaged_or_missing_is_noticed() {
     lab.cut(last, &[]);
     fs::remove_file(lab.directory.path().join(DIRECTORY).join(format!("{:020}", last.0)))
         .expect("gone");
-    let error = lab.open().err().expect("one segment is always there");
+    let error = lab.open().expect_err("one segment is always there");
     assert_eq!(error.fault, Fault::Damage, "{error}");
 }
 
