@@ -65,6 +65,9 @@ impl Compiler {
             .arg(limits.compile_memory_bytes.to_string())
             .arg(limits.compile_cpu_seconds.to_string())
             .env_clear()
+            // Or the allocator takes a gigabyte of addresses before the child limits itself, which
+            // leaves none for the rest and sets no limit to what is allocated.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
