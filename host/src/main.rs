@@ -6,13 +6,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// `mi_option_purge_delay` of mimalloc 3, to which its crate gives no name: after how many
-/// milliseconds free memory goes back to the system. What an attack made the node take it does not
-/// keep: the test of hostile clients says so.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-
 fn main() -> ExitCode {
-    // SAFETY: it sets a number that the allocator reads when memory is freed.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 1) };
+    // SAFETY: `prctl` takes plain numbers. Without huge pages a buffer of a mebibyte of which a client
+    // has sent two kibibytes takes so much, and not all of it: the test of hostile clients says so.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     stator::cli::main()
 }
