@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stator_client::{Admin, Client, Options};
+use stator_client::{Admin, Client, Coordination, Options};
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::Global;
@@ -61,12 +61,12 @@ impl Session {
 
     /// `count` clients of the client listeners at `addresses` in turn (--endpoint if there are none),
     /// which are there. Each has a connection of its own, and goes on by the next ones' should a
-    /// request be attempted more than once.
+    /// request be attempted more than once; one that knows the ring has a connection to each node.
     pub(super) async fn kvs(
         &self,
         addresses: &[String],
         count: usize,
-        attempts_max: u32,
+        options: Options,
     ) -> Result<Vec<Client>, Failure> {
         let urls: Vec<String> = match addresses {
             [] => vec![self.endpoint.clone()],
@@ -79,13 +79,26 @@ impl Session {
         for url in urls.iter().cycle().take(count) {
             channels.push(self.connect(url, "--endpoint or --endpoints").await?);
         }
-        let mut options = self.options();
-        options.attempts_max = attempts_max;
         let client = |first: usize| {
+            if options.coordination != Coordination::Any {
+                return self.ring_client(&urls, options.clone());
+            }
             let turn = channels.iter().cycle().skip(first).take(urls.len().min(count));
             Ok(Client::over(turn.cloned().collect(), options.clone())?)
         };
         (0..count).map(client).collect()
+    }
+
+    /// A client that knows the ring, and dials its nodes as these endpoints are dialled.
+    fn ring_client(&self, urls: &[String], options: Options) -> Result<Client, Failure> {
+        let (timeout, tls) = (self.timeout, self.tls.clone());
+        let dial = move |address: &str| {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
+            Ok(tls::connect_lazy(&endpoint.timeout(timeout), tls.as_ref()))
+        };
+        let host = |url: &String| url.split_once("://").map_or(url.clone(), |(_, host)| host.into());
+        Ok(Client::connect_with(urls.iter().map(host), options, dial)?)
     }
 
     /// A client of the node's admin listener, which is there.
@@ -108,7 +121,8 @@ impl Session {
         connect(url, option, self.timeout, self.tls.as_ref()).await
     }
 
-    fn options(&self) -> Options {
+    /// How clients go about their calls as this command was told to.
+    pub(super) fn options(&self) -> Options {
         let mut options = Options::default();
         options.timeout = self.timeout;
         options.attempts_max = self.attempts_max;

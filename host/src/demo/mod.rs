@@ -89,7 +89,7 @@ pub async fn run(options: Options) -> Result<Report> {
     progress.say(&format!("{} lines make {} carts", lines.len(), plans.len()));
 
     let flags = vec!["--enable-faults".to_owned()];
-    let launch = Launch { nodes: NODES, flags, keep: options.keep, place: None };
+    let launch = Launch { nodes: NODES, flags, keep: options.keep, ..Launch::default() };
     let nodes = Nodes::start(&launch).await?;
     let peers: Vec<_> = nodes.addresses().map(|node| node.peer.clone()).collect();
     let clients: Result<Vec<_>> =

@@ -28,6 +28,7 @@ pub(super) async fn start(count: u8, options: &Options) -> Result<Nodes, Failure
         flags: engine.into_iter().chain(options.local.serve_flag.iter().cloned()).collect(),
         place: options.local.dir.clone(),
         keep: options.local.keep,
+        link_delay: options.local.link_delay,
     };
     let nodes = Nodes::start(&launch).await?;
     let made = make_cluster(&nodes, module, options).await;

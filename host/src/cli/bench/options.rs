@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
+use stator_client::Coordination;
 
 use super::choice::Distribution;
 use super::peers::Peers;
@@ -81,6 +82,9 @@ pub(super) struct Options {
     /// When an acknowledgement counts [default: the keyspace's durability]
     #[arg(long, value_enum)]
     pub(super) durability: Option<Durability>,
+    /// Who coordinates requests
+    #[arg(long, value_enum, default_value = "any")]
+    pub(super) coordination: Coordinator,
     /// Updates replace nothing they have seen: for keyspaces in which the last write wins
     #[arg(long)]
     pub(super) blind: bool,
@@ -95,6 +99,27 @@ pub(super) struct Options {
     pub(super) local: Local,
     #[command(flatten)]
     pub(super) peers: Peers,
+}
+
+/// Who coordinates the requests of a bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Coordinator {
+    /// The node of the connection
+    Any,
+    /// An owner of the key: each connection is one to every node
+    Owner,
+    /// Gets by the bench itself, which asks r owners; puts as with owner
+    Client,
+}
+
+impl From<Coordinator> for Coordination {
+    fn from(coordinator: Coordinator) -> Self {
+        match coordinator {
+            Coordinator::Any => Coordination::Any,
+            Coordinator::Owner => Coordination::Owner,
+            Coordinator::Client => Coordination::Client,
+        }
+    }
 }
 
 /// A cluster of the bench's own.
@@ -116,6 +141,9 @@ pub(super) struct Local {
     /// Where to make the folder with their data [default: that of temporary files]
     #[arg(long, value_name = "DIR", requires = "local")]
     pub(super) dir: Option<PathBuf>,
+    /// How long a message takes to a node, from the bench and from other nodes alike, and back
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, requires = "local")]
+    pub(super) link_delay: Option<Duration>,
     /// Keep their data and logs
     #[arg(long, requires = "local")]
     pub(super) keep: bool,
@@ -152,6 +180,10 @@ impl Options {
         }
         if self.connections < u16::try_from(self.endpoints.len()).unwrap_or(u16::MAX) {
             return Err(Failure::usage("fewer --connections than --endpoints"));
+        }
+        if self.coordination == Coordinator::Client && self.r.is_some() {
+            let message = "--coordination client reads with the keyspace's r, not with -r";
+            return Err(Failure::usage(message));
         }
         let n = self.local.replicas();
         for (name, asked) in [("-r", self.r), ("-w", self.w)] {
@@ -213,10 +245,12 @@ impl Options {
             "w": self.w,
             "is_strict": self.replicas.is_strict(),
             "durability": asked(durability, "the keyspace's"),
+            "coordination": self.coordination.to_possible_value().map(|v| v.get_name().to_owned()),
             "is_blind": self.blind,
             "attempts": self.attempts,
             "nodes": self.local.nodes,
             "engine": engine,
+            "link_delay_ms": self.local.link_delay.map(|delay| delay.as_secs_f64() * 1e3),
             "serve_flags": self.local.serve_flag,
             "module": self.local.module,
         });

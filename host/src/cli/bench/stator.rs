@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use stator_client::{Client, Error};
+use stator_client::{Client, Coordination, Error};
 use stator_proto::v1;
 
 use super::options::Options;
@@ -36,6 +36,7 @@ struct Terms {
     /// Numbers of the protocol.
     quorum: i32,
     durability: i32,
+    coordination: Coordination,
     /// Whether updates replace nothing that they have seen.
     is_blind: bool,
     contexts: Contexts,
@@ -98,11 +99,16 @@ pub(super) async fn connect(
         w: options.w,
         quorum: options.replicas.quorum(),
         durability: Durability::number(options.durability),
+        coordination: options.coordination.into(),
         is_blind: options.blind,
         contexts: Contexts::of(options.keys),
     });
     let connections = usize::from(options.connections);
-    let clients = session.kvs(endpoints, connections, options.attempts).await?;
+    let mut way = session.options();
+    way.attempts_max = options.attempts;
+    way.coordination = options.coordination.into();
+    way.is_strict = options.replicas.is_strict();
+    let clients = session.kvs(endpoints, connections, way).await?;
     let target = |client| Stator { client, terms: terms.clone() };
     let targets: Vec<_> = clients.into_iter().map(target).collect();
     // What every request would be refused for is better said once.
@@ -117,11 +123,7 @@ impl Target for Stator {
     type Seen = Option<Bytes>;
 
     async fn read(&self, key: u64) -> Result<Reading<Self::Seen>, Reason> {
-        let answer = self.get(key).await.map_err(reason)?;
-        let siblings = answer.merge.as_ref().map_or(0, |merge| merge.sibling_count);
-        let versions = u32::try_from(answer.versions.len()).unwrap_or(u32::MAX);
-        let values = answer.versions.into_iter().filter_map(|version| version.value).collect();
-        Ok(Reading { values, siblings: siblings.max(versions), seen: answer.context })
+        self.get(key).await.map_err(reason)
     }
 
     async fn write(
@@ -151,7 +153,26 @@ impl Stator {
     ///
     /// # Errors
     /// The node's word.
-    async fn get(&self, key: u64) -> Result<v1::GetResponse, Error> {
+    async fn get(&self, key: u64) -> Result<Reading<Option<Bytes>>, Error> {
+        let reading = match self.terms.coordination {
+            Coordination::Client => self.coordinated(key).await?,
+            _ => self.asked(key).await?,
+        };
+        self.terms.contexts.keep(key, reading.seen.as_ref());
+        Ok(reading)
+    }
+
+    /// By the client itself.
+    async fn coordinated(&self, key: u64) -> Result<Reading<Option<Bytes>>, Error> {
+        let entry = self.client.get(&self.terms.keyspace, self.key(key)).await?;
+        let values = entry.siblings().iter().filter_map(|version| version.value.clone()).collect();
+        let merged = entry.merge().map_or(0, |merge| merge.sibling_count);
+        let siblings = merged.max(count(entry.siblings().len()));
+        Ok(Reading { values, siblings, seen: entry.context().cloned() })
+    }
+
+    /// By a node.
+    async fn asked(&self, key: u64) -> Result<Reading<Option<Bytes>>, Error> {
         let request = v1::GetRequest {
             keyspace: self.terms.keyspace.clone(),
             key: self.key(key),
@@ -161,12 +182,14 @@ impl Stator {
             ring_version: 0,
         };
         let answer = self.client.send_get(request).await?;
-        self.terms.contexts.keep(key, answer.context.as_ref());
-        Ok(answer)
+        let merged = answer.merge.as_ref().map_or(0, |merge| merge.sibling_count);
+        let siblings = merged.max(count(answer.versions.len()));
+        let values = answer.versions.into_iter().filter_map(|version| version.value).collect();
+        Ok(Reading { values, siblings, seen: answer.context })
     }
 
     async fn read_and_put(&self, key: u64, value: Bytes) -> Result<Written, Reason> {
-        let seen = self.get(key).await.map_err(reason)?.context;
+        let seen = self.get(key).await.map_err(reason)?.seen;
         self.put(key, value, Some(seen.ok_or_else(no_context)?)).await
     }
 
@@ -189,6 +212,10 @@ impl Stator {
     fn key(&self, number: u64) -> Bytes {
         format!("{}-{number:012}", self.terms.prefix).into()
     }
+}
+
+fn count(siblings: usize) -> u32 {
+    u32::try_from(siblings).unwrap_or(u32::MAX)
 }
 
 fn no_context() -> Reason {

@@ -1,6 +1,8 @@
 //! Nodes on this machine: processes of this very program, called with `serve`, on free ports of
 //! loopback. The demo and the bench run them.
 
+mod link;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,7 +12,10 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use link::Link;
 
 /// How long a node may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,6 +35,8 @@ pub struct Launch {
     pub place: Option<PathBuf>,
     /// Whether the folder stays.
     pub keep: bool,
+    /// How long what is sent takes to a node, from clients and other nodes alike, and back.
+    pub link_delay: Option<Duration>,
 }
 
 /// Nodes and the folder with their data and logs. Dropped, the processes are killed and, unless it
@@ -47,6 +54,8 @@ struct Process {
     child: Child,
     addresses: Addresses,
     log: PathBuf,
+    /// What carries its messages, if they take time.
+    links: JoinSet<()>,
 }
 
 /// Where a node listens, each HOST:PORT: what `stator serve --output json` prints once it answers.
@@ -73,7 +82,7 @@ impl Nodes {
         folder.disable_cleanup(launch.keep);
         let mut processes = Vec::new();
         for index in 0..launch.nodes {
-            processes.push(start_node(folder.path(), index, &launch.flags).await?);
+            processes.push(start_node(folder.path(), index, launch).await?);
         }
         Ok(Nodes { processes, folder, keep: launch.keep })
     }
@@ -112,7 +121,26 @@ impl Nodes {
     }
 }
 
-async fn start_node(folder: &Path, index: usize, flags: &[String]) -> Result<Process> {
+async fn start_node(folder: &Path, index: usize, launch: &Launch) -> Result<Process> {
+    let links = match launch.link_delay {
+        Some(delay) => Some((Link::new(delay).await?, Link::new(delay).await?)),
+        None => None,
+    };
+    let Some((client, peer)) = links else {
+        return start_process(folder, index, &launch.flags).await;
+    };
+    let (near_client, near_peer) = (client.address()?.to_string(), peer.address()?.to_string());
+    let mut flags = launch.flags.clone();
+    flags.push(format!("--advertise-client={near_client}"));
+    flags.push(format!("--advertise-peer={near_peer}"));
+    let mut process = start_process(folder, index, &flags).await?;
+    client.carry(process.addresses.client.parse()?, &mut process.links);
+    peer.carry(process.addresses.peer.parse()?, &mut process.links);
+    (process.addresses.client, process.addresses.peer) = (near_client, near_peer);
+    Ok(process)
+}
+
+async fn start_process(folder: &Path, index: usize, flags: &[String]) -> Result<Process> {
     let number = index + 1;
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let log = folder.join(format!("node-{number}.log"));
@@ -141,7 +169,9 @@ async fn start_node(folder: &Path, index: usize, flags: &[String]) -> Result<Pro
     let mut stdout = BufReader::new(stdout);
     let read = timeout(START_TIMEOUT, stdout.read_line(&mut line)).await;
     match read.map(|read| (read, serde_json::from_str::<Addresses>(&line))) {
-        Ok((Ok(_), Ok(addresses))) => Ok(Process { child, addresses, log }),
+        Ok((Ok(_), Ok(addresses))) => {
+            Ok(Process { child, addresses, log, links: JoinSet::new() })
+        }
         Ok(_) => bail!("node {number} did not start\n{}", tail(&log)),
         Err(_) => {
             bail!("node {number} was not ready after {} s\n{}", START_TIMEOUT.as_secs(), tail(&log))
