@@ -21,6 +21,7 @@ pub mod expiry;
 pub mod failure;
 pub mod fold;
 pub mod founding;
+pub mod hedge;
 pub mod held_by_all;
 pub mod holder;
 pub mod homecoming;

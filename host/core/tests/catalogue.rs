@@ -39,6 +39,7 @@ fn spec(name: &str, n: u32, r: u32, w: u32) -> KeyspaceSpec {
         quorums: Quorums { n, r, w },
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
+        read_repair_percent: 100,
     }
 }
 

@@ -47,6 +47,7 @@ fn catalogue() -> Catalogue {
         quorums: Quorums { n: 3, r: 1, w: 1 },
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
+        read_repair_percent: 100,
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     catalogue

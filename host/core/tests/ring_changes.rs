@@ -117,6 +117,7 @@ fn a_keyspaces_n_bounds_the_owners_per_partition() {
         quorums: Quorums { n: 3, r: 2, w: 2 },
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
+        read_repair_percent: 100,
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     let fewer = stage(&mut catalogue, RingChange::Replicas { replicas_max: 2 });

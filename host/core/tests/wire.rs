@@ -215,6 +215,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
                 true => Reconcile::Module(digest),
                 false => Reconcile::LastWriteWins,
             },
+            read_repair_percent: 7,
         };
         let change = CatalogueChange::CreateKeyspace(spec);
         change.apply(&mut catalogue).expect("a keyspace");

@@ -304,6 +304,9 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         }
         ChangeError::BadName { .. } => bad_field("keyspace.name", "BAD_NAME", message),
         ChangeError::BadQuorums { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
+        ChangeError::BadReadRepair { .. } => {
+            bad_field("keyspace.read_repair_percent", "BAD_READ_REPAIR", message)
+        }
         ChangeError::TooManyReplicas { n, replicas } => status(
             Code::FailedPrecondition,
             "TOO_MANY_REPLICAS",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
-    Reconcile,
+    READ_REPAIR_PERCENT, Reconcile,
 };
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
@@ -95,7 +95,8 @@ fn masked(
     paths: &[String],
 ) -> Result<KeyspaceUpdate, Status> {
     if paths.is_empty() {
-        let message = "name the fields to take over, of r, w, durability and reconcile";
+        let message =
+            "name the fields to take over, of r, w, durability, reconcile and read_repair_percent";
         return Err(errors::bad_field("update_mask", "MASK_EMPTY", message));
     }
     let mut update = KeyspaceUpdate::default();
@@ -105,6 +106,7 @@ fn masked(
             "w" => update.w = Some(asked.w),
             "durability" => update.durability = Some(durability_of(asked.durability)?),
             "reconcile" => update.reconcile = Some(reconcile(asked.reconcile.as_ref())?),
+            "read_repair_percent" => update.read_repair_percent = Some(read_repair_of(asked)),
             "n" if asked.n == now.quorums.value.n => {}
             "n" => {
                 let message = "n cannot be updated: another number of replicas moves data, which \
@@ -113,8 +115,8 @@ fn masked(
             }
             path => {
                 let message = format!(
-                    "{path:?} cannot be updated; r, w, durability and reconcile can, each as a \
-                     whole"
+                    "{path:?} cannot be updated; r, w, durability, reconcile and \
+                     read_repair_percent can, each as a whole"
                 );
                 return Err(errors::bad_field("update_mask", "MASK_UNKNOWN_FIELD", message));
             }
@@ -130,6 +132,7 @@ fn stands(update: &KeyspaceUpdate, made: &Keyspace) -> bool {
         && update.w.is_none_or(|asked| asked == w)
         && update.durability.is_none_or(|asked| asked == made.durability.value)
         && update.reconcile.is_none_or(|asked| asked == made.reconcile.value)
+        && update.read_repair_percent.is_none_or(|asked| asked == made.read_repair_percent.value)
 }
 
 pub(super) async fn delete(
@@ -198,7 +201,18 @@ fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Sta
     let quorums = Quorums { n, r: or_majority(asked.r), w: or_majority(asked.w) };
     let durability = durability_of(asked.durability)?;
     let reconcile = reconcile(asked.reconcile.as_ref())?;
-    Ok(KeyspaceSpec { name: asked.name.clone(), quorums, durability, reconcile })
+    let read_repair_percent = read_repair_of(asked);
+    Ok(KeyspaceSpec {
+        name: asked.name.clone(),
+        quorums,
+        durability,
+        reconcile,
+        read_repair_percent,
+    })
+}
+
+fn read_repair_of(asked: &v1::Keyspace) -> u32 {
+    asked.read_repair_percent.unwrap_or(READ_REPAIR_PERCENT)
 }
 
 fn durability_of(asked: i32) -> Result<Durability, Status> {
@@ -261,6 +275,7 @@ fn message(keyspace: &Keyspace) -> v1::Keyspace {
         durability: durability(keyspace.durability.value).into(),
         reconcile: Some(reconcile_message(keyspace.reconcile.value)),
         etag: keyspace.etag(),
+        read_repair_percent: Some(keyspace.read_repair_percent.value),
     }
 }
 

@@ -68,6 +68,9 @@ pub(super) struct Create {
     /// Keep with every version one of its past, so that the module is told a common ancestor
     #[arg(long, requires = "module")]
     ancestor: bool,
+    /// Of a hundred gets, how many ask all replicas and repair stale ones; others ask r [default: 10]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    read_repair: Option<u32>,
     /// Check only, create nothing
     #[arg(long)]
     dry_run: bool,
@@ -130,6 +133,7 @@ impl Create {
             w,
             durability: Durability::number(self.durability),
             reconcile,
+            read_repair_percent: self.read_repair,
             ..Default::default()
         };
         let request =
@@ -208,6 +212,9 @@ pub(super) struct Update {
     /// Keep with every version one of its past, so that the module is told a common ancestor
     #[arg(long, requires = "module")]
     ancestor: bool,
+    /// Of a hundred gets, how many ask all replicas and repair stale ones; others ask r
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    read_repair: Option<u32>,
     /// Change it only if this is its etag, as `describe` shows it
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -227,11 +234,13 @@ impl Update {
             ("w", self.w.is_some()),
             ("durability", self.durability.is_some()),
             ("reconcile", reconcile.is_some()),
+            ("read_repair_percent", self.read_repair.is_some()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         let paths: Vec<String> = given.map(|(name, _)| name.to_owned()).collect();
         if paths.is_empty() {
-            let message = "say what to change: -r, -w, --durability, --reconcile or --module";
+            let message = "say what to change: -r, -w, --durability, --reconcile, --module or \
+                           --read-repair";
             return Err(Failure::usage(message));
         }
         let keyspace = v1::Keyspace {
@@ -242,6 +251,7 @@ impl Update {
             durability: Durability::number(self.durability),
             reconcile,
             etag: self.etag,
+            read_repair_percent: self.read_repair,
             ..Default::default()
         };
         let request = v1::UpdateKeyspaceRequest {
@@ -318,6 +328,7 @@ fn print(session: &Session, keyspace: &v1::Keyspace) -> Result<(), Failure> {
                 ("replicas", format!("n={} r={} w={}", keyspace.n, keyspace.r, keyspace.w)),
                 ("durability", Durability::word(keyspace.durability).to_owned()),
                 ("reconcile", reconcile_words(keyspace)),
+                ("read repair", format!("{} % of gets", keyspace.read_repair_percent())),
                 ("etag", keyspace.etag.clone()),
             ];
             let lines = facts.map(|(name, value)| format!("{name:<12}{value}"));
@@ -376,6 +387,7 @@ fn json(keyspace: &v1::Keyspace) -> Value {
         "durability": Durability::word(keyspace.durability),
         "reconcile": policy,
         "module_digest": Some(digest).filter(|digest| !digest.is_empty()),
+        "read_repair_percent": keyspace.read_repair_percent(),
         "etag": keyspace.etag,
     })
 }

@@ -97,7 +97,8 @@ impl Session {
             let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
             Ok(tls::connect_lazy(&endpoint.timeout(timeout), tls.as_ref()))
         };
-        let host = |url: &String| url.split_once("://").map_or(url.clone(), |(_, host)| host.into());
+        let host =
+            |url: &String| url.split_once("://").map_or(url.clone(), |(_, host)| host.into());
         Ok(Client::connect_with(urls.iter().map(host), options, dial)?)
     }
 

@@ -169,9 +169,7 @@ async fn start_process(folder: &Path, index: usize, flags: &[String]) -> Result<
     let mut stdout = BufReader::new(stdout);
     let read = timeout(START_TIMEOUT, stdout.read_line(&mut line)).await;
     match read.map(|read| (read, serde_json::from_str::<Addresses>(&line))) {
-        Ok((Ok(_), Ok(addresses))) => {
-            Ok(Process { child, addresses, log, links: JoinSet::new() })
-        }
+        Ok((Ok(_), Ok(addresses))) => Ok(Process { child, addresses, log, links: JoinSet::new() }),
         Ok(_) => bail!("node {number} did not start\n{}", tail(&log)),
         Err(_) => {
             bail!("node {number} was not ready after {} s\n{}", START_TIMEOUT.as_secs(), tail(&log))

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, Reconcile, Secret,
-    Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, READ_REPAIR_PERCENT,
+    Reconcile, Secret, Versioned,
 };
 use stator_core::founding::{Fate, Founding, Promise, Settled};
 use stator_core::id::{ClusterId, NodeId};
@@ -157,6 +157,7 @@ pub(super) fn single(
         quorums: Quorums { n: 1, r: 1, w: 1 },
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
+        read_repair_percent: READ_REPAIR_PERCENT,
     };
     let _ = CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue);
     Ok(catalogue)

@@ -36,9 +36,9 @@ fn coordinated(held: &[Siblings], survivors: Survivors) -> Siblings {
     let list = ring.preference_list(PartitionId(0), 3);
     let key = StoreKey { partition: PartitionId(0), keyspace: KeyspaceId(1), key: "k".into() };
     let rules = (QuorumKind::Strict, survivors);
-    let mut get = Get::new(Some(1), key, 9, held.len(), rules, &list, |_| true);
+    let mut get = Get::new(Some(1), key, 9, held.len(), rules, &list, |_| Some(0));
     for held in held {
-        let (owner, _) = get.next_to_ask(9).expect("an owner");
+        let (owner, _) = get.next_to_ask(0, 9).expect("an owner");
         get.answered(owner, Some(Arc::new(held.clone())));
     }
     let answer = get.take_answer(1, 1).expect("r have answered").expect("a quorum");

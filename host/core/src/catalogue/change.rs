@@ -70,6 +70,8 @@ pub struct KeyspaceUpdate {
     pub durability: Option<Durability>,
     /// What concurrent versions mean.
     pub reconcile: Option<Reconcile>,
+    /// Of a hundred gets, how many ask all owners.
+    pub read_repair_percent: Option<u32>,
 }
 
 impl KeyspaceUpdate {
@@ -81,6 +83,7 @@ impl KeyspaceUpdate {
             quorums: Quorums { n, r: self.r.unwrap_or(r), w: self.w.unwrap_or(w) },
             durability: self.durability.unwrap_or(now.durability.value),
             reconcile: self.reconcile.unwrap_or(now.reconcile.value),
+            read_repair_percent: self.read_repair_percent.unwrap_or(now.read_repair_percent.value),
         }
     }
 }
@@ -134,6 +137,12 @@ pub enum ChangeError {
         r: u32,
         /// Acknowledgements of a put.
         w: u32,
+    },
+    /// More than all gets cannot ask all owners.
+    #[error("read repair of {percent} % of all gets: 0 to 100 are possible")]
+    BadReadRepair {
+        /// What was asked for.
+        percent: u32,
     },
     /// The ring keeps fewer owners per partition.
     #[error(
@@ -225,6 +234,9 @@ fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> 
     let Quorums { n, r, w } = spec.quorums;
     if n == 0 || r == 0 || w == 0 || r > n || w > n {
         return Err(ChangeError::BadQuorums { n, r, w });
+    }
+    if spec.read_repair_percent > 100 {
+        return Err(ChangeError::BadReadRepair { percent: spec.read_repair_percent });
     }
     let replicas = catalogue.ring.replicas_max() as u32;
     if n > replicas {

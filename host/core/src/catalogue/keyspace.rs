@@ -11,6 +11,9 @@ use crate::id::{KeyspaceId, ModuleDigest};
 /// The longest name of a keyspace.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Of a hundred gets, how many ask all owners of their key in a keyspace that says nothing of it.
+pub const READ_REPAIR_PERCENT: u32 = 10;
+
 /// How many replicas a key has, and how many must answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quorums {
@@ -101,6 +104,9 @@ pub struct KeyspaceSpec {
     pub durability: Durability,
     /// What concurrent versions mean.
     pub reconcile: Reconcile,
+    /// Of a hundred gets, how many ask all owners and repair those that are stale; the others ask
+    /// r. At most 100.
+    pub read_repair_percent: u32,
 }
 
 /// A keyspace that exists.
@@ -118,6 +124,13 @@ pub struct Keyspace {
     pub durability: Versioned<Durability>,
     /// What concurrent versions mean.
     pub reconcile: Versioned<Reconcile>,
+    /// Of a hundred gets, how many ask all owners.
+    #[serde(default = "usual_read_repair")]
+    pub read_repair_percent: Versioned<u32>,
+}
+
+fn usual_read_repair() -> Versioned<u32> {
+    Versioned::new(READ_REPAIR_PERCENT)
 }
 
 impl Keyspace {
@@ -130,6 +143,7 @@ impl Keyspace {
             quorums: Versioned::new(spec.quorums),
             durability: Versioned::new(spec.durability),
             reconcile: Versioned::new(spec.reconcile),
+            read_repair_percent: Versioned::new(spec.read_repair_percent),
         }
     }
 
@@ -142,6 +156,7 @@ impl Keyspace {
         self.quorums.join(&other.quorums);
         self.durability.join(&other.durability);
         self.reconcile.join(&other.reconcile);
+        self.read_repair_percent.join(&other.read_repair_percent);
     }
 }
 
@@ -172,6 +187,7 @@ impl KeyspaceState {
             keyspace.quorums.set(spec.quorums);
             keyspace.durability.set(spec.durability);
             keyspace.reconcile.set(spec.reconcile);
+            keyspace.read_repair_percent.set(spec.read_repair_percent);
         }
     }
 

@@ -32,7 +32,8 @@ pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
 pub use class::{ModuleClass, UnknownClass};
 pub use digest::CatalogueDigest;
 pub use keyspace::{
-    Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums, Reconcile,
+    Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums,
+    READ_REPAIR_PERCENT, Reconcile,
 };
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
 pub use stage::{REPLICAS_MAX, STAGED_MAX, StageError, WEIGHT_MAX, ZONE_BYTES_MAX};

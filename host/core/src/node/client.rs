@@ -22,6 +22,7 @@ pub(super) struct Prepared {
     pub list: PreferenceList,
     pub needed: u32,
     pub durability: Durability,
+    pub read_repair_percent: u32,
 }
 
 impl Node {
@@ -45,7 +46,13 @@ impl Node {
             return Err(RequestError::TooFewNodes { name, needed, owners });
         }
         let key = StoreKey { partition, keyspace: keyspace.id, key: key.clone() };
-        Ok(Prepared { key, list, needed, durability: keyspace.durability.value })
+        Ok(Prepared {
+            key,
+            list,
+            needed,
+            durability: keyspace.durability.value,
+            read_repair_percent: keyspace.read_repair_percent.value,
+        })
     }
 
     /// A replica holds what it was sent: of a put, or a hint.
@@ -116,6 +123,7 @@ impl Node {
             None => return self.answer_due(request),
         };
         overdue.into_iter().for_each(|node| self.replica_failed(node, request, Failure::Late));
+        self.hedge(request);
         self.retry_hints(request);
         self.advance(request);
     }

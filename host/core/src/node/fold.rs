@@ -126,7 +126,7 @@ impl Node {
         let (owners, deadline_ms) = (prepared.list.primaries().len(), self.in_ms(READ_MS));
         let rules = (QuorumKind::Strict, Survivors::All);
         let get = Get::new(None, key.clone(), deadline_ms, owners, rules, &prepared.list, |node| {
-            self.is_reachable(node)
+            self.is_reachable(node).then_some(0)
         });
         self.ask_first(get, owners);
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rand_chacha::rand_core::Rng;
+
 use super::client::Prepared;
 use super::surroundings::Surroundings;
 use super::{Failure, InFlight, Node, Purpose};
@@ -24,13 +26,26 @@ impl Node {
             Err(error) => return self.act(Action::GetDone(ticket, Err(error))),
         };
         let deadline_ms = self.in_ms(get.timeout_ms);
-        let Prepared { key, list, needed, .. } = prepared;
+        let Prepared { key, list, needed, read_repair_percent, .. } = prepared;
+        let needed = needed as usize;
         let rules = (get.quorum, self.survivors(key.keyspace));
-        let ticket = Some(ticket);
-        let state = Get::new(ticket, key, deadline_ms, needed as usize, rules, &list, |node| {
-            self.is_reachable(node)
+        let now_ms = self.now.monotonic_ms;
+        let mut state = Get::new(Some(ticket), key, deadline_ms, needed, rules, &list, |node| {
+            // Its own copy costs no message.
+            let rank = match node == self.id {
+                true => 0,
+                false => 1 + u8::from(self.hedges.is_silent(node, now_ms)),
+            };
+            self.is_reachable(node).then_some(rank)
         });
-        self.ask_first(state, list.primaries().len());
+        self.hedges.earn();
+        let owners = list.primaries().len();
+        if self.rng.next_u64() % 100 < u64::from(read_repair_percent) || needed >= owners {
+            return self.ask_first(state, owners);
+        }
+        let patience = state.next_owners(needed).map(|node| self.hedges.patience_ms(node)).max();
+        state.hedge_at(now_ms + patience.unwrap_or_default());
+        self.ask_first(state, needed);
     }
 
     /// Starts a get that asks `count` nodes at first.
@@ -43,14 +58,29 @@ impl Node {
         self.advance(request);
     }
 
+    /// Asks other owners as well in place of those that have had their time, if the budget has it.
+    pub(super) fn hedge(&mut self, request: RequestId) {
+        let now_ms = self.now.monotonic_ms;
+        let Some(InFlight::Get(get)) = self.requests.get_mut(&request) else { return };
+        let slow = get.take_hedge(now_ms);
+        let spares = get.unasked_owners();
+        slow.iter().for_each(|node| self.hedges.lost_patience(*node, now_ms));
+        for _ in 0..slow.len().min(spares) {
+            if self.hedges.spend() {
+                self.ask_next(request);
+            }
+        }
+    }
+
     /// Asks the next node of a get's list, if one is left.
     pub(super) fn ask_next(&mut self, request: RequestId) {
+        let now_ms = self.now.monotonic_ms;
         let due_ms = self.in_ms(self.settings.replica_timeout_ms);
         let Some(InFlight::Get(get)) = self.requests.get_mut(&request) else {
             return;
         };
         let key = get.key.clone();
-        let Some((node, is_fallback)) = get.next_to_ask(due_ms) else {
+        let Some((node, is_fallback)) = get.next_to_ask(now_ms, due_ms) else {
             return;
         };
         if node == self.id && self.is_filling(key.partition) {
@@ -97,10 +127,16 @@ impl Node {
         request: RequestId,
         held: Option<Arc<Siblings>>,
     ) {
-        if let Some(InFlight::Get(get)) = self.requests.get_mut(&request) {
-            get.answered(node, held);
-            self.advance(request);
+        let Some(InFlight::Get(get)) = self.requests.get_mut(&request) else { return };
+        if let Some(asked_ms) = get.answered(node, held) {
+            self.hedges.answered(node, self.now.monotonic_ms.saturating_sub(asked_ms));
         }
+        let unasked = get.unasked_owners();
+        if unasked > 0 && get.is_divided() {
+            // Somebody is stale: the others may be too.
+            (0..unasked).for_each(|_| self.ask_next(request));
+        }
+        self.advance(request);
     }
 
     /// Sends an owner what it lacks. Nobody waits for it: the next get would find it again.

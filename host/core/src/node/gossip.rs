@@ -36,6 +36,7 @@ impl Node {
         self.digest = self.parts.whole();
         self.keyspaces = catalogue.live_keyspaces().map(|k| (k.id, k.clone())).collect();
         self.deleted = catalogue.deleted_keyspaces().collect();
+        self.hedges.keep(|node| catalogue.members.contains_key(&node));
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
         self.ring_taken_over(before.as_deref());

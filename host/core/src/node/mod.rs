@@ -60,6 +60,7 @@ use crate::agreement::Answer;
 use crate::catalogue::{Catalogue, CatalogueDigest, Decision, Keyspace};
 use crate::event::{Action, Area, Event, Notice, Now, Ticket, Token};
 use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
+use crate::hedge::Hedges;
 use crate::held_by_all::HeldByAll;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId};
@@ -246,6 +247,7 @@ pub struct Node {
     transfers: Transfers,
     folds: Folds,
     held_by_all: HeldByAll,
+    hedges: Hedges,
     agreement: Agreement,
     holding: Holding,
     timers: Timers,
@@ -294,6 +296,7 @@ impl Node {
             transfers: Transfers::default(),
             folds: Folds::default(),
             held_by_all: HeldByAll::default(),
+            hedges: Hedges::default(),
             agreement: Agreement::default(),
             holding: Holding::default(),
             timers: Timers::default(),

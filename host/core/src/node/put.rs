@@ -40,7 +40,7 @@ impl Node {
             Ok(prepared) => prepared,
             Err(error) => return self.put_done(ticket, Err(error)),
         };
-        let Prepared { key, list, needed, durability } = prepared;
+        let Prepared { key, list, needed, durability, .. } = prepared;
         let namers = self.namers(&key, &put, list.primaries());
         let durability = put.durability.unwrap_or(durability);
         let is_stuck = namers.is_empty() && list.is_primary(self.id);

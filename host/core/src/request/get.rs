@@ -1,8 +1,12 @@
-//! The state of one get: ask n nodes, answer at r, then repair who is stale.
+//! The state of one get: ask nodes, answer at r, then repair who is stale.
 //!
 //! The answer is the join of what the first r nodes hold. Later answers are still taken in,
-//! until every node has answered or failed; then each owner that holds less than the join is
-//! sent the join (read repair, section 5 of the Dynamo paper).
+//! until every node that was asked has answered or failed; then each of those owners that holds less
+//! than the join is sent the join (read repair, section 5 of the Dynamo paper).
+//!
+//! How many nodes are asked decides the coordinator: all n owners, which finds every stale one, or r,
+//! which is a third of the work less where n is three. Where two of the r differ, all are asked after
+//! all, because then there is something to repair. Who is slow gets company ([`crate::hedge`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -26,8 +30,10 @@ pub struct Get {
     pub deadline_ms: u64,
     tally: Tally,
     primaries: Vec<NodeId>,
-    /// Asked and not heard of, with the time at which that counts as a failure.
-    waiting: BTreeMap<NodeId, u64>,
+    /// Asked and not heard of.
+    waiting: BTreeMap<NodeId, Asked>,
+    /// When another node is asked beside those that are waited for.
+    hedge_at_ms: Option<u64>,
     /// Reachable nodes that were not asked yet.
     spares: VecDeque<NodeId>,
     answers: BTreeMap<NodeId, Option<Arc<Siblings>>>,
@@ -41,9 +47,18 @@ pub struct Get {
     is_answered: bool,
 }
 
+/// A node that was asked.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    at_ms: u64,
+    /// When its silence counts as a failure.
+    due_ms: u64,
+}
+
 impl Get {
-    /// A get that needs `needed` answers from the nodes of `list`, as far as `is_reachable`.
-    /// The nodes to ask first are what [`Self::next_to_ask`] gives, `n` times.
+    /// A get that needs `needed` answers from the nodes of `list`, as far as they have a `rank`:
+    /// those that are not reachable have none, and owners of a lower one are asked first.
+    /// The nodes to ask are what [`Self::next_to_ask`] gives.
     pub fn new(
         ticket: Option<Ticket>,
         key: StoreKey,
@@ -51,13 +66,16 @@ impl Get {
         needed: usize,
         (kind, survivors): (QuorumKind, Survivors),
         list: &PreferenceList,
-        is_reachable: impl Fn(NodeId) -> bool,
+        rank: impl Fn(NodeId) -> Option<u8>,
     ) -> Self {
         let fallbacks = match kind {
             QuorumKind::Sloppy => list.fallbacks(),
             QuorumKind::Strict => &[],
         };
-        let all = list.primaries().iter().chain(fallbacks);
+        let reachable = |node: &&NodeId| rank(**node).is_some();
+        let mut spares: Vec<NodeId> = list.primaries().iter().filter(reachable).copied().collect();
+        spares.sort_by_key(|node| rank(*node));
+        spares.extend(fallbacks.iter().filter(reachable));
         Get {
             ticket,
             key,
@@ -65,7 +83,8 @@ impl Get {
             tally: Tally::new(needed),
             primaries: list.primaries().to_vec(),
             waiting: BTreeMap::new(),
-            spares: all.copied().filter(|node| is_reachable(*node)).collect(),
+            hedge_at_ms: None,
+            spares: spares.into(),
             answers: BTreeMap::new(),
             damaged: BTreeSet::new(),
             late: BTreeMap::new(),
@@ -78,15 +97,50 @@ impl Get {
 
     /// The next node to ask, which from now on is waited for until `due_ms`; and whether it is
     /// asked as a fallback.
-    pub fn next_to_ask(&mut self, due_ms: u64) -> Option<(NodeId, bool)> {
+    pub fn next_to_ask(&mut self, at_ms: u64, due_ms: u64) -> Option<(NodeId, bool)> {
         let node = self.spares.pop_front()?;
-        self.waiting.insert(node, due_ms);
+        self.waiting.insert(node, Asked { at_ms, due_ms });
         Some((node, !self.primaries.contains(&node)))
     }
 
-    /// `node` holds this.
-    pub fn answered(&mut self, node: NodeId, held: Option<Arc<Siblings>>) {
-        self.waiting.remove(&node);
+    /// Another node is to be asked at `at_ms`, if the answer is not certain by then.
+    pub fn hedge_at(&mut self, at_ms: u64) {
+        self.hedge_at_ms = Some(at_ms);
+    }
+
+    /// The nodes for which company is to be asked, once, if that time has come.
+    pub fn take_hedge(&mut self, now_ms: u64) -> Vec<NodeId> {
+        if self.hedge_at_ms.is_none_or(|at_ms| now_ms < at_ms) || self.is_answered {
+            return Vec::new();
+        }
+        self.hedge_at_ms = None;
+        self.waiting.keys().copied().collect()
+    }
+
+    /// The owners that are asked next, at most `count`.
+    pub fn next_owners(&self, count: usize) -> impl Iterator<Item = NodeId> {
+        self.spares.iter().take(count.min(self.unasked_owners())).copied()
+    }
+
+    /// How many owners were not asked yet.
+    pub fn unasked_owners(&self) -> usize {
+        self.spares.iter().take_while(|node| self.primaries.contains(node)).count()
+    }
+
+    /// Whether owners hold different things, as far as they have answered.
+    pub fn is_divided(&self) -> bool {
+        let mut held = self.answers.values().map(Option::as_ref);
+        let Some(first) = held.next() else { return false };
+        held.any(|other| match (first, other) {
+            (Some(first), Some(other)) => !first.is_same_as(other),
+            (None, None) => false,
+            _ => true,
+        })
+    }
+
+    /// `node` holds this. Tells when it was asked, if it was waited for.
+    pub fn answered(&mut self, node: NodeId, held: Option<Arc<Siblings>>) -> Option<u64> {
+        let asked = self.waiting.remove(&node);
         self.late.remove(&node);
         if let Some(siblings) = &held {
             self.joined.sync(siblings);
@@ -97,6 +151,7 @@ impl Get {
         }
         self.tally.count(node);
         self.answers.insert(node, held);
+        asked.map(|asked| asked.at_ms)
     }
 
     /// `node` gives no answer; with `is_damaged` because its copy is. Another node is to be
@@ -131,7 +186,8 @@ impl Get {
 
     /// Nodes whose answer is overdue.
     pub fn overdue(&self, now_ms: u64) -> Vec<NodeId> {
-        self.waiting.iter().filter(|(_, due)| **due <= now_ms).map(|(node, _)| *node).collect()
+        let is_overdue = |(_, asked): &(&NodeId, &Asked)| asked.due_ms <= now_ms;
+        self.waiting.iter().filter(is_overdue).map(|(node, _)| *node).collect()
     }
 
     /// When something is to be looked at again.
@@ -140,7 +196,9 @@ impl Get {
         // All of them are waited for, and only once nobody else is.
         let is_last = self.is_answered && self.waiting.is_empty();
         let late = self.late.values().copied().filter(|_| is_last).max();
-        self.waiting.values().copied().chain(late).chain(answer).min()
+        let hedge = self.hedge_at_ms.filter(|_| !self.is_answered);
+        let waiting = self.waiting.values().map(|asked| asked.due_ms);
+        waiting.chain(late).chain(answer).chain(hedge).min()
     }
 
     /// The answer for the client, once, as soon as it is certain.

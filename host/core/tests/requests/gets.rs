@@ -9,7 +9,7 @@ use crate::cast::{Cast, DEADLINE_MS, REPLICA_TIMEOUT_MS, Script, short, words, w
 
 fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script: Script) {
     let cast = Cast::new(2);
-    let is_reachable = |node| !cast.is_in(down, node);
+    let is_reachable = |node| (!cast.is_in(down, node)).then_some(0);
     let (rules, key) = ((kind, Survivors::All), cast.key.clone());
     let mut get = Get::new(Some(1), key, DEADLINE_MS, needed, rules, &cast.list, is_reachable);
     let mut now_ms = 0;
@@ -21,7 +21,9 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
         let mut to_ask = 0;
         match verb {
             "start" => to_ask = 3,
-            "none" => get.answered(cast.node(object), None),
+            "none" => {
+                get.answered(cast.node(object), None);
+            }
             "has" => {
                 let (name, puts) = words(object);
                 let held = written(puts.parse().unwrap()).1;
@@ -40,7 +42,7 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
         let due_ms = now_ms + REPLICA_TIMEOUT_MS;
         to_ask += late.into_iter().filter(|node| get.is_late(*node, due_ms)).count();
         let mut found = Vec::new();
-        for (node, is_fallback) in (0..to_ask).filter_map(|_| get.next_to_ask(due_ms)) {
+        for (node, is_fallback) in (0..to_ask).filter_map(|_| get.next_to_ask(now_ms, due_ms)) {
             let as_what = if is_fallback { "hints of " } else { "" };
             found.push(format!("ask {as_what}{}", cast.name(node)));
         }
@@ -66,7 +68,7 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
 }
 
 fn empty_get(cast: &Cast) -> Get {
-    Get::new(None, cast.key.clone(), u64::MAX, 1, (Strict, Survivors::All), &cast.list, |_| true)
+    Get::new(None, cast.key.clone(), u64::MAX, 1, (Strict, Survivors::All), &cast.list, |_| Some(0))
 }
 
 #[test]
@@ -198,9 +200,9 @@ fn a_get_is_never_due_in_the_past() {
     let cast = Cast::new(2);
     let key = cast.key.clone();
     let rules = (Sloppy, Survivors::All);
-    let mut get = Get::new(Some(1), key, 10_000, 1, rules, &cast.list, |_| true);
+    let mut get = Get::new(Some(1), key, 10_000, 1, rules, &cast.list, |_| Some(0));
     for due_ms in [500, 500, 5_000] {
-        get.next_to_ask(due_ms);
+        get.next_to_ask(0, due_ms);
     }
     get.answered(cast.node("a"), None);
     get.take_answer(0, 1);
@@ -218,10 +220,10 @@ fn a_value_without_room_is_never_told_as_absent() {
     for needed in [1, 2] {
         let rules = (Sloppy, Survivors::All);
         let key = cast.key.clone();
-        let mut get = Get::new(Some(1), key, 10_000, needed, rules, &cast.list, |_| true);
-        let asked: Vec<_> = (0..3).map(|_| get.next_to_ask(500).expect("an owner").0).collect();
+        let mut get = Get::new(Some(1), key, 10_000, needed, rules, &cast.list, |_| Some(0));
+        let asked: Vec<_> = (0..3).map(|_| get.next_to_ask(0, 500).expect("an owner").0).collect();
         get.has_no_room(asked[0], 7);
-        assert_eq!(get.next_to_ask(500), None, "no fallback stands in, which holds nothing");
+        assert_eq!(get.next_to_ask(0, 500), None, "no fallback stands in, which holds nothing");
         assert_eq!(get.take_answer(1, 1), None, "the others may answer");
         get.answered(asked[1], Some(written(1).1));
         get.has_no_room(asked[2], 7);

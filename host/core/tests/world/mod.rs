@@ -110,6 +110,8 @@ pub fn carts() -> KeyspaceSpec {
         quorums: Quorums { n: 3, r: 2, w: 2 },
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
+        // What these tests look at is what a get repairs.
+        read_repair_percent: 100,
     }
 }
 
