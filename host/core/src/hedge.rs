@@ -10,6 +10,8 @@
 //! - A node that somebody lost patience with is *silent* until it answers anything, or until
 //!   [`SILENT_MS`] are over. It is asked last. So of a node that dies the gets that were under way
 //!   hear late, and no later ones.
+//! - Gets are looked at in *slots*, those of five milliseconds together: nearly all have ended by
+//!   then, and a timer each would cost more than the hedges save.
 //! - *Budget*: where all nodes are slow, hedges would be load on top of the load that made them so.
 //!   Every get earns a tenth of a hedge, and a few are always there.
 //!
@@ -19,6 +21,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::NodeId;
+use crate::message::RequestId;
 
 /// How long a node stays silent for which patience was lost, in milliseconds.
 pub const SILENT_MS: u64 = 5_000;
@@ -26,6 +29,8 @@ pub const SILENT_MS: u64 = 5_000;
 const PATIENCE_MIN_MS: u64 = 10;
 const PATIENCE_MAX_MS: u64 = 250;
 const PATIENCE_FIRST_MS: u64 = 25;
+/// How long a slot is, in milliseconds.
+const SLOT_MS: u64 = 5;
 /// The budget in tenths of a hedge: what there is at first, and at most.
 const BUDGET_TENTHS: u32 = 1_000;
 
@@ -42,12 +47,14 @@ struct Pace {
 #[derive(Debug)]
 pub struct Hedges {
     paces: BTreeMap<NodeId, Pace>,
+    /// Gets, by the end of the slot in which they are to be looked at.
+    slots: BTreeMap<u64, Vec<RequestId>>,
     tenths: u32,
 }
 
 impl Default for Hedges {
     fn default() -> Self {
-        Hedges { paces: BTreeMap::new(), tenths: BUDGET_TENTHS }
+        Hedges { paces: BTreeMap::new(), slots: BTreeMap::new(), tenths: BUDGET_TENTHS }
     }
 }
 
@@ -55,6 +62,21 @@ impl Hedges {
     /// A get begins.
     pub fn earn(&mut self) {
         self.tenths = (self.tenths + 1).min(BUDGET_TENTHS);
+    }
+
+    /// A get is to be looked at when patience is over, `at_ms`. Tells the slot's end if a timer must be
+    /// set for it.
+    pub fn watch(&mut self, request: RequestId, at_ms: u64) -> Option<u64> {
+        let end_ms = (at_ms / SLOT_MS + 1) * SLOT_MS;
+        let slot = self.slots.entry(end_ms).or_default();
+        slot.push(request);
+        (slot.len() == 1).then_some(end_ms)
+    }
+
+    /// The gets to be looked at now.
+    pub fn due(&mut self, now_ms: u64) -> impl Iterator<Item = RequestId> + use<> {
+        let later = self.slots.split_off(&(now_ms + 1));
+        std::mem::replace(&mut self.slots, later).into_values().flatten()
     }
 
     /// Whether one more node may be asked for a get.

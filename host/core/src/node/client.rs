@@ -123,7 +123,6 @@ impl Node {
             None => return self.answer_due(request),
         };
         overdue.into_iter().for_each(|node| self.replica_failed(node, request, Failure::Late));
-        self.hedge(request);
         self.retry_hints(request);
         self.advance(request);
     }

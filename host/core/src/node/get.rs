@@ -6,6 +6,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::client::Prepared;
 use super::surroundings::Surroundings;
+use super::timers::Timer;
 use super::{Failure, InFlight, Node, Purpose};
 use crate::causality::Siblings;
 use crate::event::{Action, Notice, StoreFailure, Ticket};
@@ -30,7 +31,7 @@ impl Node {
         let needed = needed as usize;
         let rules = (get.quorum, self.survivors(key.keyspace));
         let now_ms = self.now.monotonic_ms;
-        let mut state = Get::new(Some(ticket), key, deadline_ms, needed, rules, &list, |node| {
+        let state = Get::new(Some(ticket), key, deadline_ms, needed, rules, &list, |node| {
             // Its own copy costs no message.
             let rank = match node == self.id {
                 true => 0,
@@ -41,28 +42,39 @@ impl Node {
         self.hedges.earn();
         let owners = list.primaries().len();
         if self.rng.next_u64() % 100 < u64::from(read_repair_percent) || needed >= owners {
-            return self.ask_first(state, owners);
+            self.ask_first(state, owners);
+            return;
         }
         let patience = state.next_owners(needed).map(|node| self.hedges.patience_ms(node)).max();
-        state.hedge_at(now_ms + patience.unwrap_or_default());
-        self.ask_first(state, needed);
+        let request = self.ask_first(state, needed);
+        if self.requests.contains_key(&request)
+            && let Some(at_ms) = self.hedges.watch(request, now_ms + patience.unwrap_or_default())
+        {
+            self.timers.set(at_ms, Timer::Hedge);
+        }
     }
 
     /// Starts a get that asks `count` nodes at first.
-    pub(super) fn ask_first(&mut self, get: Get, count: usize) {
+    pub(super) fn ask_first(&mut self, get: Get, count: usize) -> RequestId {
         let request = self.number();
         self.requests.insert(request, InFlight::Get(Box::new(get)));
         for _ in 0..count {
             self.ask_next(request);
         }
         self.advance(request);
+        request
+    }
+
+    /// The patience of some gets is over.
+    pub(super) fn hedges_due(&mut self) {
+        self.hedges.due(self.now.monotonic_ms).for_each(|request| self.hedge(request));
     }
 
     /// Asks other owners as well in place of those that have had their time, if the budget has it.
-    pub(super) fn hedge(&mut self, request: RequestId) {
+    fn hedge(&mut self, request: RequestId) {
         let now_ms = self.now.monotonic_ms;
         let Some(InFlight::Get(get)) = self.requests.get_mut(&request) else { return };
-        let slow = get.take_hedge(now_ms);
+        let slow = get.holding_up();
         let spares = get.unasked_owners();
         slow.iter().for_each(|node| self.hedges.lost_patience(*node, now_ms));
         for _ in 0..slow.len().min(spares) {

@@ -574,6 +574,7 @@ impl Node {
         while let Some(timer) = self.timers.pop_due(self.now.monotonic_ms) {
             match timer {
                 Timer::Request(request) => self.request_due(request),
+                Timer::Hedge => self.hedges_due(),
                 Timer::Handoff => self.handoff_due(),
                 Timer::Fill => self.fill_due(),
                 Timer::Exchange => self.exchange_due(),

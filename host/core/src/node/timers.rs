@@ -9,6 +9,8 @@ use crate::message::RequestId;
 pub(super) enum Timer {
     /// A request's replica or client is overdue.
     Request(RequestId),
+    /// The patience of gets is over.
+    Hedge,
     /// Undelivered hints are to be tried again.
     Handoff,
     /// The catalogue's digest is to be sent.

@@ -32,8 +32,6 @@ pub struct Get {
     primaries: Vec<NodeId>,
     /// Asked and not heard of.
     waiting: BTreeMap<NodeId, Asked>,
-    /// When another node is asked beside those that are waited for.
-    hedge_at_ms: Option<u64>,
     /// Reachable nodes that were not asked yet.
     spares: VecDeque<NodeId>,
     answers: BTreeMap<NodeId, Option<Arc<Siblings>>>,
@@ -83,7 +81,6 @@ impl Get {
             tally: Tally::new(needed),
             primaries: list.primaries().to_vec(),
             waiting: BTreeMap::new(),
-            hedge_at_ms: None,
             spares: spares.into(),
             answers: BTreeMap::new(),
             damaged: BTreeSet::new(),
@@ -103,18 +100,9 @@ impl Get {
         Some((node, !self.primaries.contains(&node)))
     }
 
-    /// Another node is to be asked at `at_ms`, if the answer is not certain by then.
-    pub fn hedge_at(&mut self, at_ms: u64) {
-        self.hedge_at_ms = Some(at_ms);
-    }
-
-    /// The nodes for which company is to be asked, once, if that time has come.
-    pub fn take_hedge(&mut self, now_ms: u64) -> Vec<NodeId> {
-        if self.hedge_at_ms.is_none_or(|at_ms| now_ms < at_ms) || self.is_answered {
-            return Vec::new();
-        }
-        self.hedge_at_ms = None;
-        self.waiting.keys().copied().collect()
+    /// The nodes for whose answer the client still waits.
+    pub fn holding_up(&self) -> Vec<NodeId> {
+        if self.is_answered { Vec::new() } else { self.waiting.keys().copied().collect() }
     }
 
     /// The owners that are asked next, at most `count`.
@@ -196,9 +184,8 @@ impl Get {
         // All of them are waited for, and only once nobody else is.
         let is_last = self.is_answered && self.waiting.is_empty();
         let late = self.late.values().copied().filter(|_| is_last).max();
-        let hedge = self.hedge_at_ms.filter(|_| !self.is_answered);
         let waiting = self.waiting.values().map(|asked| asked.due_ms);
-        waiting.chain(late).chain(answer).chain(hedge).min()
+        waiting.chain(late).chain(answer).min()
     }
 
     /// The answer for the client, once, as soon as it is certain.
