@@ -3,6 +3,7 @@
 
 mod link;
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,6 +24,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of each node's log a failure shows.
 const TAIL_LINES: usize = 20;
+/// By which the runtime is told how many threads to have. Nodes that share a machine share its cores:
+/// a thread each on every core has the system change between them for nothing.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
 
 /// Which nodes to run.
 #[derive(Debug, Clone, Default)]
@@ -127,20 +131,25 @@ async fn start_node(folder: &Path, index: usize, launch: &Launch) -> Result<Proc
         None => None,
     };
     let Some((client, peer)) = links else {
-        return start_process(folder, index, &launch.flags).await;
+        return start_process(folder, index, launch, &launch.flags).await;
     };
     let (near_client, near_peer) = (client.address()?.to_string(), peer.address()?.to_string());
     let mut flags = launch.flags.clone();
     flags.push(format!("--advertise-client={near_client}"));
     flags.push(format!("--advertise-peer={near_peer}"));
-    let mut process = start_process(folder, index, &flags).await?;
+    let mut process = start_process(folder, index, launch, &flags).await?;
     client.carry(process.addresses.client.parse()?, &mut process.links);
     peer.carry(process.addresses.peer.parse()?, &mut process.links);
     (process.addresses.client, process.addresses.peer) = (near_client, near_peer);
     Ok(process)
 }
 
-async fn start_process(folder: &Path, index: usize, flags: &[String]) -> Result<Process> {
+async fn start_process(
+    folder: &Path,
+    index: usize,
+    launch: &Launch,
+    flags: &[String],
+) -> Result<Process> {
     let number = index + 1;
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let log = folder.join(format!("node-{number}.log"));
@@ -157,6 +166,10 @@ async fn start_process(folder: &Path, index: usize, flags: &[String]) -> Result<
         .stdout(Stdio::piped())
         .stderr(log_file)
         .kill_on_drop(true);
+    if std::env::var_os(THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        command.env(THREADS, (cores / launch.nodes).max(1).to_string());
+    }
     // The user's settings are for the user's nodes.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STATOR_") {
