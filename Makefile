@@ -7,7 +7,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build guests components demo test simulate faults bench compare wasm-target
+.PHONY: help build release guests components demo test simulate faults bench compare wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ components: wasm-target
 	    target/debug/stator module encode $(GUESTS)/examples/$$guest.wasm \
 	        -o $(COMPONENTS)/tests/$$guest.wasm || exit 1; \
 	done
+
+release: ## the program as it is handed out: optimised, stripped, target/release/stator
+	cargo build --release -p stator --bin stator
 
 demo: guests ## three nodes merge shopping carts through a partition
 	target/debug/stator demo

@@ -96,7 +96,7 @@ const CORE: [&[&str]; 14] = [
     &["record", "write", "collect"],
     &["request"],
     &["message"],
-    &["wire"],
+    &["wire", "hedge"],
     &["event"],
     &["node"],
 ];
