@@ -94,8 +94,12 @@ async fn a_fill_goes_on_after_a_crash() {
     cluster[0].restart().await;
     cluster[0].kill().await;
     cluster[0].restart().await;
-    let state = cluster[0].status().await.expect("it runs").state();
-    assert_eq!(state, v1::NodeState::Refilling, "an empty store with a note is still a lost one");
+    eventually("an empty store with a note is still a lost one", async || {
+        // Until a member has accepted it, it asks.
+        let state = cluster[0].status().await?.state();
+        must(state == v1::NodeState::Refilling, || format!("{state:?}"))
+    })
+    .await;
     cluster[2].signal(libc::SIGCONT);
     is_filled(&cluster[0]).await;
     answers_alone(&mut cluster, "crashed", &keys).await;
