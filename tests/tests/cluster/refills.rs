@@ -185,8 +185,8 @@ async fn a_flipped_byte_is_repaired_from_a_peer() {
     let (mut cluster, keys) = with_a_marked_key("flipped", &[]).await;
     flip_record(&cluster[0].data_dir.join("data"));
     cluster[0].restart().await;
-    assert_eq!(cluster[0].status().await.expect("it runs").state(), v1::NodeState::Serving);
     cluster.all_alive().await;
+    is_filled(&cluster[0]).await;
 
     cluster[0].set_isolated(true).await;
     let alone = v1::GetRequest { r: Some(1), ..get("flipped", MARKER) };
