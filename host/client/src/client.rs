@@ -244,9 +244,9 @@ impl Client {
         request: v1::GetRequest,
     ) -> Result<v1::GetResponse, Error> {
         let send = async |channel, request| kv(channel).get(request).await;
-        let (keyspace, key) = (request.keyspace.clone(), request.key.clone());
         let terms = (Kind::Get, Safety::Repeatable, deadline);
-        let answer = self.routes.call((&keyspace, &key), terms, request, send).await?;
+        let plan = self.routes.plan((&request.keyspace, &request.key), terms);
+        let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)
     }
@@ -257,9 +257,9 @@ impl Client {
     /// The node's word.
     pub async fn send_put(&self, request: v1::PutRequest) -> Result<v1::PutResponse, Error> {
         let send = async |channel, request| kv(channel).put(request).await;
-        let (keyspace, key) = (request.keyspace.clone(), request.key.clone());
         let terms = (Kind::Write, named(&request.request_id), self.routes.nodes.deadline());
-        let answer = self.routes.call((&keyspace, &key), terms, request, send).await?;
+        let plan = self.routes.plan((&request.keyspace, &request.key), terms);
+        let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)
     }
@@ -273,9 +273,9 @@ impl Client {
         request: v1::DeleteRequest,
     ) -> Result<v1::DeleteResponse, Error> {
         let send = async |channel, request| kv(channel).delete(request).await;
-        let (keyspace, key) = (request.keyspace.clone(), request.key.clone());
         let terms = (Kind::Write, named(&request.request_id), self.routes.nodes.deadline());
-        let answer = self.routes.call((&keyspace, &key), terms, request, send).await?;
+        let plan = self.routes.plan((&request.keyspace, &request.key), terms);
+        let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)
     }

@@ -1,9 +1,10 @@
 //! What r owners hold of a key, joined: whether that is an answer.
 //!
-//! The answers are joined as a coordinating node joins them (`stator_core::request::get`): by a causal
-//! sync, whatever their order. The join is the client's answer if every owner holds just that, and if
-//! it is one version or none: then no policy has anything to merge, nobody is to be repaired, and the
-//! context of each of them is that of the join. Everything else is a coordinator's business.
+//! A coordinating node joins what it hears (`stator_core::request::get`): by a causal sync, whatever
+//! the order. The join is the client's answer if every owner holds just that, and if it is one version
+//! or none: then no policy has anything to merge, nobody is to be repaired, and the context of each of
+//! them is that of the join. So nothing needs to be joined, only compared: the join of equal objects is
+//! any of them. Everything else is a coordinator's business.
 //!
 //! r answers are a quorum if r nodes gave them. Addresses do not tell: two may lead to one node.
 //!
@@ -42,17 +43,12 @@ impl Join {
     /// Takes an answer in; `None` if a coordinator has to look at the key.
     pub(crate) fn add(&mut self, answer: v1::GetReplicaResponse) -> Option<()> {
         let held = Siblings::decode(answer.object?).ok()?;
-        let mut joined = self.joined.clone();
-        joined.sync(&held);
-        // Whoever answered before held what was joined by then.
-        let is_first = self.nodes.is_empty();
-        let is_agreed = is_first || joined.is_same_as(&self.joined);
+        let is_agreed = self.nodes.is_empty() || held.is_same_as(&self.joined);
         let is_counted = self.nodes.contains(&answer.node_id);
-        let is_alike = is_agreed && held.is_same_as(&joined) && joined.versions().len() <= 1;
-        if !is_alike || is_counted {
+        if !is_agreed || is_counted || held.versions().len() > 1 {
             return None;
         }
-        self.joined = joined;
+        self.joined = held;
         self.nodes.push(answer.node_id);
         self.needed = self.needed.max(answer.r as usize);
         self.now_ms = self.now_ms.max(answer.now_ms);

@@ -8,12 +8,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use stator_core::id::KeyspaceId;
-use stator_core::position::{partition_of, position};
+use stator_core::position::{self, partition_of, position};
 use stator_core::ring::PARTITIONS_MAX;
 use stator_proto::v1;
-
-/// The version of the position hash that is computed here.
-const POSITION_HASH: u32 = 1;
 
 /// What routing a key takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +41,7 @@ impl Ring {
     /// The ring in an answer; `None` if it is none that this client can go by.
     pub(crate) fn read(ring: v1::Ring, etag: String) -> Option<Ring> {
         let is_possible = ring.partitions.is_power_of_two() && ring.partitions <= PARTITIONS_MAX;
-        if !is_possible || ring.position_hash != POSITION_HASH {
+        if !is_possible || ring.position_hash != position::VERSION {
             return None;
         }
         let addresses: Vec<String> = ring.members.into_iter().map(|m| m.client_address).collect();
@@ -125,7 +122,7 @@ pub(crate) mod tests {
             members: (0..members).map(member).collect(),
             packed_owners: (0..partitions).flat_map(places).collect::<Vec<u8>>().into(),
             keyspaces: vec![keyspace],
-            position_hash: POSITION_HASH,
+            position_hash: position::VERSION,
             ..Default::default()
         }
     }

@@ -27,7 +27,6 @@ use stator_proto::v1::routing_client::RoutingClient;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
 
 use crate::error::Error;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, Plan};
@@ -111,20 +110,18 @@ impl Routes {
         Some(Owners { route, ring_version: known.ring.version, peers })
     }
 
-    /// Sends a message about a key to one of its owners, or to an endpoint.
-    pub(crate) async fn call<M: Clone, A>(
+    /// How a message about a key goes: to one of its owners, or to an endpoint.
+    pub(crate) fn plan(
         self: &Arc<Self>,
         (keyspace, key): (&str, &[u8]),
         (kind, safety, deadline): (Kind, Safety, Instant),
-        message: M,
-        send: impl AsyncFnMut(Channel, Request<M>) -> Result<Response<A>, Status>,
-    ) -> Result<A, Error> {
+    ) -> Plan {
         let peers = self.owners(keyspace, key).map(|owners| owners.peers).unwrap_or_default();
         let route = match kind == Kind::Write && safety == Safety::Repeatable {
             true => peers.into_iter().filter(|peer| !peer.is_silent()).collect(),
             false => by_cost(peers, kind),
         };
-        self.nodes.call_by(Plan { route, kind, safety, deadline }, message, send).await
+        Plan { route, kind, safety, deadline }
     }
 
     /// An answer names this ring.

@@ -8,7 +8,9 @@
 
 use crate::id::{KeyspaceId, PartitionId};
 
-/// The derivation context of version 1 of the position hash.
+/// The version of the position hash, which clients are told with the ring.
+pub const VERSION: u32 = 1;
+/// The derivation context of this version.
 pub const CONTEXT: &str = "stator key position v1";
 
 /// The position of `key` on the ring.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::Message as _;
 use stator_core::catalogue::{Catalogue, Keyspace};
 use stator_core::id::NodeId;
+use stator_core::position;
 use stator_core::ring::Ring;
 use stator_proto::v1;
 use stator_proto::v1::routing_server::Routing;
@@ -15,9 +16,6 @@ use tonic::{Request, Response, Status};
 
 use super::{errors, keyspaces};
 use crate::node::Node;
-
-/// The version of the position hash.
-const POSITION_HASH: u32 = 1;
 
 /// The service.
 pub struct RoutingService {
@@ -90,7 +88,7 @@ fn message(catalogue: &Catalogue, is_packed: bool) -> v1::Ring {
         partitions: ring.partitions(),
         members: ring.nodes().iter().map(|node| member(catalogue, *node)).collect(),
         keyspaces: catalogue.live_keyspaces().map(route).collect(),
-        position_hash: POSITION_HASH,
+        position_hash: position::VERSION,
         ..Default::default()
     };
     match is_packed {
