@@ -7,13 +7,13 @@
 //!
 //! - *Patience* is the mean and four mean deviations of what the node's latest answers took, the
 //!   timer of TCP (RFC 6298), within bounds.
-//! - A node that somebody lost patience with is *silent* until it answers anything, or until
-//!   [`SILENT_MS`] are over. It is asked last. So of a node that dies the gets that were under way
-//!   hear late, and no later ones.
+//! - A node that somebody lost patience with is *silent* until it answers a get that still waits for
+//!   it, or until [`SILENT_MS`] are over. It is asked last. So of a node that dies the gets that were
+//!   under way hear late, and no later ones.
 //! - Gets are looked at in *slots*, those of five milliseconds together: nearly all have ended by
 //!   then, and a timer each would cost more than the hedges save.
 //! - *Budget*: where all nodes are slow, hedges would be load on top of the load that made them so.
-//!   Every get earns a tenth of a hedge, and a few are always there.
+//!   Every get earns a tenth of a hedge, and a hundred can be saved.
 //!
 //! Left out: preferring the faster of two nodes that both answer. All coordinators would prefer the
 //! same one until it is the slower.

@@ -242,6 +242,7 @@ fn changes_are_checked() {
     let bad_name = |name: &str| ChangeError::BadName { name: name.to_owned() };
     let with_module =
         KeyspaceSpec { reconcile: Reconcile::Module(unknown), ..spec("orders", 3, 2, 2) };
+    let greedy = KeyspaceSpec { read_repair_percent: 101, ..spec("orders", 3, 2, 2) };
     let long = "a".repeat(65);
     let refused = [
         (create(spec("carts", 3, 2, 2)), ChangeError::KeyspaceExists("carts".to_owned())),
@@ -256,6 +257,7 @@ fn changes_are_checked() {
         (create(spec("orders", 3, 2, 0)), ChangeError::BadQuorums { n: 3, r: 2, w: 0 }),
         (create(spec("orders", 3, 4, 2)), ChangeError::BadQuorums { n: 3, r: 4, w: 2 }),
         (create(spec("orders", 3, 2, 4)), ChangeError::BadQuorums { n: 3, r: 2, w: 4 }),
+        (create(greedy), ChangeError::BadReadRepair { percent: 101 }),
         (create(spec("orders", 4, 2, 2)), ChangeError::TooManyReplicas { n: 4, replicas: 3 }),
         (create(with_module.clone()), ChangeError::NoSuchModule(unknown)),
         (delete("orders", None), ChangeError::NoSuchKeyspace("orders".to_owned())),

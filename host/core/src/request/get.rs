@@ -70,10 +70,11 @@ impl Get {
             QuorumKind::Sloppy => list.fallbacks(),
             QuorumKind::Strict => &[],
         };
-        let reachable = |node: &&NodeId| rank(**node).is_some();
-        let mut spares: Vec<NodeId> = list.primaries().iter().filter(reachable).copied().collect();
-        spares.sort_by_key(|node| rank(*node));
-        spares.extend(fallbacks.iter().filter(reachable));
+        let ranked = |node: &NodeId| Some((rank(*node)?, *node));
+        let mut owners: Vec<(u8, NodeId)> = list.primaries().iter().filter_map(ranked).collect();
+        // Owners of one rank stay in order.
+        owners.sort_by_key(|(rank, _)| *rank);
+        let spares = owners.into_iter().chain(fallbacks.iter().filter_map(ranked));
         Get {
             ticket,
             key,
@@ -81,7 +82,7 @@ impl Get {
             tally: Tally::new(needed),
             primaries: list.primaries().to_vec(),
             waiting: BTreeMap::new(),
-            spares: spares.into(),
+            spares: spares.map(|(_, node)| node).collect(),
             answers: BTreeMap::new(),
             damaged: BTreeSet::new(),
             late: BTreeMap::new(),
