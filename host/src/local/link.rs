@@ -8,7 +8,7 @@
 //! Left out: loss, jitter, bandwidth. The faults of `tests/faults` have those.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -18,17 +18,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::transport::{BindError, bind_both};
+
 /// How much is read at once, and how many such pieces are on their way at most.
 const PIECE_BYTES: usize = 64 << 10;
 const PIECES_MAX: usize = 256;
-/// How often a port is looked for that is free for both protocols.
-const PORT_TRIES: usize = 20;
 
 /// A link that carries nothing yet.
 #[derive(Debug)]
 pub(super) struct Link {
     connections: TcpListener,
     probes: UdpSocket,
+    address: SocketAddr,
     delay: Duration,
 }
 
@@ -37,29 +38,20 @@ impl Link {
     ///
     /// # Errors
     /// There is no free port.
-    pub(super) async fn new(delay: Duration) -> io::Result<Self> {
-        let mut tries = 0;
-        loop {
-            let connections = TcpListener::bind("127.0.0.1:0").await?;
-            match UdpSocket::bind(connections.local_addr()?).await {
-                Ok(probes) => return Ok(Link { connections, probes, delay }),
-                Err(error) if tries == PORT_TRIES => return Err(error),
-                Err(_) => tries += 1,
-            }
-        }
+    pub(super) async fn new(delay: Duration) -> Result<Self, BindError> {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (connections, probes, address) = bind_both(free).await?;
+        Ok(Link { connections, probes, address, delay })
     }
 
     /// Where it is reached.
-    ///
-    /// # Errors
-    /// The system does not know.
-    pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.connections.local_addr()
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Carries what comes to `to`, as tasks of `tasks`.
     pub(super) fn carry(self, to: SocketAddr, tasks: &mut JoinSet<()>) {
-        let Link { connections, probes, delay } = self;
+        let Link { connections, probes, delay, .. } = self;
         tasks.spawn(carry_probes(probes, to, delay));
         tasks.spawn(async move {
             let mut open = JoinSet::new();
@@ -144,7 +136,7 @@ mod tests {
         let echo = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let datagrams = UdpSocket::bind(echo.local_addr().expect("known")).await;
         let link = Link::new(DELAY).await.expect("a link");
-        let (near, far) = (link.address().expect("known"), echo.local_addr().expect("known"));
+        let (near, far) = (link.address(), echo.local_addr().expect("known"));
         let mut tasks = JoinSet::new();
         link.carry(far, &mut tasks);
         tasks.spawn(async move {

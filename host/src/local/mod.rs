@@ -133,7 +133,7 @@ async fn start_node(folder: &Path, index: usize, launch: &Launch) -> Result<Proc
     let Some((client, peer)) = links else {
         return start_process(folder, index, launch, &launch.flags).await;
     };
-    let (near_client, near_peer) = (client.address()?.to_string(), peer.address()?.to_string());
+    let (near_client, near_peer) = (client.address().to_string(), peer.address().to_string());
     let mut flags = launch.flags.clone();
     flags.push(format!("--advertise-client={near_client}"));
     flags.push(format!("--advertise-peer={near_peer}"));

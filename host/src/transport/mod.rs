@@ -159,6 +159,8 @@ const BIND_TRIES: usize = 32;
 /// How long open connections get at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
+type Sockets = (TcpListener, UdpSocket, SocketAddr);
+
 /// Sockets that are bound, and not listened at yet.
 pub struct BoundTransport {
     listener: TcpListener,
@@ -218,15 +220,8 @@ pub struct Transport {
 impl Transport {
     /// Binds TCP and UDP at the same port number; port 0 takes one that is free in both.
     pub async fn bind(address: SocketAddr) -> Result<BoundTransport, BindError> {
-        let mut tries = if address.port() == 0 { BIND_TRIES } else { 1 };
-        loop {
-            tries -= 1;
-            match bind_both(address).await {
-                Ok(bound) => return Ok(bound),
-                Err(error) if tries == 0 => return Err(error),
-                Err(_) => {}
-            }
-        }
+        let (listener, probes, local_addr) = bind_both(address).await?;
+        Ok(BoundTransport { listener, probes, local_addr, tls: None })
     }
 
     /// Where peers reach this node.
@@ -339,12 +334,25 @@ impl Transport {
     }
 }
 
-async fn bind_both(address: SocketAddr) -> Result<BoundTransport, BindError> {
+/// Binds TCP and UDP at the same port number; port 0 takes one that is free in both. Tells where.
+pub(crate) async fn bind_both(address: SocketAddr) -> Result<Sockets, BindError> {
+    let mut tries = if address.port() == 0 { BIND_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        match bind_once(address).await {
+            Ok(bound) => return Ok(bound),
+            Err(error) if tries == 0 => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+async fn bind_once(address: SocketAddr) -> Result<Sockets, BindError> {
     let failed = |protocol| move |source| BindError { address, protocol, source };
     let listener = TcpListener::bind(address).await.map_err(failed("TCP"))?;
     let local_addr = listener.local_addr().map_err(failed("TCP"))?;
     let probes = UdpSocket::bind(local_addr).await.map_err(failed("UDP"))?;
-    Ok(BoundTransport { listener, probes, local_addr, tls: None })
+    Ok((listener, probes, local_addr))
 }
 
 /// Locks a mutex. Nothing here leaves a value half changed, so one that a panic left locked is
