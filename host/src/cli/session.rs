@@ -75,14 +75,18 @@ impl Session {
                 urls.collect::<Result<_, _>>().map_err(|failure| failure.during("--endpoints"))?
             }
         };
+        let option = "--endpoint or --endpoints";
+        if options.coordination != Coordination::Any {
+            for url in &urls {
+                self.connect(url, option).await?;
+            }
+            return (0..count).map(|_| self.ring_client(&urls, options.clone())).collect();
+        }
         let mut channels = Vec::new();
         for url in urls.iter().cycle().take(count) {
-            channels.push(self.connect(url, "--endpoint or --endpoints").await?);
+            channels.push(self.connect(url, option).await?);
         }
         let client = |first: usize| {
-            if options.coordination != Coordination::Any {
-                return self.ring_client(&urls, options.clone());
-            }
             let turn = channels.iter().cycle().skip(first).take(urls.len().min(count));
             Ok(Client::over(turn.cloned().collect(), options.clone())?)
         };
@@ -94,8 +98,8 @@ impl Session {
         let (timeout, tls) = (self.timeout, self.tls.clone());
         let dial = move |address: &str| {
             let scheme = if tls.is_some() { "https" } else { "http" };
-            let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))?;
-            Ok(tls::connect_lazy(&endpoint.timeout(timeout), tls.as_ref()))
+            let endpoint = endpoint(format!("{scheme}://{address}"), timeout)?;
+            Ok(tls::connect_lazy(&endpoint, tls.as_ref()))
         };
         let host =
             |url: &String| url.split_once("://").map_or(url.clone(), |(_, host)| host.into());
@@ -152,15 +156,20 @@ fn url(address: &str, has_tls: bool) -> Result<String, Failure> {
     Ok(format!("{scheme}://{host}"))
 }
 
+/// What a URL is dialled with: a request takes `timeout` at most.
+fn endpoint(url: String, timeout: Duration) -> Result<Endpoint, Error> {
+    let endpoint = Endpoint::from_shared(url)?;
+    Ok(endpoint.connect_timeout(timeout.min(Duration::from_secs(5))).timeout(timeout))
+}
+
 async fn connect(
     url: &str,
     option: &str,
     timeout: Duration,
     tls: Option<&ClientTls>,
 ) -> Result<Channel, Failure> {
-    let endpoint = Endpoint::from_shared(url.to_owned())
+    let endpoint = endpoint(url.to_owned(), timeout)
         .map_err(|error| Failure::usage(format!("{url} is not an address: {error}")))?;
-    let endpoint = endpoint.connect_timeout(timeout.min(Duration::from_secs(5))).timeout(timeout);
     let tls = tls.filter(|_| url.starts_with("https://"));
     tls::connect(&endpoint, tls).await.map_err(|error| {
         let message = format!("no node answers at {url} ({})", root_cause(&error));

@@ -16,6 +16,7 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::target::{Over, Reading, Reason, Target, Written};
+use super::workload::Family;
 use crate::address::HostPort;
 use crate::cli::failure::{Failure, Kind};
 
@@ -57,7 +58,7 @@ struct PutResponse {}
 #[derive(Debug)]
 pub(super) struct Etcd {
     channel: Channel,
-    prefix: &'static str,
+    family: Family,
     serializable: bool,
 }
 
@@ -68,7 +69,7 @@ impl Etcd {
     /// It is not there, or refuses.
     pub(super) async fn connect(
         address: &HostPort,
-        prefix: &'static str,
+        family: Family,
         serializable: bool,
         timeout: Duration,
     ) -> Result<Self, Failure> {
@@ -79,7 +80,7 @@ impl Etcd {
         let endpoint = endpoint.map_err(|error| missing(&error))?;
         let endpoint = endpoint.connect_timeout(timeout).timeout(timeout);
         let channel = endpoint.connect().await.map_err(|error| missing(&error))?;
-        let etcd = Etcd { channel, prefix, serializable };
+        let etcd = Etcd { channel, family, serializable };
         etcd.read(0).await.map_err(|Reason(reason)| missing(&reason))?;
         Ok(etcd)
     }
@@ -95,10 +96,6 @@ impl Etcd {
         let answer = grpc.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;
         Ok(answer.map_err(reason)?.into_inner())
     }
-
-    fn key(&self, number: u64) -> Bytes {
-        format!("{}-{number:012}", self.prefix).into()
-    }
 }
 
 fn reason(status: Status) -> Reason {
@@ -109,14 +106,15 @@ impl Target for Etcd {
     type Seen = ();
 
     async fn read(&self, key: u64) -> Result<Reading<()>, Reason> {
-        let request = RangeRequest { key: self.key(key), serializable: self.serializable };
+        let request = RangeRequest { key: self.family.key(key), serializable: self.serializable };
         let answer: RangeResponse = self.call(RANGE, request).await?;
         let values: Vec<_> = answer.kvs.into_iter().map(|found| found.value).collect();
         Ok(Reading { siblings: values.len() as u32, values, seen: () })
     }
 
     async fn write(&self, key: u64, value: Bytes, _: Over<()>) -> Result<Written, Reason> {
-        let _: PutResponse = self.call(PUT, PutRequest { key: self.key(key), value }).await?;
+        let _: PutResponse =
+            self.call(PUT, PutRequest { key: self.family.key(key), value }).await?;
         Ok(Written { has_siblings: false })
     }
 }

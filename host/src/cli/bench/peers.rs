@@ -5,7 +5,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::options::Options;
+use super::options::{Coordinator, Options};
 use crate::cli::failure::Failure;
 
 /// A store that can be measured.
@@ -62,6 +62,7 @@ impl Peers {
             ("-w", options.w.is_some()),
             ("--strict", options.replicas.is_strict()),
             ("--durability", options.durability.is_some()),
+            ("--coordination", options.coordination != Coordinator::Any),
             ("--blind", options.blind),
             ("--attempts", options.attempts > 1),
         ];

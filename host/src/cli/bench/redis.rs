@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::resp::{self, Reply};
 use super::target::{Over, Reading, Reason, Target, Written};
+use super::workload::Family;
 use crate::address::HostPort;
 use crate::cli::failure::{Failure, Kind};
 use crate::tls::connect_tcp;
@@ -33,7 +34,7 @@ struct Batch {
 #[derive(Debug)]
 pub(super) struct Redis {
     batches: mpsc::UnboundedSender<Batch>,
-    prefix: &'static str,
+    family: Family,
     wait_replicas: Option<u32>,
     timeout: Duration,
 }
@@ -45,7 +46,7 @@ impl Redis {
     /// Redis is not there, or refuses.
     pub(super) async fn connect(
         address: &HostPort,
-        prefix: &'static str,
+        family: Family,
         wait_replicas: Option<u32>,
         within: Duration,
     ) -> Result<Self, Failure> {
@@ -59,7 +60,7 @@ impl Redis {
         let (waiting, in_order) = mpsc::unbounded_channel();
         tokio::spawn(write(writer, asked, waiting));
         tokio::spawn(read(reader, in_order));
-        let redis = Redis { batches, prefix, wait_replicas, timeout: within };
+        let redis = Redis { batches, family, wait_replicas, timeout: within };
         redis.read(0).await.map_err(|Reason(reason)| missing(&reason))?;
         Ok(redis)
     }
@@ -81,10 +82,6 @@ impl Redis {
         };
         let replies = timeout(self.timeout, replies).await.map_err(|_| word("TIMEOUT"))?;
         replies.map_err(|_: oneshot::error::RecvError| word("CONNECTION_LOST"))
-    }
-
-    fn key(&self, number: u64) -> String {
-        format!("{}-{number:012}", self.prefix)
     }
 }
 
@@ -135,7 +132,7 @@ impl Target for Redis {
 
     async fn read(&self, key: u64) -> Result<Reading<()>, Reason> {
         let mut command = BytesMut::new();
-        resp::write(&mut command, &[b"GET", self.key(key).as_bytes()]);
+        resp::write(&mut command, &[b"GET", &self.family.key(key)]);
         let values = match self.ask(command, false).await? {
             [Some(Reply::Bulk(value)), _] => vec![value],
             [Some(Reply::Nil), _] => Vec::new(),
@@ -146,7 +143,7 @@ impl Target for Redis {
 
     async fn write(&self, key: u64, value: Bytes, _: Over<()>) -> Result<Written, Reason> {
         let mut commands = BytesMut::new();
-        resp::write(&mut commands, &[b"SET", self.key(key).as_bytes(), &value]);
+        resp::write(&mut commands, &[b"SET", &self.family.key(key), &value]);
         if let Some(replicas) = self.wait_replicas {
             let (replicas, ms) = (replicas.to_string(), self.timeout.as_millis().to_string());
             resp::write(&mut commands, &[b"WAIT", replicas.as_bytes(), ms.as_bytes()]);

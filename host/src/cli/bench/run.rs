@@ -58,7 +58,7 @@ impl Run<'_> {
         let addresses = addresses(&self.options.endpoints)?;
         let serializable = self.options.peers.serializable;
         let connect = async |family: Family| {
-            let one = |address| Etcd::connect(address, family.prefix(), serializable, timeout);
+            let one = |address| Etcd::connect(address, family, serializable, timeout);
             try_join_all(self.in_turn(&addresses).map(one)).await
         };
         self.measure(connect).await
@@ -68,7 +68,7 @@ impl Run<'_> {
         let addresses = addresses(&self.options.endpoints)?;
         let wait = self.options.peers.wait_replicas;
         let connect = async |family: Family| {
-            let one = |address| Redis::connect(address, family.prefix(), wait, timeout);
+            let one = |address| Redis::connect(address, family, wait, timeout);
             try_join_all(self.in_turn(&addresses).map(one)).await
         };
         self.measure(connect).await

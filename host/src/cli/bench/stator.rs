@@ -28,8 +28,7 @@ const CONTEXT_BYTES_MAX: usize = 512;
 #[derive(Debug)]
 struct Terms {
     keyspace: String,
-    /// What keys begin with.
-    prefix: &'static str,
+    family: Family,
     /// How many replicas must answer, and acknowledge; none is as the keyspace has it.
     r: Option<u32>,
     w: Option<u32>,
@@ -94,7 +93,7 @@ pub(super) async fn connect(
 ) -> Result<Vec<Stator>, Failure> {
     let terms = Arc::new(Terms {
         keyspace: keyspace.to_owned(),
-        prefix: family.prefix(),
+        family,
         r: options.r,
         w: options.w,
         quorum: options.replicas.quorum(),
@@ -165,10 +164,9 @@ impl Stator {
     /// By the client itself.
     async fn coordinated(&self, key: u64) -> Result<Reading<Option<Bytes>>, Error> {
         let entry = self.client.get(&self.terms.keyspace, self.key(key)).await?;
-        let values = entry.siblings().iter().filter_map(|version| version.value.clone()).collect();
-        let merged = entry.merge().map_or(0, |merge| merge.sibling_count);
-        let siblings = merged.max(count(entry.siblings().len()));
-        Ok(Reading { values, siblings, seen: entry.context().cloned() })
+        let merged = entry.merge().map(|merge| merge.sibling_count);
+        let values = entry.siblings().iter().map(|version| version.value.clone());
+        Ok(reading(merged, values, entry.context().cloned()))
     }
 
     /// By a node.
@@ -182,10 +180,9 @@ impl Stator {
             ring_version: 0,
         };
         let answer = self.client.send_get(request).await?;
-        let merged = answer.merge.as_ref().map_or(0, |merge| merge.sibling_count);
-        let siblings = merged.max(count(answer.versions.len()));
-        let values = answer.versions.into_iter().filter_map(|version| version.value).collect();
-        Ok(Reading { values, siblings, seen: answer.context })
+        let merged = answer.merge.map(|merge| merge.sibling_count);
+        let values = answer.versions.into_iter().map(|version| version.value);
+        Ok(reading(merged, values, answer.context))
     }
 
     async fn read_and_put(&self, key: u64, value: Bytes) -> Result<Written, Reason> {
@@ -210,12 +207,19 @@ impl Stator {
     }
 
     fn key(&self, number: u64) -> Bytes {
-        format!("{}-{number:012}", self.terms.prefix).into()
+        self.terms.family.key(number)
     }
 }
 
-fn count(siblings: usize) -> u32 {
-    u32::try_from(siblings).unwrap_or(u32::MAX)
+/// What was read: `merged` says of how many versions the answered ones were made.
+fn reading(
+    merged: Option<u32>,
+    values: impl ExactSizeIterator<Item = Option<Bytes>>,
+    seen: Option<Bytes>,
+) -> Reading<Option<Bytes>> {
+    let versions = u32::try_from(values.len()).unwrap_or(u32::MAX);
+    let siblings = versions.max(merged.unwrap_or_default());
+    Reading { values: values.flatten().collect(), siblings, seen }
 }
 
 fn no_context() -> Reason {

@@ -5,6 +5,7 @@
 //! operations a second writer, who has read the same, writes at the same time. `load` is YCSB's
 //! loading phase as a workload of its own: new keys only.
 
+use bytes::Bytes;
 use clap::ValueEnum;
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
@@ -63,12 +64,13 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// What its keys begin with.
-    pub(super) fn prefix(self) -> &'static str {
-        match self {
+    /// Its key with this number, the same in every store.
+    pub(super) fn key(self, number: u64) -> Bytes {
+        let prefix = match self {
             Family::Plain => "key",
             Family::Carts => "cart",
-        }
+        };
+        format!("{prefix}-{number:012}").into()
     }
 }
 
