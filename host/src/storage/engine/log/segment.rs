@@ -99,7 +99,6 @@ impl Segments {
         self.begun = self.end;
         // Whether it does matters for speed only: what is durable, `sync` says.
         // SAFETY: it takes an open file and plain numbers.
-        #[cfg(target_os = "linux")]
         let _ = unsafe {
             libc::sync_file_range(self.file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE)
         };
