@@ -7,7 +7,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build release guests components demo test simulate faults bench compare wasm-target
+.PHONY: help build release guests components languages demo test simulate faults bench compare wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ components: wasm-target
 	        -o $(COMPONENTS)/tests/$$guest.wasm || exit 1; \
 	done
 
+languages: components ## build the cart of every language whose compiler is here: tests/languages/install
+	@tests/languages/build
+
 release: ## the program as it is handed out: optimised, stripped, target/release/stator
 	cargo build --release -p stator --bin stator
 
@@ -40,7 +43,7 @@ demo: guests ## three nodes merge shopping carts through a partition
 # All targets at once, so that nothing is built twice with other features.
 test: ## every test of the workspace
 	cargo build --workspace --all-targets
-	$(MAKE) components
+	$(MAKE) languages
 	cargo test --workspace
 
 # Feature flags as in the rest, so that nothing of the program is built anew.

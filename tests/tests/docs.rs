@@ -1,15 +1,18 @@
-//! `docs/merges.md`, word by word: what a reader types is run, what they would see is compared.
+//! `docs/merges.md` and `docs/languages.md`, word by word: what a reader types is run, what they would
+//! see is compared.
 //!
 //! - Of a `console` block the lines behind `$ ` are commands (`\` at the end goes on), the others
 //!   the output, standard error included. `…` stands for any text in a line, alone for any lines.
 //! - A block behind `<!-- file: PATH -->` is the file that an editor leaves there.
+//! - What follows `<!-- needs: LANGUAGE -->`, up to the next headline, is only done where `make languages`
+//!   has found a compiler for that language; otherwise that is said on standard error.
 //!
 //! Commands run in one new folder, by `bash`, with the built `stator` first in the path.
 //! `stator serve &` gets free ports, and those after it are told them. Crates build in the target
 //! folder of this workspace, where `make test` has built what they depend on, and without network.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,17 +31,28 @@ enum Step {
     Write { path: String, text: String },
 }
 
-/// What a page tells its reader to do.
-fn steps(page: &str) -> Vec<Step> {
+/// What a page tells its reader to do who has compilers of the languages that `has` names.
+fn steps(page: &str, has: impl Fn(&str) -> bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut file = None;
+    let (mut file, mut skips) = (None, false);
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(path) = line.strip_prefix("<!-- file: ") {
             file = path.strip_suffix(" -->");
+        } else if let Some(language) = line.strip_prefix("<!-- needs: ") {
+            let language = language.trim_end_matches(" -->");
+            skips = !has(language);
+            if skips {
+                // Not by a macro, whose words the harness keeps of a test that passes.
+                let _ =
+                    writeln!(io::stderr(), "skipped: what docs/languages.md does in {language}");
+            }
+        } else if line.starts_with('#') {
+            skips = false;
         } else if let Some(language) = line.strip_prefix("```") {
             let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
             match file.take() {
+                _ if skips => {}
                 Some(path) => {
                     steps.push(Step::Write { path: path.to_owned(), text: block.join("\n") + "\n" })
                 }
@@ -188,6 +202,7 @@ impl Reader {
         let rest = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&rest)));
         command.env("PATH", path.expect("a path")).env("CARGO_NET_OFFLINE", "true");
+        command.envs(compilers());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(&self.place);
         command
@@ -217,16 +232,45 @@ fn program() -> PathBuf {
     path
 }
 
-#[test]
-fn the_page_on_merges_does_what_it_says() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/merges.md");
-    let steps = steps(&fs::read_to_string(page).expect("the page"));
-    let commands = steps.iter().filter(|step| matches!(step, Step::Run { .. }));
+/// The compilers that `tests/languages/install` has brought, by the variables of the templates.
+fn compilers() -> Vec<(&'static str, PathBuf)> {
+    let tools = target().join("languages/tools");
+    let all = [
+        ("ASC", "node_modules/.bin/asc"),
+        ("COMPONENTIZE_QJS", "node_modules/.bin/componentize-qjs"),
+        ("COMPONENTIZE_PY", "venv/bin/componentize-py"),
+    ];
+    let all = all.map(|(variable, program)| (variable, tools.join(program)));
+    all.into_iter().filter(|(_, program)| program.exists()).collect()
+}
+
+fn target() -> PathBuf {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    target.canonicalize().expect("the target folder")
+}
+
+fn follow(page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let has =
+        |language: &str| target().join(format!("components/languages/{language}.wasm")).is_file();
+    let page = fs::read_to_string(path).expect("the page");
+    let all = steps(&page, |_| true);
+    let commands = all.iter().filter(|step| matches!(step, Step::Run { .. }));
     assert!(commands.count() > 10, "the page's commands were not found");
     let mut reader = Reader::new();
-    for step in &steps {
+    for step in &steps(&page, has) {
         reader.follow(step);
     }
+}
+
+#[test]
+fn the_page_on_merges_does_what_it_says() {
+    follow("merges.md");
+}
+
+#[test]
+fn the_page_on_languages_does_what_it_says() {
+    follow("languages.md");
 }
 
 #[test]
@@ -238,7 +282,10 @@ fn a_page_is_read_as_it_says() {
         expected: expected.iter().map(|line| (*line).to_owned()).collect(),
     };
     let write = Step::Write { path: "a/b.rs".to_owned(), text: "fn f() {}\n".to_owned() };
-    assert_eq!(steps(page), [run("one \\\n  two", &["out"]), run("three", &[]), write]);
+    let needy = "<!-- needs: c -->\n```console\n$ one\n```\n# next\n```console\n$ two\n```\n";
+    assert_eq!(steps(needy, |_| true).len(), 2);
+    assert_eq!(steps(needy, |language| language != "c"), [run("two", &[])]);
+    assert_eq!(steps(page, |_| true), [run("one \\\n  two", &["out"]), run("three", &[]), write]);
 }
 
 #[test]

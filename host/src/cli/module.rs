@@ -1,14 +1,15 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
-//! `new` begins a crate, `build` makes a component of it. `encode` is the second half of that, for
-//! other compilers: it wraps a core module, as made for `wasm32-unknown-unknown`, into the
-//! component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
+//! `new` begins one in any of several languages, `build` makes a component of a crate. `encode` is the
+//! second half of that, for other compilers: it makes the component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
 //! it is. None of them needs a node. What a component may import and
 //! export is checked by the node at `push`.
 
+mod bindings;
 mod build;
 mod describe;
 mod new;
+mod templates;
 mod test;
 mod verdicts;
 
@@ -27,7 +28,7 @@ use stator_proto::v1;
 use super::failure::{Failure, Kind};
 use super::output::{self, Output};
 use super::session::Session;
-use crate::merge::{Limits, encode_component};
+use crate::merge::{Encoded, Limits, encode_component};
 
 /// What an upload may take beside the compilation at its end.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +42,9 @@ pub(super) enum Module {
     Build(build::Build),
     /// Print the WIT that every module is written against, in any language
     Wit,
-    /// Make a component of what a compiler built for wasm32-unknown-unknown
+    /// Write the bindings of a module in C, for C and C++
+    Bindings(bindings::Bindings),
+    /// Make a component of what a compiler built: a core module, or a component that wants WASI
     Encode(Encode),
     /// Check the merge laws of a component, by the node's own code and without a node
     Test(test::Test),
@@ -53,13 +56,17 @@ pub(super) enum Module {
     List,
 }
 
-/// Make a component of what a compiler built for wasm32-unknown-unknown
+/// Make a component of what a compiler built: a core module, or a component that wants WASI
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm -o cart.wasm"
-)]
+#[command(after_help = "Examples:
+  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm -o cart.wasm
+  stator module encode wasi.wasm -o notes.wasm
+
+A core module without WIT types gets those of the functions that it exports: by their full names, or
+as resolve, samples, preserves, validate, schema and migrate. What stands in for WASI writes what is
+printed to the module's log, has clocks at 0, random bytes of zeros and no files.")]
 pub(super) struct Encode {
-    /// The core module
+    /// The core module or component
     input: PathBuf,
     /// Where to write the component
     #[arg(short, long, value_name = "FILE")]
@@ -91,6 +98,7 @@ impl Module {
             Module::New(command) => command.run(session.output),
             Module::Build(command) => command.run(session.output),
             Module::Wit => new::print_wit(),
+            Module::Bindings(command) => command.run(session.output),
             Module::Encode(command) => command.run(session.output),
             Module::Test(command) => command.run(session.output).await,
             Module::Describe(command) => command.run(session.output).await,
@@ -107,11 +115,14 @@ impl Encode {
     }
 }
 
-/// Makes a component of the core module in file `core` and writes it to file `out`.
+/// Makes a component of what is in file `core` and writes it to file `out`.
 fn encode_file(core: &Path, out: &Path) -> Result<Vec<u8>, Failure> {
-    let component = encode_component(&read(core)?).map_err(|error| {
-        Failure::refused(format!("{} makes no merge module: {error}", core.display()))
-    })?;
+    let built = fs::metadata(core).and_then(|metadata| metadata.modified()).ok();
+    let Encoded { component, remarks } =
+        encode_component(&read(core)?, built).map_err(|error| {
+            Failure::refused(format!("{} makes no merge module: {error}", core.display()))
+        })?;
+    remarks.into_iter().for_each(|remark| output::say(format!("note: {remark}")));
     if let Some(folder) = out.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -7,8 +7,8 @@ use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, MergeFailure};
 use stator_core::id::ModuleDigest;
 use tokio::task::spawn_blocking;
-use wasmtime::component::Component;
 
+use super::artefact::Artefact;
 use super::class::Class;
 use super::host::{Inner, Loaded, MergeHost, Place};
 use super::laws::{LawsUnchecked, Plan, Report};
@@ -151,14 +151,19 @@ impl MergeHost {
         let artefact = self.compile(&component, &class).await?;
         let inner = self.0.clone();
         blocking(move || {
-            let prepared = inner.link(&class, digest, &artefact)?;
-            // Without the file the next start compiles again; that is all.
-            if keep == Keep::Artefact
-                && let Err(error) = class.artefacts.put(&digest, &artefact)
-            {
-                tracing::warn!(module = %digest, %error, "a compiled module cannot be cached");
+            let kept = match keep {
+                Keep::Artefact => class.artefacts.put(&digest, &artefact).unwrap_or_else(|error| {
+                    // The next start compiles again; that is all.
+                    tracing::warn!(module = %digest, %error, "a compiled module cannot be cached");
+                    None
+                }),
+                Keep::Nothing => None,
+            };
+            let linked = inner.link(&class, digest, &kept.unwrap_or(Artefact::Bytes(artefact)));
+            if linked.is_err() {
+                class.artefacts.remove(&digest);
             }
-            Ok(prepared)
+            linked
         })
         .await
     }
@@ -221,7 +226,7 @@ impl Inner {
         &self,
         class: &Arc<Class>,
         digest: ModuleDigest,
-        artefact: &[u8],
+        artefact: &Artefact,
     ) -> Result<Prepared, ModuleRefused> {
         let refused = |e: wasmtime::Error| {
             let why = format!("{e:#}");
@@ -229,14 +234,13 @@ impl Inner {
             let is_of_limits = why.contains("exceeds the");
             ModuleRefused::Load { why, is_of_limits, class: class.limits.class }
         };
-        // SAFETY: the bytes come from this program's own compiler, either just now over a pipe or
-        // from the cache, whose checksum and engine hash were right.
-        let component = unsafe { Component::deserialize(&class.engine, artefact) };
-        let component = component.map_err(refused)?;
+        // SAFETY: it comes from this program's own compiler, either just now over a pipe or from
+        // the cache, whose checksum and engine hash were right.
+        let component = unsafe { artefact.load(&class.engine) }.map_err(refused)?;
         let module = LoadedModule::link(&class.engine, digest, &component, self.log.clone())
             .map_err(refused)?;
         let module = Arc::new(Loaded::new(module, class.clone()));
-        Ok(Prepared { module, code_bytes: artefact.len() })
+        Ok(Prepared { module, code_bytes: artefact.bytes() })
     }
 }
 

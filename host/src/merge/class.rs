@@ -36,10 +36,16 @@ impl Class {
         let (limits, slots) = (config.limits_of(class).clone(), config.running_max.get());
         let engine = engine::running(&limits, slots)
             .map_err(|e| MergeHostError::Engine(format!("{e:#}")))?;
-        let artefacts =
-            ArtefactCache::open(&config.cache_dir, &engine, limits.artefact_bytes_max).map_err(
-                |source| MergeHostError::CacheDirectory { path: config.cache_dir.clone(), source },
-            )?;
+        let artefacts = ArtefactCache::open(
+            &config.cache_dir,
+            &engine,
+            limits.artefact_bytes_max,
+            class == ModuleClass::Large,
+        )
+        .map_err(|source| MergeHostError::CacheDirectory {
+            path: config.cache_dir.clone(),
+            source,
+        })?;
         Ok(Class { limits, engine, artefacts, running: Arc::new(Semaphore::new(slots as usize)) })
     }
 }

@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use super::refused::{ModuleRefused, Stage};
@@ -24,7 +25,8 @@ pub(super) const NOT_ALLOWED: i32 = 4;
 
 /// Compiles the component on standard input, given the arguments after [`COMPILE_MODULE`].
 pub fn compile_module_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match compile(&args.into_iter().collect::<Vec<_>>()) {
+    let args: Vec<_> = args.into_iter().collect();
+    match without_panic(|| compile(&args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Complaint { words, code }) => {
             eprintln!("{words}");
@@ -57,6 +59,20 @@ impl From<ModuleRefused> for Complaint {
         };
         Complaint { words, code: code as u8 }
     }
+}
+
+/// Does `work`; if it panics, which a compiler fed with what it did not expect may do, the panic's
+/// words are the complaint.
+fn without_panic<T>(work: impl FnOnce() -> Result<T, Complaint>) -> Result<T, Complaint> {
+    panic::set_hook(Box::new(|_| ()));
+    let caught = panic::catch_unwind(AssertUnwindSafe(work));
+    drop(panic::take_hook());
+    caught.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        let text = text.unwrap_or_else(|| "it says nothing more".to_owned());
+        Err(format!("the compiler cannot deal with it: {text}").into())
+    })
 }
 
 fn compile(args: &[OsString]) -> Result<(), Complaint> {
@@ -101,5 +117,19 @@ fn limit(resource: libc::__rlimit_resource_t, max: u64) -> io::Result<()> {
     match unsafe { libc::setrlimit(resource, &max) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_complaint_with_its_words() {
+        let number = 7;
+        let complaint = without_panic::<()>(|| panic!("adapter {number} is invalid"));
+        let words = complaint.err().expect("a complaint").words;
+        assert_eq!(words, "the compiler cannot deal with it: adapter 7 is invalid");
+        assert!(without_panic(|| Ok(())).is_ok());
     }
 }

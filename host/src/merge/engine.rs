@@ -21,8 +21,11 @@ fn codegen() -> Config {
         .wasm_relaxed_simd(false)
         .relaxed_simd_deterministic(true)
         .consume_fuel(true);
-    // The pool has room for one 32-bit memory.
-    config.wasm_memory64(false).wasm_multi_memory(false);
+    // The pool has room for 32-bit memories. A module has one (see `running`), but the adapters that
+    // wasmtime itself makes between two components of a module speak to the memories of both.
+    config.wasm_memory64(false).wasm_multi_memory(true);
+    // A trap's place in the module tells nobody anything, and the map is a third of the artefact.
+    config.generate_address_map(false);
     // A call is synchronous and never unwinds.
     config.concurrency_support(false).native_unwind_info(false);
     config

@@ -3,7 +3,12 @@
 //! A line costs the module fuel for the host's work: a flat price and a unit a byte. Without it a
 //! loop of calls with large texts would keep a processor busy long after fuel says stop. What is
 //! dropped or cut depends on the clock, but the module never learns of it.
+//!
+//! The last warnings of a call are kept until its end: a module that traps has often said why before
+//! (an interpreter prints the error that nobody caught, a C library why it aborts), and then
+//! these are the words that its reader gets.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +27,8 @@ const LINE_BYTES_MAX: usize = 1024;
 /// Lines of all modules of a node in one [`WINDOW`]; the rest is dropped.
 const LINES_PER_WINDOW_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(1);
+/// Bytes of a call's last warnings that are kept.
+const LAST_WORDS_BYTES_MAX: usize = 2048;
 /// Fuel for a call of `write`, about what it costs the host in instructions.
 const CALL_FUEL: u64 = 500;
 
@@ -63,19 +70,36 @@ pub(super) struct CallLog {
     valve: LogValve,
     module: ModuleDigest,
     lines: u32,
+    last_words: VecDeque<String>,
 }
 
 impl CallLog {
     pub(super) fn new(valve: LogValve, module: ModuleDigest) -> Self {
-        CallLog { valve, module, lines: 0 }
+        CallLog { valve, module, lines: 0, last_words: VecDeque::new() }
+    }
+
+    /// What the call warned of last, in its order; empty if it did not.
+    pub(super) fn last_words(&self) -> String {
+        self.last_words.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
+    fn keep(&mut self, warning: &str) {
+        self.last_words.push_back(warning.to_owned());
+        let mut bytes: usize = self.last_words.iter().map(|line| line.len() + 1).sum();
+        while bytes > LAST_WORDS_BYTES_MAX {
+            bytes -= self.last_words.pop_front().map_or(bytes, |line| line.len() + 1);
+        }
     }
 
     fn write(&mut self, level: Level, line: &str) {
-        self.lines += 1;
-        if !self.valve.passes(Instant::now()) {
+        let line = &line[..line.floor_char_boundary(LINE_BYTES_MAX)];
+        if level == Level::Warn {
+            self.keep(line);
+        }
+        self.lines = self.lines.saturating_add(1);
+        if self.lines > LINES_PER_CALL_MAX || !self.valve.passes(Instant::now()) {
             return;
         }
-        let line = &line[..line.floor_char_boundary(LINE_BYTES_MAX)];
         let module = &self.module;
         // Escaped, because a line break would let a module forge lines of the node.
         match level {
@@ -95,7 +119,8 @@ fn write(
     mut store: StoreContextMut<'_, CallState>,
     (level, message): (Level, WasmStr),
 ) -> wasmtime::Result<()> {
-    let wanted = store.data().log.lines < LINES_PER_CALL_MAX;
+    let log = &store.data().log;
+    let wanted = log.lines < LINES_PER_CALL_MAX || level == Level::Warn;
     // Its bytes are only looked at, and paid for, while there is room for the line.
     let line = if wanted { message.to_str(&store)?.into_owned() } else { String::new() };
     let price = CALL_FUEL + line.len() as u64;
@@ -118,5 +143,20 @@ mod tests {
         assert_eq!(passed, LINES_PER_WINDOW_MAX as usize);
         assert!(!valve.passes(start));
         assert!(valve.passes(start + 2 * WINDOW));
+    }
+
+    #[test]
+    fn the_last_warnings_stay_in_their_order() {
+        let mut log = CallLog::new(LogValve::new(), ModuleDigest([0; 32]));
+        assert_eq!(log.last_words(), "");
+        for n in 0..1000 {
+            log.write(Level::Warn, &format!("warning {n}"));
+            log.write(Level::Info, "not one");
+        }
+        let words = log.last_words();
+        assert!(words.ends_with("warning 998\nwarning 999"), "{words}");
+        assert!(words.len() <= LAST_WORDS_BYTES_MAX && words.starts_with("warning 8"), "{words}");
+        log.write(Level::Warn, &"x".repeat(5000));
+        assert_eq!(log.last_words().lines().last().map(str::len), Some(LINE_BYTES_MAX));
     }
 }

@@ -65,7 +65,7 @@ mod world;
 pub use admit::ModuleInfo;
 pub use compile_child::{COMPILE_MODULE, compile_module_main};
 pub use config::{MergeHostConfig, MergeHostError};
-pub use encode::{EncodeError, encode_component};
+pub use encode::{EncodeError, Encoded, WIT, encode_component};
 pub use figures::Figures;
 pub use host::{MergeHost, Place};
 pub use limits::Limits;

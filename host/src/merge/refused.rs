@@ -75,8 +75,8 @@ pub enum ModuleRefused {
     },
     /// An import that no module may have.
     #[error(
-        "the module imports `{name}`, which is not allowed: {why}. Modules for Stator are built \
-         for wasm32-unknown-unknown"
+        "the module imports `{name}`, which is not allowed: {why}{}",
+        if name.starts_with("wasi") { "; `stator module encode` puts a stand-in in the place of WASI" } else { "" }
     )]
     ImportRefused {
         /// The import's full name.
@@ -113,6 +113,15 @@ pub enum ModuleRefused {
         name: String,
         /// The exports that it knows.
         supported: String,
+    },
+    /// An export that is none of Stator's.
+    #[error(
+        "the module exports `{name}`, which no node ever calls; `stator module encode` makes a \
+         component of it without that"
+    )]
+    ForeignExport {
+        /// The export's full name.
+        name: String,
     },
     /// The compiler refused the module.
     #[error("the module does not compile: {0}")]
@@ -221,7 +230,8 @@ impl ModuleRefused {
             | R::NotAllowed(_)
             | R::ResolverMissing { .. }
             | R::WrongVersion { .. }
-            | R::UnknownExport { .. } => Some(Stage::World),
+            | R::UnknownExport { .. }
+            | R::ForeignExport { .. } => Some(Stage::World),
             R::Compile(_) | R::CompileLimit { .. } | R::CompileTimedOut { .. } => {
                 Some(Stage::Compile)
             }

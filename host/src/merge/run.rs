@@ -267,7 +267,10 @@ fn explain(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> Merge
         _ if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             MergeFailure::Unavailable(format!("{error:#}"))
         }
-        Some(trap) => MergeFailure::Trapped(trap.to_string()),
+        Some(trap) => MergeFailure::Trapped(match state.log.last_words() {
+            words if words.is_empty() => trap.to_string(),
+            words => format!("{trap}; its last words: {words}"),
+        }),
         // What is no trap is an answer, or a line of log, that cannot be read from its memory.
         None => MergeFailure::BadAnswer(causes(error)),
     }

@@ -157,9 +157,14 @@ fn holds_only(types: TypesRef<'_>, id: ComponentInstanceTypeId, functions: &[&st
     })
 }
 
+/// Whether an interface is of Stator's package.
+pub(super) fn is_stators(name: &str) -> bool {
+    name.starts_with(PACKAGE)
+}
+
 fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
     let mut resolver = false;
-    for name in exports.iter().filter(|name| name.starts_with(PACKAGE)) {
+    for name in exports.iter().filter(|name| is_stators(name)) {
         let known = || [RESOLVER].into_iter().chain(OPTIONS);
         let Some(supported) = known().find(|known| interface(known) == interface(name)) else {
             let supported = known().collect::<Vec<_>>().join("`, `");
@@ -169,7 +174,10 @@ fn check_exports(exports: &[String]) -> Result<(), ModuleRefused> {
         resolver |= supported == RESOLVER;
     }
     if resolver {
-        return Ok(());
+        return match exports.iter().find(|name| !is_stators(name)) {
+            Some(name) => Err(ModuleRefused::ForeignExport { name: shown(name) }),
+            None => Ok(()),
+        };
     }
     let found = match exports {
         [] => "nothing".to_owned(),

@@ -4,6 +4,7 @@
 
 mod admission;
 mod catalogue;
+mod encoding;
 #[path = "../guests/mod.rs"]
 mod guests;
 mod hostile;

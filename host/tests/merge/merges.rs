@@ -2,12 +2,9 @@
 
 use std::num::NonZero;
 
-use stator::merge::encode_component;
 use stator_core::divergence::{MergeFailure, Outcome};
 
-use crate::support::{
-    EMPTY_ANSWER, TestHost, WIT, ambush, cart, core, divergence, module, module_with, text, typed,
-};
+use crate::support::{TestHost, ambush, cart, divergence, module, module_with, text};
 
 const LEFT: &str = r#"{"items":{"a:1":{"sku":"tea","quantity":2}},"removed":["b:1"]}"#;
 const RIGHT: &str =
@@ -146,24 +143,6 @@ async fn as_many_merges_as_places_run_in_the_pool() {
     for merge in merges.collect::<Vec<_>>() {
         merge.await.expect("no panic").expect("merges");
     }
-}
-
-#[tokio::test]
-async fn a_core_module_with_types_becomes_a_component() {
-    let core = core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER);
-    let component = encode_component(&typed(WIT, "module", &core)).expect("encodes");
-    TestHost::new().host.admit(component.into()).await.expect("taken");
-}
-
-#[test]
-fn other_bytes_are_not_encoded() {
-    let says = |bytes: &[u8]| encode_component(bytes).expect_err("must be refused").to_string();
-    assert!(says(&cart()).contains("already"));
-    assert!(says(b"text").contains("cannot be encoded"));
-    let bare = wat::parse_str(core("", "stator:merge/resolver@0.1.0", EMPTY_ANSWER));
-    let error = says(&bare.expect("WebAssembly text"));
-    assert!(error.contains("refused by every node"), "{error}");
-    assert!(error.contains("does not export"), "{error}");
 }
 
 /// More than the initial memory has: the arena has to grow it, and gives nothing back.

@@ -1,9 +1,9 @@
-//! `stator module new`: a crate to begin a merge module with.
+//! `stator module new`: a folder to begin a merge module with, in one of several languages.
 //!
-//! The crate builds anywhere: it brings guest-sdk and the WIT in `vendor/`, because neither is on
+//! It builds anywhere. A crate of Rust brings guest-sdk and the WIT in `vendor/`, because neither is on
 //! crates.io, in the state that this program was built from (see `build.rs` of this crate), and
-//! a lock file with the versions that they are tested with. What they need from crates.io, chiefly
-//! wit-bindgen, cargo fetches at the first build.
+//! a lock file with the versions that they are tested with; the others bring the WIT or bindings made of
+//! it. What is needed from a registry the first build fetches.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,21 +12,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::templates::Language;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
-
-include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
-
-/// The files of the template: a crate of this workspace, which tests it. Its name in them becomes
-/// that of the new one.
-const TEMPLATE: [(&str, &str); 6] = [
-    ("Cargo.toml", include_str!("../../../templates/rust/manifest.toml")),
-    (".cargo/config.toml", include_str!("../../../../.cargo/config.toml")),
-    (".gitignore", include_str!("../../../templates/rust/gitignore")),
-    ("README.md", include_str!("../../../templates/rust/README.md")),
-    ("src/lib.rs", include_str!("../../../templates/rust/src/lib.rs")),
-    ("tests/laws.rs", include_str!("../../../templates/rust/tests/laws.rs")),
-];
 
 /// The longest name of a module.
 const NAME_BYTES_MAX: usize = 64;
@@ -44,19 +32,21 @@ const EXAMPLES: &str = "\
 Examples:
   stator module new notes
   stator module new notes --path ~/src/notes-merge
+  stator module new notes --lang javascript
 
-The crate builds without network once cargo has fetched wit-bindgen.";
+A crate of Rust builds without network once cargo has fetched wit-bindgen; the other languages have
+a build.sh that says what it needs.";
 
-/// Begin a merge module: a crate with a small merge, tests, and the commands to go on
+/// Begin a merge module: a folder with a small merge, its checks, and the commands to go on
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct New {
     /// The module's name: lower-case letters, digits, `-` and `_`
     #[arg(value_parser = name)]
     name: String,
-    /// The language
+    /// The language: rust, c, cpp, assemblyscript, javascript or python
     #[arg(long, default_value = "rust", value_parser = language)]
-    lang: String,
+    lang: Language,
     /// The folder to make [default: one of the module's name]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -66,31 +56,29 @@ impl New {
     pub(in crate::cli) fn run(self, output: Output) -> Result<(), Failure> {
         let folder = self.path.unwrap_or_else(|| PathBuf::from(&self.name));
         refuse_what_is_there(&folder)?;
-        write_crate(&folder, &self.name).map_err(|error| {
+        write_files(self.lang, &folder, &self.name).map_err(|error| {
             let folder = folder.display();
-            Failure::refused(format!("cannot write the crate: {error}"))
+            Failure::refused(format!("cannot write the module: {error:#}"))
                 .hint(format!("{folder} is incomplete: remove it before you try again"))
         })?;
+        let lang = self.lang;
         match output {
             Output::Json => {
-                output::json(&json!({ "name": self.name, "lang": self.lang, "path": folder }))?;
+                let lang = lang.word();
+                output::json(&json!({ "name": self.name, "lang": lang, "path": folder }))?;
             }
             Output::Table => {
-                output::line(format!("{}: a merge module in Rust", folder.display()))?;
+                output::line(format!("{}: a merge module in {lang}", folder.display()))?;
             }
         }
-        output::say(format!(
-            "next: cd {}, edit src/lib.rs, `cargo test`, `stator module build`",
-            folder.display()
-        ));
+        output::say(format!("next: cd {}, {}", folder.display(), lang.next_steps()));
         Ok(())
     }
 }
 
 /// The WIT of a module, for languages without a template.
 pub(in crate::cli) fn print_wit() -> Result<(), Failure> {
-    let wit = SDK.iter().find(|(path, _)| *path == "wit/merge.wit");
-    output::raw(wit.map(|(_, text)| text.as_bytes()).unwrap_or_default())
+    output::raw(crate::merge::WIT.as_bytes())
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -111,14 +99,15 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn language(text: &str) -> Result<String, String> {
-    match text {
-        "rust" => Ok(text.to_owned()),
-        _ => Err("there is a template for `rust` only. Any language will do that makes a \
-                  component of the world `module` without WASI imports: `stator module wit` \
-                  prints the WIT for its generator of bindings"
-            .to_owned()),
-    }
+fn language(text: &str) -> Result<Language, String> {
+    Language::ALL.into_iter().find(|language| language.word() == text).ok_or_else(|| {
+        let words = Language::ALL.map(|language| format!("`{}`", language.word())).join(", ");
+        format!(
+            "there are templates for {words}. Any language will do that makes a core module with the \
+             functions of the WIT, or a component: `stator module wit` prints the WIT for its \
+             generator of bindings, `stator module encode` does the rest"
+        )
+    })
 }
 
 /// Nothing is ever overwritten: only a folder that is new or empty is filled.
@@ -131,29 +120,24 @@ fn refuse_what_is_there(folder: &Path) -> Result<(), Failure> {
         Ok(Some(_)) => taken("is there already, and not empty"),
         Ok(None) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => taken(&format!("cannot be the crate's folder: {error}")),
+        Err(error) => taken(&format!("cannot be the module's folder: {error}")),
     }
 }
 
-fn write_crate(folder: &Path, name: &str) -> io::Result<()> {
-    let crate_name = name.replace('-', "_");
-    for (path, text) in TEMPLATE {
-        let text = text.replace("new-merge", name).replace("new_merge", &crate_name);
+fn write_files(language: Language, folder: &Path, name: &str) -> anyhow::Result<()> {
+    for (path, text) in language.written(name)? {
         write_new(&folder.join(path), &text)?;
     }
-    for (path, text) in SDK {
-        write_new(&folder.join("vendor").join(path), text)?;
-    }
-    write_new(&folder.join("Cargo.lock"), LOCK)
+    Ok(())
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let about =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(about)?;
     }
-    File::create_new(path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(about)
+    File::create_new(path).and_then(|mut file| file.write_all(text)).map_err(about)
 }
 
 #[cfg(test)]
@@ -172,25 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn the_sdk_stands_alone() {
-        let find = |path: &str| SDK.iter().find(|(name, _)| *name == path).expect(path).1;
-        let manifest = find("stator-guest/Cargo.toml");
-        assert!(!manifest.contains("workspace"), "{manifest}");
-        assert!(manifest.contains("wit-bindgen = { version = \"0.63.0\""), "{manifest}");
-        assert!(find("stator-guest/src/lib.rs").contains("macro_rules! export"));
-        assert!(find("wit/merge.wit").contains("package stator:merge@0.1.0;"));
-        let locked = |name: &str| LOCK.contains(&format!("name = \"{name}\"\n"));
-        assert!(locked("wit-bindgen") && locked("wit-bindgen-rust-macro") && locked("serde_json"));
-        assert!(!locked("wasmtime") && !locked("cart"), "what no module needs is locked");
-    }
-
-    #[test]
     fn nothing_is_overwritten() {
         let place = tempfile::tempdir().expect("a temporary folder");
         let folder = place.path().join("notes");
         let new = || New {
             name: "my-notes".to_owned(),
-            lang: "rust".to_owned(),
+            lang: Language::Rust,
             path: Some(folder.clone()),
         };
         new().run(Output::Json).expect("a new folder");

@@ -30,7 +30,7 @@ fn at_once() -> Vec<Case> {
     let start = |body: &str| module_with(&format!("(func $s {body}) (start $s)"), EMPTY_ANSWER);
     vec![
         case("a loop in resolve", Refused(Probe), &["fuel of 1000000000 units"], || module(LOOP)),
-        case("a loop in resolve, class large", Refused(Probe), &["fuel of 2000000000"], || {
+        case("a loop in resolve, class large", Refused(Probe), &["fuel of 10000000000"], || {
             module(LOOP)
         })
         .large(),
