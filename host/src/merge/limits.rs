@@ -113,7 +113,7 @@ impl Limits {
     }
 
     /// The class `small`: modules written in Rust or C, and JavaScript with QuickJS (1.7 MB, 12 core
-    /// modules, 17 instances of components).
+    /// modules, 25 instances of components).
     pub const fn small() -> Self {
         Limits {
             class: ModuleClass::Small,
@@ -121,7 +121,7 @@ impl Limits {
             core_modules_max: 16,
             nesting_max: 16,
             declarations_max: 1_000,
-            component_instances_max: 24,
+            component_instances_max: 32,
             name_bytes_max: 1024,
             functions_max: 10_000,
             function_bytes_max: 256 << 10,
