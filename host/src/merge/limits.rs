@@ -131,10 +131,10 @@ impl Limits {
             compile_wall: Duration::from_secs(60),
             artefact_bytes_max: 32 << 20,
             fuel: 1_000_000_000,
-            // QuickJS beside a stand-in for WASI: two components, each with a memory of its own, and what
+            // QuickJS beside a stand-in for WASI: components with three memories, and what
             // wit-component and wasmtime put between them.
             core_instances_max: 24,
-            memories_max: 2,
+            memories_max: 4,
             tables_max: 8,
             memory_bytes_max: 32 << 20,
             table_elements_max: 20_000,
