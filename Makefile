@@ -53,7 +53,7 @@ faults: build ## real nodes under real faults, as root: partitions, kills, full 
 
 # dev optimises dependencies too; with release everything is built anew, which takes long.
 PROFILE := dev
-BENCH := merge store cluster
+BENCH := merge events store cluster
 CARGO_BENCH = $(filter-out cluster,$(BENCH))
 
 bench: guests ## what things cost: see tests/benches
