@@ -36,7 +36,7 @@ for keys in "$@"; do
     start 1
     found 1
     "$stator" --admin "$(admin 1)" keyspace create growth --reconcile last-write-wins -n 1 -r 1 -w 1 >/dev/null
-    until bench --workload load --operations 1 --warm-up 0 --connections 1 >/dev/null; do sleep 0.2; done
+    until bench --workload load --operations 64 --warm-up 0 >/dev/null; do sleep 0.2; done
     filled=$(bench --workload load --operations "$keys" --warm-up 0 | of)
     gets=$(bench --workload c --keys "$keys" --no-load | of)
     before=$(memory) disk=$(du -sm "$home/n1" | cut -f1)

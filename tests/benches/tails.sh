@@ -23,7 +23,7 @@ during() { # NAME EVENT...
     (sleep 6; "${@:2}") >"$home/$1.event" 2>&1 &
     local event=$!
     bench --no-load --warm-up 1s --rate "$rate" --duration "${seconds}s" --attempts 4 --by-second \
-        --concurrency 2000 >"$home/$1.json" 2>/dev/null
+        --concurrency 2000 >"$home/$1.json" 2>"$home/bench.err" || { cat "$home/bench.err" >&2; exit 1; }
     wait "$event" || { cat "$home/$1.event" >&2; exit 1; }
 }
 join() {
@@ -35,14 +35,15 @@ for node in 1 2 3 4 5 6; do start $node; done
 found 1 2 3 4 5
 "$stator" --admin "$(admin 1)" keyspace create tails --reconcile last-write-wins >/dev/null
 nodes=$(endpoints 1 2 3 4 5)
-until bench --workload load --operations 5 --warm-up 0 --connections 5 >/dev/null 2>&1; do sleep 0.2; done
+until "$stator" --endpoint "http://$(client 1)" kv put -k tails ready yes >/dev/null 2>&1; do sleep 0.2; done
 echo "measuring: what they take" >&2
-bench --warm-up 2s --duration 8s >"$home/closed.json" 2>/dev/null
+bench --warm-up 2s --duration 8s >"$home/closed.json" 2>"$home/bench.err" || { cat "$home/bench.err" >&2; exit 1; }
 rate=$(python3 -c "import json; print(int(json.load(open('$home/closed.json'))['results'][0]['per_second'] / 2))")
 
 during quiet true
 during killed kill -9 "${pids[5]}"
-# Its process is a child of the event's shell: found again by its address.
+# A bench begins with nodes that answer.
+nodes=$(endpoints 1 2 3 4)
 during returned start 5
 during joined join
 during repaired "$stator" --admin "$(admin 1)" cluster repair

@@ -317,6 +317,15 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         ChangeError::NoSuchModule(digest) => {
             status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])
         }
+        ChangeError::ModuleInUse { keyspace, .. } => {
+            let facts = [("keyspace", keyspace.clone())];
+            status(Code::FailedPrecondition, "MODULE_IN_USE", message, &facts)
+        }
+        ChangeError::NothingToTryBeside(_) | ChangeError::TrialOfThePinned { .. } => {
+            status(Code::FailedPrecondition, "NOTHING_TO_TRY", message, &[])
+        }
+        ChangeError::BadShare { .. } => bad_field("canary.percent", "BAD_SHARE", message),
+        ChangeError::NoSuchTrial { .. } => status(Code::NotFound, "NO_TRIAL", message, &[]),
     }
 }
 

@@ -10,7 +10,7 @@ start() { # NODE; flags of `stator serve` in FLAGS
         --client-listen "$(client "$1")" --peer-listen "$(peer "$1")" ${FLAGS:-} \
         >"$home/n$1.out" 2>>"$home/n$1.err" &
     pids[$1]=$!
-    until grep -q 'is ready' "$home/n$1.out"; do
+    until grep -qs 'is ready' "$home/n$1.out"; do
         kill -0 "${pids[$1]}" || { tail -n 5 "$home/n$1.err" >&2; exit 1; }
         sleep 0.02
     done

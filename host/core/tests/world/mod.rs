@@ -178,6 +178,8 @@ impl World {
             name: "union".to_owned(),
             size_bytes: 0,
             class: ModuleClass::Small,
+            generation: 0,
+            is_deleted: false,
         };
         CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
