@@ -133,17 +133,10 @@ impl MergeHost {
             Err(why) => (None, Some(why)),
         };
         let running = self.running(loaded, telling);
-        let report = running.checked(samples, plan, None).await?;
-        Ok(match why {
-            None => report,
-            Some(why) => {
-                let mut report = report;
-                report
-                    .remarks
-                    .push(format!("how much of its code was reached is not known: {why}"));
-                report
-            }
-        })
+        let mut report = running.checked(samples, plan, None).await?;
+        let unknown = |why| format!("how much of its code was reached is not known: {why}");
+        report.remarks.extend(why.map(unknown));
+        Ok(report)
     }
 
     /// The copy of a module that tells what it reaches, loaded.

@@ -26,6 +26,7 @@ pub(super) struct Form {
     json: Option<Place>,
     lines: BTreeSet<String>,
     is_text: bool,
+    has_lines: bool,
     is_binary: bool,
 }
 
@@ -50,6 +51,7 @@ impl Form {
                 Some(json) => self.json.get_or_insert_default().learn(&json, 0),
                 None => {
                     self.is_text = true;
+                    self.has_lines |= text.contains('\n');
                     for line in text.lines().take(LINES_MAX) {
                         if self.lines.len() < LINES_MAX {
                             self.lines.insert(pattern(line));
@@ -66,12 +68,14 @@ impl Form {
         match (container(text), &self.json) {
             (Some(json), Some(place)) => place.fits(&json, 0),
             (None, _) if self.is_text => {
-                // Nothing is a text of no lines, where lines are not numbers.
-                let is_of_words = self.lines.iter().any(|line| line != NUMBER);
-                (is_of_words || !text.is_empty())
-                    && text.lines().all(|line| {
-                        line.is_empty() && is_of_words || self.lines.contains(&pattern(line))
-                    })
+                let is_known = |line: &str| self.lines.contains(&pattern(line));
+                if self.lines.iter().any(|line| line != NUMBER) {
+                    // There may be no words, and white space around them.
+                    return text.lines().all(|line| line.is_empty() || is_known(line));
+                }
+                (self.has_lines || !text.contains('\n'))
+                    && !text.is_empty()
+                    && text.lines().all(|line| is_plain_number(line) && is_known(line))
             }
             _ => false,
         }
@@ -85,6 +89,11 @@ fn container(text: &str) -> Option<Value> {
 }
 
 const NUMBER: &str = "9";
+
+/// A number as programs write it.
+fn is_plain_number(line: &str) -> bool {
+    line.bytes().all(|byte| byte.is_ascii_digit()) && (line == "0" || !line.starts_with('0'))
+}
 
 /// A line with every word as `a` and every number as `9`.
 fn pattern(line: &str) -> String {
@@ -248,6 +257,7 @@ mod tests {
         assert!(["", "x", "x07\n\n-yy", "größe"].iter().all(|text| words.fits(text.as_bytes())));
         assert!(["--x", "17", "x y", "{}"].iter().all(|text| !words.fits(text.as_bytes())));
         let numbers = form(&["100", "7"]);
-        assert!(numbers.fits(b"3") && !numbers.fits(b"") && !numbers.fits(b"x"));
+        assert!(numbers.fits(b"3"));
+        assert!(["", "x", "17\n", "17 ", "007"].iter().all(|text| !numbers.fits(text.as_bytes())));
     }
 }
