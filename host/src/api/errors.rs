@@ -158,6 +158,9 @@ pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
             let facts = [("law", law.name().to_owned())];
             status(Code::FailedPrecondition, "MODULE_MAY_NOT_FOLD", message, &facts)
         }
+        MayNotFold::TooAlike { .. } => {
+            status(Code::FailedPrecondition, "MODULE_MAY_NOT_FOLD", message, &[])
+        }
         MayNotFold::Unchecked { .. } => {
             status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[("effect", "NONE".to_owned())])
         }

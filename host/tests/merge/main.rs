@@ -10,3 +10,4 @@ mod hostile;
 mod laws;
 mod merges;
 mod support;
+mod wrong;
