@@ -2,7 +2,7 @@
 
 MERGES := cart or-set pn-counter max-register json-three-way inventory
 # Modules for tests of the host: examples of tests/guests.
-TEST_GUESTS := hash_order drops_third options lines
+TEST_GUESTS := hash_order drops_third options lines wrong
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
@@ -56,7 +56,7 @@ faults: build ## real nodes under real faults, as root: partitions, kills, full 
 
 # dev optimises dependencies too; with release everything is built anew, which takes long.
 PROFILE := dev
-BENCH := merge store cluster
+BENCH := merge events store cluster
 CARGO_BENCH = $(filter-out cluster,$(BENCH))
 
 bench: guests ## what things cost: see tests/benches

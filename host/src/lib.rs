@@ -11,6 +11,7 @@ pub mod api;
 pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod conflicts;
 pub mod demo;
 pub mod descriptors;
 pub mod driver;

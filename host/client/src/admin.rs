@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use stator_proto::v1::admin_client::AdminClient;
 use stator_proto::{upload, v1};
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 
 use crate::error::Error;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, made};
@@ -64,6 +64,16 @@ calls! {
     Repeatable get_module(GetModuleRequest) -> Module;
     /// One page of the modules.
     Repeatable list_modules(ListModulesRequest) -> ListModulesResponse;
+    /// Deletes a module that no keyspace needs.
+    Once delete_module(DeleteModuleRequest) -> Module;
+    /// Tries a module beside the one that a keyspace is pinned to.
+    Once begin_trial(BeginTrialRequest) -> Keyspace;
+    /// Ends a trial.
+    Once end_trial(EndTrialRequest) -> Keyspace;
+    /// What the node has seen of a trial.
+    Repeatable get_trial(GetTrialRequest) -> TrialReport;
+    /// The keys that the node could not merge.
+    Repeatable list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
     /// Stages a change of the ring, and answers with the plan.
     Once stage_ring_change(StageRingChangeRequest) -> RingPlan;
     /// What is staged, and what committing it would do.
@@ -141,6 +151,34 @@ impl Admin {
                 return Ok(all);
             }
         }
+    }
+
+    /// The distinct merges of the node, in order, and further ones as they happen. Only its beginning
+    /// is retried: who was cut off goes on after the last record that came.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn tail_conflicts(
+        &self,
+        request: v1::TailConflictsRequest,
+    ) -> Result<Streaming<v1::Conflict>, Error> {
+        let send = async |channel, request| admin(channel).tail_conflicts(request).await;
+        self.nodes.call(Safety::Repeatable, request, send).await
+    }
+
+    /// The bytes of the module with this digest.
+    ///
+    /// # Errors
+    /// The node's word; or it ended before all had come.
+    pub async fn pull_module(&self, digest: impl Into<String>) -> Result<Bytes, Error> {
+        let request = v1::PullModuleRequest { digest: digest.into() };
+        let send = async |channel, request| admin(channel).pull_module(request).await;
+        let mut parts = self.nodes.call(Safety::Repeatable, request, send).await?;
+        let mut component = BytesMut::new();
+        while let Some(part) = parts.message().await? {
+            component.extend_from_slice(&part.chunk);
+        }
+        Ok(component.freeze())
     }
 
     /// Hands a page of [`Self::list_held`] to a member, again while owners are away. With `doubtful`

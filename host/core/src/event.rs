@@ -234,6 +234,8 @@ pub enum Action {
         module: ModuleDigest,
         /// What it is handed.
         divergence: Box<Divergence>,
+        /// The writes that each of its siblings stands for.
+        dots: Vec<Vec<Dot>>,
     },
     // Ring changes.
     /// A commit ended, and what it made is persisted here.

@@ -46,7 +46,14 @@ fn spec(name: &str, n: u32, r: u32, w: u32) -> KeyspaceSpec {
 fn module(pushed_at_ms: u64) -> Module {
     let class =
         if pushed_at_ms.is_multiple_of(2) { ModuleClass::Small } else { ModuleClass::Large };
-    Module { pushed_at_ms, name: "cart".to_owned(), size_bytes: 9, class }
+    Module {
+        pushed_at_ms,
+        name: "cart".to_owned(),
+        size_bytes: 9,
+        class,
+        generation: 0,
+        is_deleted: false,
+    }
 }
 
 /// Something that happens to the catalogue of one node.

@@ -203,7 +203,14 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
         catalogue.ring = claim(1, 16, 3, &catalogue.seats()).expect("a ring");
         let digest = ModuleDigest::of(name.as_bytes());
         if has_module {
-            let module = Module { pushed_at_ms: 1, name, size_bytes: 9, class: ModuleClass::Large };
+            let module = Module {
+                pushed_at_ms: 1,
+                name,
+                size_bytes: 9,
+                class: ModuleClass::Large,
+                generation: 0,
+                is_deleted: false,
+            };
             let change = CatalogueChange::AddModule { digest, module };
             change.apply(&mut catalogue).expect("a module");
         }

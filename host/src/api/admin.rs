@@ -6,7 +6,7 @@ use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{errors, keyspaces, modules, recover, repair, ring, status};
+use super::{conflicts, errors, keyspaces, modules, recover, repair, ring, status, trials};
 use crate::node::{InitError, InitRequest, Node};
 use crate::transport::setup::SetupError;
 
@@ -140,7 +140,7 @@ impl Admin for AdminService {
     }
 
     async fn get_module(&self, request: Request<v1::GetModuleRequest>) -> Answer<v1::Module> {
-        modules::get(&*self.catalogue()?, &request.into_inner().digest).map(Response::new)
+        modules::look_up(&self.node, request.get_ref()).await.map(Response::new)
     }
 
     async fn list_modules(
@@ -148,6 +148,47 @@ impl Admin for AdminService {
         request: Request<v1::ListModulesRequest>,
     ) -> Answer<v1::ListModulesResponse> {
         modules::list(&*self.catalogue()?, request.get_ref()).map(Response::new)
+    }
+
+    async fn delete_module(&self, request: Request<v1::DeleteModuleRequest>) -> Answer<v1::Module> {
+        modules::delete(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    type PullModuleStream = modules::Chunks;
+
+    async fn pull_module(
+        &self,
+        request: Request<v1::PullModuleRequest>,
+    ) -> Answer<Self::PullModuleStream> {
+        modules::pull(&self.node, &request.get_ref().digest).await.map(Response::new)
+    }
+
+    async fn begin_trial(&self, request: Request<v1::BeginTrialRequest>) -> Answer<v1::Keyspace> {
+        trials::begin(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn end_trial(&self, request: Request<v1::EndTrialRequest>) -> Answer<v1::Keyspace> {
+        trials::end(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_trial(&self, request: Request<v1::GetTrialRequest>) -> Answer<v1::TrialReport> {
+        trials::report(&self.node, &request.get_ref().keyspace).map(Response::new)
+    }
+
+    type TailConflictsStream = conflicts::Tail;
+
+    async fn tail_conflicts(
+        &self,
+        request: Request<v1::TailConflictsRequest>,
+    ) -> Answer<Self::TailConflictsStream> {
+        conflicts::tail(&self.node, request.into_inner()).map(Response::new)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<v1::ListDeadLettersRequest>,
+    ) -> Answer<v1::ListDeadLettersResponse> {
+        Ok(Response::new(conflicts::letters(&self.node, &request.get_ref().keyspace)))
     }
 
     async fn stage_ring_change(

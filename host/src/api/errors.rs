@@ -158,6 +158,9 @@ pub(super) fn may_not_fold(why: &MayNotFold) -> Status {
             let facts = [("law", law.name().to_owned())];
             status(Code::FailedPrecondition, "MODULE_MAY_NOT_FOLD", message, &facts)
         }
+        MayNotFold::TooAlike { .. } => {
+            status(Code::FailedPrecondition, "MODULE_MAY_NOT_FOLD", message, &[])
+        }
         MayNotFold::Unchecked { .. } => {
             status(Code::Unavailable, "LAWS_NOT_CHECKED", message, &[("effect", "NONE".to_owned())])
         }
@@ -317,6 +320,15 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         ChangeError::NoSuchModule(digest) => {
             status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])
         }
+        ChangeError::ModuleInUse { keyspace, .. } => {
+            let facts = [("keyspace", keyspace.clone())];
+            status(Code::FailedPrecondition, "MODULE_IN_USE", message, &facts)
+        }
+        ChangeError::NothingToTryBeside(_) | ChangeError::TrialOfThePinned { .. } => {
+            status(Code::FailedPrecondition, "NOTHING_TO_TRY", message, &[])
+        }
+        ChangeError::BadShare { .. } => bad_field("canary.percent", "BAD_SHARE", message),
+        ChangeError::NoSuchTrial { .. } => status(Code::NotFound, "NO_TRIAL", message, &[]),
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
-    READ_REPAIR_PERCENT, Reconcile,
+    READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
 };
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use tonic::Status;
 
-use super::errors;
+use super::{errors, trials};
 use crate::node::Node;
 
 /// How long a keyspace that is to fold waits for its module.
@@ -78,7 +78,11 @@ pub(super) async fn update(
     let asked = request.keyspace.unwrap_or_default();
     let now = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     let paths = request.update_mask.unwrap_or_default().paths;
-    let update = masked(now, &asked, &paths)?;
+    let update = KeyspaceUpdate {
+        at_ms: node.clock.now().wall_ms,
+        reason: reason(request.reason)?,
+        ..masked(now, &asked, &paths)?
+    };
     may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
     let change =
@@ -86,6 +90,15 @@ pub(super) async fn update(
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     let made = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     if stands(&update, made) { Ok(message(made)) } else { Err(errors::overruled(&asked.name)) }
+}
+
+/// A reason that the chronicle can hold.
+pub(super) fn reason(reason: String) -> Result<String, Status> {
+    if reason.chars().count() > REASON_CHARS_MAX {
+        let message = format!("at most {REASON_CHARS_MAX} characters are possible");
+        return Err(errors::bad_field("reason", "REASON_TOO_LONG", message));
+    }
+    Ok(reason)
 }
 
 /// What an update asks for. A mask names fields that are taken over, those only.
@@ -180,9 +193,13 @@ pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, S
 
 /// Whether the module may fold: whether its laws hold, as this node finds. Of a module that was
 /// never pushed the change itself says so.
-async fn may_fold(node: &Node, catalogue: &Catalogue, reconcile: Reconcile) -> Result<(), Status> {
+pub(super) async fn may_fold(
+    node: &Node,
+    catalogue: &Catalogue,
+    reconcile: Reconcile,
+) -> Result<(), Status> {
     let Reconcile::Fold(digest) = reconcile else { return Ok(()) };
-    if !catalogue.modules.contains_key(&digest) {
+    if catalogue.module(&digest).is_none() {
         return Ok(());
     }
     // It may just be on its way here. If it does not come, the check says so.
@@ -263,7 +280,7 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
     }
 }
 
-fn message(keyspace: &Keyspace) -> v1::Keyspace {
+pub(super) fn message(keyspace: &Keyspace) -> v1::Keyspace {
     let quorums = keyspace.quorums.value;
     v1::Keyspace {
         name: keyspace.name.clone(),
@@ -276,6 +293,8 @@ fn message(keyspace: &Keyspace) -> v1::Keyspace {
         reconcile: Some(reconcile_message(keyspace.reconcile.value)),
         etag: keyspace.etag(),
         read_repair_percent: Some(keyspace.read_repair_percent.value),
+        trial: keyspace.trial.value.as_ref().map(trials::message),
+        chronicle: keyspace.chronicle.entries().map(trials::entry).collect(),
     }
 }
 
@@ -287,7 +306,7 @@ pub(super) fn durability(durability: Durability) -> v1::Durability {
     }
 }
 
-fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
+pub(super) fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
     let policy = match reconcile {
         Reconcile::Siblings => v1::ReconcilePolicy::Siblings,
         Reconcile::LastWriteWins => v1::ReconcilePolicy::LastWriteWins,

@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
 use super::{errors, names, versions};
+use crate::conflicts::Cause;
 use crate::driver::Held;
 use crate::node::{Node, Reading};
 
@@ -121,7 +122,7 @@ impl KvService {
         (value, schema): (&Bytes, u32),
         deadline: Instant,
     ) -> Result<(), Status> {
-        let Some(module) = named.keyspace.reconcile.value.module() else { return Ok(()) };
+        let Some(module) = named.keyspace.reconcile_of(&named.key).module() else { return Ok(()) };
         let candidate = DivergentVersion {
             value: Some(value.clone()),
             schema,
@@ -187,7 +188,8 @@ impl KvService {
                 (all.iter().map(|live| versions::version(live, is_metadata)).collect(), None)
             }
             v1::View::Unspecified | v1::View::Merged => {
-                let reading = self.node.read(&named.keyspace, &named.key, siblings, deadline).await;
+                let until = (Cause::Read, deadline);
+                let reading = self.node.read(&named.keyspace, &named.key, siblings, until).await;
                 let count = self.sibling_count(siblings);
                 let (found, info) = merged_view(reading, count);
                 (found, Some(info))

@@ -5,6 +5,7 @@
 //! can hold at a time is refused at once, so that those it has taken are answered in time.
 
 mod admin;
+mod conflicts;
 mod errors;
 mod health;
 mod hints;
@@ -21,6 +22,7 @@ mod replica;
 mod ring;
 mod routing;
 mod status;
+mod trials;
 mod unread;
 mod versions;
 

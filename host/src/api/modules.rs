@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use stator_core::catalogue::{Catalogue, CatalogueChange, Keyspace, Module, ModuleClass};
+use futures::Stream;
+use stator_core::catalogue::{Catalogue, CatalogueChange, Module, ModuleClass};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -21,6 +22,11 @@ const NAME_CHARS_MAX: usize = 64;
 const DETAIL_BYTES_MAX: usize = 4096;
 /// The shortest prefix of a digest that is looked up.
 const PREFIX_MIN: usize = 8;
+
+/// The longest that a node is waited for to load a module.
+const READY_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How much of a module is sent at a time.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// How long an upload may pause.
 const PART_WAIT: Duration = Duration::from_secs(30);
@@ -53,6 +59,8 @@ pub(super) async fn push(
         name: header.name,
         size_bytes: component.len() as u64,
         class,
+        generation: 0,
+        is_deleted: false,
     };
     if header.validate_only {
         let tried = node.merges.dry_run(class, component, &place).await;
@@ -189,7 +197,7 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
         return Err(errors::bad_field("digest", "BAD_DIGEST", message));
     }
     let wanted = digest.to_ascii_lowercase();
-    let mut found = catalogue.modules.iter().filter(|(d, _)| d.to_string().starts_with(&wanted));
+    let mut found = catalogue.live_modules().filter(|(d, _)| d.to_string().starts_with(&wanted));
     match (found.next(), found.next()) {
         (Some((digest, module)), None) => Ok(message(catalogue, digest, module)),
         (Some(_), Some(_)) => {
@@ -204,19 +212,68 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
     }
 }
 
+/// A module, and whether this node can call it, which is waited for a while if that is asked for.
+pub(super) async fn look_up(
+    node: &Node,
+    request: &v1::GetModuleRequest,
+) -> Result<v1::Module, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let module = get(&catalogue, &request.digest)?;
+    let digest = digest_of(&module.digest)?;
+    let wait = Duration::from_millis(u64::from(request.wait_ready_ms)).min(READY_WAIT_MAX);
+    if wait > Duration::ZERO {
+        let _ = tokio::time::timeout(wait, node.modules.wait_for(&digest)).await;
+    }
+    Ok(v1::Module { ready: node.merges.is_loaded(&digest), ..module })
+}
+
+pub(super) async fn delete(
+    node: &Arc<Node>,
+    request: v1::DeleteModuleRequest,
+) -> Result<v1::Module, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let module = get(&catalogue, &request.digest)?;
+    let change = CatalogueChange::DeleteModule(digest_of(&module.digest)?);
+    keyspaces::make(node, &catalogue, change, request.validate_only).await?;
+    Ok(module)
+}
+
+pub(super) type Chunks =
+    std::pin::Pin<Box<dyn Stream<Item = Result<v1::PullModuleResponse, Status>> + Send>>;
+
+/// The bytes of a module, a chunk at a time.
+pub(super) async fn pull(node: &Node, digest: &str) -> Result<Chunks, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let digest = digest_of(&get(&catalogue, digest)?.digest)?;
+    let component = node.modules.read(&digest).await.ok_or_else(|| {
+        let message = format!("module {digest} is not on this node yet: ask another, or later");
+        errors::status(Code::Unavailable, "MODULE_NOT_HERE", message, &[])
+    })?;
+    let chunks = (0..component.len()).step_by(CHUNK_BYTES).map(move |at| {
+        let end = component.len().min(at + CHUNK_BYTES);
+        Ok(v1::PullModuleResponse { chunk: component.slice(at..end) })
+    });
+    Ok(Box::pin(futures::stream::iter(chunks)))
+}
+
+fn digest_of(text: &str) -> Result<ModuleDigest, Status> {
+    text.parse().map_err(|error: stator_core::id::ParseIdError| {
+        errors::bad_field("digest", "BAD_DIGEST", error.to_string())
+    })
+}
+
 pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListModulesRequest,
 ) -> Result<v1::ListModulesResponse, Status> {
     let all =
-        catalogue.modules.iter().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
+        catalogue.live_modules().map(|(d, module)| (d.to_string(), message(catalogue, d, module)));
     let (modules, next_page_token) = keyspaces::page(all, request.page_size, &request.page_token)?;
     Ok(v1::ListModulesResponse { modules, next_page_token })
 }
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
-    let pins = |k: &&Keyspace| k.reconcile.value.module() == Some(*digest);
-    let keyspaces = catalogue.live_keyspaces().filter(pins);
+    let keyspaces = catalogue.keyspaces_with(digest);
     v1::Module {
         digest: digest.to_string(),
         name: module.name.clone(),
@@ -228,5 +285,6 @@ fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1:
         },
         keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
         laws: Vec::new(),
+        ready: false,
     }
 }

@@ -1,5 +1,7 @@
 //! `stator keyspace`: named sets of keys with one policy each.
 
+mod history;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use stator_client::Admin;
@@ -25,6 +27,15 @@ pub(super) enum Keyspace {
     },
     /// Change what a keyspace promises; what is not given stays
     Update(Update),
+    /// Pin a keyspace to another module
+    Activate(history::Activate),
+    /// Pin a keyspace to what it was pinned to before
+    Rollback(history::Rollback),
+    /// Show what a keyspace was pinned to, and what was tried
+    History {
+        /// The keyspace
+        name: String,
+    },
     /// Delete a keyspace with all its keys
     Delete(Delete),
 }
@@ -114,6 +125,9 @@ impl Keyspace {
                 print(session, &keyspace)
             }
             Keyspace::Update(command) => command.run(session).await,
+            Keyspace::Activate(command) => command.run(session).await,
+            Keyspace::Rollback(command) => command.run(session).await,
+            Keyspace::History { name } => history::history(session, name).await,
             Keyspace::Delete(command) => command.run(session).await,
         }
     }
@@ -218,6 +232,9 @@ pub(super) struct Update {
     /// Change it only if this is its etag, as `describe` shows it
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
+    /// Why, for the history
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
     /// Check only, change nothing
     #[arg(long)]
     dry_run: bool,
@@ -258,6 +275,7 @@ impl Update {
             keyspace: Some(keyspace),
             update_mask: Some(prost_types::FieldMask { paths }),
             validate_only: self.dry_run,
+            reason: self.reason,
         };
         let keyspace = admin.update_keyspace(request).await?;
         if self.dry_run {
@@ -329,12 +347,19 @@ fn print(session: &Session, keyspace: &v1::Keyspace) -> Result<(), Failure> {
                 ("durability", Durability::word(keyspace.durability).to_owned()),
                 ("reconcile", reconcile_words(keyspace)),
                 ("read repair", format!("{} % of gets", keyspace.read_repair_percent())),
+                ("trial", trial_words(keyspace)),
                 ("etag", keyspace.etag.clone()),
             ];
-            let lines = facts.map(|(name, value)| format!("{name:<12}{value}"));
+            let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
+            let lines: Vec<_> = facts.map(|(name, value)| format!("{name:<12}{value}")).collect();
             output::line(lines.join("\n"))
         }
     }
+}
+
+fn trial_words(keyspace: &v1::Keyspace) -> String {
+    let words = |trial| format!("{} {}", history::trial_words(trial), trial.module_digest);
+    keyspace.trial.as_ref().map(words).unwrap_or_default()
 }
 
 fn policy(keyspace: &v1::Keyspace) -> (&'static str, &str) {

@@ -8,11 +8,13 @@
 mod bench;
 mod cluster;
 mod completions;
+mod conflicts;
 mod demo;
 
 mod failure;
 mod keyspace;
 mod kv;
+mod members;
 mod module;
 mod output;
 mod parse;
@@ -108,9 +110,12 @@ enum Command {
     /// Create, list, describe, update and delete keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
-    /// Begin, build, push and list merge modules
+    /// Begin, build, push, try and list merge modules
     #[command(subcommand)]
     Module(module::Module),
+    /// Look at merges as they happen, and at what could not be merged
+    #[command(subcommand)]
+    Conflicts(conflicts::Conflicts),
     /// Read and write keys
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -170,6 +175,7 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Keyspace(command) => command.run(&session).await,
             Command::Module(command) => command.run(&session).await,
             Command::Kv(command) => command.run(&session).await,
+            Command::Conflicts(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
             Command::Bench(command) => command.run(&session).await,
             Command::Completions(command) => command.run::<Cli>(),

@@ -11,6 +11,7 @@ mod describe;
 mod new;
 mod templates;
 mod test;
+mod trial;
 mod verdicts;
 
 use std::fs;
@@ -26,12 +27,15 @@ use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 
 use super::failure::{Failure, Kind};
+use super::members::{self, short};
 use super::output::{self, Output};
 use super::session::Session;
 use crate::merge::{Encoded, Limits, encode_component};
 
 /// What an upload may take beside the compilation at its end.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a node is asked to wait at a time for a module to be compiled.
+const READY_POLL: Duration = Duration::from_secs(1);
 
 /// Begin, build, test, push and list merge modules
 #[derive(Debug, Subcommand)]
@@ -52,8 +56,47 @@ pub(super) enum Module {
     Describe(describe::Describe),
     /// Upload a component to the cluster
     Push(Push),
-    /// List the modules of the cluster
+    /// List the modules of the cluster, the newest first
     List,
+    /// Download a component from the cluster
+    Pull(Pull),
+    /// Delete a module that no keyspace needs, on every node
+    Delete(Delete),
+    /// Run a module beside the one that merges, and compare what both make
+    Shadow(trial::Shadow),
+    /// Let a module merge a share of the keys, and roll it back by itself if it does worse
+    Canary(trial::Canary),
+    /// Show what the nodes have seen of a module on trial
+    Trial {
+        /// The keyspace
+        keyspace: String,
+    },
+    /// End the trial of a module
+    Untry(trial::Untry),
+}
+
+/// Download a component from the cluster
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stator module pull cart -o cart.wasm")]
+pub(super) struct Pull {
+    /// The module: its digest, the beginning of it, or its name
+    module: String,
+    /// Where to write the component
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Delete a module that no keyspace needs, on every node
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  stator module delete 1f0c5d6f90ab\n\nIt is refused as long as a keyspace is pinned to the module or tries it. A keyspace can not be\nrolled back to it after that, unless the same bytes are pushed again."
+)]
+pub(super) struct Delete {
+    /// The module: its digest, the beginning of it, or its name
+    module: String,
+    /// Check only, delete nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Make a component of what a compiler built: a core module, or a component that wants WASI
@@ -104,6 +147,12 @@ impl Module {
             Module::Describe(command) => command.run(session.output).await,
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
+            Module::Pull(command) => command.run(session).await,
+            Module::Delete(command) => command.run(session).await,
+            Module::Shadow(command) => command.run(session).await,
+            Module::Canary(command) => command.run(session).await,
+            Module::Trial { keyspace } => trial::report(session, &keyspace).await,
+            Module::Untry(command) => command.run(session).await,
         }
     }
 }
@@ -155,6 +204,9 @@ impl Push {
         let digest = ModuleDigest::of(&component).to_string();
         let class = class_to_wire(self.class);
         let module = admin.push_module_as(class, name, digest, component, self.dry_run).await?;
+        if !self.dry_run {
+            until_ready(session, &module.digest).await?;
+        }
         let done = if self.dry_run { "would be taken, nothing was kept" } else { "pushed" };
         match session.output {
             Output::Json => output::json(&json(&module)),
@@ -169,6 +221,49 @@ impl Push {
                 verdicts::say(&module.laws);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Waits until every node that answers has compiled the module.
+async fn until_ready(session: &Session, digest: &str) -> Result<(), Failure> {
+    let is_ready = async |admin: &Admin| {
+        let request = v1::GetModuleRequest {
+            digest: digest.to_owned(),
+            wait_ready_ms: READY_POLL.as_millis() as u32,
+        };
+        Ok(admin.get_module(request).await?.ready)
+    };
+    members::until_all(session, "are ready to call it", is_ready).await.map(drop)
+}
+
+impl Pull {
+    async fn run(self, session: &Session) -> Result<(), Failure> {
+        let admin = session.patient(UPLOAD_PATIENCE).admin().await?;
+        let digest = resolve(&admin, &self.module).await?;
+        let component = admin.pull_module(digest.clone()).await?;
+        let found = ModuleDigest::of(&component).to_string();
+        if found != digest {
+            let message = format!("what came has the digest {found}, not {digest}");
+            return Err(Failure::refused(message).hint("nothing was written; try again"));
+        }
+        fs::write(&self.out, &component).map_err(|error| {
+            Failure::refused(format!("cannot write {}: {error}", self.out.display()))
+        })?;
+        print_component(&self.out, &component, session.output)
+    }
+}
+
+impl Delete {
+    async fn run(self, session: &Session) -> Result<(), Failure> {
+        let admin = session.admin().await?;
+        let digest = resolve(&admin, &self.module).await?;
+        let request = v1::DeleteModuleRequest { digest, validate_only: self.dry_run };
+        let module = admin.delete_module(request).await?;
+        let done = if self.dry_run { "would be deleted, nothing was changed" } else { "deleted" };
+        match session.output {
+            Output::Json => output::json(&json(&module)),
+            Output::Table => output::line(format!("{} {done}: {}", module.name, module.digest)),
         }
     }
 }
@@ -194,7 +289,8 @@ fn read(path: &Path) -> Result<Bytes, Failure> {
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {
-    let modules = session.admin().await?.modules().await?;
+    let mut modules = session.admin().await?.modules().await?;
+    modules.sort_by_key(|module| std::cmp::Reverse(module.pushed_at_ms));
     match session.output {
         Output::Json => {
             output::json(&json!({ "modules": modules.iter().map(json).collect::<Vec<_>>() }))
@@ -208,14 +304,15 @@ async fn list(session: &Session) -> Result<(), Failure> {
                 let keyspaces = module.keyspaces.join(" ");
                 [
                     module.name.clone(),
-                    module.digest.clone(),
+                    short(&module.digest).to_owned(),
                     module.size_bytes.to_string(),
                     class_name(module).to_owned(),
+                    output::utc(module.pushed_at_ms),
                     keyspaces,
                 ]
             });
             output::line(output::table(
-                ["name", "digest", "bytes", "class", "keyspaces"],
+                ["name", "digest", "bytes", "class", "pushed", "keyspaces"],
                 rows.collect(),
             ))
         }

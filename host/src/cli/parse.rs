@@ -39,6 +39,17 @@ pub(super) fn print_base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
+/// Bytes for people: as text where they are some, without what a terminal would obey, and shortened.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    const CHARS_MAX: usize = 200;
+    let text = String::from_utf8_lossy(bytes);
+    let mut shown: String = text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown.replace("\\\"", "\"").replace("\\'", "'")
+}
+
 /// A label as `NAME=VALUE`.
 pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -50,6 +61,13 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_shown_without_what_a_terminal_obeys() {
+        assert_eq!(shown(br#"{"a":'b'}"#), r#"{"a":'b'}"#);
+        assert_eq!(shown(b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\u{fffd}");
+        assert_eq!(shown(&[b'x'; 300]).chars().count(), 201);
+    }
 
     #[test]
     fn durations_have_units() {

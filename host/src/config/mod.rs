@@ -178,6 +178,8 @@ pub struct Limits {
     /// Bytes of all values that are being read, from their way out of the store or in from other
     /// nodes until their answers are made. A get whose value does not fit is refused.
     pub reads_bytes_max: usize,
+    /// Bytes on disk of the conflict feed, the record of this node's merges; 0 keeps none.
+    pub conflicts_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -190,6 +192,7 @@ impl Default for Limits {
             context_bytes_max: 1 << 16,
             hints_bytes_max: 1 << 30,
             reads_bytes_max: 128 << 20,
+            conflicts_bytes_max: 64 << 20,
         }
     }
 }

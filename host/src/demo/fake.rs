@@ -239,6 +239,47 @@ impl Admin for Fake {
         unsupported()
     }
 
+    async fn delete_module(&self, _: Request<v1::DeleteModuleRequest>) -> Answer<v1::Module> {
+        unsupported()
+    }
+
+    type PullModuleStream = futures::stream::Empty<Result<v1::PullModuleResponse, Status>>;
+
+    async fn pull_module(
+        &self,
+        _: Request<v1::PullModuleRequest>,
+    ) -> Answer<Self::PullModuleStream> {
+        unsupported()
+    }
+
+    async fn begin_trial(&self, _: Request<v1::BeginTrialRequest>) -> Answer<v1::Keyspace> {
+        unsupported()
+    }
+
+    async fn end_trial(&self, _: Request<v1::EndTrialRequest>) -> Answer<v1::Keyspace> {
+        unsupported()
+    }
+
+    async fn get_trial(&self, _: Request<v1::GetTrialRequest>) -> Answer<v1::TrialReport> {
+        unsupported()
+    }
+
+    type TailConflictsStream = futures::stream::Empty<Result<v1::Conflict, Status>>;
+
+    async fn tail_conflicts(
+        &self,
+        _: Request<v1::TailConflictsRequest>,
+    ) -> Answer<Self::TailConflictsStream> {
+        unsupported()
+    }
+
+    async fn list_dead_letters(
+        &self,
+        _: Request<v1::ListDeadLettersRequest>,
+    ) -> Answer<v1::ListDeadLettersResponse> {
+        unsupported()
+    }
+
     async fn get_module(&self, _: Request<v1::GetModuleRequest>) -> Answer<v1::Module> {
         unsupported()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stator_core::catalogue::Catalogue;
 use stator_core::divergence::Divergence;
 use stator_core::event::{Action, Area, Event, HeldHint, StoreFailure, Stored, Ticket, Token};
-use stator_core::id::{ModuleDigest, NodeId};
+use stator_core::id::{Dot, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
 use stator_core::message::Message;
 use stator_core::tree::TreeRead;
@@ -17,7 +17,7 @@ use super::Clock;
 use super::handle::{Answer, Shared};
 use super::inbox::Inbox;
 use super::persist::{Persist, persist_all};
-use crate::merge::MergeHost;
+use crate::conflicts::{Cause, Conflicts};
 use crate::storage::{
     Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, StoreError,
     Stores, TreeJob, WriteDone, WriteJob,
@@ -31,7 +31,7 @@ const HINT_LIST_BYTES_MAX: usize = 4 << 20;
 pub struct Effects {
     stores: Arc<Stores>,
     transport: Transport,
-    merges: MergeHost,
+    conflicts: Conflicts,
     inbox: Inbox,
     clock: Clock,
     shared: Arc<Shared>,
@@ -43,14 +43,14 @@ impl Effects {
     pub fn new(
         home: Arc<Home>,
         stores: Arc<Stores>,
-        (transport, merges): (Transport, MergeHost),
+        (transport, conflicts): (Transport, Conflicts),
         (inbox, clock): (Inbox, Clock),
         shared: Arc<Shared>,
     ) -> Self {
         let (persist, receiver) = unbounded_channel();
         let filled = Arc::downgrade(&stores);
         tokio::spawn(persist_all((home, filled), inbox.clone(), receiver));
-        Effects { stores, transport, merges, inbox, clock, shared, persist }
+        Effects { stores, transport, conflicts, inbox, clock, shared, persist }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -173,7 +173,9 @@ impl Effects {
                 self.stores.drop_partition(partition, done);
             }
             Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),
-            Action::Merge { token, module, divergence } => self.merge(token, module, divergence),
+            Action::Merge { token, module, divergence, dots } => {
+                self.merge(token, module, divergence, dots);
+            }
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
         }
@@ -222,10 +224,16 @@ impl Effects {
         });
     }
 
-    fn merge(&self, token: Token, module: ModuleDigest, divergence: Box<Divergence>) {
-        let (merges, inbox) = (self.merges.clone(), self.inbox.clone());
+    fn merge(
+        &self,
+        token: Token,
+        module: ModuleDigest,
+        divergence: Box<Divergence>,
+        dots: Vec<Vec<Dot>>,
+    ) {
+        let (conflicts, inbox) = (self.conflicts.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            let result = merges.resolve(&module, &divergence).await;
+            let result = conflicts.resolve(Cause::Fold, &module, &divergence, &dots).await;
             inbox.deliver(Event::Merged(token, result));
         });
     }

@@ -28,6 +28,15 @@ const CHECKS_MAX: usize = 8;
 /// See [`MergeHost::place_to_check`].
 pub type Place = Arc<OwnedSemaphorePermit>;
 
+/// What came of a merge that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// What the module made of it, or why not.
+    pub answer: Result<Arc<Resolution>, MergeFailure>,
+    /// Whether no module ran for it: it was made before.
+    pub is_remembered: bool,
+}
+
 /// A module that can be called, and where.
 pub(super) struct Loaded {
     pub(super) module: LoadedModule,
@@ -122,6 +131,13 @@ impl MergeHost {
         self.0.reports.remove(digest);
     }
 
+    /// Forgets a module's compiled form too. Blocks.
+    pub fn forget(&self, digest: &ModuleDigest) {
+        for class in [Some(&self.0.small), self.0.large.get()].into_iter().flatten() {
+            class.artefacts.remove(digest);
+        }
+    }
+
     /// Forgets the modules that nobody called for so long, but those of which `is_needed` holds.
     /// Tells how many that were.
     pub fn unload_idle(&self, idle: Duration, is_needed: impl Fn(&ModuleDigest) -> bool) -> usize {
@@ -134,24 +150,32 @@ impl MergeHost {
         idle.len()
     }
 
-    /// Merges, or gives the answer that it gave before. Waits for its turn.
+    /// [`Self::merge`], for who does not ask whether it was made before.
     pub async fn resolve(
         &self,
         digest: &ModuleDigest,
         divergence: &Divergence,
     ) -> Result<Arc<Resolution>, MergeFailure> {
-        let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
+        self.merge(digest, divergence).await.answer
+    }
+
+    /// Merges, or gives the answer that it gave before. Waits for its turn.
+    pub async fn merge(&self, digest: &ModuleDigest, divergence: &Divergence) -> Resolved {
+        let Some(module) = self.0.module(digest) else {
+            let answer = Err(MergeFailure::NotLoaded(*digest));
+            return Resolved { answer, is_remembered: false };
+        };
         let class = module.class.limits.class;
         let key = MemoKey { module: *digest, class, fingerprint: divergence.fingerprint };
         if let Some(answer) = self.0.memo.get(&key) {
             self.0.counters.memo_hits.add(1);
-            return answer;
+            return Resolved { answer, is_remembered: true };
         }
         let answer = self.run(&module, divergence).await;
         if answer.as_ref().err().is_none_or(MergeFailure::is_lasting) {
             self.0.memo.put(key, answer.clone());
         }
-        answer
+        Resolved { answer, is_remembered: false }
     }
 
     /// Merges at once, on this thread, which needs a stack larger than the module may use. It

@@ -67,7 +67,7 @@ pub use compile_child::{COMPILE_MODULE, compile_module_main};
 pub use config::{MergeHostConfig, MergeHostError};
 pub use encode::{EncodeError, Encoded, WIT, encode_component};
 pub use figures::Figures;
-pub use host::{MergeHost, Place};
+pub use host::{MergeHost, Place, Resolved};
 pub use limits::Limits;
 pub use refused::{ModuleRefused, Stage};
 pub use world::{Surface, surface};

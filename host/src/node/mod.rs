@@ -2,11 +2,12 @@
 //! merge host, put together.
 //!
 //! `start` puts them together, `cluster` makes a cluster of several nodes, `modules` keeps merge
-//! modules, `read` makes what a reader gets. The gRPC services in [`crate::api`] call what is
+//! modules, `read` makes what a reader gets, `conflicts` does what follows from merges. The gRPC services in [`crate::api`] call what is
 //! public here.
 
 mod acquaint;
 mod cluster;
+mod conflicts;
 mod contact;
 mod modules;
 mod read;
@@ -23,6 +24,7 @@ use stator_core::id::{ClusterId, Incarnation, NodeId};
 use contact::Contact;
 
 use crate::config::Config;
+use crate::conflicts::Conflicts;
 use crate::driver::{Clock, DriverHandle};
 use crate::merge::MergeHost;
 use crate::storage::{Home, Stores};
@@ -54,6 +56,8 @@ pub struct Node {
     pub merges: MergeHost,
     /// Their bytes.
     pub modules: Arc<ModuleKeeper>,
+    /// Its merges: the way to them, and what is on record.
+    pub conflicts: Conflicts,
     /// Its connections to peers.
     pub transport: Transport,
     /// Its clock.

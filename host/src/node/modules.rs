@@ -107,7 +107,7 @@ impl ModuleKeeper {
         let mut catalogues = shared.watch_catalogue();
         let mut wanted = self.wanted.subscribe();
         let mut retry = RETRY_MIN;
-        let all = |catalogue: &Arc<Catalogue>| catalogue.modules.keys().copied().collect();
+        let all = |catalogue: &Arc<Catalogue>| catalogue.live_modules().map(|(d, _)| *d).collect();
         let mut known: BTreeSet<ModuleDigest> =
             catalogues.borrow().as_ref().map(all).unwrap_or_default();
         loop {
@@ -139,10 +139,14 @@ impl ModuleKeeper {
     /// Has every module of the catalogue on disk, and loads those that are needed or wanted, as far
     /// as they can be had. Whether that was all of them.
     async fn complete(&self, catalogue: &Catalogue, wanted: &BTreeSet<ModuleDigest>) -> bool {
-        let keyspaces = catalogue.live_keyspaces();
-        let needed: BTreeSet<_> = keyspaces.filter_map(|k| k.reconcile.value.module()).collect();
+        let needed: BTreeSet<_> = catalogue.live_keyspaces().flat_map(|k| k.modules()).collect();
         let mut is_complete = true;
         for (digest, module) in &catalogue.modules {
+            // One that a keyspace was given while another operator deleted it is needed still.
+            if module.is_deleted && !needed.contains(digest) {
+                self.remove(digest).await;
+                continue;
+            }
             let is_needed = needed.contains(digest) || wanted.contains(digest);
             let obtained = match is_needed {
                 true if self.merges.is_loaded_as(digest, module.class) => continue,
@@ -183,12 +187,32 @@ impl ModuleKeeper {
         Ok(())
     }
 
+    /// Unloads a module that is deleted, and removes its bytes.
+    async fn remove(&self, digest: &ModuleDigest) {
+        if self.merges.is_loaded(digest) {
+            self.merges.unload(digest);
+        }
+        if self.has(digest).await {
+            let (merges, path, digest) = (self.merges.clone(), self.files.path(digest), *digest);
+            let removed = tokio::task::spawn_blocking(move || {
+                merges.forget(&digest);
+                std::fs::remove_file(path)
+            });
+            match removed.await {
+                Ok(Ok(())) => tracing::info!(module = %digest, "deleted"),
+                Ok(Err(error)) => tracing::warn!(module = %digest, %error, "not deleted yet"),
+                Err(error) => tracing::warn!(module = %digest, %error, "not deleted yet"),
+            }
+        }
+    }
+
     async fn has(&self, digest: &ModuleDigest) -> bool {
         let path = self.files.path(digest);
         tokio::task::spawn_blocking(move || path.exists()).await.unwrap_or_default()
     }
 
-    async fn read(&self, digest: &ModuleDigest) -> Option<Bytes> {
+    /// The module's bytes, if they are here and undamaged.
+    pub async fn read(&self, digest: &ModuleDigest) -> Option<Bytes> {
         let (files, digest) = (self.files.clone(), *digest);
         tokio::task::spawn_blocking(move || files.load(&digest)).await.ok().flatten()
     }

@@ -13,10 +13,12 @@ use stator_core::reconcile::{View, divergence, view};
 use tokio::time::Instant;
 
 use super::Node;
+use crate::conflicts::Cause;
 use crate::telemetry::names::{MERGES, SIBLINGS};
 
-/// How long a read waits for a module that is just being fetched.
-const MODULE_WAIT: Duration = Duration::from_secs(2);
+/// How long before its deadline a read stops waiting for a module that is just being fetched or
+/// compiled, and answers.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
 
 /// What a reader gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Node {
         keyspace: &Keyspace,
         key: &Bytes,
         siblings: &Siblings,
-        deadline: Instant,
+        (cause, deadline): (Cause, Instant),
     ) -> Reading {
         let now_ms = self.clock.now().wall_ms;
         let view = view(siblings, now_ms);
@@ -66,7 +68,7 @@ impl Node {
             View::Sole(version) => return Reading::Sole(version),
             View::Divergent(versions) => versions,
         };
-        let (module, ancestor) = match keyspace.reconcile.value {
+        let (module, ancestor) = match keyspace.reconcile_of(key) {
             // Where the last write wins only one version is ever left.
             Reconcile::Siblings | Reconcile::LastWriteWins => return Reading::Siblings(versions),
             // A fold happens behind the reader's back, if at all.
@@ -74,7 +76,7 @@ impl Node {
             Reconcile::ThreeWay(module) => (module, nearest(siblings, now_ms).told()),
         };
         let divergence = divergence(&keyspace.name, key, &versions, ancestor);
-        self.merge(module, keyspace, (&divergence, versions), deadline).await
+        self.merge(module, keyspace, (&divergence, versions), (cause, deadline)).await
     }
 
     async fn merge(
@@ -82,14 +84,15 @@ impl Node {
         module: ModuleDigest,
         keyspace: &Keyspace,
         (divergence, inputs): (&Divergence, Vec<LiveVersion>),
-        deadline: Instant,
+        (cause, deadline): (Cause, Instant),
     ) -> Reading {
         if !self.merges.is_loaded(&module) {
             // Past this time the reader gets the siblings, with the reason.
-            let until = deadline.min(Instant::now() + MODULE_WAIT);
+            let until = deadline.checked_sub(ANSWER_TIME).unwrap_or(deadline);
             let _ = tokio::time::timeout_at(until, self.modules.wait_for(&module)).await;
         }
-        let merge = self.merges.resolve(&module, divergence);
+        let dots: Vec<_> = inputs.iter().map(|input| input.dots.clone()).collect();
+        let merge = self.conflicts.resolve(cause, &module, divergence, &dots);
         let late = || Err(MergeFailure::Unavailable("the client's deadline came first".into()));
         match tokio::time::timeout_at(deadline, merge).await.unwrap_or_else(|_| late()) {
             Ok(resolution) => match resolution.outcome {

@@ -25,10 +25,11 @@ use stator_core::ring::MadeMoves;
 use super::acquaint;
 use super::cluster::{Desk, kept_promise, single};
 use super::contact::Contact;
-use super::{ModuleFiles, ModuleKeeper, Node};
+use super::{ModuleFiles, ModuleKeeper, Node, conflicts};
 use crate::address::HostPort;
 use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
+use crate::conflicts::{Conflicts, TrialOver};
 use crate::driver::{
     self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
     Mailbox, Shared,
@@ -37,7 +38,7 @@ use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, TransportConfig};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// Where a node is reached, as others are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,10 +171,11 @@ impl Node {
         transport.setup_desk = Some(desk.clone());
         let transport = bound.start(transport, sink).map_err(StartError::Sockets)?;
 
+        let (merging, over) = open_conflicts(&config, merges.clone(), clock, &shared).await?;
         let effects = Effects::new(
             home.clone(),
             stores.clone(),
-            (transport.clone(), merges.clone()),
+            (transport.clone(), merging.clone()),
             (mailbox.inbox(), clock),
             shared.clone(),
         );
@@ -219,6 +221,7 @@ impl Node {
             stores,
             merges,
             modules,
+            conflicts: merging,
             transport,
             clock,
             home,
@@ -233,6 +236,7 @@ impl Node {
         // Set once, here.
         let _ = desk.node.set(weak.clone());
         node.greet().await;
+        tokio::spawn(conflicts::run(weak.clone(), over));
         tokio::spawn(acquaint::run(weak, lost));
         Ok(node)
     }
@@ -242,6 +246,20 @@ impl Node {
         let incarnation = self.incarnation;
         Member { incarnation, ..member(&self.config, &self.addresses) }
     }
+}
+
+async fn open_conflicts(
+    config: &Config,
+    merges: MergeHost,
+    clock: Clock,
+    shared: &Arc<Shared>,
+) -> Result<(Conflicts, mpsc::Receiver<TrialOver>), StartError> {
+    let (path, bytes_max) = (config.data_dir.join("conflicts"), config.limits.conflicts_bytes_max);
+    let (folder, shared) = (path.clone(), shared.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        Conflicts::open(&folder, bytes_max, merges, (clock, shared))
+    });
+    opened.await?.map_err(|error| StartError::File { path, error })
 }
 
 /// The catalogue with the moves that were made since it was saved; it is saved with them, so that

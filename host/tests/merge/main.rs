@@ -11,3 +11,4 @@ mod hostile;
 mod laws;
 mod merges;
 mod support;
+mod wrong;

@@ -557,7 +557,14 @@ fn catalogue(
         .expect("the ring of a few nodes of weight 1");
     if let Some(digest) = scenario.reconcile.module() {
         let class = ModuleClass::Small;
-        let module = Module { pushed_at_ms: 0, name: "union".to_owned(), size_bytes: 0, class };
+        let module = Module {
+            pushed_at_ms: 0,
+            name: "union".to_owned(),
+            size_bytes: 0,
+            class,
+            generation: 0,
+            is_deleted: false,
+        };
         catalogue.modules.insert(digest, module);
     }
     for number in 0..scenario.keyspaces {

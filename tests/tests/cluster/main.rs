@@ -10,6 +10,7 @@ mod bench;
 mod cli;
 mod client;
 mod collection;
+mod conflicts;
 mod coordination;
 mod copies;
 mod crashes;

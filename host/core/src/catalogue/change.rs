@@ -2,7 +2,7 @@
 
 use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
 use super::stage::{self, StageError};
-use super::{Catalogue, Member, Module, RingChange};
+use super::{Catalogue, Member, Module, RingChange, Trial, TrialKind};
 use crate::id::{ModuleDigest, NodeId};
 
 /// A change of the catalogue.
@@ -33,6 +33,28 @@ pub enum CatalogueChange {
         digest: ModuleDigest,
         /// Its description.
         module: Module,
+    },
+    /// Deletes a module that no keyspace needs.
+    DeleteModule(ModuleDigest),
+    /// Begins a trial of a module in a keyspace, in the place of the one there is.
+    BeginTrial {
+        /// The keyspace's name.
+        name: String,
+        /// The trial.
+        trial: Trial,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Ends the trial of a module, if that is what is tried.
+    EndTrial {
+        /// The keyspace's name.
+        name: String,
+        /// The candidate.
+        module: ModuleDigest,
+        /// When: milliseconds since 1970 (UTC).
+        at_ms: u64,
+        /// Why, in words.
+        reason: String,
     },
     // Changes of the ring; `stage` makes them.
     /// Makes a node a member without a seat, unless it is one, and stages the change that gives
@@ -72,6 +94,10 @@ pub struct KeyspaceUpdate {
     pub reconcile: Option<Reconcile>,
     /// Of a hundred gets, how many ask all owners.
     pub read_repair_percent: Option<u32>,
+    /// When: milliseconds since 1970 (UTC). The chronicle has it.
+    pub at_ms: u64,
+    /// Why, in words. The chronicle has it.
+    pub reason: String,
 }
 
 impl KeyspaceUpdate {
@@ -158,6 +184,45 @@ pub enum ChangeError {
     /// The module was never pushed.
     #[error("module {0} is not known to this cluster: push it first, with `stator module push`")]
     NoSuchModule(ModuleDigest),
+    /// A keyspace needs the module.
+    #[error(
+        "module {module} is in use in keyspace {keyspace:?}: activate another one there, or end its \
+         trial, first"
+    )]
+    ModuleInUse {
+        /// The module.
+        module: ModuleDigest,
+        /// One of the keyspaces.
+        keyspace: String,
+    },
+    /// A trial needs a module to be compared with.
+    #[error(
+        "keyspace {0:?} merges by no module, so there is nothing to try one beside: give it one \
+         with `stator keyspace update --reconcile module`"
+    )]
+    NothingToTryBeside(String),
+    /// The candidate merges already.
+    #[error("keyspace {keyspace:?} is pinned to module {module} already")]
+    TrialOfThePinned {
+        /// The keyspace.
+        keyspace: String,
+        /// The module.
+        module: ModuleDigest,
+    },
+    /// A share of keys that is none.
+    #[error("a canary of {percent} % of the keys: 1 to 100 are possible")]
+    BadShare {
+        /// What was asked for.
+        percent: u32,
+    },
+    /// There is no such trial.
+    #[error("keyspace {keyspace:?} does not try module {module}")]
+    NoSuchTrial {
+        /// The keyspace.
+        keyspace: String,
+        /// The module.
+        module: ModuleDigest,
+    },
     /// It does not fit the ring, its members, or what is staged already.
     #[error(transparent)]
     Ring(#[from] StageError),
@@ -181,12 +246,33 @@ impl CatalogueChange {
             CatalogueChange::UpdateKeyspace { name, etag, update } => {
                 let spec = update.spec(current(catalogue, name, etag.as_deref())?);
                 check(&spec, catalogue)?;
-                catalogue.keyspaces.entry(name.clone()).or_default().update(&spec);
+                let state = catalogue.keyspaces.entry(name.clone()).or_default();
+                state.update(&spec, update.at_ms, &update.reason);
                 Ok(())
             }
             CatalogueChange::AddModule { digest, module } => {
                 let known = catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
+                if known.is_deleted {
+                    *known = Module { generation: known.generation + 1, ..module.clone() };
+                }
                 known.class = known.class.max(module.class);
+                Ok(())
+            }
+            CatalogueChange::DeleteModule(digest) => delete_module(catalogue, digest),
+            CatalogueChange::BeginTrial { name, trial, reason } => {
+                check_trial(current(catalogue, name, None)?, trial, catalogue)?;
+                let state = catalogue.keyspaces.entry(name.clone()).or_default();
+                state.try_module(Some(trial.clone()), trial.began_at_ms, reason);
+                Ok(())
+            }
+            CatalogueChange::EndTrial { name, module, at_ms, reason } => {
+                let tried = current(catalogue, name, None)?.trial.value.as_ref();
+                if tried.is_none_or(|trial| trial.module != *module) {
+                    let keyspace = name.clone();
+                    return Err(ChangeError::NoSuchTrial { keyspace, module: *module });
+                }
+                let state = catalogue.keyspaces.entry(name.clone()).or_default();
+                state.try_module(None, *at_ms, reason);
                 Ok(())
             }
             CatalogueChange::Admit { node, member, change } => {
@@ -243,10 +329,41 @@ fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> 
         return Err(ChangeError::TooManyReplicas { n, replicas });
     }
     match spec.reconcile.module() {
-        Some(digest) if !catalogue.modules.contains_key(&digest) => {
-            Err(ChangeError::NoSuchModule(digest))
+        Some(digest) => must_exist(catalogue, digest),
+        None => Ok(()),
+    }
+}
+
+fn must_exist(catalogue: &Catalogue, digest: ModuleDigest) -> Result<(), ChangeError> {
+    catalogue.module(&digest).map(drop).ok_or(ChangeError::NoSuchModule(digest))
+}
+
+fn delete_module(catalogue: &mut Catalogue, digest: &ModuleDigest) -> Result<(), ChangeError> {
+    must_exist(catalogue, *digest)?;
+    if let Some(keyspace) = catalogue.keyspaces_with(digest).next() {
+        let keyspace = keyspace.name.clone();
+        return Err(ChangeError::ModuleInUse { module: *digest, keyspace });
+    }
+    catalogue.modules.entry(*digest).and_modify(|module| module.is_deleted = true);
+    Ok(())
+}
+
+fn check_trial(
+    keyspace: &Keyspace,
+    trial: &Trial,
+    catalogue: &Catalogue,
+) -> Result<(), ChangeError> {
+    let (name, module) = (keyspace.name.clone(), trial.module);
+    must_exist(catalogue, module)?;
+    match (keyspace.reconcile.value.module(), &trial.kind) {
+        (None, _) => Err(ChangeError::NothingToTryBeside(name)),
+        (Some(pinned), _) if pinned == module => {
+            Err(ChangeError::TrialOfThePinned { keyspace: name, module })
         }
-        _ => Ok(()),
+        (Some(_), TrialKind::Canary { percent, .. }) if !(1..=100).contains(percent) => {
+            Err(ChangeError::BadShare { percent: *percent })
+        }
+        (Some(_), TrialKind::Canary { .. } | TrialKind::Shadow) => Ok(()),
     }
 }
 

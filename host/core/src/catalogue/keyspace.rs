@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Versioned;
+use super::{Chronicle, Trial, Versioned, What};
 use crate::causality::Survivors;
 use crate::id::{KeyspaceId, ModuleDigest};
 
@@ -39,7 +39,7 @@ pub enum Durability {
 }
 
 /// What concurrent versions of a value mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reconcile {
     /// The client gets all of them.
@@ -76,6 +76,16 @@ impl Reconcile {
             Reconcile::Module(digest) | Reconcile::Fold(digest) | Reconcile::ThreeWay(digest) => {
                 Some(*digest)
             }
+            Reconcile::Siblings | Reconcile::LastWriteWins => None,
+        }
+    }
+
+    /// The same policy with another module; none where no module merges.
+    pub fn with_module(&self, digest: ModuleDigest) -> Option<Reconcile> {
+        match self {
+            Reconcile::Module(_) => Some(Reconcile::Module(digest)),
+            Reconcile::Fold(_) => Some(Reconcile::Fold(digest)),
+            Reconcile::ThreeWay(_) => Some(Reconcile::ThreeWay(digest)),
             Reconcile::Siblings | Reconcile::LastWriteWins => None,
         }
     }
@@ -127,6 +137,12 @@ pub struct Keyspace {
     /// Of a hundred gets, how many ask all owners.
     #[serde(default = "usual_read_repair")]
     pub read_repair_percent: Versioned<u32>,
+    /// The module that is tried beside the pinned one.
+    #[serde(default)]
+    pub trial: Versioned<Option<Trial>>,
+    /// What it was pinned to, and what was tried.
+    #[serde(default)]
+    pub chronicle: Chronicle,
 }
 
 fn usual_read_repair() -> Versioned<u32> {
@@ -144,7 +160,50 @@ impl Keyspace {
             durability: Versioned::new(spec.durability),
             reconcile: Versioned::new(spec.reconcile),
             read_repair_percent: Versioned::new(spec.read_repair_percent),
+            trial: Versioned::default(),
+            chronicle: Chronicle::default(),
         }
+    }
+
+    /// What concurrent versions of `key` mean: the pinned policy, with the canary's module if the
+    /// key is in its share.
+    pub fn reconcile_of(&self, key: &[u8]) -> Reconcile {
+        let pinned = self.reconcile.value;
+        let canary = self.trial.value.as_ref().and_then(|trial| trial.module_of(key));
+        canary.and_then(|module| pinned.with_module(module)).unwrap_or(pinned)
+    }
+
+    /// The modules that it needs: the pinned one, and the one on trial.
+    pub fn modules(&self) -> impl Iterator<Item = ModuleDigest> {
+        let tried = self.trial.value.as_ref().map(|trial| trial.module);
+        self.reconcile.value.module().into_iter().chain(tried)
+    }
+
+    /// Pins it. A trial ends with that: it was beside another module.
+    fn pin(&mut self, reconcile: Reconcile, at_ms: u64, reason: &str) {
+        if self.reconcile.value == reconcile {
+            return;
+        }
+        self.end_trial(at_ms, reason);
+        if self.chronicle.is_empty() {
+            self.chronicle.note(0, What::Pinned(self.reconcile.value), "as it was");
+        }
+        self.reconcile.change(reconcile);
+        self.chronicle.note(at_ms, What::Pinned(reconcile), reason);
+    }
+
+    fn end_trial(&mut self, at_ms: u64, reason: &str) {
+        if let Some(trial) = self.trial.value.take() {
+            self.trial.version += 1;
+            self.chronicle.note(at_ms, What::TrialEnded(trial.module), reason);
+        }
+    }
+
+    fn begin_trial(&mut self, trial: Trial, reason: &str) {
+        let at_ms = trial.began_at_ms;
+        self.end_trial(at_ms, reason);
+        self.chronicle.note(at_ms, What::Tried(trial.clone()), reason);
+        self.trial.change(Some(trial));
     }
 
     /// Changes whenever a field does: for updates that must not overwrite one another.
@@ -157,6 +216,8 @@ impl Keyspace {
         self.durability.join(&other.durability);
         self.reconcile.join(&other.reconcile);
         self.read_repair_percent.join(&other.read_repair_percent);
+        self.trial.join(&other.trial);
+        self.chronicle.join(&other.chronicle);
     }
 }
 
@@ -182,12 +243,22 @@ impl KeyspaceState {
 
     /// Gives the present generation what `spec` asks for. A field that has it stays as it is, so
     /// that a concurrent change of it by another operator is not overruled for nothing.
-    pub(super) fn update(&mut self, spec: &KeyspaceSpec) {
+    pub(super) fn update(&mut self, spec: &KeyspaceSpec, at_ms: u64, reason: &str) {
         if let Some(keyspace) = &mut self.latest {
             keyspace.quorums.set(spec.quorums);
             keyspace.durability.set(spec.durability);
-            keyspace.reconcile.set(spec.reconcile);
+            keyspace.pin(spec.reconcile, at_ms, reason);
             keyspace.read_repair_percent.set(spec.read_repair_percent);
+        }
+    }
+
+    /// Begins a trial in the place of the one there is, or ends that.
+    pub(super) fn try_module(&mut self, trial: Option<Trial>, at_ms: u64, reason: &str) {
+        if let Some(keyspace) = &mut self.latest {
+            match trial {
+                Some(trial) => keyspace.begin_trial(trial, reason),
+                None => keyspace.end_trial(at_ms, reason),
+            }
         }
     }
 

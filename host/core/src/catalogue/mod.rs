@@ -8,7 +8,8 @@
 //! - a keyspace's identity is (name, generation): the higher generation stands, and a deletion
 //!   is remembered for ever as the highest generation deleted;
 //! - a module is its digest, immutable but for the day it was first pushed and the class of its
-//!   limits, which only rises;
+//!   limits, which only rises; it can be deleted and pushed again, which counts up its generation;
+//! - what a keyspace was pinned to is a set that grows, but for its oldest entries;
 //! - the ring by its version; rings of one version differ only in the moves they know to be made,
 //!   and join to all of them;
 //! - what is staged for the next ring has a version; who was removed, and which rings were
@@ -17,18 +18,22 @@
 //! The encoding is JSON: catalogues are small, change seldom, and an operator can read them.
 
 mod change;
+mod chronicle;
 mod class;
 mod digest;
 mod keyspace;
 mod ring_change;
 mod stage;
+mod trial;
 mod versioned;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
+pub use chronicle::{Chronicle, ENTRIES_MAX, Entry, REASON_CHARS_MAX, What};
 pub use class::{ModuleClass, UnknownClass};
 pub use digest::CatalogueDigest;
 pub use keyspace::{
@@ -38,6 +43,7 @@ pub use keyspace::{
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
 pub use stage::{REPLICAS_MAX, STAGED_MAX, StageError, WEIGHT_MAX, ZONE_BYTES_MAX};
 pub(crate) use stage::{check as check_change, seats_after};
+pub use trial::{CanaryLimits, JUDGED_FROM, Trial, TrialFigures, TrialKind};
 pub use versioned::Versioned;
 pub(crate) use versioned::digest as digest_of;
 
@@ -48,7 +54,7 @@ use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
 /// only if their catalogue uses it.
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
 
 /// What a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,13 +167,26 @@ pub struct Module {
     /// The class of its limits; catalogues from before there were classes have none.
     #[serde(default)]
     pub class: ModuleClass,
+    /// How often it was deleted and pushed again; catalogues of before have 0.
+    #[serde(default)]
+    pub generation: u64,
+    /// Whether it is deleted. Its entry stays, lest a node that has not heard of it brings it back.
+    #[serde(default)]
+    pub is_deleted: bool,
 }
 
 impl Module {
     /// Takes in what another node knows of the same bytes.
     fn join(&mut self, other: &Module) {
-        let class = self.class.max(other.class);
-        *self = Module { class, ..self.clone().min(other.clone()) };
+        match self.generation.cmp(&other.generation) {
+            Ordering::Less => *self = other.clone(),
+            Ordering::Greater => {}
+            Ordering::Equal => {
+                let class = self.class.max(other.class);
+                let is_deleted = self.is_deleted || other.is_deleted;
+                *self = Module { class, is_deleted, ..self.clone().min(other.clone()) };
+            }
+        }
     }
 }
 
@@ -231,6 +250,21 @@ impl Catalogue {
     /// A hash over all of it: equal digests, equal catalogues.
     pub fn digest(&self) -> [u8; 32] {
         CatalogueDigest::of(self).whole()
+    }
+
+    /// The modules that are not deleted, by digest.
+    pub fn live_modules(&self) -> impl Iterator<Item = (&ModuleDigest, &Module)> {
+        self.modules.iter().filter(|(_, module)| !module.is_deleted)
+    }
+
+    /// The module with this digest, unless it is deleted or was never pushed.
+    pub fn module(&self, digest: &ModuleDigest) -> Option<&Module> {
+        self.modules.get(digest).filter(|module| !module.is_deleted)
+    }
+
+    /// The keyspaces that are pinned to a module, or try it.
+    pub fn keyspaces_with(&self, digest: &ModuleDigest) -> impl Iterator<Item = &Keyspace> {
+        self.live_keyspaces().filter(|keyspace| keyspace.modules().any(|module| module == *digest))
     }
 
     /// The keyspace called `name`, if it exists.

@@ -20,7 +20,7 @@ use crate::causality::{Siblings, Survivors};
 use crate::divergence::{Ancestor, MergeFailure, Outcome, Resolution};
 use crate::event::{Action, Notice, Token};
 use crate::fold::{Foldable, fold, foldable};
-use crate::id::{KeyspaceId, ModuleDigest, NodeId, PartitionId};
+use crate::id::{ModuleDigest, NodeId, PartitionId};
 use crate::keys::StoreKey;
 use crate::reconcile::divergence;
 use crate::request::QuorumKind;
@@ -88,9 +88,9 @@ impl Node {
         self.folds.busy.len()
     }
 
-    /// The keyspace's module, if what it makes is stored.
-    fn folding_module(&self, keyspace: KeyspaceId) -> Option<ModuleDigest> {
-        match self.keyspaces.get(&keyspace)?.reconcile.value {
+    /// The module for a key, if what it makes is stored.
+    fn folding_module(&self, key: &StoreKey) -> Option<ModuleDigest> {
+        match self.keyspaces.get(&key.keyspace)?.reconcile_of(&key.key) {
             Reconcile::Fold(module) if !self.is_stopping => Some(module),
             _ => None,
         }
@@ -98,14 +98,14 @@ impl Node {
 
     /// All owners hold these siblings, as a get has shown.
     pub(super) fn fold_after_get(&mut self, key: &StoreKey, siblings: Arc<Siblings>) {
-        if self.folding_module(key.keyspace).is_some() && !self.folds.busy.contains_key(key) {
+        if self.folding_module(key).is_some() && !self.folds.busy.contains_key(key) {
             self.start_fold(key, siblings);
         }
     }
 
     /// All owners hold what a put has written, and perhaps more.
     pub(super) fn fold_after_put(&mut self, put: &Put) {
-        if self.folding_module(put.key.keyspace).is_none() {
+        if self.folding_module(&put.key).is_none() {
             return;
         }
         if put.siblings().is_none_or(|held| foldable(held) == Foldable::No) {
@@ -134,7 +134,7 @@ impl Node {
     /// A read for a fold ended; `agreed` is what all owners hold, if that is the same.
     pub(super) fn fold_read_ended(&mut self, key: &StoreKey, agreed: Option<Arc<Siblings>>) {
         let is_wanted_again = self.folds.free(key);
-        let is_folding = self.folding_module(key.keyspace).is_some()
+        let is_folding = self.folding_module(key).is_some()
             && agreed.is_some_and(|siblings| self.start_fold(key, siblings));
         match self.folds.busy.get_mut(key) {
             Some(again) if is_folding => *again = is_wanted_again,
@@ -143,14 +143,14 @@ impl Node {
     }
 
     fn fold_again(&mut self, key: &StoreKey, is_wanted: bool) {
-        if is_wanted && self.folding_module(key.keyspace).is_some() {
+        if is_wanted && self.folding_module(key).is_some() {
             self.read_for_fold(key);
         }
     }
 
     /// Asks the module, if it need be asked. Says whether its answer is waited for.
     fn start_fold(&mut self, key: &StoreKey, siblings: Arc<Siblings>) -> bool {
-        let Some(module) = self.folding_module(key.keyspace) else { return false };
+        let Some(module) = self.folding_module(key) else { return false };
         let Some(keyspace) = self.keyspaces.get(&key.keyspace) else { return false };
         let name = keyspace.name.clone();
         let job = FoldJob { key: key.clone(), siblings, module };
@@ -162,11 +162,12 @@ impl Node {
             }
             Foldable::Divergent(_) if self.folds.has_failed(&job) => false,
             Foldable::Divergent(versions) => {
+                let dots = versions.iter().map(|live| live.dots.clone()).collect();
                 let divergence =
                     Box::new(divergence(&name, &key.key, &versions, Ancestor::Unknown));
                 self.folds.busy.insert(key.clone(), false);
                 let token = self.effect(Purpose::Fold(Box::new(job)));
-                self.act(Action::Merge { token, module, divergence });
+                self.act(Action::Merge { token, module, divergence, dots });
                 true
             }
         }
@@ -178,7 +179,7 @@ impl Node {
             return;
         };
         let is_wanted_again = self.folds.free(&job.key);
-        if self.folding_module(job.key.keyspace) == Some(job.module) {
+        if self.folding_module(&job.key) == Some(job.module) {
             match result {
                 Ok(resolution) => self.store_fold(&job, &resolution.outcome),
                 Err(failure) => {

@@ -8,6 +8,7 @@ mod trees;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stator_core::catalogue::{
@@ -99,6 +100,9 @@ pub struct World {
     pub merge: fn(&Divergence) -> Result<Arc<Resolution>, MergeFailure>,
     /// How often they were asked.
     pub merges: usize,
+    /// How many events nodes have taken, and how long they took.
+    pub events: u64,
+    pub time_in_nodes: Duration,
     queue: VecDeque<(NodeId, Event)>,
     tickets: Ticket,
 }
@@ -174,6 +178,8 @@ impl World {
             name: "union".to_owned(),
             size_bytes: 0,
             class: ModuleClass::Small,
+            generation: 0,
+            is_deleted: false,
         };
         CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();
@@ -218,6 +224,8 @@ impl World {
             brought_home: BTreeMap::new(),
             merge: union,
             merges: 0,
+            events: 0,
+            time_in_nodes: Duration::ZERO,
             queue: VecDeque::new(),
             tickets: 0,
         }
@@ -254,10 +262,14 @@ impl World {
 
     /// A get of [`KEY`], likewise.
     pub fn get(&mut self, at: NodeId) -> Ticket {
+        self.get_key(at, Bytes::from_static(KEY))
+    }
+
+    pub fn get_key(&mut self, at: NodeId, key: Bytes) -> Ticket {
         self.tickets += 1;
         let get = GetRequest {
             keyspace: KeyspaceId::of("carts", 1),
-            key: Bytes::from_static(KEY),
+            key,
             r: None,
             quorum: QuorumKind::Sloppy,
             timeout_ms: 2_000,
@@ -355,7 +367,10 @@ impl World {
     fn run(&mut self) {
         while let Some((at, event)) = self.queue.pop_front() {
             let now = self.now;
+            let begun = Instant::now();
             let actions = self.host(at).node.on_event(now, event);
+            self.time_in_nodes += begun.elapsed();
+            self.events += 1;
             actions.into_iter().for_each(|action| self.carry_out(at, action));
         }
     }

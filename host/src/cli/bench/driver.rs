@@ -35,6 +35,8 @@ pub(super) struct Work {
     /// Operations a second in an open loop; none is a closed one.
     pub(super) rate: Option<f64>,
     pub(super) seed: u64,
+    /// Whether each second's latencies are recorded.
+    pub(super) by_second: bool,
 }
 
 /// What a run came to.
@@ -148,9 +150,15 @@ impl<T: Target> Worker<T> {
                 Kind::ReadModifyWrite => self.read_modify_write(intended).await,
             };
             self.live.count(result.is_err());
-            self.record(|recorder| match result {
-                Ok(()) => recorder.operations += 1,
-                Err(reason) => recorder.failed(reason),
+            let took = result.is_ok().then(|| intended.elapsed());
+            self.record(|recorder| {
+                if self.work.by_second {
+                    recorder.timeline.ended(self.tickets.since_start(intended), took);
+                }
+                match result {
+                    Ok(()) => recorder.operations += 1,
+                    Err(reason) => recorder.failed(reason),
+                }
             });
         }
     }

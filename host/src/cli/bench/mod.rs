@@ -12,7 +12,7 @@
 //! | [`target`], [`stator`] | what a target is; Stator as one, with the contexts that it needs |
 //! | [`peers`], [`etcd`], [`redis`], [`resp`] | other stores as targets |
 //! | [`echo`] | a server that stores nothing: the limit |
-//! | [`recorder`], [`latency`] | histograms, errors by reason, siblings |
+//! | [`recorder`], [`latency`], [`timeline`] | histograms, errors by reason, siblings; second by second |
 //! | [`report`], [`compare`], [`beside`], [`svg`] | the document and its table, ratios, a drawing |
 //! | [`cluster`] | nodes of its own (`--local`) |
 //!
@@ -45,6 +45,7 @@ mod schedule;
 mod stator;
 mod svg;
 mod target;
+mod timeline;
 mod workload;
 
 use clap::{Args, Subcommand};

@@ -10,6 +10,7 @@ use stator_client::Coordination;
 use super::choice::Distribution;
 use super::peers::Peers;
 use super::schedule::End;
+use super::timeline::SECONDS_MAX;
 use super::workload::Workload;
 use crate::cli::failure::Failure;
 use crate::cli::kv::{Durability, Replicas};
@@ -92,6 +93,9 @@ pub(super) struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) attempts: u32,
 
+    /// Tell the latencies of each second too
+    #[arg(long)]
+    pub(super) by_second: bool,
     /// Draw the latencies into this file
     #[arg(long, value_name = "FILE")]
     pub(super) svg: Option<PathBuf>,
@@ -169,6 +173,11 @@ impl Options {
         }
         if self.conflicts.is_some() && !has_cart {
             return Err(Failure::usage("--conflicts needs --workload cart"));
+        }
+        if self.by_second && self.duration.is_some_and(|time| time.as_secs() > SECONDS_MAX) {
+            let message =
+                format!("--by-second tells {SECONDS_MAX} seconds at most: less --duration");
+            return Err(Failure::usage(message));
         }
         if has_cart && self.value_bytes < CART_BYTES_MIN {
             let message =

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
 use super::target::{Reading, Reason, Written};
+use super::timeline::Timeline;
 use super::workload::Kind;
 
 /// How many reasons are told apart; all further ones are `OTHER`.
 const REASONS_MAX: usize = 32;
 
 /// Latencies, errors and siblings.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Recorder {
     /// Operations that succeeded; a read-modify-write is one.
     pub(super) operations: u64,
@@ -23,6 +24,7 @@ pub(super) struct Recorder {
     /// Requests that failed, by reason.
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) siblings: Siblings,
+    pub(super) timeline: Timeline,
 }
 
 /// What was seen of concurrent versions.
@@ -73,6 +75,7 @@ impl Recorder {
         self.siblings.most = self.siblings.most.max(other.siblings.most);
         self.siblings.writes += other.siblings.writes;
         self.siblings.absent += other.siblings.absent;
+        self.timeline.add(&other.timeline);
     }
 
     /// Requests that failed.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::latency::Latency;
 use super::recorder::Siblings;
+use super::timeline;
 use super::workload::Kind;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -48,6 +49,9 @@ pub(super) struct Measured {
     pub(super) siblings: Siblings,
     /// Operations of an open loop that were due and never begun.
     pub(super) never_begun: u64,
+    /// Second by second, if that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) by_second: Vec<timeline::Row>,
     /// Processor time of all servers for an operation, where their processes are known.
     pub(super) server_us: Option<f64>,
     /// That of the bench itself: on a machine that it shares with the servers part of what limits them.
@@ -98,6 +102,8 @@ impl Document {
         let rows = self.results.iter().flat_map(Measured::rows).collect();
         output::line(output::table(header, rows))?;
         self.results.iter().flat_map(Measured::remarks).try_for_each(output::line)?;
+        let told = self.results.iter().filter(|result| !result.by_second.is_empty());
+        told.map(Measured::by_second).try_for_each(output::line)?;
         output::line(self.circumstances())
     }
 
@@ -142,6 +148,23 @@ impl Measured {
             ]
         };
         self.latency.iter().map(row)
+    }
+
+    /// The table of its seconds.
+    fn by_second(&self) -> String {
+        let header = ["workload", "second", "count", "failed", "p50 ms", "p99", "max"];
+        let row = |row: &timeline::Row| {
+            [
+                self.workload.clone(),
+                row.second.to_string(),
+                row.operations.to_string(),
+                row.failed.to_string(),
+                ms(row.p50_us as f64),
+                ms(row.p99_us as f64),
+                ms(row.max_us as f64),
+            ]
+        };
+        output::table(header, self.by_second.iter().map(row).collect())
     }
 
     /// What does not fit into a row, a line each.
@@ -197,6 +220,7 @@ pub(super) mod tests {
             errors: [("QUORUM_NOT_REACHED".to_owned(), 3)].into(),
             siblings: Siblings { reads: 1, most: 2, ..Siblings::default() },
             never_begun: 0,
+            by_second: Vec::new(),
             server_us: Some(ms as f64 * 10.0),
             client_us: None,
         };

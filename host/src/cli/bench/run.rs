@@ -172,6 +172,7 @@ impl Run<'_> {
             errors: recorder.errors,
             siblings: recorder.siblings,
             never_begun: outcome.never_begun,
+            by_second: recorder.timeline.rows(),
             server_us,
             client_us,
         })
@@ -189,6 +190,7 @@ impl Run<'_> {
             concurrency: options.concurrency as usize,
             rate: options.rate,
             seed: options.seed,
+            by_second: options.by_second,
         }
     }
 

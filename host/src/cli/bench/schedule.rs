@@ -106,6 +106,11 @@ impl Tickets {
         self.started.elapsed()
     }
 
+    /// How long after the beginning `intended` was.
+    pub(super) fn since_start(&self, intended: Instant) -> Duration {
+        intended.saturating_duration_since(self.started)
+    }
+
     /// How many of an open loop's operations were due and never begun.
     pub(super) fn never_begun(&self) -> u64 {
         let taken = self.taken.load(Ordering::Relaxed);

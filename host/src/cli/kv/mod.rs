@@ -1,6 +1,7 @@
 //! `stator kv`: reading and writing keys.
 
 mod delete;
+mod explain;
 mod get;
 mod options;
 mod put;
@@ -21,6 +22,8 @@ pub(super) enum Kv {
     Put(put::Put),
     /// Delete a key
     Delete(delete::Delete),
+    /// Tell how the value of a key came to be: who wrote what, and what merged it
+    Explain(explain::Explain),
 }
 
 impl Kv {
@@ -29,6 +32,7 @@ impl Kv {
             Kv::Get(command) => command.run(session).await,
             Kv::Put(command) => command.run(session).await,
             Kv::Delete(command) => command.run(session).await,
+            Kv::Explain(command) => command.run(session).await,
         }
     }
 }

@@ -17,7 +17,10 @@ use crate::merge::{MergeHost, MergeHostConfig, ModuleInfo};
 
 const AFTER_HELP: &str = "\
 Without options it makes the very check that a node makes at a push and before a keyspace may fold.
-The exit code is 1 if a law is violated.
+It merges the samples in any order and number, with deletes and other times; lets them grow by
+merging and editing again and again; puts other words and numbers in their place, and other white
+space, order and line ends; and changes single values, which is said where it matters.
+The exit code is 1 if a law is violated, or if none could be checked.
 
 Samples in a file are JSON lines, a divergence each; a version is null (a delete), a text, or an
 object with one of utf8, base64 and json, and schema and written_at_ms if wanted:
@@ -28,7 +31,8 @@ made of, the checker knows what a client's later write looks like.
 Examples:
   stator module test target/components/cart.wasm
   stator module test cart.wasm --cases 100000 --seed 7
-  stator module test cart.wasm --samples conflicts.jsonl --mutate
+  stator module test cart.wasm --samples conflicts.jsonl --sampled-only
+  stator module test view.wasm --allow-unchecked
   stator module test cart.wasm --emit-test cart::CartMerge > tests/found.rs";
 
 /// How long a check of the user's own may take.
@@ -46,15 +50,18 @@ pub(in crate::cli) struct Test {
     /// Samples instead of those of the module's sampler: JSON lines
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
-    /// How many cases to make from the samples
+    /// How many cases to make from the samples, and about as many of each other kind
     #[arg(long, default_value_t = Plan::OF_NODE.cases, value_name = "N")]
     cases: u64,
     /// What all choices follow from: the same seed, the same report
     #[arg(long, default_value_t = Plan::OF_NODE.seed, value_name = "S")]
     seed: u64,
-    /// Try mutated samples as well, although perhaps no client writes such values
+    /// Leave out layouts and changed values that perhaps no client writes
     #[arg(long)]
-    mutate: bool,
+    sampled_only: bool,
+    /// Do not fail if there are no samples, so that no law can be checked
+    #[arg(long)]
+    allow_unchecked: bool,
     /// Print the counterexamples as Rust tests of the crate, for the type of this path
     #[arg(
         long,
@@ -75,7 +82,10 @@ impl Test {
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
         });
         let (bench, info) = Bench::admit(&self.file, self.class).await?;
-        let report = bench.host.check_laws(&info.digest, samples.transpose()?, self.plan()).await;
+        let (samples, component) = (samples.transpose()?, super::read(&self.file)?);
+        let report =
+            bench.host.check_laws_and_reach(&info.digest, &component, samples, self.plan());
+        let report = report.await;
         let report = report.map_err(|error| Failure::refused(error.to_string()))?;
         if let Some(module) = &self.emit_test {
             for found in report.violations() {
@@ -89,6 +99,10 @@ impl Test {
         }
         let violated: Vec<_> = report.violations().map(|found| found.law.name()).collect();
         match violated.len() {
+            0 if report.samples == 0 && !self.allow_unchecked => Err(Failure::refused(
+                "no law was checked, for want of samples: give the module a sampler, or give a \
+                 file with --samples; --allow-unchecked accepts it as it is",
+            )),
             0 => Ok(()),
             n => Err(Failure::refused(format!(
                 "{n} {} violated: {}",
@@ -99,11 +113,11 @@ impl Test {
     }
 
     fn plan(&self) -> Plan {
-        let own = Plan { seed: self.seed, mutate: self.mutate, ..Plan::OF_NODE };
+        let mutate = !self.sampled_only;
+        let own = Plan { seed: self.seed, mutate, ..Plan::OF_NODE };
         if self.cases == own.cases {
             return own;
         }
-        let mutate = self.mutate;
         Plan { mutate, wall: Some(WALL), ..Plan::new(self.cases, self.seed) }
     }
 }
@@ -151,6 +165,10 @@ fn print(module: &ModuleDigest, report: &Report) -> Result<(), Failure> {
         "\n{} samples, {} merges, {} fuel, seed {}",
         report.samples, report.merges, report.fuel, report.seed
     ))?;
+    output::line(report.variety.to_string())?;
+    if let Some(reach) = report.reach.as_ref().filter(|reach| reach.merges > 0) {
+        output::line(reach.to_string())?;
+    }
     if let Some(stopped) = report.stopped {
         output::line(format!("the check ended early: {stopped}"))?;
     }
@@ -187,6 +205,13 @@ fn json(module: &ModuleDigest, report: &Report) -> Value {
         "merges": report.merges,
         "fuel": report.fuel,
         "stopped": report.stopped,
+        "variety": report.variety.json(),
+        "reach": report.reach.as_ref().map(|reach| json!({
+            "blocks": reach.blocks,
+            "reached": reach.reached(),
+            "merges": reach.merges,
+            "last_new": reach.last_new,
+        })),
         "remarks": report.remarks,
     })
 }

@@ -2,25 +2,30 @@
 //!
 //! Whatever a case combines can arise from the sample: some of its siblings in any order, a
 //! delete beside them, merges of them, and, where the ancestor is known, a stale copy of it that
-//! was merged with a sibling before another arrived.
+//! was merged with a sibling before another arrived. When each was written is for the clocks of
+//! the nodes that took the writes, which differ: any times can arise, also an earlier one for a
+//! later write.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion};
 
+use super::counterexample::Origin;
 use super::evaluate::Case;
 use super::law::Law;
 use super::term::{Claim, Term};
 
 /// Siblings of a case: more of them cost merges and show nothing new.
 const INPUTS_MAX: usize = 6;
+/// A time as clocks tell it today, in milliseconds since 1970.
+const TODAY_MS: u64 = 1_763_800_000_000;
 
 /// A number below `bound`, which is not 0.
 pub(super) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
     (rng.next_u64() % bound.max(1) as u64) as usize
 }
 
-fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
+pub(super) fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
     for n in (1..items.len()).rev() {
         items.swap(n, below(rng, n + 1));
     }
@@ -28,23 +33,50 @@ fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
 
 /// The whole sample as a case: every sibling, equal payloads once.
 pub(super) fn whole(sample: &Divergence, ancestor: Ancestor) -> Case {
-    let mut inputs: Vec<DivergentVersion> = Vec::new();
-    for sibling in &sample.siblings {
-        if inputs.iter().all(|known| known.value != sibling.value) {
-            inputs.push(sibling.clone());
-        }
-    }
-    case(sample, inputs, ancestor)
+    let mut case = case(sample, sample.siblings.clone(), ancestor);
+    case.drop_equal_inputs();
+    case
 }
 
-fn case(sample: &Divergence, inputs: Vec<DivergentVersion>, ancestor: Ancestor) -> Case {
-    Case {
+/// These inputs, of the sample's history, as a case.
+pub(super) fn case(sample: &Divergence, inputs: Vec<DivergentVersion>, ancestor: Ancestor) -> Case {
+    let mut case = Case {
         keyspace: sample.keyspace.clone(),
         key: sample.key.clone(),
-        names: (0..inputs.len()).map(name).collect(),
+        names: Vec::new(),
         inputs,
         ancestor,
-        is_reachable: true,
+        origin: Origin::Sampled,
+        depth: 0,
+    };
+    case.name_inputs();
+    case
+}
+
+impl Case {
+    /// Names the inputs `a`, `b`, `c`.
+    pub(super) fn name_inputs(&mut self) {
+        self.names = (0..self.inputs.len()).map(name).collect();
+    }
+
+    /// Names the last input `a'`, and the others as before.
+    fn name_later(&mut self) {
+        self.name_inputs();
+        if let Some(last) = self.names.last_mut() {
+            "a'".clone_into(last);
+        }
+    }
+
+    /// Equal payloads are one version.
+    pub(super) fn drop_equal_inputs(&mut self) {
+        let mut kept: Vec<DivergentVersion> = Vec::new();
+        for input in std::mem::take(&mut self.inputs) {
+            if kept.iter().all(|known| known.value != input.value) {
+                kept.push(input);
+            }
+        }
+        self.inputs = kept;
+        self.name_inputs();
     }
 }
 
@@ -61,18 +93,55 @@ pub(super) fn tombstone() -> DivergentVersion {
 
 /// Some siblings of the sample, in some order, sometimes with a delete.
 pub(super) fn vary(sample: &Divergence, ancestor: Ancestor, rng: &mut ChaCha8Rng) -> Case {
-    let mut inputs = whole(sample, Ancestor::Unknown).inputs;
-    shuffle(rng, &mut inputs);
-    let keep = match inputs.len() {
+    let mut case = whole(sample, ancestor);
+    shuffle(rng, &mut case.inputs);
+    let keep = match case.inputs.len() {
         n @ 4.. => 2 + below(rng, n - 1),
         n => n,
     };
-    inputs.truncate(keep.min(INPUTS_MAX));
-    if below(rng, 4) == 0 && inputs.iter().all(|input| input.value.is_some()) {
-        let at = below(rng, inputs.len() + 1);
-        inputs.insert(at, tombstone());
+    case.inputs.truncate(keep.min(INPUTS_MAX));
+    if below(rng, 4) == 0 && case.inputs.iter().all(|input| input.value.is_some()) {
+        let at = below(rng, case.inputs.len() + 1);
+        case.inputs.insert(at, tombstone());
     }
-    case(sample, inputs, ancestor)
+    case.name_inputs();
+    case
+}
+
+/// What may vary beside the values.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around {
+    /// Schema numbers; not where the samples or a migration have a say in them.
+    pub(super) schemas: bool,
+    /// The ancestor.
+    pub(super) ancestor: bool,
+}
+
+/// Other times, and as far as that may be other schema numbers and another ancestor.
+pub(super) fn set_in(case: &mut Case, around: Around, rng: &mut ChaCha8Rng) {
+    let of = below(rng, 4);
+    for input in &mut case.inputs {
+        match of {
+            0 => {}
+            1 | 2 => input.written_at_ms = 1 + below(rng, 4) as u64,
+            _ => input.written_at_ms = TODAY_MS + below(rng, 100_000) as u64,
+        }
+    }
+    if around.schemas && below(rng, 8) == 0 {
+        case.origin = case.origin.max(Origin::Alike);
+        case.inputs.iter_mut().for_each(|input| input.schema = 1 + below(rng, 3) as u32);
+    }
+    if around.ancestor {
+        match below(rng, 6) {
+            // A module must be right without any.
+            0 | 1 => case.ancestor = Ancestor::Unknown,
+            2 => {
+                case.ancestor = Ancestor::Absent;
+                case.origin = case.origin.max(Origin::Alike);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What the laws say about a case. Those that nest merges say nothing if the merge `uses_ancestor`.
@@ -100,8 +169,8 @@ pub(super) fn claims(case: &Case, uses_ancestor: bool, rng: &mut ChaCha8Rng) -> 
     if uses_ancestor {
         return claims;
     }
-    let again = Term::Merge(vec![all.clone(), Term::Input(below(rng, n))]);
-    claims.push((Law::Idempotent, equal(again)));
+    // Which input it is follows from the order, which is random.
+    claims.push((Law::Idempotent, equal(Term::Merge(vec![all.clone(), Term::Input(0)]))));
     if n > 2 {
         let cut = 2 + below(rng, n - 2);
         let mut left = vec![Term::of(0..cut)];
@@ -111,10 +180,6 @@ pub(super) fn claims(case: &Case, uses_ancestor: bool, rng: &mut ChaCha8Rng) -> 
         claims.push((Law::Total, Claim::Answers(left.clone())));
         claims.push((Law::Associative, equal(left)));
         claims.push((Law::Associative, equal(right)));
-        // The one later write of `a` that can be had without its history: `a` merged with `c`.
-        let later = Term::of([0, 2]);
-        let left = Term::Merge(vec![Term::of([0, 1]), later.clone()]);
-        claims.push((Law::Derived, Claim::Equal(left, Term::Merge(vec![Term::Input(1), later]))));
     }
     claims
 }
@@ -131,14 +196,17 @@ pub(super) fn later_write(sample: &Divergence, rng: &mut ChaCha8Rng) -> Option<(
     let others = 1 + below(rng, siblings.len().min(INPUTS_MAX) - 1);
     let later = siblings.pop()?;
     siblings.truncate(others);
-    let mut inputs = vec![ancestor.clone()];
-    inputs.append(&mut siblings);
-    inputs.push(later);
-    let last = inputs.len() - 1;
-    let mut case = case(sample, inputs, Ancestor::Unknown);
-    "a'".clone_into(&mut case.names[last]);
+    siblings.insert(0, ancestor.clone());
+    Some(derived(case(sample, siblings, Ancestor::Unknown), later))
+}
+
+/// The derived law on `a` and the others of the case, and `later`, which a client made of `a`.
+pub(super) fn derived(mut case: Case, later: DivergentVersion) -> (Case, Claim) {
+    case.inputs.push(later);
+    case.name_later();
+    let last = case.inputs.len() - 1;
     let left = Term::Merge(vec![Term::of(0..last), Term::Input(last)]);
-    Some((case, Claim::Equal(left, Term::of(1..=last))))
+    (case, Claim::Equal(left, Term::of(1..=last)))
 }
 
 /// Whether a delete takes back what its client saw, after a fold as before: the derived law with

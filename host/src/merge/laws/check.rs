@@ -5,24 +5,31 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use stator_core::divergence::{Ancestor, Divergence, MergeFailure, Outcome};
+use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, MergeFailure, Outcome};
 
-use super::counterexample::Counterexample;
+use super::cases::Around;
+use super::counterexample::{Counterexample, Origin};
 use super::evaluate::{Budget, Case, Evaluator, Found, Stop};
+use super::form::Form;
+use super::grow::History;
 use super::law::{Law, Report, Verdict};
 use super::minimise::{Smallest, minimise};
 use super::term::Claim;
+use super::words::Words;
 use super::{Specimen, cases, mutate};
 
 /// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Cases made from the samples, in turn; each law has one to three claims about a case.
+    /// Cases made from the samples as they are, in turn, and about as many of each other kind; each
+    /// law has one to three claims about a case.
     pub cases: u64,
     /// What all choices follow from.
     pub seed: u64,
-    /// Whether samples are mutated as well; see the head of [`super`].
+    /// Whether values are tried that no client may write; see the head of [`super`].
     pub mutate: bool,
+    /// Bytes that values of grown histories may have.
+    pub grown_bytes_max: usize,
     /// Calls of the merge at most, those of the minimiser included.
     pub merges_max: u64,
     /// Fuel of all calls at most.
@@ -37,14 +44,21 @@ impl Plan {
         Plan {
             cases,
             seed,
-            mutate: false,
-            merges_max: cases.saturating_mul(64).saturating_add(100_000),
+            mutate: true,
+            grown_bytes_max: GROWN_BYTES_MAX,
+            merges_max: cases.saturating_mul(256).saturating_add(100_000),
             fuel_max: u64::MAX,
             wall: None,
         }
     }
 }
 
+/// Bytes of a grown value: an order above what most samplers make, and cheap enough.
+pub(super) const GROWN_BYTES_MAX: usize = 16 << 10;
+/// One in so many histories grows as large as that, the others stay small.
+const LARGE_ONE_IN: u64 = 16;
+/// Bytes of the others' values.
+const SMALL_BYTES: usize = 2 << 10;
 /// Samples that are tried to find out whether a merge uses its ancestor.
 const ANCESTOR_TRIALS: usize = 100;
 /// Different samples with the same result that make a merge suspicious.
@@ -72,6 +86,9 @@ pub fn check(
         found: BTreeMap::new(),
         remarks: Vec::new(),
         is_constant: false,
+        words: Words::default(),
+        form: Form::of(samples),
+        around: Around { schemas: false, ancestor: false },
     };
     let stopped = match check.run(plan) {
         Ok(()) => None,
@@ -92,6 +109,9 @@ struct Check<'a> {
     found: BTreeMap<Law, Smallest>,
     remarks: Vec<String>,
     is_constant: bool,
+    words: Words,
+    form: Form,
+    around: Around,
 }
 
 impl Check<'_> {
@@ -102,18 +122,13 @@ impl Check<'_> {
         self.look_for_ancestor()?;
         self.look_for_constant()?;
         self.look_at_deletes()?;
+        self.words = Words::learn(&mut self.evaluator, self.samples)?;
+        let is_plain = |version: &DivergentVersion| version.schema == 0;
+        let mut siblings = self.samples.iter().flat_map(|sample| &sample.siblings);
+        let schemas = siblings.all(is_plain) && !self.evaluator.migrates();
+        self.around = Around { schemas, ancestor: self.uses_ancestor };
         for n in 0..plan.cases {
-            self.check_sample(n)?;
-        }
-        // After the rest: what was found on values that can arise is worth more.
-        for n in 0..if plan.mutate { plan.cases / 2 } else { 0 } {
-            let samples = self.samples;
-            let sample = &samples[(n % samples.len() as u64) as usize];
-            let mut case = cases::vary(sample, self.ancestor_of(sample), &mut self.rng);
-            mutate::mutate(&mut case, &mut self.rng);
-            let mut claims = cases::claims(&case, self.uses_ancestor, &mut self.rng);
-            claims.retain(|(law, _)| !matches!(law, Law::Total | Law::Derived));
-            self.check_case(&case, claims)?;
+            self.check_round(n, plan)?;
         }
         Ok(())
     }
@@ -122,27 +137,118 @@ impl Check<'_> {
         if self.uses_ancestor { sample.ancestor.clone() } else { Ancestor::Unknown }
     }
 
-    fn check_sample(&mut self, n: u64) -> Result<(), Stop> {
-        // The remainder is smaller than the number of samples.
+    /// One case of every kind. They take turns, so that a budget that ends cuts all of them alike.
+    fn check_round(&mut self, n: u64, plan: &Plan) -> Result<(), Stop> {
         let samples = self.samples;
+        // The remainder is smaller than the number of samples.
         let sample = &samples[(n % samples.len() as u64) as usize];
-        let case = cases::vary(sample, self.ancestor_of(sample), &mut self.rng);
-        let claims = cases::claims(&case, self.uses_ancestor, &mut self.rng);
-        self.check_case(&case, claims)?;
+        self.check_sample(sample, Origin::Sampled)?;
+        let another = self.words.another(sample, &mut self.rng);
+        if let Some(another) = &another {
+            self.check_sample(another, Origin::Alike)?;
+        }
+        if !self.uses_ancestor {
+            let (sample, origin) = match &another {
+                Some(another) if n % 2 == 1 => (another, Origin::Alike),
+                _ => (sample, Origin::Sampled),
+            };
+            self.check_grown(sample, origin, n, plan)?;
+        }
+        if plan.mutate {
+            self.check_variant(sample)?;
+        }
+        Ok(())
+    }
+
+    /// The sample, and what clients write later.
+    fn check_sample(&mut self, sample: &Divergence, origin: Origin) -> Result<(), Stop> {
+        let mut case = cases::vary(sample, self.ancestor_of(sample), &mut self.rng);
+        case.origin = origin;
+        self.check_laws(case.clone(), true)?;
         if self.uses_ancestor {
             return Ok(());
         }
-        if let Some((case, claim)) = cases::later_write(sample, &mut self.rng) {
+        if let Some((mut case, claim)) = cases::later_write(sample, &mut self.rng) {
             self.shows_later_writes = true;
-            self.check_case(&case, vec![(Law::Derived, claim)])?;
+            case.origin = origin;
+            self.check_derived(case, claim)?;
+        }
+        // The one later write that can be had without a history: `a` merged with another.
+        if case.inputs.len() > 2
+            && let Some(other) = case.inputs.pop()
+        {
+            let mut both = case.clone();
+            both.inputs = vec![case.inputs[0].clone(), other];
+            self.evaluator.begin();
+            // A delete may take more than it saw: see the remarks.
+            if let Some(later) = self.evaluator.version(&both)?.filter(|v| v.value.is_some()) {
+                let (case, claim) = cases::derived(case, later);
+                self.check_derived(case, claim)?;
+            }
         }
         Ok(())
+    }
+
+    fn check_derived(&mut self, mut case: Case, claim: Claim) -> Result<(), Stop> {
+        cases::set_in(&mut case, self.around, &mut self.rng);
+        case.depth += 1;
+        self.check_case(&case, vec![(Law::Derived, claim)])
+    }
+
+    /// A history that goes on where the sample ends.
+    fn check_grown(
+        &mut self,
+        sample: &Divergence,
+        origin: Origin,
+        n: u64,
+        plan: &Plan,
+    ) -> Result<(), Stop> {
+        let is_large = n % LARGE_ONE_IN == LARGE_ONE_IN - 1;
+        let bytes = if is_large { plan.grown_bytes_max } else { SMALL_BYTES };
+        let bytes = bytes.min(plan.grown_bytes_max);
+        let mut history = History::of(sample, origin, bytes);
+        let steps = 2 + cases::below(&mut self.rng, 6);
+        let (evaluator, words) = (&mut self.evaluator, &mut self.words);
+        history.grow(steps, evaluator, words, &mut self.rng)?;
+        if is_large {
+            history.grow_large(evaluator, words, &mut self.rng)?;
+        }
+        let mut case = history.case(&mut self.rng);
+        let is_laid_out = plan.mutate && n.is_multiple_of(4);
+        if is_laid_out {
+            mutate::lay_out(&mut case, &self.form, &mut self.rng);
+        }
+        self.check_laws(case, !is_laid_out)
+    }
+
+    /// The sample in another layout, or changed.
+    fn check_variant(&mut self, sample: &Divergence) -> Result<(), Stop> {
+        for change in [mutate::lay_out, mutate::mutate] {
+            let mut case = cases::vary(sample, self.ancestor_of(sample), &mut self.rng);
+            change(&mut case, &self.form, &mut self.rng);
+            self.check_laws(case, false)?;
+        }
+        Ok(())
+    }
+
+    /// All laws but the derived one. What the module promises it promises to clients that keep to
+    /// its format.
+    fn check_laws(&mut self, mut case: Case, with_promise: bool) -> Result<(), Stop> {
+        cases::set_in(&mut case, self.around, &mut self.rng);
+        let mut claims = cases::claims(&case, self.uses_ancestor, &mut self.rng);
+        claims.retain(|(law, _)| match law {
+            Law::Total => case.origin < Origin::Mutated,
+            Law::Preserves => with_promise,
+            _ => true,
+        });
+        self.check_case(&case, claims)
     }
 
     fn check_case(&mut self, case: &Case, claims: Vec<(Law, Claim)>) -> Result<(), Stop> {
         self.evaluator.begin();
         for (law, claim) in claims {
-            if self.found.contains_key(&law) {
+            // A counterexample that a client could have written takes the place of another.
+            if self.found.get(&law).is_some_and(|known| known.case.origin <= case.origin) {
                 continue;
             }
             match self.evaluator.judge(case, &claim)? {
@@ -225,7 +331,8 @@ impl Check<'_> {
         let mut verdicts: BTreeMap<_, _> =
             Law::ALL.into_iter().map(|law| (law, self.verdict(law, stopped))).collect();
         for (law, smallest) in found {
-            let Smallest { case, claim, finding } = minimise(&mut self.evaluator, law, smallest);
+            let Smallest { case, claim, finding } =
+                minimise(&mut self.evaluator, law, &self.form, smallest);
             let counterexample = Counterexample::new(law, case, claim, finding);
             verdicts.insert(law, Verdict::Violated(Box::new(counterexample)));
         }
@@ -235,6 +342,8 @@ impl Check<'_> {
             merges: self.evaluator.merges,
             fuel: self.evaluator.fuel,
             stopped,
+            variety: self.evaluator.variety,
+            reach: None,
             remarks: self.remarks,
             verdicts,
         }

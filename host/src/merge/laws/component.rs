@@ -7,14 +7,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::id::ModuleDigest;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use super::check::GROWN_BYTES_MAX;
 use super::gate::LawsUnchecked;
 use super::law::{Law, Report, Verdict};
-use super::{Plan, Promise, Specimen, check};
+use super::reach::{self, Reach};
+use super::{Plan, Promise, Specimen, Variety, check};
 use crate::merge::host::{Loaded, MergeHost, Place};
 use crate::merge::stack;
 
@@ -29,8 +32,9 @@ impl Plan {
     pub const OF_NODE: Plan = Plan {
         cases: 400,
         seed: 1,
-        mutate: false,
-        merges_max: 20_000,
+        mutate: true,
+        grown_bytes_max: GROWN_BYTES_MAX,
+        merges_max: 80_000,
         fuel_max: 30_000_000_000,
         wall: Some(Duration::from_secs(20)),
     };
@@ -88,7 +92,7 @@ impl MergeHost {
         module: &ModuleDigest,
     ) -> Result<Option<(usize, u64)>, MergeFailure> {
         let loaded = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
-        let running = Running { host: self.clone(), module: loaded, runtime: Handle::current() };
+        let running = self.running(loaded, None);
         let work = move || {
             let samples = running.samples(&Plan { cases: 1, ..Plan::OF_NODE })?;
             let sample = samples.iter().find(|sample| sample.siblings.len() > 1);
@@ -113,6 +117,44 @@ impl MergeHost {
         self.check_laws_of(loaded, samples, plan, None).await
     }
 
+    /// [`Self::check_laws`] that also counts how much of the module's code it reached, which takes
+    /// about twice as long. `component` are the module's bytes. Where that cannot be counted the
+    /// report says why.
+    pub async fn check_laws_and_reach(
+        &self,
+        module: &ModuleDigest,
+        component: &[u8],
+        samples: Option<Vec<Divergence>>,
+        plan: Plan,
+    ) -> Result<Report, LawsUnchecked> {
+        let loaded = self.0.module(module).ok_or(LawsUnchecked::NotLoaded(*module))?;
+        let (telling, why) = match self.telling(component, loaded.class.limits.class).await {
+            Ok(telling) => (Some(telling), None),
+            Err(why) => (None, Some(why)),
+        };
+        let running = self.running(loaded, telling);
+        let mut report = running.checked(samples, plan, None).await?;
+        let unknown = |why| format!("how much of its code was reached is not known: {why}");
+        report.remarks.extend(why.map(unknown));
+        Ok(report)
+    }
+
+    /// The copy of a module that tells what it reaches, loaded.
+    async fn telling(&self, component: &[u8], class: ModuleClass) -> Result<Told, String> {
+        if class == ModuleClass::Large {
+            return Err("of an interpreter it would say nothing".to_owned());
+        }
+        let telling = reach::telling(component)?;
+        let admitted = self.admit_as(class, telling.component.into()).await;
+        let copy = admitted.map_err(|refusal| refusal.to_string())?.digest;
+        let copy = self.0.module(&copy).ok_or("it was dropped at once")?;
+        Ok(Told { copy, reached: Mutex::new(Reach::of(telling.blocks)) })
+    }
+
+    fn running(&self, module: Arc<Loaded>, told: Option<Told>) -> Running {
+        Running { host: self.clone(), module, runtime: Handle::current(), told }
+    }
+
     pub(in crate::merge) async fn check_laws_of(
         &self,
         module: Arc<Loaded>,
@@ -120,26 +162,7 @@ impl MergeHost {
         plan: Plan,
         place: Option<&Place>,
     ) -> Result<Report, LawsUnchecked> {
-        let place = place.cloned();
-        let running = Running { host: self.clone(), module, runtime: Handle::current() };
-        let checking = spawn_blocking(move || {
-            let _place = place;
-            let samples = match samples {
-                Some(samples) => samples,
-                None => match running.samples(&plan) {
-                    Ok(samples) => samples,
-                    Err(failure) if failure.is_lasting() => {
-                        return Ok(without_samples(&plan, &failure));
-                    }
-                    Err(failure) => return Err(failure),
-                },
-            };
-            check(&running, &samples, &plan)
-        });
-        match checking.await {
-            Ok(report) => report.map_err(LawsUnchecked::Node),
-            Err(error) => Err(LawsUnchecked::Node(MergeFailure::Unavailable(error.to_string()))),
-        }
+        self.running(module, None).checked(samples, plan, place).await
     }
 }
 
@@ -148,9 +171,56 @@ struct Running {
     host: MergeHost,
     module: Arc<Loaded>,
     runtime: Handle,
+    told: Option<Told>,
+}
+
+/// A copy that tells what it reaches, and what it told.
+struct Told {
+    copy: Arc<Loaded>,
+    reached: Mutex<Reach>,
 }
 
 impl Running {
+    async fn checked(
+        self,
+        samples: Option<Vec<Divergence>>,
+        plan: Plan,
+        place: Option<&Place>,
+    ) -> Result<Report, LawsUnchecked> {
+        let place = place.cloned();
+        let checking = spawn_blocking(move || {
+            let _place = place;
+            let samples = match samples {
+                Some(samples) => samples,
+                None => match self.samples(&plan) {
+                    Ok(samples) => samples,
+                    Err(failure) if failure.is_lasting() => {
+                        return Ok(without_samples(&plan, &failure));
+                    }
+                    Err(failure) => return Err(failure),
+                },
+            };
+            let mut report = check(&self, &samples, &plan)?;
+            let reached = |told: Told| told.reached.into_inner();
+            report.reach =
+                self.told.map(|told| reached(told).unwrap_or_else(PoisonError::into_inner));
+            Ok(report)
+        });
+        match checking.await {
+            Ok(report) => report.map_err(LawsUnchecked::Node),
+            Err(error) => Err(LawsUnchecked::Node(MergeFailure::Unavailable(error.to_string()))),
+        }
+    }
+
+    /// Has the copy tell what this merge reaches. One that it does not survive tells nothing.
+    fn tell(&self, told: &Told, divergence: &Divergence) -> Result<(), MergeFailure> {
+        let answer = self.in_turn(|_| self.host.0.call(&told.copy, divergence))?;
+        if let Ok(Outcome::Value(bits)) = answer.as_ref().map(|answer| &answer.outcome) {
+            told.reached.lock().unwrap_or_else(PoisonError::into_inner).add(bits);
+        }
+        Ok(())
+    }
+
     fn in_turn<T>(&self, call: impl FnOnce(&Loaded) -> T) -> Result<T, MergeFailure> {
         let _places = self.runtime.block_on(self.host.enter(&self.module.class))?;
         stack::suffices(self.module.class.limits.stack_bytes)?;
@@ -176,6 +246,9 @@ impl Running {
 
 impl Specimen for Running {
     fn merge(&self, divergence: &Divergence) -> Result<Resolution, MergeFailure> {
+        if let Some(told) = &self.told {
+            self.tell(told, divergence)?;
+        }
         let answer = self.in_turn(|loaded| self.host.0.call(loaded, divergence))??;
         Ok(Arc::unwrap_or_clone(answer))
     }
@@ -183,6 +256,10 @@ impl Specimen for Running {
     fn preserves(&self, before: &Divergence, after: &Outcome) -> Promise {
         self.in_turn(|loaded| loaded.module.preserves(before, after, &loaded.class.limits))
             .unwrap_or_else(Promise::Unanswered)
+    }
+
+    fn migrates(&self) -> bool {
+        self.module.module.options.migration.is_some()
     }
 }
 
@@ -196,6 +273,8 @@ fn without_samples(plan: &Plan, failure: &MergeFailure) -> Report {
         merges: 0,
         fuel: 0,
         stopped: None,
+        variety: Variety::default(),
+        reach: None,
         remarks: Vec::new(),
         verdicts: Law::ALL.into_iter().map(verdict).collect(),
     }

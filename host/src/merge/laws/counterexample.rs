@@ -24,10 +24,32 @@ pub struct Counterexample {
     pub sides: Vec<Side>,
     /// What is wrong, where the sides do not say it.
     pub words: Option<String>,
-    /// Whether the inputs were mutated from samples, so that perhaps no client writes them.
-    pub is_mutated: bool,
+    /// Where the inputs come from.
+    pub origin: Origin,
     pub(super) case: Case,
     pub(super) claim: Claim,
+}
+
+/// Where the inputs of a case come from; the later, the less certain it is that clients write such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// From the samples, or made of them by merging.
+    Sampled,
+    /// From the samples, with other words, numbers, layout or schema numbers: of the same form.
+    Alike,
+    /// Changed, so that perhaps no client writes them.
+    Mutated,
+}
+
+impl Origin {
+    /// In a word: `sampled`, `alike`, `mutated`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Origin::Sampled => "sampled",
+            Origin::Alike => "alike",
+            Origin::Mutated => "mutated",
+        }
+    }
 }
 
 /// One side of a counterexample.
@@ -98,7 +120,7 @@ impl Counterexample {
             ancestor: case.ancestor.clone(),
             sides: finding.sides.into_iter().map(side).collect(),
             words: finding.words,
-            is_mutated: !case.is_reachable,
+            origin: case.origin,
             case,
             claim,
         }
@@ -134,7 +156,7 @@ impl Counterexample {
             "ancestor": ancestor,
             "sides": sides,
             "words": self.words,
-            "mutated": self.is_mutated,
+            "origin": self.origin.word(),
         })
     }
 }
@@ -142,22 +164,39 @@ impl Counterexample {
 impl fmt::Display for Counterexample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} is violated: {}", self.law, self.law.statement())?;
-        if self.is_mutated {
-            writeln!(f, "with values mutated from samples; perhaps no client writes such ones")?;
+        match self.origin {
+            Origin::Sampled => {}
+            Origin::Alike => {
+                writeln!(f, "with other words, numbers or layout than the samples, in their form")?;
+            }
+            Origin::Mutated => {
+                writeln!(
+                    f,
+                    "with values mutated from samples; perhaps no client writes such ones"
+                )?;
+            }
         }
+        // Where one time matters, so does that another is 0.
+        let times = self.inputs.iter().any(|(_, input)| input.written_at_ms != 0);
         let width = self.inputs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         for (name, input) in &self.inputs {
-            writeln!(f, "  {name:width$} = {}", diff::version(input, width + 5))?;
+            writeln!(f, "  {name:width$} = {}", diff::version(input, width + 5, times))?;
         }
         match &self.ancestor {
             Ancestor::Unknown => {}
             Ancestor::Absent => writeln!(f, "  their ancestor: the key did not exist")?,
             Ancestor::Known(known) => {
-                writeln!(f, "  their ancestor: {}", diff::version(known, 18))?;
+                writeln!(f, "  their ancestor: {}", diff::version(known, 18, false))?;
             }
         }
         if let Some(words) = &self.words {
             writeln!(f, "  {words}")?;
+        }
+        if times {
+            writeln!(
+                f,
+                "  the merge goes by when they were written, but the clocks of nodes differ"
+            )?;
         }
         match self.sides.as_slice() {
             [left, right] => f.write_str(&diff::sides(left, right)),

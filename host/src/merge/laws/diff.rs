@@ -10,8 +10,9 @@ const LINE_CHARS: usize = 88;
 const LINES_MAX: usize = 200;
 const HEX_PER_LINE: usize = 16;
 
-/// A version on one line if it is short, else on several, indented by `indent`.
-pub(super) fn version(version: &DivergentVersion, indent: usize) -> String {
+/// A version on one line if it is short, else on several, indented by `indent`; `with_time` even if
+/// that is 0.
+pub(super) fn version(version: &DivergentVersion, indent: usize, with_time: bool) -> String {
     let mut text = match &version.value {
         Some(value) => payload(value, indent),
         None => "(deleted)".to_owned(),
@@ -19,7 +20,7 @@ pub(super) fn version(version: &DivergentVersion, indent: usize) -> String {
     if version.schema != 0 {
         text.push_str(&format!("  schema {}", version.schema));
     }
-    if version.written_at_ms != 0 {
+    if with_time || version.written_at_ms != 0 {
         text.push_str(&format!("  written at {} ms", version.written_at_ms));
     }
     text

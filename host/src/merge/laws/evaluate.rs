@@ -1,8 +1,8 @@
 //! Computes the sides of a law, within a budget.
 //!
 //! A merged version that is merged again is what a fold would store: the payload, the largest
-//! schema number and the latest time of its inputs. As in a node, equal payloads reach the merge
-//! once, the first of them, and a lone version does not reach it at all.
+//! schema number and the latest time of all its inputs. As in a node, equal payloads reach the
+//! merge once, the first of them, and a lone version does not reach it at all.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use stator_core::divergence::{
     Ancestor, Divergence, DivergentVersion, MergeFailure, Outcome, Resolution,
 };
 
-use super::counterexample::Shown;
+use super::counterexample::{Origin, Shown};
 use super::term::{Claim, Term};
+use super::variety::Variety;
 use super::{Promise, Specimen};
 
 /// The inputs of a law, all of one history.
@@ -26,8 +27,10 @@ pub(super) struct Case {
     pub(super) names: Vec<String>,
     /// What every merge of the case is given.
     pub(super) ancestor: Ancestor,
-    /// Whether clients could have written the inputs; mutated ones perhaps not.
-    pub(super) is_reachable: bool,
+    /// The least certain origin of the inputs.
+    pub(super) origin: Origin,
+    /// Merges and edits that made the deepest input.
+    pub(super) depth: usize,
 }
 
 /// What a check may use.
@@ -86,8 +89,18 @@ pub(super) struct Evaluator<'a> {
     budget: Budget,
     pub(super) merges: u64,
     pub(super) fuel: u64,
+    /// What the merges were like.
+    pub(super) variety: Variety,
     /// Answers of this case: its laws share most of their terms.
     known: HashMap<Vec<DivergentVersion>, Result<Resolution, MergeFailure>>,
+}
+
+/// What a merge is given, and what a fold of it would be dated.
+struct Met {
+    /// Equal payloads once, and whether each is an input as it is.
+    siblings: Vec<(DivergentVersion, bool)>,
+    schema: u32,
+    written_at_ms: u64,
 }
 
 /// Clocks are asked only now and then: they cost as much as a small merge.
@@ -95,7 +108,13 @@ const MERGES_PER_LOOK: u64 = 16;
 
 impl<'a> Evaluator<'a> {
     pub(super) fn new(specimen: &'a dyn Specimen, budget: Budget) -> Self {
-        Evaluator { specimen, budget, merges: 0, fuel: 0, known: HashMap::new() }
+        let variety = Variety::default();
+        Evaluator { specimen, budget, merges: 0, fuel: 0, variety, known: HashMap::new() }
+    }
+
+    /// Whether older schemas are read.
+    pub(super) fn migrates(&self) -> bool {
+        self.specimen.migrates()
     }
 
     /// From now on, up to this budget in all.
@@ -110,6 +129,7 @@ impl<'a> Evaluator<'a> {
 
     /// What `claim` comes to in `case`, the one that was begun.
     pub(super) fn judge(&mut self, case: &Case, claim: &Claim) -> Result<Found, Stop> {
+        self.variety.depth = self.variety.depth.max(case.depth + claim.depth());
         match claim {
             Claim::Equal(left, right) => self.equal(case, left, right),
             Claim::Repeats(term) => self.repeats(case, term),
@@ -164,6 +184,10 @@ impl<'a> Evaluator<'a> {
 
     fn answers(&mut self, case: &Case, term: &Term) -> Result<Found, Stop> {
         Ok(match self.value(case, term)? {
+            // To refuse what no sample shows is a module's right; to break is not.
+            Value::Failed(MergeFailure::Refused { .. }) if case.origin != Origin::Sampled => {
+                Found::Moot
+            }
             Value::Failed(failure) => Found::False(Finding {
                 sides: vec![(term.clone(), Shown::Failure(failure.to_string()))],
                 words: Some("siblings that can arise have no merge".to_owned()),
@@ -193,6 +217,15 @@ impl<'a> Evaluator<'a> {
         Ok(Found::False(Finding { sides, words: Some(words) }))
     }
 
+    /// What is merged from some versions of one history; `None` where that gives none.
+    pub(super) fn version(&mut self, case: &Case) -> Result<Option<DivergentVersion>, Stop> {
+        let term = Term::of(0..case.inputs.len());
+        Ok(match self.value(case, &term)? {
+            Value::Raw(version) | Value::Merged(version) => Some(version),
+            Value::Kept | Value::Failed(_) => None,
+        })
+    }
+
     /// The outcome of merging all inputs; `None` if that fails.
     pub(super) fn outcome(&mut self, case: &Case) -> Result<Option<Outcome>, Stop> {
         let term = Term::of(0..case.inputs.len());
@@ -207,20 +240,18 @@ impl<'a> Evaluator<'a> {
                 None => Ok(Value::Kept),
             },
             Term::Merge(terms) => {
-                let siblings = match self.siblings(case, terms)? {
-                    Ok(siblings) => siblings,
+                let met = match self.meet(case, terms)? {
+                    Ok(met) => met,
                     Err(value) => return Ok(value),
                 };
-                if let [(sole, is_raw)] = siblings.as_slice() {
-                    let sole = sole.clone();
+                let (schema, written_at_ms) = (met.schema, met.written_at_ms);
+                let merged = |value| DivergentVersion { value, schema, written_at_ms };
+                if let [(sole, is_raw)] = met.siblings.as_slice() {
+                    let sole = merged(sole.value.clone());
                     return Ok(if *is_raw { Value::Raw(sole) } else { Value::Merged(sole) });
                 }
-                let siblings: Vec<_> = siblings.into_iter().map(|(version, _)| version).collect();
-                let schema = siblings.iter().map(|s| s.schema).max().unwrap_or_default();
-                let written = siblings.iter().map(|s| s.written_at_ms).max().unwrap_or_default();
-                let merged = |value| {
-                    Value::Merged(DivergentVersion { value, schema, written_at_ms: written })
-                };
+                let siblings = met.siblings.into_iter().map(|(version, _)| version).collect();
+                let merged = |value| Value::Merged(merged(value));
                 let answer = self.merge(&divergence(case, siblings))?;
                 Ok(match answer {
                     Err(failure) => Value::Failed(failure),
@@ -232,38 +263,35 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// The values of `terms`, equal payloads once, and whether each is an input; or why there
-    /// are none.
-    #[allow(clippy::type_complexity)] // named, it would be used once
-    fn siblings(
-        &mut self,
-        case: &Case,
-        terms: &[Term],
-    ) -> Result<Result<Vec<(DivergentVersion, bool)>, Value>, Stop> {
-        let mut siblings: Vec<(DivergentVersion, bool)> = Vec::with_capacity(terms.len());
+    /// What a merge of `terms` is given; or why there is none.
+    fn meet(&mut self, case: &Case, terms: &[Term]) -> Result<Result<Met, Value>, Stop> {
+        let mut met =
+            Met { siblings: Vec::with_capacity(terms.len()), schema: 0, written_at_ms: 0 };
         for term in terms {
             let (version, is_raw) = match self.value(case, term)? {
                 Value::Raw(version) => (version, true),
                 Value::Merged(version) => (version, false),
                 none => return Ok(Err(none)),
             };
-            match siblings.iter_mut().find(|(known, _)| known.value == version.value) {
+            met.schema = met.schema.max(version.schema);
+            met.written_at_ms = met.written_at_ms.max(version.written_at_ms);
+            match met.siblings.iter_mut().find(|(known, _)| known.value == version.value) {
                 // The very bytes that a merge made are no client's own encoding.
                 Some((_, known_is_raw)) => *known_is_raw &= is_raw,
-                None => siblings.push((version, is_raw)),
+                None => met.siblings.push((version, is_raw)),
             }
         }
-        Ok(Ok(siblings))
+        Ok(Ok(met))
     }
 
     /// What the outermost merge of `term` is given, if it takes place.
     fn outermost(&mut self, case: &Case, term: &Term) -> Result<Option<Divergence>, Stop> {
         let Term::Merge(terms) = term else { return Ok(None) };
-        let Ok(siblings) = self.siblings(case, terms)? else { return Ok(None) };
-        if siblings.len() < 2 {
+        let Ok(met) = self.meet(case, terms)? else { return Ok(None) };
+        if met.siblings.len() < 2 {
             return Ok(None);
         }
-        let siblings = siblings.into_iter().map(|(version, _)| version).collect();
+        let siblings = met.siblings.into_iter().map(|(version, _)| version).collect();
         Ok(Some(divergence(case, siblings)))
     }
 
@@ -279,6 +307,7 @@ impl<'a> Evaluator<'a> {
     fn call(&mut self, divergence: &Divergence) -> Result<Result<Resolution, MergeFailure>, Stop> {
         self.spend()?;
         let answer = self.specimen.merge(divergence);
+        self.variety.saw(divergence, &answer);
         match &answer {
             Ok(resolution) => self.fuel += resolution.fuel_used,
             Err(MergeFailure::OutOfFuel { limit }) => self.fuel += limit,

@@ -2,7 +2,8 @@
 //!
 //! Every node asks for itself, with the same seed and the same budget of merges and fuel, on its
 //! own copy of the module's bytes; the answer is kept for as long as the host lives. Only the
-//! module's own sampler is asked for samples: nobody else knows what can arise.
+//! module's own sampler is asked for samples: nobody else knows what can arise. A tame sampler does
+//! not help: the cases must be as varied as [`Variety`](super::Variety) says.
 
 use std::sync::Arc;
 
@@ -41,6 +42,17 @@ pub enum MayNotFold {
         /// The law.
         law: Law,
         /// Why it is not shown.
+        why: String,
+    },
+    /// The cases were too much alike to show anything.
+    #[error(
+        "module {module} is not known to be a join, so its merge stays a view: its laws hold, but \
+         on cases too much alike: {why}"
+    )]
+    TooAlike {
+        /// The module.
+        module: ModuleDigest,
+        /// What is too little.
         why: String,
     },
     /// The check did not come to an end, which says nothing about the module.
@@ -104,13 +116,17 @@ fn judge(module: &ModuleDigest, report: &Report) -> Result<(), MayNotFold> {
         };
         return Err(MayNotFold::NotShown { module, law, why });
     }
-    Ok(())
+    match report.variety.lacks() {
+        Some(why) => Err(MayNotFold::TooAlike { module, why }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::Variety;
     use super::*;
 
     const MODULE: ModuleDigest = ModuleDigest([7; 32]);
@@ -125,6 +141,8 @@ mod tests {
             merges: 1,
             fuel: 0,
             stopped: None,
+            variety: Variety::of(100, 30, 3),
+            reach: None,
             remarks: Vec::new(),
             verdicts,
         }
@@ -143,6 +161,19 @@ mod tests {
             assert!(refused.contains("for a reason"), "{refused}");
             let missing = report(|all| drop(all.remove(&law)));
             assert!(judge(&MODULE, &missing).is_err());
+        }
+    }
+
+    #[test]
+    fn cases_that_are_too_much_alike_show_nothing() {
+        for (variety, words) in [
+            (Variety::of(99, 30, 3), "99 different values were merged, and 100"),
+            (Variety::of(100, 29, 3), "29 different values came of it, and 30"),
+            (Variety::of(100, 30, 2), "2 merges and edits"),
+        ] {
+            let report = Report { variety, ..report(|_| ()) };
+            let refused = judge(&MODULE, &report).expect_err("too little").to_string();
+            assert!(refused.contains(words), "{refused}");
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::counterexample::Counterexample;
+use super::reach::Reach;
+use super::variety::Variety;
 
 /// A law that merges should keep to; what each says stands in the head of [`super`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +124,10 @@ pub struct Report {
     pub fuel: u64,
     /// Which budget ended the check early, if one did.
     pub stopped: Option<&'static str>,
+    /// How varied the merges were.
+    pub variety: Variety,
+    /// How much of the module's code they reached, where that was counted.
+    pub reach: Option<Reach>,
     /// What the author should know although no law says it.
     pub remarks: Vec<String>,
     pub(super) verdicts: BTreeMap<Law, Verdict>,

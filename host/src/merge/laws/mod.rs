@@ -19,12 +19,18 @@
 //!
 //! # Three answers
 //! A law *holds* on so many cases, is *violated*, with the smallest counterexample found, or is
-//! *not checkable*, and why. An alarm must be a real one, or nobody listens to the next:
-//! - Samples come from one history each, and only values of one sample are combined. What is made
+//! *not checkable*, and why. An alarm must be a real one, or nobody listens to the next, and
+//! silence must mean something, or a fold destroys what no sampler thought of:
+//! - Samples come from one history each, and only values of one history are combined. What is made
 //!   of them can arise from them: subsets of the siblings, other orders, a delete beside them,
-//!   merges of merges.
-//! - Mutated values may be such as no client writes. They are tried only on request, never for
-//!   totality or the derived law, and a finding says that it is of that kind.
+//!   merges of merges, and any times, since the clocks of nodes differ.
+//! - A tame sampler is made to say more: histories grow by merging and editing on (`grow.rs`), have
+//!   other words and numbers (`words.rs`), another layout (`layout.rs`), or a changed value
+//!   (`mutate.rs`). What fits the form of the samples (`form.rs`) counts as what clients may write;
+//!   that a module refuses such a value is its right, that it breaks on one is not. What does not
+//!   fit is tried neither for totality nor for the derived law. A finding says which it is, and one
+//!   on sampled values takes the place of another.
+//! - How varied all this was stands beside the verdict (`variety.rs`), and a fold needs a minimum.
 //! - A module that uses the ancestor merges with knowledge that merged versions no longer carry:
 //!   the laws that nest merges are not checkable for it.
 //! - `a'` must be what a client could make of `a`. A sample whose ancestor is known gives that:
@@ -41,7 +47,9 @@
 //!
 //! # Left out
 //! Proofs: a law that holds on a million samples may fail on the next. Deletes as later writes:
-//! see [`Report::remarks`].
+//! see [`Report::remarks`]. Values that are neither JSON nor text vary only by what their sampler
+//! makes, by merging and by flipped bits. A minimum of code that a fold must have reached: panics and
+//! formatting are code too, and nobody can say how much of it is.
 
 mod cases;
 mod check;
@@ -50,23 +58,31 @@ mod counterexample;
 mod diff;
 mod emit;
 mod evaluate;
+mod form;
 mod gate;
+mod grow;
 mod law;
+mod layout;
 mod minimise;
 mod mutate;
+mod reach;
 mod samples;
 mod shrink;
 mod term;
+mod variety;
+mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use check::{Plan, check};
 pub(super) use component::Reports;
-pub use counterexample::{Counterexample, Shown, Side};
+pub use counterexample::{Counterexample, Origin, Shown, Side};
 pub use gate::{LawsUnchecked, MayNotFold};
 pub use law::{Law, Report, Verdict};
+pub use reach::Reach;
 pub use samples::{SampleFileError, read_samples};
+pub use variety::Variety;
 
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 
@@ -78,6 +94,11 @@ pub trait Specimen {
     /// Asks the invariant about a merge that was made.
     fn preserves(&self, _before: &Divergence, _after: &Outcome) -> Promise {
         Promise::NotStated
+    }
+
+    /// Whether siblings of older schemas are migrated before the merge.
+    fn migrates(&self) -> bool {
+        false
     }
 }
 

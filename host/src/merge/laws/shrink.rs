@@ -24,44 +24,93 @@ pub(super) fn candidates(value: &Bytes) -> Vec<Bytes> {
     found
 }
 
-/// What can be taken out of every value of a history alike: a path through objects.
-pub(super) fn paths(values: &[&Bytes]) -> Vec<Vec<String>> {
-    let mut found = Vec::new();
-    for value in values {
-        if let Ok(json) = serde_json::from_slice::<Value>(value) {
-            collect_paths(&json, &mut Vec::new(), &mut found);
-        }
-    }
-    found.sort_by_key(|path: &Vec<String>| path.len());
-    found.dedup();
-    found.truncate(CANDIDATES_MAX);
-    found
+/// What can be taken out of every value of a history alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A field of JSON: a path through objects.
+    Field(Vec<String>),
+    /// An element of the JSON arrays at a path.
+    Element(Vec<String>, Value),
+    /// A line of a text.
+    Line(String),
 }
 
-/// `value` without what is at `path`; `None` if it is no JSON, or there is nothing.
-pub(super) fn without(value: &Bytes, path: &[String]) -> Option<Bytes> {
-    let mut json: Value = serde_json::from_slice(value).ok()?;
-    let (last, parents) = path.split_last()?;
-    let mut at = &mut json;
-    for parent in parents {
-        at = at.get_mut(parent)?;
+/// The parts of these values.
+pub(super) fn parts(values: &[&Bytes]) -> Vec<Part> {
+    let mut found = Vec::new();
+    for value in values {
+        match serde_json::from_slice::<Value>(value) {
+            Ok(json @ (Value::Object(_) | Value::Array(_))) => {
+                collect_parts(&json, &mut Vec::new(), &mut found);
+            }
+            _ => {
+                let lines = std::str::from_utf8(value).unwrap_or_default().lines();
+                found.extend(lines.take(CANDIDATES_MAX).map(|line| Part::Line(line.to_owned())));
+            }
+        }
     }
-    at.as_object_mut()?.remove(last)?;
+    // Short paths first: they take most away.
+    found.sort_by_key(|part| match part {
+        Part::Field(path) => path.len(),
+        Part::Element(path, _) => path.len() + 1,
+        Part::Line(_) => 0,
+    });
+    let mut distinct: Vec<Part> = Vec::new();
+    for part in found.into_iter().take(8 * CANDIDATES_MAX) {
+        if distinct.len() < CANDIDATES_MAX && !distinct.contains(&part) {
+            distinct.push(part);
+        }
+    }
+    distinct
+}
+
+/// `value` without a part; `None` if it is not in there.
+pub(super) fn without(value: &Bytes, part: &Part) -> Option<Bytes> {
+    let (Part::Field(path) | Part::Element(path, _)) = part else {
+        return without_line(value, part);
+    };
+    let mut json: Value = serde_json::from_slice(value).ok()?;
+    if let Part::Element(path, element) = part {
+        let items = at(&mut json, path)?.as_array_mut()?;
+        let before = items.len();
+        items.retain(|item| item != element);
+        return (items.len() < before).then(|| json.to_string().into());
+    }
+    let (last, parents) = path.split_last()?;
+    at(&mut json, parents)?.as_object_mut()?.remove(last)?;
     Some(json.to_string().into())
 }
 
-fn collect_paths(json: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
-    let Value::Object(fields) = json else { return };
-    if path.len() == DEPTH_MAX {
+fn at<'a>(json: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
+    path.iter().try_fold(json, |at, name| at.get_mut(name))
+}
+
+fn without_line(value: &Bytes, part: &Part) -> Option<Bytes> {
+    let Part::Line(line) = part else { return None };
+    let text = std::str::from_utf8(value).ok()?;
+    let lines: Vec<_> = text.lines().collect();
+    let kept: Vec<_> = lines.iter().copied().filter(|known| known != line).collect();
+    let end = if text.ends_with('\n') && !kept.is_empty() { "\n" } else { "" };
+    (kept.len() < lines.len()).then(|| (kept.join("\n") + end).into())
+}
+
+fn collect_parts(json: &Value, path: &mut Vec<String>, found: &mut Vec<Part>) {
+    if path.len() == DEPTH_MAX || found.len() >= 8 * CANDIDATES_MAX {
         return;
     }
-    for (name, field) in fields {
-        path.push(name.clone());
-        if !found.contains(path) && found.len() < CANDIDATES_MAX {
-            found.push(path.clone());
+    match json {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                path.push(name.clone());
+                found.push(Part::Field(path.clone()));
+                collect_parts(field, path, found);
+                path.pop();
+            }
         }
-        collect_paths(field, path, found);
-        path.pop();
+        Value::Array(items) => {
+            found.extend(items.iter().map(|item| Part::Element(path.clone(), item.clone())));
+        }
+        _ => {}
     }
 }
 
@@ -195,11 +244,18 @@ mod tests {
 
     #[test]
     fn nothing_is_taken_out_that_is_not_there() {
-        let value = Bytes::from_static(br#"{"a":{"b":1},"c":2}"#);
-        let paths = paths(&[&value]);
-        assert_eq!(paths.len(), 3);
+        let value = Bytes::from_static(br#"{"a":{"b":1},"c":["x","y"]}"#);
+        assert_eq!(parts(&[&value, &value]).len(), 5);
         let path = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        assert_eq!(without(&value, &path(&["a", "b"])).as_deref(), Some(&br#"{"a":{},"c":2}"#[..]));
-        assert_eq!(without(&value, &path(&["a", "z"])), None);
+        let without = |part: Part| without(&value, &part).map(|rest| rest.to_vec());
+        let rest = without(Part::Field(path(&["a", "b"])));
+        assert_eq!(rest.as_deref(), Some(&br#"{"a":{},"c":["x","y"]}"#[..]));
+        assert_eq!(without(Part::Field(path(&["a", "z"]))), None);
+        let rest = without(Part::Element(path(&["c"]), "x".into()));
+        assert_eq!(rest.as_deref(), Some(&br#"{"a":{"b":1},"c":["y"]}"#[..]));
+        let text = Bytes::from_static(b"one\ntwo\n");
+        let line = |line: &str| super::without(&text, &Part::Line(line.to_owned()));
+        assert_eq!(line("one").as_deref(), Some(&b"two\n"[..]));
+        assert_eq!(line("on"), None);
     }
 }

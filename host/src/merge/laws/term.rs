@@ -28,6 +28,14 @@ impl Term {
         Term::Merge(inputs.into_iter().map(Term::Input).collect())
     }
 
+    /// Merges on top of each other.
+    fn depth(&self) -> usize {
+        match self {
+            Term::Input(_) => 0,
+            Term::Merge(terms) => 1 + terms.iter().map(Term::depth).max().unwrap_or_default(),
+        }
+    }
+
     /// The same without one input; `None` if nothing is left. The inputs behind it move up.
     fn without(&self, input: usize) -> Option<Term> {
         match self {
@@ -67,6 +75,14 @@ impl Term {
 }
 
 impl Claim {
+    /// Merges on top of each other, at the most.
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Claim::Equal(left, right) => left.depth().max(right.depth()),
+            Claim::Repeats(term) | Claim::Answers(term) | Claim::Preserves(term) => term.depth(),
+        }
+    }
+
     /// The same without one input; `None` if nothing is left of a side, or both are the same.
     pub(super) fn without(&self, input: usize) -> Option<Claim> {
         match self {

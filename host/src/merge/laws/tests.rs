@@ -10,7 +10,7 @@ use stator_core::divergence::{
     Ancestor, Divergence, DivergentVersion, MergeFailure, Outcome, Resolution,
 };
 
-use super::{Counterexample, Law, Plan, Promise, Report, Specimen, Verdict, check};
+use super::{Counterexample, Law, Origin, Plan, Promise, Report, Specimen, Verdict, check};
 
 type Answer = Result<Resolution, MergeFailure>;
 
@@ -140,7 +140,7 @@ fn subtraction_is_caught() {
         merge_texts(divergence, |texts| {
             let mut numbers = texts.iter().map(|text| text.parse::<i64>().unwrap_or_default());
             let first = numbers.next().unwrap_or_default();
-            numbers.fold(first, |rest, number| rest - number).to_string()
+            numbers.fold(first, i64::wrapping_sub).to_string()
         })
     };
     let report = report(&subtract, &numbers());
@@ -312,7 +312,8 @@ fn bytes_that_are_not_canonical_are_caught() {
 fn a_merge_that_revives_what_was_replaced_is_caught_by_the_derived_law() {
     let largest = |divergence: &Divergence| {
         merge_texts(divergence, |texts| {
-            texts.into_iter().max_by_key(|t| t.parse::<u64>().unwrap_or(0)).unwrap_or("").to_owned()
+            let rank = |text: &&str| (text.parse::<u64>().unwrap_or(0), (*text).to_owned());
+            texts.into_iter().max_by_key(rank).unwrap_or_default().to_owned()
         })
     };
     let writes = |n: u64| {
@@ -385,8 +386,7 @@ fn a_refusal_is_a_violation_of_totality_only_if_it_can_arise() {
         let message = "short words".to_owned();
         Err(MergeFailure::Refused { reason: "malformed", sibling: Some(0), message })
     };
-    let plan = Plan { mutate: true, ..Plan::new(1_000, 1) };
-    let mutated = check(&strict, &sets(), &plan).expect("checks");
+    let mutated = report(&strict, &sets());
     assert_eq!(mutated.violations().count(), 0, "{:?}", mutated.violations().next());
     let mut samples = sets();
     samples.push(sample(None, vec!["ant\nox".to_owned(), "bee".to_owned()]));
@@ -405,11 +405,12 @@ fn mutations_find_what_samples_do_not_and_say_so() {
         }
         union(divergence)
     };
-    assert_eq!(report(&wrong, &sets()).violations().count(), 0);
-    let plan = Plan { mutate: true, ..Plan::new(1_000, 1) };
-    let found = check(&wrong, &sets(), &plan).expect("checks");
+    let plan = Plan { mutate: false, ..Plan::new(1_000, 1) };
+    let tame = check(&wrong, &sets(), &plan).expect("checks");
+    assert_eq!(tame.violations().count(), 0);
+    let found = report(&wrong, &sets());
     let found = violated(&found, Law::Commutative);
-    assert!(found.is_mutated && found.to_string().contains("perhaps no client writes"));
+    assert_ne!(found.origin, Origin::Sampled);
 }
 
 #[test]
@@ -434,10 +435,10 @@ fn a_budget_ends_a_check_without_making_up_a_verdict() {
         merge_texts(divergence, |texts| texts[0].to_owned())
     };
     merges.set(0);
-    let plan = Plan { merges_max: 400, ..Plan::new(1_000, 1) };
+    let plan = Plan { merges_max: 900, ..Plan::new(1_000, 1) };
     let found = check(&first, &sets(), &plan).expect("checks");
     violated(&found, Law::Commutative);
-    assert!(merges.get() <= 400);
+    assert!(merges.get() <= 900);
 }
 
 #[test]

@@ -18,8 +18,10 @@ const DELETE: Ticket = u64::MAX - 1;
 /// What operators know.
 #[derive(Debug, Default)]
 pub struct Desk {
-    /// How often the late keyspace was deleted.
+    /// How often the late keyspace was deleted, as far as answers said so.
     deleted: u64,
+    /// Whether someone has asked to delete it: it may be deleted though no answer said so.
+    is_deletion_asked: bool,
     /// The repair that is waited for, and how far it is.
     pub(super) repair: Option<(usize, RepairId, RepairFigures)>,
 }
@@ -51,6 +53,7 @@ impl World {
             (DELETE, true) if self.is_late_ready => {
                 self.is_late_ready = false;
                 self.desk.deleted += 1;
+                self.desk.is_deletion_asked = false;
                 self.report.keyspaces_deleted += 1;
             }
             _ => {}
@@ -74,6 +77,7 @@ impl World {
         match self.rng.random_range(0..4) {
             0 if self.is_late_ready => {
                 let change = CatalogueChange::DeleteKeyspace { name: LATE.to_owned(), etag: None };
+                self.desk.is_deletion_asked = true;
                 self.trace.line(self.now_us, format_args!("operator -> n{machine}: {change:?}"));
                 self.tell(machine, Event::Change(DELETE, change));
             }
@@ -105,11 +109,23 @@ impl World {
         self.tell(machine, Event::Change(TICKET, change));
     }
 
-    /// Whether the keyspace of a key was deleted.
+    /// Whether the keyspace of a key was deleted: by an answer, or by what the nodes know if an
+    /// answer was lost.
     pub(crate) fn is_key_gone(&self, place: usize) -> bool {
-        let is_late = place >= self.early_keys;
-        self.scenario.does(Chore::Keyspaces)
-            && is_late
-            && (!self.is_late_ready || self.keys[place].keyspace != self.late_id())
+        let (is_late, keyspace) = (place >= self.early_keys, self.keys[place].keyspace);
+        if !self.scenario.does(Chore::Keyspaces) || !is_late {
+            return false;
+        }
+        let is_known_deleted = || {
+            let mut nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+            nodes.any(|node| {
+                let mut deleted =
+                    node.catalogue().into_iter().flat_map(|one| one.deleted_keyspaces());
+                deleted.any(|deleted| deleted == keyspace)
+            })
+        };
+        !self.is_late_ready
+            || keyspace != self.late_id()
+            || (self.desk.is_deletion_asked && is_known_deleted())
     }
 }

@@ -108,7 +108,7 @@ async fn what_an_operator_must_not_do_is_refused() {
             .await,
     );
     for digest in ["", "1234567", "not-hexadecimal"] {
-        let request = v1::GetModuleRequest { digest: digest.to_owned() };
+        let request = v1::GetModuleRequest { digest: digest.to_owned(), wait_ready_ms: 0 };
         refusal(InvalidArgument, "BAD_DIGEST", &["at least 8 hexadecimal digits"])
             .check(digest, node.admin().get_module(request).await);
     }
@@ -167,6 +167,7 @@ async fn bad_updates_are_refused() {
                 keyspace: Some(keyspace.clone()),
                 update_mask: Some(prost_types::FieldMask { paths }),
                 validate_only,
+                reason: String::new(),
             };
             expected.check(case, node.admin().update_keyspace(request).await);
         }

@@ -56,6 +56,7 @@ async fn run(workload: Workload, conflicts: u64, fails: bool) -> (Outcome, Arc<M
             concurrency: 3,
             rate: None,
             seed: 1,
+            by_second: false,
         })
     };
     let targets: Arc<[_]> = [map.clone(), map.clone()].into();

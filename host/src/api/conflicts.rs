@@ -1,0 +1,133 @@
+//! The conflict feed and the dead letters of a node, as messages.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use stator_proto::v1;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+
+use super::errors;
+use crate::conflicts::{Came, Cause, Comparison, Conflict, Conflicts, Cursor, Letter};
+use crate::node::Node;
+
+/// How much of the feed is read at a time, in bytes.
+const READ_BYTES: u64 = 256 << 10;
+/// How long a burst of merges is waited for, so that it is read at once.
+const GATHER: Duration = Duration::from_millis(20);
+
+pub(super) type Tail = Pin<Box<dyn Stream<Item = Result<v1::Conflict, Status>> + Send>>;
+
+pub(super) fn tail(node: &Arc<Node>, request: v1::TailConflictsRequest) -> Result<Tail, Status> {
+    let Some(mut last) = node.conflicts.watch() else {
+        let message = "this node keeps no conflict feed: limits.conflicts_bytes_max is 0";
+        return Err(errors::status(Code::FailedPrecondition, "FEED_OFF", message, &[]));
+    };
+    let after = if request.from_now { *last.borrow() } else { request.after };
+    let (conflicts, me) = (node.conflicts.clone(), node.id.to_string());
+    let mut cursor = Cursor::after(after);
+    Ok(Box::pin(async_stream::try_stream! {
+        loop {
+            last.mark_unchanged();
+            let (read, is_end);
+            (cursor, read, is_end) = next(&conflicts, cursor, &last).await?;
+            for conflict in read.into_iter().filter(|conflict| is_wanted(&request, conflict)) {
+                yield message(conflict, &me);
+            }
+            if is_end && request.no_wait {
+                break;
+            }
+            if is_end {
+                if last.changed().await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+    }))
+}
+
+/// The next records, and whether they are the last ones that there are now.
+async fn next(
+    conflicts: &Conflicts,
+    mut cursor: Cursor,
+    last: &watch::Receiver<u64>,
+) -> Result<(Cursor, Vec<Conflict>, bool), Status> {
+    let conflicts = conflicts.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let read = conflicts.read(&mut cursor, READ_BYTES)?;
+        Ok::<_, std::io::Error>((cursor, read))
+    });
+    let unread = |why: String| {
+        let message = format!("the conflict feed cannot be read: {why}; go on after the last one");
+        errors::status(Code::Unavailable, "FEED_UNREADABLE", message, &[])
+    };
+    let read = read.await.map_err(|error| unread(error.to_string()))?;
+    let (cursor, read) = read.map_err(|error| unread(error.to_string()))?;
+    // What the disk refused has a number and is nowhere: nothing more comes of it.
+    let is_end = read.is_empty() || cursor.after >= *last.borrow();
+    Ok((cursor, read, is_end))
+}
+
+fn is_wanted(request: &v1::TailConflictsRequest, conflict: &Conflict) -> bool {
+    (request.keyspace.is_empty() || request.keyspace == conflict.keyspace)
+        && (request.key.is_empty() || request.key == conflict.key)
+        && (!request.only_failures || conflict.is_failure())
+}
+
+pub(super) fn letters(node: &Node, keyspace: &str) -> v1::ListDeadLettersResponse {
+    let me = node.id.to_string();
+    let letter = |letter: Letter| v1::DeadLetter {
+        last: Some(message(letter.last, &me)),
+        since_ms: letter.since_ms,
+        failures: letter.failures,
+    };
+    let letters = node.conflicts.letters(keyspace).into_iter().map(letter).collect();
+    v1::ListDeadLettersResponse { letters }
+}
+
+fn message(conflict: Conflict, node: &str) -> v1::Conflict {
+    let cause = match conflict.cause {
+        Cause::Read => "read",
+        Cause::Fold => "fold",
+        Cause::Trial => "trial",
+        Cause::Retry => "retry",
+    };
+    let (came, failure) = match conflict.came {
+        Came::Value => ("value", String::new()),
+        Came::Delete => ("delete", String::new()),
+        Came::KeptSiblings => ("kept-siblings", String::new()),
+        Came::Failed(why) => ("failed", why),
+    };
+    let comparison = match conflict.comparison {
+        None | Some(Comparison::Same) => "",
+        Some(Comparison::Differs) => "differs",
+        Some(Comparison::CandidateFailed) => "candidate-failed",
+        Some(Comparison::PinnedFailed) => "pinned-failed",
+    };
+    let events = conflict.events.into_iter();
+    v1::Conflict {
+        sequence: conflict.sequence,
+        id: conflict.id,
+        at_ms: conflict.at_ms,
+        keyspace: conflict.keyspace,
+        key: conflict.key.into(),
+        cause: cause.to_owned(),
+        module_digest: conflict.module,
+        came: came.to_owned(),
+        failure,
+        siblings: conflict.siblings.into_iter().map(|dots| v1::Dots { dots }).collect(),
+        bytes_in: conflict.bytes_in,
+        bytes_out: conflict.bytes_out,
+        fuel: conflict.fuel,
+        micros: conflict.micros,
+        note: conflict.note,
+        events: events
+            .map(|event| v1::MergeEvent { topic: event.topic, payload: event.payload.into() })
+            .collect(),
+        comparison: comparison.to_owned(),
+        node_id: node.to_owned(),
+    }
+}
