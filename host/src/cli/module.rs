@@ -204,12 +204,9 @@ impl Push {
         let digest = ModuleDigest::of(&component).to_string();
         let class = class_to_wire(self.class);
         let module = admin.push_module_as(class, name, digest, component, self.dry_run).await?;
-        if !self.dry_run {
-            until_ready(session, &module.digest).await?;
-        }
         let done = if self.dry_run { "would be taken, nothing was kept" } else { "pushed" };
         match session.output {
-            Output::Json => output::json(&json(&module)),
+            Output::Json => output::json(&json(&module))?,
             Output::Table => {
                 output::line(format!(
                     "{} {done}: {} bytes, class {}, digest {}",
@@ -219,9 +216,9 @@ impl Push {
                     module.digest
                 ))?;
                 verdicts::say(&module.laws);
-                Ok(())
             }
         }
+        if self.dry_run { Ok(()) } else { until_ready(session, &module.digest).await }
     }
 }
 
