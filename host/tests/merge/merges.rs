@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use stator_core::divergence::{MergeFailure, Outcome};
 
-use crate::support::{TestHost, ambush, cart, divergence, module, module_with, text};
+use crate::support::{EMPTY_ANSWER, TestHost, ambush, cart, divergence, module, module_with, text};
 
 const LEFT: &str = r#"{"items":{"a:1":{"sku":"tea","quantity":2}},"removed":["b:1"]}"#;
 const RIGHT: &str =
