@@ -44,6 +44,8 @@ pub const HANDED_OFF: &str = "replication and hints bring every write to every o
 pub const PANICKED: &str = "no node panics";
 /// Anti-entropy brings every write to every owner, though nobody reads.
 pub const EXCHANGED: &str = "anti-entropy brings every write to every owner without a read";
+/// A key is folded by the module that the catalogue of the node has for it.
+pub const MODULE: &str = "a key is folded by the module that the catalogue has for it";
 /// Hash trees say what the store holds.
 pub const TREES: &str = "hash trees say what the store holds";
 /// What was replaced or deleted does not come back.

@@ -9,18 +9,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::RngExt;
+use stator_core::catalogue::Reconcile;
 use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::event::{Event, Token};
 use stator_core::id::ModuleDigest;
 
 use super::Planted;
+use super::checkers::{MODULE, Violation};
 use super::clients;
 use super::history::WriteId;
 use super::world::{Inner, World};
 
 /// The module.
 pub const UNION: ModuleDigest = ModuleDigest([0x75; 32]);
+
+/// Its next version, which makes the same.
+pub const UNION_2: ModuleDigest = ModuleDigest([0x76; 32]);
 
 /// The writes that a value contains.
 pub fn contained(value: &[u8]) -> BTreeSet<WriteId> {
@@ -60,7 +65,13 @@ pub fn union(divergence: &Divergence) -> Result<Resolution, MergeFailure> {
 
 impl World {
     /// A node asks for a merge, for a fold.
-    pub(super) fn merge(&mut self, machine: usize, token: Token, divergence: &Divergence) {
+    pub(super) fn merge(
+        &mut self,
+        machine: usize,
+        (token, module): (Token, ModuleDigest),
+        divergence: &Divergence,
+    ) {
+        self.check_module(machine, module, divergence);
         let result = if self.planted == Planted::FreshDot {
             self.write_back(machine, divergence);
             Err(MergeFailure::Unavailable("it is written back".to_owned()))
@@ -79,6 +90,20 @@ impl World {
         );
         let at_us = now_us + self.rng.random_range(20..5_000);
         self.plan_in(machine, at_us, Inner::Merged(token, result));
+    }
+
+    /// A node folds a key by the module that its catalogue has for the key: nodes that know the same
+    /// fold by the same, canary or not.
+    fn check_module(&mut self, machine: usize, module: ModuleDigest, divergence: &Divergence) {
+        let catalogue = self.machines[machine].node.as_ref().and_then(|node| node.catalogue());
+        let Some(keyspace) = catalogue.and_then(|one| one.keyspace(&divergence.keyspace)) else {
+            return;
+        };
+        let reconcile = keyspace.reconcile_of(&divergence.key);
+        if reconcile != Reconcile::Fold(module) {
+            let found = format!("n{machine} folds by {module}, and its catalogue says {reconcile}");
+            self.violations.push(Violation { rule: MODULE, key: None, found });
+        }
     }
 
     /// The planted bug: what a get finds is merged and put with its context, under a dot of its

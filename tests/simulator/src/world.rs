@@ -31,7 +31,7 @@ use super::faults::Mend;
 use super::files::File;
 use super::history::{History, WriteId};
 use super::machine::Machine;
-use super::merging::{self, Merger};
+use super::merging::{self, Merger, UNION_2};
 use super::naming::Names;
 use super::network::{Fate, Network};
 use super::operators::{Desk, RingWatch, zone_of};
@@ -396,7 +396,9 @@ impl World {
             Action::PersistBallot(token, acceptor) => {
                 self.save(machine, File::Ballot(token, acceptor));
             }
-            Action::Merge { token, divergence, .. } => self.merge(machine, token, &divergence),
+            Action::Merge { token, module, divergence, .. } => {
+                self.merge(machine, (token, module), &divergence);
+            }
             Action::BroughtHome(..) | Action::ReplicaDone(..) => {}
             Action::RepairStarted(_, result) => self.repair_started(machine, result),
             Action::CatalogueChanged(catalogue) => {
@@ -565,6 +567,7 @@ fn catalogue(
             generation: 0,
             is_deleted: false,
         };
+        catalogue.modules.insert(UNION_2, module.clone());
         catalogue.modules.insert(digest, module);
     }
     for number in 0..scenario.keyspaces {

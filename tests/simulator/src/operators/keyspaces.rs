@@ -1,13 +1,15 @@
 //! Operators who make, change and delete keyspaces, and switch their modules.
 
 use rand::RngExt;
-use stator_core::catalogue::{CatalogueChange, KeyspaceUpdate, Quorums, Reconcile};
+use stator_core::catalogue::{
+    CanaryLimits, CatalogueChange, KeyspaceUpdate, Quorums, Reconcile, Trial, TrialKind,
+};
 use stator_core::event::{Event, RepairFigures, RepairId, Ticket};
 use stator_core::id::KeyspaceId;
 
 use super::TICKET;
 use crate::clients::Key;
-use crate::merging::UNION;
+use crate::merging::{UNION, UNION_2};
 use crate::scenario::Chore;
 use crate::world::{EARLY, LATE, World, spec};
 
@@ -93,13 +95,32 @@ impl World {
     }
 
     pub(super) fn switch_module(&mut self, machine: usize) {
-        let reconcile = match self.rng.random_range(0..4) {
+        let reconcile = match self.rng.random_range(0..7) {
             0 => Reconcile::Siblings,
             1 => Reconcile::ThreeWay(UNION),
+            2 => Reconcile::Fold(UNION_2),
+            3 | 4 => return self.try_module(machine),
             _ => Reconcile::Fold(UNION),
         };
         let update = KeyspaceUpdate { reconcile: Some(reconcile), ..KeyspaceUpdate::default() };
         self.update(machine, update);
+    }
+
+    /// The next version merges half of the keys, or is only compared; or that ends.
+    fn try_module(&mut self, machine: usize) {
+        let (name, module, reason) = (EARLY.to_owned(), UNION_2, String::new());
+        let canary = TrialKind::Canary { percent: 50, limits: CanaryLimits::default() };
+        let began_at_ms = self.now_us / 1_000;
+        let change = match self.rng.random_range(0..4) {
+            0 => CatalogueChange::EndTrial { name, module, at_ms: began_at_ms, reason },
+            kind => {
+                let kind = if kind == 1 { TrialKind::Shadow } else { canary };
+                let trial = Trial { module, kind, began_at_ms };
+                CatalogueChange::BeginTrial { name, trial, reason }
+            }
+        };
+        self.trace.line(self.now_us, format_args!("operator -> n{machine}: {change:?}"));
+        self.tell(machine, Event::Change(TICKET, change));
     }
 
     fn update(&mut self, machine: usize, update: KeyspaceUpdate) {

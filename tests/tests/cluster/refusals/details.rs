@@ -1,6 +1,8 @@
 //! Every method of the interface, called wrongly in every way that fits all: whatever is refused
 //! says why, to programs too.
 
+use std::time::Duration;
+
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::{Code, Status};
@@ -50,11 +52,15 @@ fn check(case: &str, status: &Status) {
     assert!(has_more, "{case}: {:?} without its details: {}", status.code(), status.message());
 }
 
+/// How long a refusal may take: a stream of what is yet to happen gives no answer at all.
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
 /// Calls `path` with `body`; the refusal, if it is one.
 async fn refused(node: &Node, path: &str, body: &'static [u8]) -> Option<Status> {
     let is_admin = path.contains("Admin");
     let channel = if is_admin { node.admin_channel() } else { node.client_channel() };
-    send(channel, path, body).await.err()
+    let answer = tokio::time::timeout(REFUSAL_TIME, send(channel, path, body)).await;
+    answer.ok()?.err()
 }
 
 fn reason(status: &Status) -> String {
