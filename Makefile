@@ -43,7 +43,7 @@ demo: guests ## three nodes merge shopping carts through a partition
 # All targets at once, so that nothing is built twice with other features.
 test: ## every test of the workspace
 	cargo build --workspace --all-targets
-	$(MAKE) languages
+	$(MAKE) components
 	cargo test --workspace
 
 # Feature flags as in the rest, so that nothing of the program is built anew.
