@@ -153,8 +153,8 @@ impl Admin {
         }
     }
 
-    /// The distinct merges of the node, in order, and further ones as they happen. Only its beginning
-    /// is retried: who was cut off goes on after the last record that came.
+    /// The distinct merges of the node, in order, and further ones as they happen, for as long as
+    /// that takes. Nothing is retried: who was cut off goes on after the last record that came.
     ///
     /// # Errors
     /// The node's word.
@@ -162,8 +162,7 @@ impl Admin {
         &self,
         request: v1::TailConflictsRequest,
     ) -> Result<Streaming<v1::Conflict>, Error> {
-        let send = async |channel, request| admin(channel).tail_conflicts(request).await;
-        self.nodes.call(Safety::Repeatable, request, send).await
+        Ok(admin(self.nodes.channel()).tail_conflicts(Request::new(request)).await?.into_inner())
     }
 
     /// The bytes of the module with this digest.

@@ -181,7 +181,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::TailConflictsRequest>,
     ) -> Answer<Self::TailConflictsStream> {
-        conflicts::tail(&self.node, request.into_inner()).map(Response::new)
+        conflicts::tail(&self.node, request).map(Response::new)
     }
 
     async fn list_dead_letters(

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use stator_core::request::RequestError;
 use stator_proto::v1;
 use tokio::sync::watch;
-use tonic::{Code, Status};
+use tokio::time::Instant;
+use tonic::{Code, Request, Status};
 
 use super::errors;
+use super::limits::timeout_ms;
 use crate::conflicts::{Came, Cause, Comparison, Conflict, Conflicts, Cursor, Letter};
 use crate::node::Node;
 
+/// Where a client says how long it waits.
+const GRPC_TIMEOUT: &str = "grpc-timeout";
 /// How much of the feed is read at a time, in bytes.
 const READ_BYTES: u64 = 256 << 10;
 /// How long a burst of merges is waited for, so that it is read at once.
@@ -20,7 +25,15 @@ const GATHER: Duration = Duration::from_millis(20);
 
 pub(super) type Tail = Pin<Box<dyn Stream<Item = Result<v1::Conflict, Status>> + Send>>;
 
-pub(super) fn tail(node: &Arc<Node>, request: v1::TailConflictsRequest) -> Result<Tail, Status> {
+/// The feed, until the client's deadline if it has one.
+pub(super) fn tail(
+    node: &Arc<Node>,
+    request: Request<v1::TailConflictsRequest>,
+) -> Result<Tail, Status> {
+    let has_deadline = request.metadata().contains_key(GRPC_TIMEOUT);
+    let waits = has_deadline.then(|| timeout_ms(request.metadata(), 0));
+    let deadline = waits.map(|ms| Instant::now() + Duration::from_millis(ms));
+    let request = request.into_inner();
     let Some(mut last) = node.conflicts.watch() else {
         let message = "this node keeps no conflict feed: limits.conflicts_bytes_max is 0";
         return Err(errors::status(Code::FailedPrecondition, "FEED_OFF", message, &[]));
@@ -40,7 +53,14 @@ pub(super) fn tail(node: &Arc<Node>, request: v1::TailConflictsRequest) -> Resul
                 break;
             }
             if is_end {
-                if last.changed().await.is_err() {
+                match deadline {
+                    Some(deadline) if tokio::time::timeout_at(deadline, last.changed()).await.is_err() => {
+                        Err(errors::request(&RequestError::Expired))?;
+                    }
+                    Some(_) => {}
+                    None => drop(last.changed().await),
+                }
+                if last.has_changed().is_err() {
                     break;
                 }
                 tokio::time::sleep(GATHER).await;

@@ -2,11 +2,11 @@
 //!
 //! All merges go through here: those for readers, and those whose result is stored. [`Conflicts`]
 //! asks the merge host, and of every *distinct* merge, one that the host did not remember, keeps a
-//! record ([`record`]) in the node's feed ([`feed`]) before the answer goes on its way. Failures
-//! become dead letters ([`letters`]), which are tried again when another module is activated.
+//! record (`record.rs`) in the node's feed (`feed.rs`) before the answer goes on its way. Failures
+//! become dead letters (`letters.rs`), which are tried again when another module is activated.
 //!
 //! If the keyspace tries a module ([`stator_core::catalogue::Trial`]), the other module of the two
-//! runs behind a distinct merge, never before it, and [`trials`] compares. A canary beyond its
+//! runs behind a distinct merge, never before it, and `trials.rs` compares. A canary beyond its
 //! limits is ended for the whole cluster by the node that finds it so.
 //!
 //! | cost of a merge | |

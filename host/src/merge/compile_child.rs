@@ -128,7 +128,7 @@ mod tests {
     fn a_panic_is_a_complaint_with_its_words() {
         let number = 7;
         let complaint = without_panic::<()>(|| panic!("adapter {number} is invalid"));
-        let words = complaint.err().expect("a complaint").words;
+        let words = complaint.expect_err("a complaint").words;
         assert_eq!(words, "the compiler cannot deal with it: adapter 7 is invalid");
         assert!(without_panic(|| Ok(())).is_ok());
     }

@@ -185,9 +185,7 @@ impl Keyspace {
             return;
         }
         self.end_trial(at_ms, reason);
-        if self.chronicle.is_empty() {
-            self.chronicle.note(0, What::Pinned(self.reconcile.value), "as it was");
-        }
+        self.note_origin();
         self.reconcile.change(reconcile);
         self.chronicle.note(at_ms, What::Pinned(reconcile), reason);
     }
@@ -199,9 +197,17 @@ impl Keyspace {
         }
     }
 
+    /// The way back leads to what it was pinned to when it was made, of which there is no entry.
+    fn note_origin(&mut self) {
+        if self.chronicle.is_empty() {
+            self.chronicle.note(0, What::Pinned(self.reconcile.value), "as it was");
+        }
+    }
+
     fn begin_trial(&mut self, trial: Trial, reason: &str) {
         let at_ms = trial.began_at_ms;
         self.end_trial(at_ms, reason);
+        self.note_origin();
         self.chronicle.note(at_ms, What::Tried(trial.clone()), reason);
         self.trial.change(Some(trial));
     }

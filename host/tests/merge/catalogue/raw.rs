@@ -61,7 +61,7 @@ pub fn cases() -> Vec<Case> {
         }),
         case("1 MiB of tiny functions", Refused(Bounds), &["functions, and 10000"], tiny),
         case("one function of 1 MiB", Refused(Bounds), &["bytes in function 2"], one_function),
-        case("300 core modules", Refused(Bounds), &["core modules, and 8"], || {
+        case("300 core modules", Refused(Bounds), &["core modules, and 16"], || {
             text(&format!("(component {})", "(core module)".repeat(300)))
         }),
         case("a bomb within the bounds", Refused(Compile), &["2 s of processor time"], || {
