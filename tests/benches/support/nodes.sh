@@ -6,11 +6,13 @@ admin() { echo "127.0.0.1:$((port + 10 * $1 + 1))"; }
 peer() { echo "127.0.0.1:$((port + 10 * $1 + 2))"; }
 
 start() { # NODE; flags of `stator serve` in FLAGS
+    # What an earlier start of it said must not count.
+    : >"$home/n$1.out"
     "$stator" serve --data-dir "$home/n$1" --bootstrap wait --admin-listen "$(admin "$1")" \
         --client-listen "$(client "$1")" --peer-listen "$(peer "$1")" ${FLAGS:-} \
         >"$home/n$1.out" 2>>"$home/n$1.err" &
     pids[$1]=$!
-    until grep -qs 'is ready' "$home/n$1.out"; do
+    until grep -q 'is ready' "$home/n$1.out"; do
         kill -0 "${pids[$1]}" || { tail -n 5 "$home/n$1.err" >&2; exit 1; }
         sleep 0.02
     done
