@@ -53,14 +53,7 @@ pub(super) fn tail(
                 break;
             }
             if is_end {
-                match deadline {
-                    Some(deadline) if tokio::time::timeout_at(deadline, last.changed()).await.is_err() => {
-                        Err(errors::request(&RequestError::Expired))?;
-                    }
-                    Some(_) => {}
-                    None => drop(last.changed().await),
-                }
-                if last.has_changed().is_err() {
+                if !is_more(&mut last, deadline).await? {
                     break;
                 }
                 tokio::time::sleep(GATHER).await;
@@ -89,6 +82,21 @@ async fn next(
     // What the disk refused has a number and is nowhere: nothing more comes of it.
     let is_end = read.is_empty() || cursor.after >= *last.borrow();
     Ok((cursor, read, is_end))
+}
+
+/// Waits for the next record; false if there will be none.
+///
+/// # Errors
+/// The client's deadline came first.
+async fn is_more(
+    last: &mut watch::Receiver<u64>,
+    deadline: Option<Instant>,
+) -> Result<bool, Status> {
+    let changed = match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, last.changed()).await,
+        None => Ok(last.changed().await),
+    };
+    changed.map(|changed| changed.is_ok()).map_err(|_| errors::request(&RequestError::Expired))
 }
 
 fn is_wanted(request: &v1::TailConflictsRequest, conflict: &Conflict) -> bool {

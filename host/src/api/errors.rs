@@ -10,6 +10,7 @@ use std::time::Duration;
 use stator_core::catalogue::ChangeError;
 use stator_core::causality::ContextError;
 use stator_core::event::ChangeFailure;
+use stator_core::id::{ModuleDigest, ParseIdError};
 use stator_core::request::{Effect, ReplicaRefused, RequestError};
 use stator_core::write::WriteRefused;
 use tonic::{Code, Status};
@@ -92,6 +93,11 @@ pub(super) fn bad_field_with(
 pub(super) fn address(field: &str, text: &str) -> Result<String, Status> {
     let read = text.parse::<HostPort>().map(|address| address.to_string());
     read.map_err(|bad| bad_field(field, "BAD_ADDRESS", bad.to_string()))
+}
+
+/// A module's digest that a request names in `field`.
+pub(super) fn digest(field: &str, text: &str) -> Result<ModuleDigest, Status> {
+    text.parse().map_err(|bad: ParseIdError| bad_field(field, "BAD_DIGEST", bad.to_string()))
 }
 
 /// What the request asks for is planned, and not offered yet.

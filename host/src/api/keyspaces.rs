@@ -7,7 +7,6 @@ use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
     READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
 };
-use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use tonic::Status;
 
@@ -253,14 +252,11 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
             Err(errors::bad_field(field, "ANCESTOR_WITH_FOLD", message))
         }
         v1::ReconcilePolicy::Module => {
-            let digest = asked.module_digest.parse::<ModuleDigest>();
-            digest
-                .map(match (asked.fold, asked.ancestor) {
-                    (true, _) => Reconcile::Fold,
-                    (false, true) => Reconcile::ThreeWay,
-                    (false, false) => Reconcile::Module,
-                })
-                .map_err(|error| errors::bad_field(field, "BAD_DIGEST", error.to_string()))
+            errors::digest(field, &asked.module_digest).map(match (asked.fold, asked.ancestor) {
+                (true, _) => Reconcile::Fold,
+                (false, true) => Reconcile::ThreeWay,
+                (false, false) => Reconcile::Module,
+            })
         }
         _ if asked.fold => {
             let message = "only the policy `module` folds what its module makes";

@@ -77,7 +77,8 @@ pub(super) async fn push(
     kept.map_err(|why| errors::status(Code::Unavailable, "NOT_KEPT", why, &facts))?;
     let change = CatalogueChange::AddModule { digest, module };
     let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
-    Ok(v1::Module { laws, ..get(&catalogue, &digest.to_string())? })
+    let (digest, module) = find(&catalogue, &digest.to_string())?;
+    Ok(v1::Module { laws, ..message(&catalogue, digest, module) })
 }
 
 /// How the module stands to the merge laws. A view may break any of them, so that they could not be
@@ -190,7 +191,10 @@ fn refused(refusal: &ModuleRefused) -> Status {
 }
 
 /// The module of this digest, or of the one digest that starts so.
-pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Status> {
+fn find<'a>(
+    catalogue: &'a Catalogue,
+    digest: &str,
+) -> Result<(&'a ModuleDigest, &'a Module), Status> {
     let is_hex = digest.chars().all(|c| c.is_ascii_hexdigit());
     if digest.len() < PREFIX_MIN || !is_hex {
         let message = format!("at least {PREFIX_MIN} hexadecimal digits are needed");
@@ -199,7 +203,7 @@ pub(super) fn get(catalogue: &Catalogue, digest: &str) -> Result<v1::Module, Sta
     let wanted = digest.to_ascii_lowercase();
     let mut found = catalogue.live_modules().filter(|(d, _)| d.to_string().starts_with(&wanted));
     match (found.next(), found.next()) {
-        (Some((digest, module)), None) => Ok(message(catalogue, digest, module)),
+        (Some(found), None) => Ok(found),
         (Some(_), Some(_)) => {
             let message = "several modules start so; give more digits";
             Err(errors::bad_field("digest", "DIGEST_AMBIGUOUS", message))
@@ -218,13 +222,13 @@ pub(super) async fn look_up(
     request: &v1::GetModuleRequest,
 ) -> Result<v1::Module, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
-    let module = get(&catalogue, &request.digest)?;
-    let digest = digest_of(&module.digest)?;
+    let (digest, module) = find(&catalogue, &request.digest)?;
     let wait = Duration::from_millis(u64::from(request.wait_ready_ms)).min(READY_WAIT_MAX);
     if wait > Duration::ZERO {
-        let _ = tokio::time::timeout(wait, node.modules.wait_for(&digest)).await;
+        let _ = tokio::time::timeout(wait, node.modules.wait_for(digest)).await;
     }
-    Ok(v1::Module { ready: node.merges.is_loaded(&digest), ..module })
+    let ready = node.merges.is_loaded(digest);
+    Ok(v1::Module { ready, ..message(&catalogue, digest, module) })
 }
 
 pub(super) async fn delete(
@@ -232,10 +236,10 @@ pub(super) async fn delete(
     request: v1::DeleteModuleRequest,
 ) -> Result<v1::Module, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
-    let module = get(&catalogue, &request.digest)?;
-    let change = CatalogueChange::DeleteModule(digest_of(&module.digest)?);
+    let (digest, module) = find(&catalogue, &request.digest)?;
+    let change = CatalogueChange::DeleteModule(*digest);
     keyspaces::make(node, &catalogue, change, request.validate_only).await?;
-    Ok(module)
+    Ok(message(&catalogue, digest, module))
 }
 
 pub(super) type Chunks =
@@ -244,8 +248,8 @@ pub(super) type Chunks =
 /// The bytes of a module, a chunk at a time.
 pub(super) async fn pull(node: &Node, digest: &str) -> Result<Chunks, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
-    let digest = digest_of(&get(&catalogue, digest)?.digest)?;
-    let component = node.modules.read(&digest).await.ok_or_else(|| {
+    let (digest, _) = find(&catalogue, digest)?;
+    let component = node.modules.read(digest).await.ok_or_else(|| {
         let message = format!("module {digest} is not on this node yet: ask another, or later");
         errors::status(Code::Unavailable, "MODULE_NOT_HERE", message, &[])
     })?;
@@ -254,12 +258,6 @@ pub(super) async fn pull(node: &Node, digest: &str) -> Result<Chunks, Status> {
         Ok(v1::PullModuleResponse { chunk: component.slice(at..end) })
     });
     Ok(Box::pin(futures::stream::iter(chunks)))
-}
-
-fn digest_of(text: &str) -> Result<ModuleDigest, Status> {
-    text.parse().map_err(|error: stator_core::id::ParseIdError| {
-        errors::bad_field("digest", "BAD_DIGEST", error.to_string())
-    })
 }
 
 pub(super) fn list(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use stator_core::catalogue::{
     CanaryLimits, CatalogueChange, Entry, Reconcile, Trial, TrialKind, What,
 };
-use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use tonic::{Code, Status};
 
@@ -19,7 +18,7 @@ pub(super) async fn begin(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let name = request.keyspace;
     let keyspace = catalogue.keyspace(&name).ok_or_else(|| errors::no_keyspace(&name))?;
-    let module = digest(&request.module_digest)?;
+    let module = errors::digest("module_digest", &request.module_digest)?;
     let kind = request.canary.map_or(TrialKind::Shadow, canary);
     // What a canary makes of a folding keyspace is stored, as what the pinned module makes.
     if matches!((keyspace.reconcile.value, &kind), (Reconcile::Fold(_), TrialKind::Canary { .. })) {
@@ -49,7 +48,7 @@ pub(super) async fn end(
             let message = format!("keyspace {name:?} tries no module");
             return Err(errors::status(Code::NotFound, "NO_TRIAL", message, &[]));
         }
-        (text, _) => digest(text)?,
+        (text, _) => errors::digest("module_digest", text)?,
     };
     let (at_ms, reason) = (node.clock.now().wall_ms, keyspaces::reason(request.reason)?);
     let change = CatalogueChange::EndTrial { name: name.clone(), module, at_ms, reason };
@@ -86,11 +85,6 @@ fn canary(asked: v1::Canary) -> TrialKind {
         bytes_percent: asked.bytes_percent_max.unwrap_or(usual.bytes_percent),
     };
     TrialKind::Canary { percent: asked.percent, limits }
-}
-
-fn digest(text: &str) -> Result<ModuleDigest, Status> {
-    let digest = text.parse::<ModuleDigest>();
-    digest.map_err(|error| errors::bad_field("module_digest", "BAD_DIGEST", error.to_string()))
 }
 
 pub(super) fn message(trial: &Trial) -> v1::Trial {

@@ -11,8 +11,7 @@
 //! that the siblings were merged, so the next read of the key merges and records them again. What
 //! was folded meanwhile is not merged again; of that a power cut can take the last records.
 //!
-//! If the disk refuses, merges go on, and the feed says in the log and in its figures how many
-//! records it lacks.
+//! If the disk refuses, merges go on, and the feed says in the log how many records it lacks.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -43,6 +42,12 @@ struct Inner {
     /// The last segment, if it is open.
     file: Option<File>,
     missed: u64,
+}
+
+impl Inner {
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,8 +150,7 @@ impl Feed {
     }
 
     fn drop_oldest(&self, inner: &mut Inner) {
-        let bytes = |inner: &Inner| inner.segments.iter().map(|one| one.bytes).sum::<u64>();
-        while bytes(inner) > self.bytes_max && inner.segments.len() > 1 {
+        while inner.bytes() > self.bytes_max && inner.segments.len() > 1 {
             if let Some(oldest) = inner.segments.pop_front() {
                 // What cannot be removed is found again at the next start.
                 let _ = fs::remove_file(path(&self.folder, oldest.first));
@@ -162,17 +166,6 @@ impl Feed {
     /// The number of the first record that is left; 0 without any.
     pub(super) fn first(&self) -> u64 {
         self.inner().segments.front().map_or(0, |segment| segment.first)
-    }
-
-    /// The number of the last record.
-    pub(super) fn last(&self) -> u64 {
-        *self.last.borrow()
-    }
-
-    /// Bytes on disk, and records that could not be written since the start.
-    pub(super) fn size(&self) -> (u64, u64) {
-        let inner = self.inner();
-        (inner.segments.iter().map(|segment| segment.bytes).sum(), inner.missed)
     }
 
     /// Records from the cursor on, in order, about `bytes_max` of them. Blocks.
@@ -303,7 +296,7 @@ mod tests {
         feed.append(&mut conflict("first"));
         assert_eq!(numbers(&feed, &mut cursor), [1]);
         (0..500).for_each(|_| feed.append(&mut conflict(&"x".repeat(100))));
-        assert!(feed.size().0 <= 40_000);
+        assert!(feed.inner().bytes() <= 40_000);
         let left = numbers(&feed, &mut cursor);
         assert!(left[0] > 2 && left.last() == Some(&501), "{} to {:?}", left[0], left.last());
         assert!(left.windows(2).all(|pair| pair[0] + 1 == pair[1]));

@@ -3,7 +3,7 @@
 //! They are what the feed adds up to: a failure makes one, any later merge of the key takes it away
 //! again, so a restart finds them in the feed. When the feed drops its oldest records, those of
 //! letters are appended once more: they stay as long as there are at most [`LETTERS_MAX`] of them.
-//! Beyond that the oldest go, and a count says so.
+//! Beyond that the oldest go.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ pub struct Letter {
 #[derive(Debug, Default)]
 pub(super) struct Letters {
     by_key: BTreeMap<(String, Vec<u8>), Letter>,
-    /// How many were dropped for want of room.
-    pub(super) dropped: u64,
+    /// The feed's oldest record when they were last looked through for those that it has dropped.
+    pub(super) looked_through: u64,
 }
 
 impl Letters {
@@ -62,7 +62,6 @@ impl Letters {
             let oldest = self.by_key.iter().min_by_key(|(_, letter)| letter.since_ms);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
                 self.by_key.remove(&oldest);
-                self.dropped += 1;
             }
         }
     }
@@ -85,9 +84,5 @@ impl Letters {
     pub(super) fn before(&self, first: u64) -> Vec<Conflict> {
         let letters = self.by_key.values().map(|letter| &letter.last);
         letters.filter(|last| last.sequence < first).cloned().collect()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
     }
 }

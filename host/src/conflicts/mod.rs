@@ -69,23 +69,6 @@ struct Inner {
 struct Book {
     feed: Feed,
     letters: Mutex<Letters>,
-    /// The oldest record for which letters were looked through.
-    first: Mutex<u64>,
-}
-
-/// What the feed holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FeedFigures {
-    /// The number of the last record.
-    pub last: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Records that the disk refused, since the start.
-    pub missed: u64,
-    /// Dead letters.
-    pub letters: usize,
-    /// Dead letters that were dropped for want of room, since the start.
-    pub letters_dropped: u64,
 }
 
 impl Conflicts {
@@ -102,8 +85,8 @@ impl Conflicts {
             bytes_max => {
                 let mut letters = Letters::default();
                 let feed = Feed::open(folder, bytes_max, |conflict| letters.saw(&conflict))?;
-                let (letters, first) = (Mutex::new(letters), Mutex::new(feed.first()));
-                Some(Book { feed, letters, first })
+                letters.looked_through = feed.first();
+                Some(Book { feed, letters: Mutex::new(letters) })
             }
         };
         let (trials, over) = Trials::new();
@@ -117,13 +100,15 @@ impl Conflicts {
         cause: Cause,
         module: &ModuleDigest,
         divergence: &Divergence,
-        dots: &[Vec<Dot>],
+        dots: impl FnOnce() -> Vec<Vec<Dot>>,
     ) -> Answer {
-        let (answer, conflict) = self.0.ask(cause, module, (divergence, dots)).await;
-        let Some(conflict) = conflict else { return answer };
+        let (answer, conflict) = self.0.ask(cause, module, divergence).await;
+        let Some(mut conflict) = conflict else { return answer };
+        let names = |dots: Vec<Dot>| dots.iter().map(ToString::to_string).collect();
+        conflict.siblings = dots().into_iter().map(names).collect();
         let is_lasting = answer.as_ref().err().is_none_or(MergeFailure::is_lasting);
         if is_lasting && let Some(keyspace) = self.0.trying(&divergence.keyspace, &divergence.key) {
-            self.try_beside(keyspace, *module, (divergence, dots), &answer);
+            self.try_beside(keyspace, *module, (divergence, &conflict.siblings), &answer);
         }
         self.0.record(conflict);
         answer
@@ -134,14 +119,14 @@ impl Conflicts {
         &self,
         keyspace: Keyspace,
         module: ModuleDigest,
-        (divergence, dots): (&Divergence, &[Vec<Dot>]),
+        (divergence, siblings): (&Divergence, &[Vec<String>]),
         answer: &Answer,
     ) {
         let Some(slot) = self.0.trials.slot() else { return };
         let (inner, answer) = (self.0.clone(), answer.clone());
-        let (divergence, dots) = (divergence.clone(), dots.to_vec());
+        let (divergence, siblings) = (divergence.clone(), siblings.to_vec());
         tokio::spawn(async move {
-            inner.compare(&keyspace, module, (&divergence, &dots), &answer).await;
+            inner.compare(&keyspace, module, (&divergence, siblings), &answer).await;
             drop(slot);
         });
     }
@@ -183,21 +168,6 @@ impl Conflicts {
     pub fn forget_trials(&self, catalogue: &Catalogue) {
         self.0.trials.keep(catalogue);
     }
-
-    /// What the feed holds; none if it is off.
-    pub fn figures(&self) -> Option<FeedFigures> {
-        let book = self.0.book.as_ref()?;
-        let (bytes, missed) = book.feed.size();
-        let letters = book.letters();
-        let last = book.feed.last();
-        Some(FeedFigures {
-            last,
-            bytes,
-            missed,
-            letters: letters.len(),
-            letters_dropped: letters.dropped,
-        })
-    }
 }
 
 impl Inner {
@@ -206,7 +176,7 @@ impl Inner {
         &self,
         cause: Cause,
         module: &ModuleDigest,
-        (divergence, dots): (&Divergence, &[Vec<Dot>]),
+        divergence: &Divergence,
     ) -> (Answer, Option<Conflict>) {
         let begun = Instant::now();
         let resolved = self.merges.merge(module, divergence).await;
@@ -216,7 +186,7 @@ impl Inner {
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let times = (self.clock.now().wall_ms, micros);
         let told = resolved.answer.as_ref().map(AsRef::as_ref);
-        let conflict = Conflict::of(cause, module, (divergence, dots), told, times);
+        let conflict = Conflict::of(cause, module, divergence, told, times);
         (resolved.answer, Some(conflict))
     }
 
@@ -224,13 +194,13 @@ impl Inner {
     async fn ask_once_loaded(
         &self,
         module: &ModuleDigest,
-        subject: (&Divergence, &[Vec<Dot>]),
+        divergence: &Divergence,
     ) -> (Answer, Option<Conflict>) {
         let until = Instant::now() + LOAD_WAIT;
         while !self.merges.is_loaded(module) && Instant::now() < until {
             tokio::time::sleep(LOAD_POLL).await;
         }
-        self.ask(Cause::Trial, module, subject).await
+        self.ask(Cause::Trial, module, divergence).await
     }
 
     fn record(&self, mut conflict: Conflict) {
@@ -239,10 +209,10 @@ impl Inner {
         let mut letters = book.letters();
         book.feed.append(&mut conflict);
         letters.saw(&conflict);
-        let mut first = book.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if *first != book.feed.first() {
-            *first = book.feed.first();
-            for mut letter in letters.before(*first) {
+        let first = book.feed.first();
+        if letters.looked_through != first {
+            letters.looked_through = first;
+            for mut letter in letters.before(first) {
                 book.feed.append(&mut letter);
                 letters.saw(&letter);
             }
@@ -262,18 +232,19 @@ impl Inner {
         &self,
         keyspace: &Keyspace,
         module: ModuleDigest,
-        subject: (&Divergence, &[Vec<Dot>]),
+        (divergence, siblings): (&Divergence, Vec<Vec<String>>),
         answer: &Answer,
     ) {
         let Some(trial) = &keyspace.trial.value else { return };
         let Some(pinned) = keyspace.reconcile.value.module() else { return };
         let other = if module == trial.module { pinned } else { trial.module };
-        let (others, conflict) = self.ask_once_loaded(&other, subject).await;
+        let (others, conflict) = self.ask_once_loaded(&other, divergence).await;
         let is_lasting = others.as_ref().err().is_none_or(MergeFailure::is_lasting);
         let Some(mut conflict) = conflict.filter(|_| is_lasting) else { return };
         let pair = if other == trial.module { [&others, answer] } else { [answer, &others] };
         let compared = self.trials.compare(keyspace, trial, pair);
         if compared != Comparison::Same {
+            conflict.siblings = siblings;
             conflict.comparison = Some(compared);
             self.record(conflict);
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
-use stator_core::id::{Dot, ModuleDigest};
+use stator_core::id::ModuleDigest;
 
 /// The longest words of a failure that are kept, in characters.
 const WORDS_CHARS_MAX: usize = 1_024;
@@ -107,17 +107,17 @@ impl Conflict {
         matches!(self.came, Came::Failed(_))
     }
 
-    /// The record of a merge that has just ended. Its sequence is given by the feed.
+    /// The record of a merge that has just ended. Its sequence is given by the feed, what its
+    /// siblings stand for by who asked.
     pub(super) fn of(
         cause: Cause,
         module: &ModuleDigest,
-        (divergence, dots): (&Divergence, &[Vec<Dot>]),
+        divergence: &Divergence,
         answer: Result<&Resolution, &MergeFailure>,
         (at_ms, micros): (u64, u64),
     ) -> Self {
         let values = divergence.siblings.iter().filter_map(|sibling| sibling.value.as_ref());
         let bytes_in = values.map(|value| value.len() as u64).sum();
-        let names = |dots: &Vec<Dot>| dots.iter().map(ToString::to_string).collect();
         let mut conflict = Conflict {
             sequence: 0,
             id: id(module, divergence),
@@ -127,7 +127,7 @@ impl Conflict {
             cause,
             module: module.to_string(),
             came: Came::KeptSiblings,
-            siblings: dots.iter().map(names).collect(),
+            siblings: Vec::new(),
             bytes_in,
             bytes_out: 0,
             fuel: 0,

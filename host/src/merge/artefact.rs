@@ -111,8 +111,8 @@ impl ArtefactCache {
         }
     }
 
-    /// Keeps an artefact, and gives it back as [`Self::get`] would. The file appears whole or not at
-    /// all.
+    /// Keeps an artefact, and gives it back as a file where files are mapped. It appears whole or not
+    /// at all.
     pub(super) fn put(
         &self,
         module: &ModuleDigest,
@@ -124,7 +124,7 @@ impl ArtefactCache {
         file.write_all(checksum.update(artefact).finalize().as_bytes())?;
         file.write_all(MAGIC)?;
         file.persist(self.path(module)).map_err(|e| e.error)?;
-        Ok(self.get(module))
+        Ok(if self.mapped { self.get(module) } else { None })
     }
 
     /// Forgets an artefact.

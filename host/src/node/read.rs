@@ -91,8 +91,8 @@ impl Node {
             let until = deadline.checked_sub(ANSWER_TIME).unwrap_or(deadline);
             let _ = tokio::time::timeout_at(until, self.modules.wait_for(&module)).await;
         }
-        let dots: Vec<_> = inputs.iter().map(|input| input.dots.clone()).collect();
-        let merge = self.conflicts.resolve(cause, &module, divergence, &dots);
+        let dots = || inputs.iter().map(|input| input.dots.clone()).collect();
+        let merge = self.conflicts.resolve(cause, &module, divergence, dots);
         let late = || Err(MergeFailure::Unavailable("the client's deadline came first".into()));
         match tokio::time::timeout_at(deadline, merge).await.unwrap_or_else(|_| late()) {
             Ok(resolution) => match resolution.outcome {

@@ -72,15 +72,6 @@ impl Chronicle {
             self.0.pop_first();
         }
     }
-
-    /// What was pinned before `now`: where a rollback leads.
-    pub fn before(&self, now: Reconcile) -> Option<Reconcile> {
-        let pinned = self.0.iter().rev().filter_map(|entry| match entry.what {
-            What::Pinned(reconcile) => Some(reconcile),
-            What::Tried(_) | What::TrialEnded(_) => None,
-        });
-        pinned.skip_while(|pinned| *pinned != now).find(|pinned| *pinned != now)
-    }
 }
 
 #[cfg(test)]
@@ -116,19 +107,5 @@ mod tests {
             prop_assert_eq!(joined(&a, &a), a.clone());
             prop_assert!(joined(&a, &b).0.len() <= ENTRIES_MAX);
         }
-    }
-
-    #[test]
-    fn a_rollback_leads_to_what_was_pinned_before() {
-        let mut chronicle = Chronicle::default();
-        let of = |module| Reconcile::Module(ModuleDigest([module; 32]));
-        assert_eq!(chronicle.before(of(1)), None);
-        for (at_ms, module) in [(1, 1), (2, 2), (3, 2)] {
-            chronicle.note(at_ms, What::Pinned(of(module)), "");
-        }
-        assert_eq!(chronicle.before(of(2)), Some(of(1)));
-        chronicle.note(4, What::Pinned(of(1)), "back");
-        assert_eq!(chronicle.before(of(1)), Some(of(2)), "and forth");
-        assert_eq!(chronicle.before(of(9)), None, "what was never pinned has nothing before it");
     }
 }

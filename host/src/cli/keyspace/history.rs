@@ -76,19 +76,23 @@ impl Rollback {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
         let admin = session.admin().await?;
         let now = keyspace(&admin, self.keyspace).await?;
-        let pinned = now.chronicle.iter().rev().filter_map(|entry| match &entry.what {
-            Some(What::Pinned(reconcile)) => Some(reconcile),
-            _ => None,
-        });
-        let current = now.reconcile.clone().unwrap_or_default();
-        let mut before = pinned.skip_while(|one| **one != current).filter(|one| **one != current);
-        let Some(before) = before.next().cloned() else {
+        let Some(before) = before(&now) else {
             let message = format!("keyspace {} was never pinned to anything else", now.name);
             return Err(Failure::refused(message).hint("nothing was changed"));
         };
         let reason = if self.reason.is_empty() { "rollback".to_owned() } else { self.reason };
         pin(session, &admin, now, before, reason).await
     }
+}
+
+/// What was pinned before what is pinned now: where a rollback leads.
+fn before(now: &v1::Keyspace) -> Option<v1::Reconcile> {
+    let pinned = now.chronicle.iter().rev().filter_map(|entry| match &entry.what {
+        Some(What::Pinned(reconcile)) => Some(reconcile),
+        _ => None,
+    });
+    let current = now.reconcile.clone().unwrap_or_default();
+    pinned.skip_while(|one| **one != current).find(|one| **one != current).cloned()
 }
 
 /// Pins the keyspace, if it is still as it was looked at, and says whether every node knows.
@@ -184,4 +188,31 @@ fn trial_json(trial: &v1::Trial) -> Value {
 fn entry_json(entry: &v1::ChronicleEntry) -> Value {
     let (what, module) = words(entry);
     json!({ "at_ms": entry.at_ms, "what": what, "module_digest": module, "reason": entry.reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(module: u64) -> v1::Reconcile {
+        v1::Reconcile { module_digest: module.to_string(), ..Default::default() }
+    }
+
+    /// A keyspace that is pinned to `now` and was pinned to these, in this order.
+    fn pinned(modules: &[u64], now: u64) -> v1::Keyspace {
+        let entry = |module: &u64| v1::ChronicleEntry {
+            what: Some(What::Pinned(of(*module))),
+            ..Default::default()
+        };
+        let chronicle = modules.iter().map(entry).collect();
+        v1::Keyspace { chronicle, reconcile: Some(of(now)), ..Default::default() }
+    }
+
+    #[test]
+    fn a_rollback_leads_to_what_was_pinned_before() {
+        assert_eq!(before(&pinned(&[], 1)), None);
+        assert_eq!(before(&pinned(&[1, 2, 2], 2)), Some(of(1)));
+        assert_eq!(before(&pinned(&[1, 2, 2, 1], 1)), Some(of(2)), "and forth");
+        assert_eq!(before(&pinned(&[1, 2, 2, 1], 9)), None, "what was never pinned has nothing");
+    }
 }
