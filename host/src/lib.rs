@@ -16,6 +16,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod driver;
 pub mod exporter;
+pub mod journal;
 pub mod listen;
 pub mod local;
 pub mod merge;

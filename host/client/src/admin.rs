@@ -165,6 +165,28 @@ impl Admin {
         Ok(admin(self.nodes.channel()).tail_conflicts(Request::new(request)).await?.into_inner())
     }
 
+    /// The whole inputs of merges that the node has recorded of a keyspace.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn list_recordings(
+        &self,
+        request: v1::ListRecordingsRequest,
+    ) -> Result<Streaming<v1::Recording>, Error> {
+        Ok(admin(self.nodes.channel()).list_recordings(Request::new(request)).await?.into_inner())
+    }
+
+    /// The versions that made way for others in the node's store.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn list_superseded(
+        &self,
+        request: v1::ListSupersededRequest,
+    ) -> Result<Streaming<v1::Superseded>, Error> {
+        Ok(admin(self.nodes.channel()).list_superseded(Request::new(request)).await?.into_inner())
+    }
+
     /// The bytes of the module with this digest.
     ///
     /// # Errors

@@ -116,6 +116,28 @@ pub enum MergeFailure {
         /// The most merges that may wait.
         limit: usize,
     },
+    /// It failed too often in a row: this node lets it rest.
+    #[error(
+        "the module is paused on this node after {failures} failures in a row, for {seconds} s more \
+         or until another one is activated"
+    )]
+    Paused {
+        /// Failures in a row.
+        failures: u32,
+        /// How long it will rest, in seconds.
+        seconds: u64,
+    },
+    /// The keyspace has used what it may: the merge is made when its turn comes.
+    #[error(
+        "the keyspace's budget of {limit} {what} a second is used up on this node; the merge is made \
+         later, read again"
+    )]
+    OverBudget {
+        /// `merges` or `fuel`.
+        what: &'static str,
+        /// What a second gives.
+        limit: u64,
+    },
     /// The node failed, not the module.
     #[error("this node cannot run the module now: {0}")]
     Unavailable(String),
@@ -129,6 +151,8 @@ impl MergeFailure {
             self,
             MergeFailure::NotLoaded(_)
                 | MergeFailure::Overloaded { .. }
+                | MergeFailure::Paused { .. }
+                | MergeFailure::OverBudget { .. }
                 | MergeFailure::Unavailable(_)
         )
     }

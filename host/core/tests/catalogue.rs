@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, KeyspaceUpdate, Member,
-    Module, ModuleClass, Quorums, Reconcile, Secret, Versioned,
+    Merging, Module, ModuleClass, Quorums, Reconcile, Secret, Versioned,
 };
 use stator_core::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::ring::claim;
@@ -40,6 +40,7 @@ fn spec(name: &str, n: u32, r: u32, w: u32) -> KeyspaceSpec {
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
         read_repair_percent: 100,
+        merging: Merging::default(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, Reconcile, Secret,
-    Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Merging, Quorums, Reconcile,
+    Secret, Versioned,
 };
 use stator_core::causality::Context;
 use stator_core::event::{Action, Area, Event, HeldHint, Now, StoreFailure, Stored, Token};
@@ -48,6 +48,7 @@ fn catalogue() -> Catalogue {
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
         read_repair_percent: 100,
+        merging: Merging::default(),
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     catalogue

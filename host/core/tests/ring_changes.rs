@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, Member, Quorums, Reconcile,
-    RingChange, Secret, StageError, Versioned,
+    Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, Member, Merging, Quorums,
+    Reconcile, RingChange, Secret, StageError, Versioned,
 };
 use stator_core::event::{Action, CommitError, CommitRequest, Event, Now};
 use stator_core::id::{ClusterId, NodeId};
@@ -118,6 +118,7 @@ fn a_keyspaces_n_bounds_the_owners_per_partition() {
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
         read_repair_percent: 100,
+        merging: Merging::default(),
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     let fewer = stage(&mut catalogue, RingChange::Replicas { replicas_max: 2 });

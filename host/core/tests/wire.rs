@@ -10,8 +10,8 @@ use proptest::option;
 use proptest::prelude::*;
 use stator_core::agreement::{Answer, Ask, Ballot};
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Decision, Durability, KeyspaceSpec, Member, Module, ModuleClass,
-    Quorums, Reconcile, RingChange, Secret, Versioned,
+    Catalogue, CatalogueChange, Decision, Durability, KeyspaceSpec, Member, Merging, Module,
+    ModuleClass, Quorums, Reconcile, RingChange, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings, VersionVector};
 use stator_core::codec::{Pieces, Reader};
@@ -223,6 +223,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
                 false => Reconcile::LastWriteWins,
             },
             read_repair_percent: 7,
+            merging: Merging { history_ms: 8, previous: has_module, ..Merging::default() },
         };
         let change = CatalogueChange::CreateKeyspace(spec);
         change.apply(&mut catalogue).expect("a keyspace");

@@ -6,7 +6,10 @@ use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{conflicts, errors, keyspaces, modules, recover, repair, ring, status, trials};
+use super::journals::Listed;
+use super::{
+    conflicts, errors, journals, keyspaces, modules, recover, repair, ring, status, trials,
+};
 use crate::node::{InitError, InitRequest, Node};
 use crate::transport::setup::SetupError;
 
@@ -175,7 +178,7 @@ impl Admin for AdminService {
         trials::report(&self.node, &request.get_ref().keyspace).map(Response::new)
     }
 
-    type TailConflictsStream = conflicts::Tail;
+    type TailConflictsStream = Listed<v1::Conflict>;
 
     async fn tail_conflicts(
         &self,
@@ -189,6 +192,24 @@ impl Admin for AdminService {
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Answer<v1::ListDeadLettersResponse> {
         Ok(Response::new(conflicts::letters(&self.node, &request.get_ref().keyspace)))
+    }
+
+    type ListRecordingsStream = Listed<v1::Recording>;
+
+    async fn list_recordings(
+        &self,
+        request: Request<v1::ListRecordingsRequest>,
+    ) -> Answer<Self::ListRecordingsStream> {
+        journals::recordings(&self.node, request.get_ref()).map(Response::new)
+    }
+
+    type ListSupersededStream = Listed<v1::Superseded>;
+
+    async fn list_superseded(
+        &self,
+        request: Request<v1::ListSupersededRequest>,
+    ) -> Answer<Self::ListSupersededStream> {
+        journals::superseded(&self.node, request.get_ref()).map(Response::new)
     }
 
     async fn stage_ring_change(

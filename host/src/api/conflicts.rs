@@ -1,51 +1,51 @@
 //! The conflict feed and the dead letters of a node, as messages.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
 use stator_core::request::RequestError;
 use stator_proto::v1;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
 use super::errors;
+use super::journals::{self, Listed, Marks, Of, off};
 use super::limits::timeout_ms;
-use crate::conflicts::{Came, Cause, Comparison, Conflict, Conflicts, Cursor, Letter};
+use crate::conflicts::{Came, Cause, Comparison, Conflict, Letter};
+use crate::journal::Cursor;
 use crate::node::Node;
 
 /// Where a client says how long it waits.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
-/// How much of the feed is read at a time, in bytes.
-const READ_BYTES: u64 = 256 << 10;
 /// How long a burst of merges is waited for, so that it is read at once.
 const GATHER: Duration = Duration::from_millis(20);
-
-pub(super) type Tail = Pin<Box<dyn Stream<Item = Result<v1::Conflict, Status>> + Send>>;
 
 /// The feed, until the client's deadline if it has one.
 pub(super) fn tail(
     node: &Arc<Node>,
     request: Request<v1::TailConflictsRequest>,
-) -> Result<Tail, Status> {
+) -> Result<Listed<v1::Conflict>, Status> {
     let has_deadline = request.metadata().contains_key(GRPC_TIMEOUT);
     let waits = has_deadline.then(|| timeout_ms(request.metadata(), 0));
     let deadline = waits.map(|ms| Instant::now() + Duration::from_millis(ms));
     let request = request.into_inner();
-    let Some(mut last) = node.conflicts.watch() else {
-        let message = "this node keeps no conflict feed: limits.conflicts_bytes_max is 0";
-        return Err(errors::status(Code::FailedPrecondition, "FEED_OFF", message, &[]));
+    let of: Of<Conflict> = |node| node.conflicts.feed();
+    let Some(mut last) = of(node).map(|feed| feed.watch()) else {
+        return Err(off("conflict feed", "limits.conflicts_bytes_max"));
     };
     let after = if request.from_now { *last.borrow() } else { request.after };
-    let (conflicts, me) = (node.conflicts.clone(), node.id.to_string());
+    let (node, me) = (node.clone(), node.id.to_string());
+    let marks = Marks::of(&request.keyspace, &request.key);
     let mut cursor = Cursor::after(after);
     Ok(Box::pin(async_stream::try_stream! {
         loop {
             last.mark_unchanged();
-            let (read, is_end);
-            (cursor, read, is_end) = next(&conflicts, cursor, &last).await?;
+            let before = cursor.after;
+            let read;
+            (cursor, read) = journals::page(&node, of, cursor, marks.clone()).await?;
+            // What the disk refused has a number and is nowhere: nothing more comes of it.
+            let is_end = cursor.after == before || cursor.after >= *last.borrow();
             for conflict in read.into_iter().filter(|conflict| is_wanted(&request, conflict)) {
                 yield message(conflict, &me);
             }
@@ -60,28 +60,6 @@ pub(super) fn tail(
             }
         }
     }))
-}
-
-/// The next records, and whether they are the last ones that there are now.
-async fn next(
-    conflicts: &Conflicts,
-    mut cursor: Cursor,
-    last: &watch::Receiver<u64>,
-) -> Result<(Cursor, Vec<Conflict>, bool), Status> {
-    let conflicts = conflicts.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let read = conflicts.read(&mut cursor, READ_BYTES)?;
-        Ok::<_, std::io::Error>((cursor, read))
-    });
-    let unread = |why: String| {
-        let message = format!("the conflict feed cannot be read: {why}; go on after the last one");
-        errors::status(Code::Unavailable, "FEED_UNREADABLE", message, &[])
-    };
-    let read = read.await.map_err(|error| unread(error.to_string()))?;
-    let (cursor, read) = read.map_err(|error| unread(error.to_string()))?;
-    // What the disk refused has a number and is nowhere: nothing more comes of it.
-    let is_end = read.is_empty() || cursor.after >= *last.borrow();
-    Ok((cursor, read, is_end))
 }
 
 /// Waits for the next record; false if there will be none.

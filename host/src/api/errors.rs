@@ -316,6 +316,9 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
         ChangeError::BadReadRepair { .. } => {
             bad_field("keyspace.read_repair_percent", "BAD_READ_REPAIR", message)
         }
+        ChangeError::HistoryTooLong { .. } => {
+            bad_field("keyspace.merging.history_ms", "BAD_HISTORY", message)
+        }
         ChangeError::TooManyReplicas { n, replicas } => status(
             Code::FailedPrecondition,
             "TOO_MANY_REPLICAS",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Quorums,
-    READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
+    Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Merging,
+    PAUSE_AFTER, Quorums, READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
 };
 use stator_proto::v1;
 use tonic::Status;
@@ -107,8 +107,8 @@ fn masked(
     paths: &[String],
 ) -> Result<KeyspaceUpdate, Status> {
     if paths.is_empty() {
-        let message =
-            "name the fields to take over, of r, w, durability, reconcile and read_repair_percent";
+        let message = "name the fields to take over, of r, w, durability, reconcile, read_repair_percent and those \
+             of merging";
         return Err(errors::bad_field("update_mask", "MASK_EMPTY", message));
     }
     let mut update = KeyspaceUpdate::default();
@@ -119,6 +119,10 @@ fn masked(
             "durability" => update.durability = Some(durability_of(asked.durability)?),
             "reconcile" => update.reconcile = Some(reconcile(asked.reconcile.as_ref())?),
             "read_repair_percent" => update.read_repair_percent = Some(read_repair_of(asked)),
+            path if path.strip_prefix("merging.").is_some_and(|field| {
+                let merging = update.merging.get_or_insert(now.merging.value);
+                take_merging(merging, field, &self::merging(asked.merging.unwrap_or_default()))
+            }) => {}
             "n" if asked.n == now.quorums.value.n => {}
             "n" => {
                 let message = "n cannot be updated: another number of replicas moves data, which \
@@ -127,8 +131,8 @@ fn masked(
             }
             path => {
                 let message = format!(
-                    "{path:?} cannot be updated; r, w, durability, reconcile and \
-                     read_repair_percent can, each as a whole"
+                    "{path:?} cannot be updated; r, w, durability, reconcile and read_repair_percent can, \
+                     each as a whole, and fields of merging, such as merging.history_ms"
                 );
                 return Err(errors::bad_field("update_mask", "MASK_UNKNOWN_FIELD", message));
             }
@@ -144,6 +148,7 @@ fn stands(update: &KeyspaceUpdate, made: &Keyspace) -> bool {
         && update.w.is_none_or(|asked| asked == w)
         && update.durability.is_none_or(|asked| asked == made.durability.value)
         && update.reconcile.is_none_or(|asked| asked == made.reconcile.value)
+        && update.merging.is_none_or(|asked| asked == made.merging.value)
         && update.read_repair_percent.is_none_or(|asked| asked == made.read_repair_percent.value)
 }
 
@@ -224,7 +229,33 @@ fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Sta
         durability,
         reconcile,
         read_repair_percent,
+        merging: asked.merging.map(merging).unwrap_or_default(),
     })
+}
+
+fn merging(asked: v1::Merging) -> Merging {
+    Merging {
+        history_ms: asked.history_ms,
+        previous: asked.previous,
+        last_write: asked.last_write,
+        pause_after: asked.pause_after.unwrap_or(PAUSE_AFTER),
+        merges_per_second: asked.merges_per_second,
+        fuel_per_second: asked.fuel_per_second,
+    }
+}
+
+/// Takes over the field of `asked` that a mask names; false if there is none of that name.
+fn take_merging(update: &mut Merging, field: &str, asked: &Merging) -> bool {
+    match field {
+        "history_ms" => update.history_ms = asked.history_ms,
+        "previous" => update.previous = asked.previous,
+        "last_write" => update.last_write = asked.last_write,
+        "pause_after" => update.pause_after = asked.pause_after,
+        "merges_per_second" => update.merges_per_second = asked.merges_per_second,
+        "fuel_per_second" => update.fuel_per_second = asked.fuel_per_second,
+        _ => return false,
+    }
+    true
 }
 
 fn read_repair_of(asked: &v1::Keyspace) -> u32 {
@@ -276,6 +307,17 @@ fn reconcile(asked: Option<&v1::Reconcile>) -> Result<Reconcile, Status> {
     }
 }
 
+fn merging_message(merging: &Merging) -> v1::Merging {
+    v1::Merging {
+        history_ms: merging.history_ms,
+        previous: merging.previous,
+        last_write: merging.last_write,
+        pause_after: Some(merging.pause_after),
+        merges_per_second: merging.merges_per_second,
+        fuel_per_second: merging.fuel_per_second,
+    }
+}
+
 pub(super) fn message(keyspace: &Keyspace) -> v1::Keyspace {
     let quorums = keyspace.quorums.value;
     v1::Keyspace {
@@ -291,6 +333,7 @@ pub(super) fn message(keyspace: &Keyspace) -> v1::Keyspace {
         read_repair_percent: Some(keyspace.read_repair_percent.value),
         trial: keyspace.trial.value.as_ref().map(trials::message),
         chronicle: keyspace.chronicle.entries().map(trials::entry).collect(),
+        merging: Some(merging_message(&keyspace.merging.value)),
     }
 }
 

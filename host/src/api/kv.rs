@@ -231,11 +231,13 @@ fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::M
         Reading::Absent => (Vec::new(), info),
         Reading::Sole(live) => (vec![versions::version(&live, false)], info),
         Reading::Siblings(inputs) => (all(inputs), info),
-        Reading::Merged { resolution, inputs, module } => {
-            info.module_digest = module.to_string();
+        Reading::Merged { resolution, inputs, by } => {
+            info.module_digest = by.module.map(|module| module.to_string()).unwrap_or_default();
             info.merged = true;
             info.note = resolution.note.clone().unwrap_or_default();
-            (versions::merged(&resolution, &inputs, &module).into_iter().collect(), info)
+            info.failure = by.in_place.map(|failure| failure.to_string()).unwrap_or_default();
+            let merged = versions::merged(&resolution, &inputs, &info.module_digest);
+            (merged.into_iter().collect(), info)
         }
         Reading::Unmerged { failure, inputs, module } => {
             info.module_digest = module.to_string();

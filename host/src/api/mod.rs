@@ -9,6 +9,7 @@ mod conflicts;
 mod errors;
 mod health;
 mod hints;
+mod journals;
 mod keyspaces;
 mod kv;
 mod limits;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use stator_core::causality::LiveVersion;
 use stator_core::divergence::{Outcome, Resolution};
-use stator_core::id::{Dot, ModuleDigest};
+use stator_core::id::Dot;
 use stator_core::version::{Origin, Payload};
 use stator_proto::v1;
 
@@ -24,18 +24,19 @@ pub(super) fn version(live: &LiveVersion, is_metadata: bool) -> v1::Version {
     }
 }
 
-/// The one version that a module made of `inputs`; `None` if it deleted the key.
+/// The one version that was made of `inputs`, by the module with this digest, or as the last write
+/// if that is empty; `None` if the key counts as deleted.
 pub(super) fn merged(
     resolution: &Resolution,
     inputs: &[LiveVersion],
-    module: &ModuleDigest,
+    module: &str,
 ) -> Option<v1::Version> {
     let Outcome::Value(value) = &resolution.outcome else { return None };
     let mut all: Vec<Dot> = inputs.iter().flat_map(|input| input.dots.iter().copied()).collect();
     all.sort_unstable();
     let latest = inputs.iter().map(|input| input.version.written_at_ms).max();
     let maker = v1::origin::Maker::Merge(v1::MergeOrigin {
-        module_digest: module.to_string(),
+        module_digest: module.to_owned(),
         input_dots: dots(&all),
     });
     Some(v1::Version {

@@ -1,7 +1,6 @@
 //! `stator conflicts`: the merges of all nodes, and what could not be merged.
 
 use clap::{Args, Subcommand};
-use futures::future::join_all;
 use futures::stream::{StreamExt, select_all};
 use serde_json::{Value, json};
 use stator_proto::v1;
@@ -23,7 +22,21 @@ pub(super) enum Conflicts {
         #[arg(short, long, default_value = "", hide_default_value = true, value_name = "NAME")]
         keyspace: String,
     },
+    /// Print whole inputs of merges, as `module test --samples` reads them
+    #[command(after_help = RECORDED_EXAMPLES)]
+    Recorded {
+        /// The keyspace
+        #[arg(short, long, value_name = "NAME")]
+        keyspace: String,
+    },
 }
+
+const RECORDED_EXAMPLES: &str = "\
+Example:
+  stator conflicts recorded -k carts > conflicts.jsonl
+  stator module test cart.wasm --samples conflicts.jsonl
+
+Each node records a sample of its merges, values and all (limits.recordings_bytes_max; 0 for none).";
 
 const TAIL_EXAMPLES: &str = "\
 Examples:
@@ -75,6 +88,10 @@ impl Conflicts {
         match self {
             Conflicts::Tail(tail) => tail.run(session).await,
             Conflicts::Dead { keyspace } => dead(session, keyspace).await,
+            Conflicts::Recorded { keyspace } => {
+                let all = recordings(session, &keyspace).await?;
+                all.iter().try_for_each(|recording| output::line(&recording.sample))
+            }
         }
     }
 }
@@ -181,22 +198,31 @@ pub(super) fn conflict_json(conflict: &v1::Conflict) -> Value {
     })
 }
 
+/// What all nodes have recorded of a keyspace, each input once, the oldest first.
+pub(super) async fn recordings(
+    session: &Session,
+    keyspace: &str,
+) -> Result<Vec<v1::Recording>, Failure> {
+    // Asked once for the keyspace itself, so that a name without one is no empty answer.
+    let known = v1::GetKeyspaceRequest { name: keyspace.to_owned() };
+    session.admin().await?.get_keyspace(known).await?;
+    let all = members::gather(session, "recordings", async |admin| {
+        let request = v1::ListRecordingsRequest { keyspace: keyspace.to_owned() };
+        members::drain(admin.list_recordings(request).await?).await
+    });
+    let mut all: Vec<_> = all.await?.into_iter().map(|(_, recording)| recording).collect();
+    all.sort_by(|a, b| (&a.id, a.at_ms).cmp(&(&b.id, b.at_ms)));
+    all.dedup_by(|a, b| a.id == b.id);
+    all.sort_by_key(|recording| recording.at_ms);
+    Ok(all)
+}
+
 async fn dead(session: &Session, keyspace: String) -> Result<(), Failure> {
-    let members = members::all(session).await?;
-    let answers = join_all(members.iter().map(async |asked| {
+    let letters = members::gather(session, "letters", async |admin| {
         let request = v1::ListDeadLettersRequest { keyspace: keyspace.clone() };
-        Some(asked.admin.as_ref()?.list_dead_letters(request).await)
-    }));
-    let mut letters = Vec::new();
-    for (asked, answer) in members.iter().zip(answers.await) {
-        match answer {
-            Some(answer) => letters.extend(answer?.letters),
-            None => {
-                let node = &asked.member.node_id;
-                output::say(format!("node {node} does not answer: its letters are missing"));
-            }
-        }
-    }
+        Ok(admin.list_dead_letters(request).await?.letters)
+    });
+    let letters: Vec<_> = letters.await?.into_iter().map(|(_, letter)| letter).collect();
     if session.output == Output::Json {
         let letter = |letter: &v1::DeadLetter| {
             json!({

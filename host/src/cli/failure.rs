@@ -66,6 +66,11 @@ impl Failure {
         self
     }
 
+    /// What happened, without what to do about it.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Writes the failure to standard error.
     pub(super) fn print(&self, output: Output) {
         let text = match output {

@@ -1,6 +1,7 @@
 //! `stator keyspace`: named sets of keys with one policy each.
 
 mod history;
+mod merging;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -46,6 +47,7 @@ Examples:
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart --fold
   stator keyspace create documents --module json-three-way --ancestor
+  stator keyspace create carts --module cart --history 7d --on-failure previous,last-write
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -82,6 +84,8 @@ pub(super) struct Create {
     /// Of a hundred gets, how many ask all replicas and repair stale ones; others ask r [default: 10]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     read_repair: Option<u32>,
+    #[command(flatten)]
+    merging: merging::Merging,
     /// Check only, create nothing
     #[arg(long)]
     dry_run: bool,
@@ -148,6 +152,7 @@ impl Create {
             durability: Durability::number(self.durability),
             reconcile,
             read_repair_percent: self.read_repair,
+            merging: self.merging.message(),
             ..Default::default()
         };
         let request =
@@ -229,6 +234,8 @@ pub(super) struct Update {
     /// Of a hundred gets, how many ask all replicas and repair stale ones; others ask r
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     read_repair: Option<u32>,
+    #[command(flatten)]
+    merging: merging::Merging,
     /// Change it only if this is its etag, as `describe` shows it
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -254,10 +261,11 @@ impl Update {
             ("read_repair_percent", self.read_repair.is_some()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
-        let paths: Vec<String> = given.map(|(name, _)| name.to_owned()).collect();
+        let mut paths: Vec<String> = given.map(|(name, _)| name.to_owned()).collect();
+        paths.extend(self.merging.paths());
         if paths.is_empty() {
-            let message = "say what to change: -r, -w, --durability, --reconcile, --module or \
-                           --read-repair";
+            let message = "say what to change: -r, -w, --durability, --reconcile, --module, \
+                           --read-repair, or how merges are cared for (--help)";
             return Err(Failure::usage(message));
         }
         let keyspace = v1::Keyspace {
@@ -269,6 +277,7 @@ impl Update {
             reconcile,
             etag: self.etag,
             read_repair_percent: self.read_repair,
+            merging: self.merging.message(),
             ..Default::default()
         };
         let request = v1::UpdateKeyspaceRequest {
@@ -350,7 +359,9 @@ fn print(session: &Session, keyspace: &v1::Keyspace) -> Result<(), Failure> {
                 ("trial", trial_words(keyspace)),
                 ("etag", keyspace.etag.clone()),
             ];
-            let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
+            let merging = merging::words(&keyspace.merging.unwrap_or_default());
+            let facts = facts.into_iter().chain(merging);
+            let facts = facts.filter(|(_, value)| !value.is_empty());
             let lines: Vec<_> = facts.map(|(name, value)| format!("{name:<12}{value}")).collect();
             output::line(lines.join("\n"))
         }
@@ -413,6 +424,7 @@ fn json(keyspace: &v1::Keyspace) -> Value {
         "reconcile": policy,
         "module_digest": Some(digest).filter(|digest| !digest.is_empty()),
         "read_repair_percent": keyspace.read_repair_percent(),
+        "merging": keyspace.merging.as_ref().map(merging::json),
         "etag": keyspace.etag,
     })
 }

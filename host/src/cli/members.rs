@@ -40,6 +40,37 @@ pub(super) async fn all(session: &Session) -> Result<Vec<Asked>, Failure> {
     Ok(join_all(asked).await)
 }
 
+/// What the members have, each with who has it. Who has none to give is told of, and why.
+pub(super) async fn gather<T>(
+    session: &Session,
+    what: &str,
+    ask: impl AsyncFn(&Admin) -> Result<Vec<T>, Failure>,
+) -> Result<Vec<(String, T)>, Failure> {
+    let members = all(session).await?;
+    let answers = join_all(members.iter().map(async |asked| match &asked.admin {
+        Some(admin) => ask(admin).await.map_err(|failure| failure.message().to_owned()),
+        None => Err("it does not answer".to_owned()),
+    }));
+    let mut all = Vec::new();
+    for (asked, answer) in members.iter().zip(answers.await) {
+        let node = &asked.member.node_id;
+        match answer {
+            Ok(answer) => all.extend(answer.into_iter().map(|item| (node.clone(), item))),
+            Err(why) => output::say(format!("node {node}: its {what} are missing: {why}")),
+        }
+    }
+    Ok(all)
+}
+
+/// All that a stream has.
+pub(super) async fn drain<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, Failure> {
+    let mut all = Vec::new();
+    while let Some(item) = stream.message().await.map_err(stator_client::Error::from)? {
+        all.push(item);
+    }
+    Ok(all)
+}
+
 /// Waits until every member that answers `is_there`, as long as a request may take, and says how
 /// many are. That some are not is told and is no failure: they will be, or are away.
 pub(super) async fn until_all(

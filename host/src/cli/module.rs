@@ -9,6 +9,8 @@ mod bindings;
 mod build;
 mod describe;
 mod new;
+mod remerge;
+mod replay;
 mod templates;
 mod test;
 mod trial;
@@ -73,6 +75,10 @@ pub(super) enum Module {
     },
     /// End the trial of a module
     Untry(trial::Untry),
+    /// Run a module on recorded conflicts, and compare it with the one that merges
+    Replay(replay::Replay),
+    /// Merge anew what a bad module has folded
+    Remerge(remerge::Remerge),
 }
 
 /// Download a component from the cluster
@@ -153,6 +159,8 @@ impl Module {
             Module::Canary(command) => command.run(session).await,
             Module::Trial { keyspace } => trial::report(session, &keyspace).await,
             Module::Untry(command) => command.run(session).await,
+            Module::Replay(command) => command.run(session).await,
+            Module::Remerge(command) => command.run(session).await,
         }
     }
 }
@@ -236,19 +244,25 @@ async fn until_ready(session: &Session, digest: &str) -> Result<(), Failure> {
 
 impl Pull {
     async fn run(self, session: &Session) -> Result<(), Failure> {
-        let admin = session.patient(UPLOAD_PATIENCE).admin().await?;
-        let digest = resolve(&admin, &self.module).await?;
-        let component = admin.pull_module(digest.clone()).await?;
-        let found = ModuleDigest::of(&component).to_string();
-        if found != digest {
-            let message = format!("what came has the digest {found}, not {digest}");
-            return Err(Failure::refused(message).hint("nothing was written; try again"));
-        }
+        let digest = resolve(&session.admin().await?, &self.module).await?;
+        let component = pulled(session, &digest).await?;
         fs::write(&self.out, &component).map_err(|error| {
             Failure::refused(format!("cannot write {}: {error}", self.out.display()))
         })?;
         print_component(&self.out, &component, session.output)
     }
+}
+
+/// The bytes of the module with this digest.
+async fn pulled(session: &Session, digest: &str) -> Result<Bytes, Failure> {
+    let admin = session.patient(UPLOAD_PATIENCE).admin().await?;
+    let component = admin.pull_module(digest).await?;
+    let found = ModuleDigest::of(&component).to_string();
+    if found != digest {
+        let message = format!("what came has the digest {found}, not {digest}");
+        return Err(Failure::refused(message).hint("nothing was written; try again"));
+    }
+    Ok(component)
 }
 
 impl Delete {

@@ -1,13 +1,24 @@
 //! Arguments that are more than text or a number.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use stator_core::catalogue::HISTORY_MS_MAX;
 
 /// A duration as `500ms`, `10s` or `2m`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    within(text, 1..=86_400_000, "1ms to 24h is allowed")
+}
+
+/// How long something is kept, as `0s`, `12h` or `7d`; a bare number is seconds.
+pub(super) fn keeping(text: &str) -> Result<Duration, String> {
+    within(text, 0..=HISTORY_MS_MAX, "0s to 366d is allowed")
+}
+
+fn within(text: &str, range: RangeInclusive<u64>, allowed: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("{text:?} is no duration: write 500ms, 10s or 2m");
@@ -17,12 +28,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         "s" | "" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    match number.checked_mul(unit_ms) {
-        Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
-        _ => Err(format!("{text} is out of range: 1ms to 24h is allowed")),
-    }
+    let ms = number.checked_mul(unit_ms).filter(|ms| range.contains(ms));
+    ms.map(Duration::from_millis).ok_or_else(|| format!("{text} is out of range: {allowed}"))
 }
 
 /// A causal context as `kv get --output json` prints it: base64.
@@ -74,7 +84,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "s", "-1s", "0s", "5 s", "1d", "99999999999999999999s", "25h"] {
+        for wrong in ["", "s", "-1s", "0s", "5 s", "2d", "99999999999999999999s", "25h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -180,6 +180,10 @@ pub struct Limits {
     pub reads_bytes_max: usize,
     /// Bytes on disk of the conflict feed, the record of this node's merges; 0 keeps none.
     pub conflicts_bytes_max: u64,
+    /// Bytes on disk of recorded conflicts, whole inputs of merges; 0 keeps none.
+    pub recordings_bytes_max: u64,
+    /// Bytes on disk of versions that were superseded, where a keyspace keeps them; 0 keeps none.
+    pub history_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -193,6 +197,8 @@ impl Default for Limits {
             hints_bytes_max: 1 << 30,
             reads_bytes_max: 128 << 20,
             conflicts_bytes_max: 64 << 20,
+            recordings_bytes_max: 16 << 20,
+            history_bytes_max: 256 << 20,
         }
     }
 }

@@ -2,8 +2,13 @@
 //!
 //! All merges go through here: those for readers, and those whose result is stored. [`Conflicts`]
 //! asks the merge host, and of every *distinct* merge, one that the host did not remember, keeps a
-//! record (`record.rs`) in the node's feed (`feed.rs`) before the answer goes on its way. Failures
-//! become dead letters (`letters.rs`), which are tried again when another module is activated.
+//! record (`record.rs`) in the node's feed, a [journal](crate::journal), before the answer goes on
+//! its way. Failures become dead letters (`letters.rs`), which are tried again when another module is
+//! activated. Of some it keeps the input too (`recorder.rs`).
+//!
+//! A record is not synced. What a power cut takes of the feed it takes of the memory that the siblings
+//! were merged, too, so the next read of the key merges and records them again; only what was folded
+//! meanwhile is not merged again.
 //!
 //! If the keyspace tries a module ([`stator_core::catalogue::Trial`]), the other module of the two
 //! runs behind a distinct merge, never before it, and `trials.rs` compares. A canary beyond its
@@ -12,15 +17,16 @@
 //! | cost of a merge | |
 //! |---|---|
 //! | remembered by the host | none |
-//! | distinct | a line of some hundred bytes, written to the system's memory of files |
+//! | distinct | a line of some hundred bytes, and its input if there is room, written to the system's memory of files |
 //! | distinct, in a trial | a second merge, when a slot is free; none if the node is overloaded |
 //!
 //! Left out: an order over several nodes (who reads all feeds sorts by time), and records of reads
 //! that clients coordinate themselves: a client that merges is none of the node's business.
 
-mod feed;
+mod care;
 mod letters;
 mod record;
+mod recorder;
 mod trials;
 
 use std::io;
@@ -31,23 +37,31 @@ use std::time::{Duration, Instant};
 use stator_core::catalogue::{Catalogue, Keyspace};
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::{Dot, KeyspaceId, ModuleDigest};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-pub use feed::Cursor;
 pub use letters::{LETTERS_MAX, Letter};
 pub use record::{Came, Cause, Comparison, Conflict, Noted};
+pub use recorder::Recording;
 pub use trials::TrialOver;
 
-use feed::Feed;
+use care::Care;
 use letters::Letters;
+use recorder::Recorder;
 use trials::Trials;
 
 use crate::driver::{Clock, Shared};
+use crate::journal::{Cursor, Journal};
 use crate::merge::MergeHost;
 
 /// How long a comparison waits for its module, and how often it looks.
 const LOAD_WAIT: Duration = Duration::from_secs(10);
 const LOAD_POLL: Duration = Duration::from_millis(100);
+
+/// How long a merge beyond a budget waits for its turn, and how often it looks.
+const BEHIND_WAIT: Duration = Duration::from_secs(60);
+const BEHIND_POLL: Duration = Duration::from_millis(100);
+/// How much of the feed is read at a time, in bytes.
+const READ_BYTES: u64 = 1 << 20;
 
 /// What came of a merge.
 type Answer = Result<Arc<Resolution>, MergeFailure>;
@@ -62,56 +76,121 @@ struct Inner {
     shared: Arc<Shared>,
     /// None if the feed is off.
     book: Option<Book>,
+    /// None if nothing is recorded.
+    recorder: Option<Recorder>,
     trials: Trials,
+    care: Care,
 }
 
 /// The feed and what it adds up to.
 struct Book {
-    feed: Feed,
+    feed: Journal<Conflict>,
     letters: Mutex<Letters>,
 }
 
 impl Conflicts {
-    /// The conflicts of a node that keeps its feed in `folder`, up to so many bytes; 0 for none.
-    /// Also what ends trials, to be carried out. Blocks: it reads the feed.
+    /// The conflicts of a node that keeps its feed and recordings in folders of `home`, each up to so
+    /// many bytes; 0 for none. Also what ends trials, to be carried out. Blocks: it reads the feed.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
     pub fn open(
-        folder: &Path,
-        bytes_max: u64,
+        home: &Path,
+        [feed_bytes_max, recordings_bytes_max]: [u64; 2],
         merges: MergeHost,
         (clock, shared): (Clock, Arc<Shared>),
     ) -> io::Result<(Self, mpsc::Receiver<TrialOver>)> {
-        let book = match bytes_max {
+        let book = match feed_bytes_max {
             0 => None,
-            bytes_max => {
-                let mut letters = Letters::default();
-                let feed = Feed::open(folder, bytes_max, |conflict| letters.saw(&conflict))?;
-                letters.looked_through = feed.first();
-                Some(Book { feed, letters: Mutex::new(letters) })
-            }
+            bytes_max => Some(Book::open(&home.join("conflicts"), bytes_max)?),
+        };
+        let recorder = match recordings_bytes_max {
+            0 => None,
+            bytes_max => Some(Recorder::open(&home.join("recordings"), bytes_max)?),
         };
         let (trials, over) = Trials::new();
-        Ok((Conflicts(Arc::new(Inner { merges, clock, shared, book, trials })), over))
+        let care = Care::new(merges.running_max());
+        Ok((
+            Conflicts(Arc::new(Inner { merges, clock, shared, book, recorder, trials, care })),
+            over,
+        ))
     }
 
     /// Merges by `module`, records it with the writes that each sibling stands for, and sees to the
-    /// keyspace's trial.
+    /// keyspace's budget, its pauses and its trial.
     pub async fn resolve(
         &self,
         cause: Cause,
         module: &ModuleDigest,
         divergence: &Divergence,
-        dots: impl FnOnce() -> Vec<Vec<Dot>>,
+        dots: impl Fn() -> Vec<Vec<Dot>>,
     ) -> Answer {
-        let (answer, conflict) = self.0.ask(cause, module, divergence).await;
+        let answer = self.resolve_within(cause, module, divergence, &dots).await;
+        if matches!(answer, Err(MergeFailure::OverBudget { .. })) {
+            self.merge_behind(cause, *module, (divergence, dots()));
+        }
+        answer
+    }
+
+    /// [`Self::resolve`], if the keyspace's budget has room for it now.
+    async fn resolve_within(
+        &self,
+        cause: Cause,
+        module: &ModuleDigest,
+        divergence: &Divergence,
+        dots: impl Fn() -> Vec<Vec<Dot>>,
+    ) -> Answer {
+        if let Some(answer) = self.0.merges.recall(module, divergence) {
+            return answer;
+        }
+        let catalogue = self.0.shared.catalogue();
+        let keyspace = catalogue.and_then(|c| c.keyspace(&divergence.keyspace).cloned());
+        // It was just deleted, or the node has no cluster: what comes of it reaches nobody.
+        let gone = || MergeFailure::Unavailable("the keyspace is gone".to_owned());
+        let keyspace = keyspace.ok_or_else(gone)?;
+        let places = self.0.care.admit(&keyspace, module, Instant::now())?;
+        let (answer, conflict) = {
+            let _place = places.acquire().await;
+            self.0.ask(cause, module, divergence).await
+        };
+        self.0.ended(&keyspace, module, &answer);
         let Some(mut conflict) = conflict else { return answer };
+        if let Some(recorder) = &self.0.recorder {
+            recorder.saw(&conflict.module, divergence, conflict.at_ms);
+        }
         let names = |dots: Vec<Dot>| dots.iter().map(ToString::to_string).collect();
         conflict.siblings = dots().into_iter().map(names).collect();
         let is_lasting = answer.as_ref().err().is_none_or(MergeFailure::is_lasting);
-        if is_lasting && let Some(keyspace) = self.0.trying(&divergence.keyspace, &divergence.key) {
+        let is_tried = |keyspace: &Keyspace| {
+            keyspace.trial.value.as_ref().is_some_and(|trial| trial.compares(&divergence.key))
+        };
+        if is_lasting && is_tried(&keyspace) {
             self.try_beside(keyspace, *module, (divergence, &conflict.siblings), &answer);
         }
         self.0.record(conflict);
         answer
+    }
+
+    /// Makes a merge once the keyspace's budget allows it, so that the next reader finds it.
+    fn merge_behind(
+        &self,
+        cause: Cause,
+        module: ModuleDigest,
+        (divergence, dots): (&Divergence, Vec<Vec<Dot>>),
+    ) {
+        let Some(room) = self.0.care.behind() else { return };
+        let (conflicts, divergence) = (self.clone(), divergence.clone());
+        tokio::spawn(async move {
+            let until = Instant::now() + BEHIND_WAIT;
+            while Instant::now() < until {
+                tokio::time::sleep(BEHIND_POLL).await;
+                let merge = conflicts.resolve_within(cause, &module, &divergence, || dots.clone());
+                if !matches!(merge.await, Err(MergeFailure::OverBudget { .. })) {
+                    break;
+                }
+            }
+            drop(room);
+        });
     }
 
     /// Has the other module of a trial merge the same, behind the answer.
@@ -131,20 +210,14 @@ impl Conflicts {
         });
     }
 
-    /// The numbers of the last record as they come; none if the feed is off.
-    pub fn watch(&self) -> Option<watch::Receiver<u64>> {
-        self.0.book.as_ref().map(|book| book.feed.watch())
+    /// The feed; none if it is off.
+    pub fn feed(&self) -> Option<&Journal<Conflict>> {
+        self.0.book.as_ref().map(|book| &book.feed)
     }
 
-    /// Records from the cursor on, about `bytes_max` of them. Blocks.
-    ///
-    /// # Errors
-    /// The feed cannot be read.
-    pub fn read(&self, cursor: &mut Cursor, bytes_max: u64) -> io::Result<Vec<Conflict>> {
-        match &self.0.book {
-            Some(book) => book.feed.read(cursor, bytes_max),
-            None => Ok(Vec::new()),
-        }
+    /// The recordings; none if they are off.
+    pub fn recordings(&self) -> Option<&Journal<Recording>> {
+        self.0.recorder.as_ref().map(|recorder| &recorder.journal)
     }
 
     /// The dead letters of a keyspace; of all with an empty name.
@@ -164,9 +237,15 @@ impl Conflicts {
         self.0.trials.figures(keyspace)
     }
 
-    /// Forgets trials that are over.
-    pub fn forget_trials(&self, catalogue: &Catalogue) {
+    /// The modules that are paused here, with their failures in a row.
+    pub fn paused(&self) -> Vec<(KeyspaceId, ModuleDigest, u32)> {
+        self.0.care.resting(Instant::now())
+    }
+
+    /// Forgets trials and pauses that are over.
+    pub fn follow(&self, catalogue: &Catalogue) {
         self.0.trials.keep(catalogue);
+        self.0.care.keep(catalogue);
     }
 }
 
@@ -219,12 +298,15 @@ impl Inner {
         }
     }
 
-    /// The keyspace, if it tries a module with the key.
-    fn trying(&self, name: &str, key: &[u8]) -> Option<Keyspace> {
-        let catalogue = self.shared.catalogue()?;
-        let keyspace = catalogue.keyspace(name)?;
-        let is_tried = keyspace.trial.value.as_ref().is_some_and(|trial| trial.compares(key));
-        is_tried.then(|| keyspace.clone())
+    /// Notes what a merge used of its keyspace's budget, and whether its module failed.
+    fn ended(&self, keyspace: &Keyspace, module: &ModuleDigest, answer: &Answer) {
+        let spent = match answer {
+            Ok(resolution) => (resolution.fuel_used, false),
+            // What a failed one has used the host does not tell, but it had its limit.
+            Err(MergeFailure::OutOfFuel { limit }) => (*limit, true),
+            Err(failure) => (0, failure.is_lasting()),
+        };
+        self.care.ended(keyspace, module, spent, Instant::now());
     }
 
     /// Merges by the trial's other module, and compares.
@@ -252,6 +334,22 @@ impl Inner {
 }
 
 impl Book {
+    fn open(folder: &Path, bytes_max: u64) -> io::Result<Self> {
+        let feed: Journal<Conflict> = Journal::open(("conflicts", folder), bytes_max)?;
+        let mut letters = Letters::default();
+        let (mut cursor, last) = (Cursor::default(), *feed.watch().borrow());
+        while cursor.after < last {
+            let before = cursor.after;
+            let read = feed.read(&mut cursor, READ_BYTES, |_| true)?;
+            read.iter().for_each(|conflict| letters.saw(conflict));
+            if cursor.after == before {
+                break;
+            }
+        }
+        letters.looked_through = feed.first();
+        Ok(Book { feed, letters: Mutex::new(letters) })
+    }
+
     fn letters(&self) -> MutexGuard<'_, Letters> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }

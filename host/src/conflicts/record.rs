@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::id::ModuleDigest;
 
+use crate::journal::{Entry, base64_bytes};
+
 /// The longest words of a failure that are kept, in characters.
 const WORDS_CHARS_MAX: usize = 1_024;
 
@@ -101,6 +103,12 @@ pub struct Conflict {
     pub comparison: Option<Comparison>,
 }
 
+impl Entry for Conflict {
+    fn number_mut(&mut self) -> &mut u64 {
+        &mut self.sequence
+    }
+}
+
 impl Conflict {
     /// Whether the merge failed.
     pub fn is_failure(&self) -> bool {
@@ -167,22 +175,4 @@ fn id(module: &ModuleDigest, divergence: &Divergence) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("stator conflict v1");
     hasher.update(&module.0).update(&divergence.fingerprint);
     hex::encode(&hasher.finalize().as_bytes()[..16])
-}
-
-/// Bytes as base64, for JSON.
-mod base64_bytes {
-    use base64::Engine;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&STANDARD.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        STANDARD.decode(text).map_err(serde::de::Error::custom)
-    }
 }

@@ -280,6 +280,24 @@ impl Admin for Fake {
         unsupported()
     }
 
+    type ListRecordingsStream = futures::stream::Empty<Result<v1::Recording, Status>>;
+
+    async fn list_recordings(
+        &self,
+        _: Request<v1::ListRecordingsRequest>,
+    ) -> Answer<Self::ListRecordingsStream> {
+        unsupported()
+    }
+
+    type ListSupersededStream = futures::stream::Empty<Result<v1::Superseded, Status>>;
+
+    async fn list_superseded(
+        &self,
+        _: Request<v1::ListSupersededRequest>,
+    ) -> Answer<Self::ListSupersededStream> {
+        unsupported()
+    }
+
     async fn get_module(&self, _: Request<v1::GetModuleRequest>) -> Answer<v1::Module> {
         unsupported()
     }

@@ -233,7 +233,8 @@ impl Effects {
     ) {
         let (conflicts, inbox) = (self.conflicts.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            let result = conflicts.resolve(Cause::Fold, &module, &divergence, || dots).await;
+            let result =
+                conflicts.resolve(Cause::Fold, &module, &divergence, || dots.clone()).await;
             inbox.deliver(Event::Merged(token, result));
         });
     }

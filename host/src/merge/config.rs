@@ -40,8 +40,9 @@ impl MergeHostConfig {
         }
     }
 
-    /// The usual set-up: the classes' usual limits, a running merge for each processor, 1,024 that wait, a
-    /// memo of 64 MiB, and this very program as the compiler.
+    /// The usual set-up: the classes' usual limits, a running merge for each processor and one, so that
+    /// a keyspace can have all processors and leave a place; 1,024 that wait, a memo of 64 MiB, and
+    /// this very program as the compiler.
     pub fn new(cache_dir: impl Into<PathBuf>) -> io::Result<Self> {
         let processors = available_parallelism().map_or(1, |n| n.get().min(64) as u32);
         Ok(MergeHostConfig {
@@ -49,7 +50,7 @@ impl MergeHostConfig {
             compiler: std::env::current_exe()?,
             limits: Limits::small(),
             large_limits: Limits::large(),
-            running_max: NonZero::new(processors).unwrap_or(NonZero::<u32>::MIN),
+            running_max: NonZero::<u32>::MIN.saturating_add(processors),
             waiting_max: 1024,
             memo_entries_max: 65_536,
             memo_bytes_max: 64 << 20,

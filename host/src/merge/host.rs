@@ -159,6 +159,20 @@ impl MergeHost {
         self.merge(digest, divergence).await.answer
     }
 
+    /// The answer that it gave before, if it remembers one.
+    pub fn recall(&self, digest: &ModuleDigest, divergence: &Divergence) -> Option<Answer> {
+        let class = self.0.module(digest)?.class.limits.class;
+        let fingerprint = divergence.fingerprint;
+        let answer = self.0.memo.get(&MemoKey { module: *digest, class, fingerprint })?;
+        self.0.counters.memo_hits.add(1);
+        Some(answer)
+    }
+
+    /// How many merges run at a time.
+    pub fn running_max(&self) -> usize {
+        self.0.config.running_max.get() as usize
+    }
+
     /// Merges, or gives the answer that it gave before. Waits for its turn.
     pub async fn merge(&self, digest: &ModuleDigest, divergence: &Divergence) -> Resolved {
         let Some(module) = self.0.module(digest) else {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Quorums, READ_REPAIR_PERCENT,
-    Reconcile, Secret, Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Merging, Quorums,
+    READ_REPAIR_PERCENT, Reconcile, Secret, Versioned,
 };
 use stator_core::founding::{Fate, Founding, Promise, Settled};
 use stator_core::id::{ClusterId, NodeId};
@@ -158,6 +158,7 @@ pub(super) fn single(
         durability: Durability::All,
         reconcile: Reconcile::Siblings,
         read_repair_percent: READ_REPAIR_PERCENT,
+        merging: Merging::default(),
     };
     let _ = CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue);
     Ok(catalogue)

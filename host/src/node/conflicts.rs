@@ -29,7 +29,8 @@ pub(super) async fn run(node: Weak<Node>, mut over: mpsc::Receiver<TrialOver>) {
             changed = catalogues.changed() => {
                 let Some(node) = node.upgrade().filter(|_| changed.is_ok()) else { return };
                 let Some(now) = catalogues.borrow_and_update().clone() else { continue };
-                node.conflicts.forget_trials(&now);
+                node.conflicts.follow(&now);
+                node.follow_history(&now);
                 retry(&node, known.as_deref(), &now).await;
                 known = Some(now);
             }
@@ -80,6 +81,13 @@ async fn retry(node: &Arc<Node>, before: Option<&Catalogue>, now: &Catalogue) {
 }
 
 impl Node {
+    /// Has the store keep what the keyspaces ask for of what is superseded.
+    pub(super) fn follow_history(&self, catalogue: &Catalogue) {
+        if let Some(history) = self.stores.history() {
+            history.follow(catalogue);
+        }
+    }
+
     /// Reads the key of a letter as a client would. What comes of a merge is recorded and decides
     /// what becomes of the letter; so does that there is nothing to merge any more.
     pub async fn retry_letter(&self, letter: &Letter) {

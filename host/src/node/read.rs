@@ -10,6 +10,7 @@ use stator_core::causality::{LiveVersion, Siblings};
 use stator_core::divergence::{Ancestor, Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::id::ModuleDigest;
 use stator_core::reconcile::{View, divergence, view};
+use stator_core::version::Payload;
 use tokio::time::Instant;
 
 use super::Node;
@@ -35,8 +36,8 @@ pub enum Reading {
         resolution: Arc<Resolution>,
         /// What of.
         inputs: Vec<LiveVersion>,
-        /// The module.
-        module: ModuleDigest,
+        /// What made it.
+        by: By,
     },
     /// Siblings that a module could not merge.
     Unmerged {
@@ -47,6 +48,15 @@ pub enum Reading {
         /// The module.
         module: ModuleDigest,
     },
+}
+
+/// What made one value of siblings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// The module; none where the last write was taken.
+    pub module: Option<ModuleDigest>,
+    /// Why it was not the module that is to merge them.
+    pub in_place: Option<MergeFailure>,
 }
 
 impl Node {
@@ -92,30 +102,76 @@ impl Node {
             let _ = tokio::time::timeout_at(until, self.modules.wait_for(&module)).await;
         }
         let dots = || inputs.iter().map(|input| input.dots.clone()).collect();
-        let merge = self.conflicts.resolve(cause, &module, divergence, dots);
-        let late = || Err(MergeFailure::Unavailable("the client's deadline came first".into()));
-        match tokio::time::timeout_at(deadline, merge).await.unwrap_or_else(|_| late()) {
-            Ok(resolution) => match resolution.outcome {
-                Outcome::KeepSiblings => {
-                    count_merge(keyspace, "kept");
-                    Reading::Siblings(inputs)
-                }
-                Outcome::Value(_) | Outcome::Delete => {
-                    let is_value = matches!(resolution.outcome, Outcome::Value(_));
-                    count_merge(keyspace, if is_value { "value" } else { "delete" });
-                    self.driver.shared().count(keyspace.id, |figures| figures.merges += 1);
-                    Reading::Merged { resolution, inputs, module }
-                }
-            },
+        let merge = async |module| {
+            let merge = self.conflicts.resolve(cause, module, divergence, dots);
+            let late = || Err(MergeFailure::Unavailable("the client's deadline came first".into()));
+            tokio::time::timeout_at(deadline, merge).await.unwrap_or_else(|_| late())
+        };
+        let (answer, by) = match merge(&module).await {
             Err(failure) => {
-                count_merge(keyspace, "failed");
                 self.driver.shared().count(keyspace.id, |figures| figures.merge_failures += 1);
                 // Every reader of the key meets it: the figures tell, a log would drown.
                 tracing::debug!(keyspace = keyspace.name, %module, %failure, "a merge failed");
-                Reading::Unmerged { failure, inputs, module }
+                let previous = keyspace.previous_module().filter(|_| stands_in(&failure));
+                let instead = match previous {
+                    Some(previous) => merge(&previous).await.ok().zip(Some(Some(previous))),
+                    None => None,
+                };
+                let latest = || last_write(keyspace, &inputs, &failure).zip(Some(None));
+                match instead.or_else(latest) {
+                    Some((made, module)) => (made, By { module, in_place: Some(failure) }),
+                    None => {
+                        count_merge(keyspace, "failed");
+                        return Reading::Unmerged { failure, inputs, module };
+                    }
+                }
             }
-        }
+            Ok(resolution) => (resolution, By { module: Some(module), in_place: None }),
+        };
+        self.merged(keyspace, (answer, by), inputs)
     }
+
+    fn merged(
+        &self,
+        keyspace: &Keyspace,
+        (resolution, by): (Arc<Resolution>, By),
+        inputs: Vec<LiveVersion>,
+    ) -> Reading {
+        let outcome = match resolution.outcome {
+            Outcome::KeepSiblings => {
+                count_merge(keyspace, "kept");
+                return Reading::Siblings(inputs);
+            }
+            _ if by.in_place.is_some() => "in-place",
+            Outcome::Value(_) => "value",
+            Outcome::Delete => "delete",
+        };
+        count_merge(keyspace, outcome);
+        self.driver.shared().count(keyspace.id, |figures| figures.merges += 1);
+        Reading::Merged { resolution, inputs, by }
+    }
+}
+
+/// Whether something else is to answer where a module failed so. What passes by itself, such as a
+/// module on its way here, is waited for by the reader.
+fn stands_in(failure: &MergeFailure) -> bool {
+    failure.is_lasting() || matches!(failure, MergeFailure::Paused { .. })
+}
+
+/// The last write, if the keyspace wants it where its module fails.
+fn last_write(
+    keyspace: &Keyspace,
+    inputs: &[LiveVersion],
+    failure: &MergeFailure,
+) -> Option<Arc<Resolution>> {
+    let is_wanted = keyspace.merging.value.last_write && stands_in(failure);
+    let latest = |live: &&LiveVersion| (live.version.written_at_ms, live.dots.last().copied());
+    let last = inputs.iter().filter(|_| is_wanted).max_by_key(latest)?;
+    let outcome = match &last.version.payload {
+        Payload::Value(value) => Outcome::Value(value.clone()),
+        Payload::Tombstone => Outcome::Delete,
+    };
+    Some(Arc::new(Resolution { outcome, note: None, events: Vec::new(), fuel_used: 0 }))
 }
 
 fn count_merge(keyspace: &Keyspace, outcome: &'static str) {

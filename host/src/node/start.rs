@@ -235,6 +235,9 @@ impl Node {
         let weak: Weak<Node> = Arc::downgrade(&node);
         // Set once, here.
         let _ = desk.node.set(weak.clone());
+        if let Some(catalogue) = node.catalogue() {
+            node.follow_history(&catalogue);
+        }
         node.greet().await;
         tokio::spawn(conflicts::run(weak.clone(), over));
         tokio::spawn(acquaint::run(weak, lost));
@@ -254,7 +257,8 @@ async fn open_conflicts(
     clock: Clock,
     shared: &Arc<Shared>,
 ) -> Result<(Conflicts, mpsc::Receiver<TrialOver>), StartError> {
-    let (path, bytes_max) = (config.data_dir.join("conflicts"), config.limits.conflicts_bytes_max);
+    let (path, limits) = (config.data_dir.clone(), &config.limits);
+    let bytes_max = [limits.conflicts_bytes_max, limits.recordings_bytes_max];
     let (folder, shared) = (path.clone(), shared.clone());
     let opened = tokio::task::spawn_blocking(move || {
         Conflicts::open(&folder, bytes_max, merges, (clock, shared))
@@ -294,6 +298,7 @@ fn open(config: &Config, reads: ByteBudget) -> Result<Opened, StartError> {
             EngineKind::Memory => storage::EngineKind::Memory,
         },
         hints_bytes_max: usize::try_from(config.limits.hints_bytes_max).unwrap_or(usize::MAX),
+        history_bytes_max: config.limits.history_bytes_max,
         open_within: Duration::from_millis(config.timings.store_open_timeout_ms),
         trial: std::env::current_exe().ok().map(|program| vec![program.into(), OPEN_STORE.into()]),
         ..StoreOptions::default()

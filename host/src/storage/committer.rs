@@ -35,6 +35,7 @@ use super::drops::DropJob;
 use super::engine::{Batch, EngineError};
 use super::group::{Answer, Group, InEngine, Staged, answer};
 use super::hints::{self, HintIndex};
+use super::history::SharedHistory;
 use super::index;
 use super::job::{Area, Done, FindAnyJob, WriteDone, WriteJob};
 use super::meta::{self, Meta};
@@ -109,6 +110,8 @@ pub(super) struct Committer {
     pub(super) synced_sequence: u64,
     /// The hash trees, if this is the data store.
     pub(super) trees: Option<Arc<SharedTrees>>,
+    /// What is superseded, if this is the data store and it is kept.
+    pub(super) history: SharedHistory,
     /// How many records are read for them at a time, and from when on again after a failure.
     pub(super) rebuild_step: usize,
     pub(super) trees_rest_until: Option<Instant>,
@@ -247,9 +250,20 @@ impl Committer {
         let outcome =
             WriteDone { siblings: record.siblings.clone(), dot, sequence: record.sequence };
         if is_changed {
+            if let Some(before) = &before {
+                self.note_superseded(job, before, &outcome);
+            }
             self.stage(&job.key, (!is_removed).then_some(record));
         }
         Ok(outcome)
+    }
+
+    fn note_superseded(&self, job: &WriteJob, before: &Record, done: &WriteDone) {
+        let Some(history) = &self.history else { return };
+        // What ends by its time, or is forgotten because all are alike, nobody replaced.
+        if matches!(job.change, Change::Mint { .. } | Change::Sync(_)) {
+            history.note(&job.key, &before.siblings, &done.siblings, hints::wall_ms());
+        }
     }
 
     /// Lists a record anew that has changed, or was due. Says whether it is listed otherwise.

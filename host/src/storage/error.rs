@@ -151,6 +151,18 @@ pub enum OpenError {
         /// Where the store is put by the next start.
         to: PathBuf,
     },
+    /// The history of superseded versions cannot be read.
+    #[error(
+        "cannot read the history in {}: {error}; nothing was changed. To start without it, set \
+         limits.history_bytes_max to 0, or move the folder away",
+        path.display()
+    )]
+    History {
+        /// Its folder.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread of the stores: {0}; nothing was changed")]
     Thread(std::io::Error),

@@ -36,6 +36,7 @@ mod engine;
 mod error;
 mod group;
 mod hints;
+mod history;
 mod home;
 mod index;
 mod job;
@@ -60,6 +61,7 @@ pub use engine::{
     Batch, Engine, EngineError, Entries, Fault, FjallEngine, MemoryEngine, SledEngine,
 };
 pub use error::{CloseError, Effect, OpenError, StoreError};
+pub use history::{History, Superseded};
 pub use home::{Home, HomeError};
 pub use job::{
     Area, Done, FindAnyJob, HeldHint, HintFigures, IndexJob, ListHintsJob, LoadJob, ScanJob,

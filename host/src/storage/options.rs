@@ -45,6 +45,8 @@ pub struct StoreOptions {
     pub objects_bytes_max: u64,
     /// The most bytes that hints may take before new ones are refused.
     pub hints_bytes_max: usize,
+    /// The most bytes of superseded versions that are kept; 0 keeps none.
+    pub history_bytes_max: u64,
     /// The most jobs that wait for one store, or for the readers, before they are refused.
     pub jobs_max: usize,
     /// Threads that read for clients and peers; the background has one of its own.
@@ -69,6 +71,7 @@ impl Default for StoreOptions {
             cache_bytes: 64 << 20,
             objects_bytes_max: 64 << 20,
             hints_bytes_max: 1 << 30,
+            history_bytes_max: 0,
             jobs_max: 16 << 10,
             readers: 4,
             sync_within: Duration::from_millis(100),

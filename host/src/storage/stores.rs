@@ -22,6 +22,7 @@ use super::engine::{Engine, EngineError};
 use super::error::{CloseError, OpenError, StoreError};
 use super::group::{Group, answer};
 use super::hints::HintIndex;
+use super::history::{History, SharedHistory};
 use super::home::{CleanStop, Home, HomeError};
 use super::job::{
     Area, Done, FindAnyJob, HintFigures, IndexJob, ListHintsJob, LoadJob, ScanJob, StoreFigures,
@@ -53,6 +54,7 @@ pub struct Stores {
     pages: Arc<Queue<Read>>,
     trees: Arc<SharedTrees>,
     cache: Option<Arc<RecordCache>>,
+    history: SharedHistory,
     /// Whether the stop before may have lost writes that were not synced.
     is_after_unclean_stop: bool,
     threads: Mutex<Option<Threads>>,
@@ -203,7 +205,17 @@ impl Stores {
             records.health.show_set_aside(Some(words));
         }
         let minter = Arc::new(Mutex::new(minter));
-        let start = Start { home, options, minter, index, trees, is_after_unclean_stop, set_aside };
+        let history = history(&home, options.history_bytes_max)?;
+        let start = Start {
+            home,
+            options,
+            minter,
+            index,
+            trees,
+            history,
+            is_after_unclean_stop,
+            set_aside,
+        };
         start.run(incarnation, (data_records, data_meta, data), (hints_records, hints_meta, hints))
     }
 
@@ -235,6 +247,11 @@ impl Stores {
     /// Whether writes that were acknowledged before this start, but not synced, may be lost.
     pub fn is_after_unclean_stop(&self) -> bool {
         self.is_after_unclean_stop
+    }
+
+    /// What was superseded, if any of it is kept.
+    pub fn history(&self) -> Option<&Arc<History>> {
+        self.history.as_ref()
     }
 
     /// Keeps hash trees of this cluster from now on, if that is not done yet.
@@ -450,8 +467,21 @@ struct Start<'a> {
     minter: Arc<Mutex<Minter>>,
     index: Arc<HintIndex>,
     trees: Arc<SharedTrees>,
+    history: SharedHistory,
     is_after_unclean_stop: bool,
     set_aside: Vec<SetAside>,
+}
+
+/// The journal of what is superseded, up to so many bytes; none with 0.
+fn history(home: &Home, bytes_max: u64) -> Result<SharedHistory, OpenError> {
+    if bytes_max == 0 {
+        return Ok(None);
+    }
+    let path = home.path().join("history");
+    match History::open(&path, bytes_max) {
+        Ok(history) => Ok(Some(Arc::new(history))),
+        Err(error) => Err(OpenError::History { path, error }),
+    }
 }
 
 impl Start<'_> {
@@ -495,6 +525,7 @@ impl Start<'_> {
             pages,
             trees: self.trees,
             cache,
+            history: self.history,
             is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
             set_aside: self.set_aside,
@@ -524,6 +555,7 @@ impl Start<'_> {
             group: Group::default(),
             unsynced_since: None,
             trees: (records.area == Area::Data).then(|| self.trees.clone()),
+            history: self.history.clone().filter(|_| records.area == Area::Data),
             rebuild_step: 1,
             trees_rest_until: None,
             synced_sequence: meta.sequence,

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, KeyspaceSpec, Member, Module, ModuleClass, READ_REPAIR_PERCENT,
-    Secret, Versioned,
+    Catalogue, CatalogueChange, KeyspaceSpec, Member, Merging, Module, ModuleClass,
+    READ_REPAIR_PERCENT, Secret, Versioned,
 };
 use stator_core::divergence::{MergeFailure, Resolution};
 use stator_core::event::{Action, Event, Notice, Ticket, Token};
@@ -511,6 +511,7 @@ pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
         durability: scenario.durability,
         reconcile: scenario.reconcile,
         read_repair_percent: READ_REPAIR_PERCENT,
+        merging: Merging::default(),
     }
 }
 

@@ -7,10 +7,11 @@ use stator_proto::v1;
 
 use crate::support::{Cluster, Node, built, eventually, get, keyspace, must, put, stator};
 
-const SCORES: [&str; 2] = [r#"{"score":7,"player":"anna"}"#, r#"{"score":9,"player":"ben"}"#];
+pub(crate) const SCORES: [&str; 2] =
+    [r#"{"score":7,"player":"anna"}"#, r#"{"score":9,"player":"ben"}"#];
 
 /// Runs the program against a node; what it printed, which is JSON by the line.
-async fn run(node: &Node, arguments: &[&str]) -> Result<Vec<Value>, String> {
+pub(crate) async fn run(node: &Node, arguments: &[&str]) -> Result<Vec<Value>, String> {
     let (admin, endpoint) = (&node.addresses.admin, &node.addresses.client);
     let global = ["--output", "json", "--admin", admin, "--endpoint", endpoint, "--timeout", "30s"];
     let output = stator(global.iter().chain(arguments)).await;
@@ -21,13 +22,13 @@ async fn run(node: &Node, arguments: &[&str]) -> Result<Vec<Value>, String> {
     Ok(text.lines().map(|line| serde_json::from_str(line).expect(line)).collect())
 }
 
-async fn must_run(node: &Node, arguments: &[&str]) -> Value {
+pub(crate) async fn must_run(node: &Node, arguments: &[&str]) -> Value {
     let printed = run(node, arguments).await.unwrap_or_else(|why| panic!("{arguments:?}: {why}"));
     printed.into_iter().next().unwrap_or_default()
 }
 
 /// Siblings of a key, by different nodes.
-async fn diverge(cluster: &Cluster, key: &str) {
+pub(crate) async fn diverge(cluster: &Cluster, key: &str) {
     for (node, score) in cluster.nodes().iter().zip(SCORES) {
         let request = v1::PutRequest { w: Some(3), ..put("scores", key, score) };
         node.kv().put(request).await.expect("acknowledged");
@@ -35,11 +36,11 @@ async fn diverge(cluster: &Cluster, key: &str) {
 }
 
 /// What a reader gets of a key.
-async fn read(node: &Node, key: &str) -> v1::GetResponse {
+pub(crate) async fn read(node: &Node, key: &str) -> v1::GetResponse {
     node.kv().get(get("scores", key)).await.expect("answered").into_inner()
 }
 
-fn is_merged(answer: &v1::GetResponse) -> bool {
+pub(crate) fn is_merged(answer: &v1::GetResponse) -> bool {
     matches!(&answer.versions[..], [one] if one.value.as_deref() == Some(SCORES[1].as_bytes()))
 }
 

@@ -35,3 +35,4 @@ mod stops;
 mod support;
 mod tls;
 mod transfers;
+mod undo;

@@ -1,6 +1,7 @@
 //! What operators change: checked against the catalogue, then made in it.
 
 use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
+use super::merging::{HISTORY_MS_MAX, Merging};
 use super::stage::{self, StageError};
 use super::{Catalogue, Member, Module, RingChange, Trial, TrialKind};
 use crate::id::{ModuleDigest, NodeId};
@@ -94,6 +95,8 @@ pub struct KeyspaceUpdate {
     pub reconcile: Option<Reconcile>,
     /// Of a hundred gets, how many ask all owners.
     pub read_repair_percent: Option<u32>,
+    /// The care for its merges.
+    pub merging: Option<Merging>,
     /// When: milliseconds since 1970 (UTC). The chronicle has it.
     pub at_ms: u64,
     /// Why, in words. The chronicle has it.
@@ -110,6 +113,7 @@ impl KeyspaceUpdate {
             durability: self.durability.unwrap_or(now.durability.value),
             reconcile: self.reconcile.unwrap_or(now.reconcile.value),
             read_repair_percent: self.read_repair_percent.unwrap_or(now.read_repair_percent.value),
+            merging: self.merging.unwrap_or(now.merging.value),
         }
     }
 }
@@ -169,6 +173,12 @@ pub enum ChangeError {
     BadReadRepair {
         /// What was asked for.
         percent: u32,
+    },
+    /// Nobody keeps a history for so long.
+    #[error("a history of {days} days: {} at most", HISTORY_MS_MAX / 86_400_000)]
+    HistoryTooLong {
+        /// What was asked for, in days.
+        days: u64,
     },
     /// The ring keeps fewer owners per partition.
     #[error(
@@ -323,6 +333,9 @@ fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> 
     }
     if spec.read_repair_percent > 100 {
         return Err(ChangeError::BadReadRepair { percent: spec.read_repair_percent });
+    }
+    if spec.merging.history_ms > HISTORY_MS_MAX {
+        return Err(ChangeError::HistoryTooLong { days: spec.merging.history_ms / 86_400_000 });
     }
     let replicas = catalogue.ring.replicas_max() as u32;
     if n > replicas {

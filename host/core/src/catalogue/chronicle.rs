@@ -29,16 +29,16 @@ pub struct Entry {
     pub reason: String,
 }
 
-/// The kinds of entries.
+/// The kinds of entries, in the order in which several of one time happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
+    /// The trial of this module ended.
+    TrialEnded(ModuleDigest),
     /// It was pinned to this.
     Pinned(Reconcile),
     /// A trial began.
     Tried(Trial),
-    /// The trial of this module ended.
-    TrialEnded(ModuleDigest),
 }
 
 /// Entries in the order of their times.
@@ -49,6 +49,14 @@ impl Chronicle {
     /// The entries, the oldest first.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.0.iter()
+    }
+
+    /// The last module but `pinned` that it was pinned to.
+    pub fn module_before(&self, pinned: ModuleDigest) -> Option<ModuleDigest> {
+        self.entries().rev().find_map(|entry| match &entry.what {
+            What::Pinned(reconcile) => reconcile.module().filter(|module| *module != pinned),
+            What::Tried(_) | What::TrialEnded(_) => None,
+        })
     }
 
     /// Whether there is none.

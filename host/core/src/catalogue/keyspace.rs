@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chronicle, Trial, Versioned, What};
+use super::{Chronicle, Merging, Trial, Versioned, What};
 use crate::causality::Survivors;
 use crate::id::{KeyspaceId, ModuleDigest};
 
@@ -117,6 +117,8 @@ pub struct KeyspaceSpec {
     /// Of a hundred gets, how many ask all owners and repair those that are stale; the others ask
     /// r. At most 100.
     pub read_repair_percent: u32,
+    /// The care for its merges.
+    pub merging: Merging,
 }
 
 /// A keyspace that exists.
@@ -137,6 +139,9 @@ pub struct Keyspace {
     /// Of a hundred gets, how many ask all owners.
     #[serde(default = "usual_read_repair")]
     pub read_repair_percent: Versioned<u32>,
+    /// The care for its merges.
+    #[serde(default)]
+    pub merging: Versioned<Merging>,
     /// The module that is tried beside the pinned one.
     #[serde(default)]
     pub trial: Versioned<Option<Trial>>,
@@ -160,6 +165,7 @@ impl Keyspace {
             durability: Versioned::new(spec.durability),
             reconcile: Versioned::new(spec.reconcile),
             read_repair_percent: Versioned::new(spec.read_repair_percent),
+            merging: Versioned::new(spec.merging),
             trial: Versioned::default(),
             chronicle: Chronicle::default(),
         }
@@ -173,10 +179,16 @@ impl Keyspace {
         canary.and_then(|module| pinned.with_module(module)).unwrap_or(pinned)
     }
 
-    /// The modules that it needs: the pinned one, and the one on trial.
+    /// The module that it was pinned to before, if it is to be tried where the pinned one fails.
+    pub fn previous_module(&self) -> Option<ModuleDigest> {
+        let pinned = self.reconcile.value.module()?;
+        self.merging.value.previous.then(|| self.chronicle.module_before(pinned)).flatten()
+    }
+
+    /// The modules that it needs: the pinned one, the one on trial, and what stands in for it.
     pub fn modules(&self) -> impl Iterator<Item = ModuleDigest> {
         let tried = self.trial.value.as_ref().map(|trial| trial.module);
-        self.reconcile.value.module().into_iter().chain(tried)
+        self.reconcile.value.module().into_iter().chain(tried).chain(self.previous_module())
     }
 
     /// Pins it. A trial ends with that: it was beside another module.
@@ -222,6 +234,7 @@ impl Keyspace {
         self.durability.join(&other.durability);
         self.reconcile.join(&other.reconcile);
         self.read_repair_percent.join(&other.read_repair_percent);
+        self.merging.join(&other.merging);
         self.trial.join(&other.trial);
         self.chronicle.join(&other.chronicle);
     }
@@ -255,6 +268,7 @@ impl KeyspaceState {
             keyspace.durability.set(spec.durability);
             keyspace.pin(spec.reconcile, at_ms, reason);
             keyspace.read_repair_percent.set(spec.read_repair_percent);
+            keyspace.merging.set(spec.merging);
         }
     }
 

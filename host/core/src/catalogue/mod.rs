@@ -22,6 +22,7 @@ mod chronicle;
 mod class;
 mod digest;
 mod keyspace;
+mod merging;
 mod ring_change;
 mod stage;
 mod trial;
@@ -40,6 +41,7 @@ pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums,
     READ_REPAIR_PERCENT, Reconcile,
 };
+pub use merging::{HISTORY_MS_MAX, Merging, PAUSE_AFTER};
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
 pub use stage::{REPLICAS_MAX, STAGED_MAX, StageError, WEIGHT_MAX, ZONE_BYTES_MAX};
 pub(crate) use stage::{check as check_change, seats_after};

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use stator_core::catalogue::{
-    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Module, ModuleClass, Quorums,
-    Reconcile, Secret, Versioned,
+    Catalogue, CatalogueChange, Durability, KeyspaceSpec, Member, Merging, Module, ModuleClass,
+    Quorums, Reconcile, Secret, Versioned,
 };
 use stator_core::causality::{Context, Siblings};
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
@@ -116,6 +116,7 @@ pub fn carts() -> KeyspaceSpec {
         reconcile: Reconcile::Siblings,
         // What these tests look at is what a get repairs.
         read_repair_percent: 100,
+        merging: Merging::default(),
     }
 }
 

@@ -1,8 +1,6 @@
 //! `stator kv explain`: how the value of a key came to be.
 
 use clap::Args;
-use futures::future::join_all;
-use futures::stream::StreamExt;
 use serde_json::json;
 use stator_proto::v1;
 
@@ -69,21 +67,10 @@ impl Explain {
             no_wait: true,
             ..Default::default()
         };
-        let members = members::all(session).await?;
-        let tails = join_all(members.iter().map(async |asked| {
-            let tail = asked.admin.as_ref()?.tail_conflicts(request.clone()).await.ok()?;
-            Some(tail.filter_map(async |conflict| conflict.ok()).collect::<Vec<_>>().await)
-        }));
-        let mut all = Vec::new();
-        for (asked, tail) in members.iter().zip(tails.await) {
-            match tail {
-                Some(tail) => all.extend(tail),
-                None => output::say(format!(
-                    "node {} does not tell of its merges: they are missing",
-                    asked.member.node_id
-                )),
-            }
-        }
+        let tails = members::gather(session, "merges", async |admin| {
+            members::drain(admin.tail_conflicts(request.clone()).await?).await
+        });
+        let mut all: Vec<_> = tails.await?.into_iter().map(|(_, conflict)| conflict).collect();
         all.sort_by_key(|conflict| conflict.at_ms);
         Ok(all)
     }

@@ -3,6 +3,7 @@
 mod delete;
 mod explain;
 mod get;
+pub(super) mod history;
 mod options;
 mod put;
 
@@ -24,6 +25,10 @@ pub(super) enum Kv {
     Delete(delete::Delete),
     /// Tell how the value of a key came to be: who wrote what, and what merged it
     Explain(explain::Explain),
+    /// List the versions that made way for others
+    History(history::History),
+    /// Put a version back that made way for others
+    Restore(history::Restore),
 }
 
 impl Kv {
@@ -33,6 +38,8 @@ impl Kv {
             Kv::Put(command) => command.run(session).await,
             Kv::Delete(command) => command.run(session).await,
             Kv::Explain(command) => command.run(session).await,
+            Kv::History(command) => command.run(session).await,
+            Kv::Restore(command) => command.run(session).await,
         }
     }
 }

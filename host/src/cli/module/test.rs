@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 use stator_core::catalogue::ModuleClass;
@@ -129,21 +130,34 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// Takes the component as a node would.
-    pub(super) async fn admit(
-        file: &Path,
-        class: ModuleClass,
-    ) -> Result<(Self, ModuleInfo), Failure> {
-        let component = super::read(file)?;
+    /// One without modules.
+    pub(super) fn new() -> Result<Self, Failure> {
         let cache = TempDir::with_prefix("stator-module-")?;
         let host = MergeHostConfig::new(cache.path())
             .map_err(|error| error.to_string())
             .and_then(|config| MergeHost::new(config).map_err(|error| error.to_string()))
             .map_err(Failure::refused)?;
-        let info = host.admit_as(class, component).await.map_err(|refusal| {
-            Failure::refused(format!("{} would be refused by a node: {refusal}", file.display()))
-        })?;
-        Ok((Bench { host, _cache: cache }, info))
+        Ok(Bench { host, _cache: cache })
+    }
+
+    /// One with the component in a file, taken as a node would.
+    pub(super) async fn admit(
+        file: &Path,
+        class: ModuleClass,
+    ) -> Result<(Self, ModuleInfo), Failure> {
+        let bench = Bench::new()?;
+        let info = bench.take((&file.display().to_string(), class), super::read(file)?).await?;
+        Ok((bench, info))
+    }
+
+    /// Takes a component as a node would.
+    pub(super) async fn take(
+        &self,
+        (name, class): (&str, ModuleClass),
+        component: Bytes,
+    ) -> Result<ModuleInfo, Failure> {
+        let refused = |why| Failure::refused(format!("{name} would be refused by a node: {why}"));
+        self.host.admit_as(class, component).await.map_err(refused)
     }
 }
 

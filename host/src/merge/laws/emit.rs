@@ -1,7 +1,7 @@
 //! A counterexample as a Rust test of the module's crate, with the types of guest-sdk.
 
 use bytes::Bytes;
-use stator_core::divergence::{Ancestor, DivergentVersion};
+use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, Outcome};
 
 use super::counterexample::Counterexample;
 use super::term::{Claim, Term};
@@ -30,18 +30,53 @@ pub(super) fn rust_test(found: &Counterexample, module: &str) -> String {
     text
 }
 
-/// What every such test starts with: a merge as a node does it.
-fn helpers(found: &Counterexample) -> String {
-    let ancestor = match &found.ancestor {
+/// The text of a test that fails if `module` makes anything else of `divergence`.
+pub fn merge_test((name, module): (&str, &str), divergence: &Divergence, made: &Outcome) -> String {
+    let siblings: Vec<_> = divergence.siblings.iter().map(version).collect();
+    let made = match made {
+        Outcome::Value(value) => format!("Outcome::Value({}.to_vec())", bytes(value)),
+        Outcome::Delete => "Outcome::Delete".to_owned(),
+        Outcome::KeepSiblings => "Outcome::KeepSiblings".to_owned(),
+    };
+    format!(
+        "#[test]
+fn {name}() {{
+    #[allow(unused_imports)]
+    use stator_guest::{{Ancestor, Divergence, Merge, Outcome, Subject, Version}};
+
+    let divergence = Divergence {{
+        subject: {},
+        siblings: vec![
+            {},
+        ],
+        ancestor: {},
+    }};
+    let made = {module}::merge(&divergence).expect(\"merges\").outcome;
+    assert_eq!(made, {made});
+}}
+",
+        subject(&divergence.keyspace, &divergence.key),
+        siblings.join(",\n            "),
+        ancestor(&divergence.ancestor),
+    )
+}
+
+fn subject(keyspace: &str, key: &Bytes) -> String {
+    format!("Subject {{ keyspace: {keyspace:?}.into(), key: {}.to_vec() }}", bytes(key))
+}
+
+fn ancestor(ancestor: &Ancestor) -> String {
+    match ancestor {
         Ancestor::Unknown => "Ancestor::Unknown".to_owned(),
         Ancestor::Absent => "Ancestor::Absent".to_owned(),
         Ancestor::Known(known) => format!("Ancestor::Known({})", version(known)),
-    };
-    let subject = format!(
-        "Subject {{ keyspace: {:?}.into(), key: {}.to_vec() }}",
-        found.case.keyspace,
-        bytes(&found.case.key)
-    );
+    }
+}
+
+/// What every such test starts with: a merge as a node does it.
+fn helpers(found: &Counterexample) -> String {
+    let ancestor = ancestor(&found.ancestor);
+    let subject = subject(&found.case.keyspace, &found.case.key);
     format!(
         "    // Equal payloads reach a module once.
     fn siblings(versions: &[&Version]) -> Divergence {{

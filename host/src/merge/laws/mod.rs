@@ -78,10 +78,11 @@ mod tests;
 pub use check::{Plan, check};
 pub(super) use component::Reports;
 pub use counterexample::{Counterexample, Origin, Shown, Side};
+pub use emit::merge_test;
 pub use gate::{LawsUnchecked, MayNotFold};
 pub use law::{Law, Report, Verdict};
 pub use reach::Reach;
-pub use samples::{SampleFileError, read_samples};
+pub use samples::{SampleFileError, read_samples, sample_json};
 pub use variety::Variety;
 
 use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};

@@ -6,14 +6,16 @@
 //! {"siblings": [{"utf8": "x", "schema": 2, "written_at_ms": 5}, "y"], "ancestor": {"absent": true}}
 //! ```
 //!
-//! A version is `null` (a delete), a text, or an object with one of `utf8`, `base64` and `json` (its
-//! compact form) and, if wanted, `schema` and `written_at_ms`. `ancestor` is a version,
-//! `{"absent": true}` if the key did not exist, or missing if nothing is known. Empty lines and lines
+//! A version is `null` (a delete), a text, or an object with one of `utf8`, `base64`, `json` (its
+//! compact form) and `"deleted": true` and, if wanted, `schema` and `written_at_ms`. `ancestor` is a
+//! version, `{"absent": true}` if the key did not exist, or missing if nothing is known. A key that is
+//! no text stands as `key_base64`. Empty lines and lines
 //! that start with `#` are passed over. All versions of a line must come from one history.
 
 use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion};
 
 /// Why a file of samples cannot be read.
@@ -38,7 +40,7 @@ pub fn read_samples(text: &str) -> Result<Vec<Divergence>, SampleFileError> {
 fn sample(text: &str) -> Result<Divergence, String> {
     let json: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let Value::Object(fields) = json else { return Err("an object is expected".to_owned()) };
-    known(&fields, &["siblings", "ancestor", "keyspace", "key"])?;
+    known(&fields, &["siblings", "ancestor", "keyspace", "key", "key_base64"])?;
     let Some(Value::Array(siblings)) = fields.get("siblings") else {
         return Err("`siblings` must be an array of versions".to_owned());
     };
@@ -53,7 +55,11 @@ fn sample(text: &str) -> Result<Divergence, String> {
     };
     Ok(Divergence {
         keyspace: name("keyspace")?,
-        key: name("key")?.into(),
+        key: match fields.get("key_base64") {
+            Some(Value::String(text)) => decoded("key_base64", text)?,
+            Some(_) => return Err("`key_base64` must be a text".to_owned()),
+            None => name("key")?.into(),
+        },
         siblings,
         ancestor: ancestor(fields.get("ancestor"))?,
         fingerprint: [0; 32], // not used: the laws pass the memo by
@@ -78,29 +84,63 @@ fn version(json: &Value) -> Result<DivergentVersion, String> {
         Value::Object(fields) => fields,
         _ => return Err("a version is null, a text or an object".to_owned()),
     };
-    known(fields, &["utf8", "base64", "json", "schema", "written_at_ms"])?;
+    known(fields, &["utf8", "base64", "json", "deleted", "schema", "written_at_ms"])?;
     let number = |field: &str| match fields.get(field) {
         None => Ok(0),
         Some(json) => json.as_u64().ok_or_else(|| format!("`{field}` must be a number from 0")),
     };
     let schema = u32::try_from(number("schema")?).map_err(|_| "`schema` is too large")?;
-    Ok(DivergentVersion {
-        value: Some(value(fields)?),
-        schema,
-        written_at_ms: number("written_at_ms")?,
-    })
+    Ok(DivergentVersion { value: value(fields)?, schema, written_at_ms: number("written_at_ms")? })
 }
 
-fn value(fields: &Map<String, Value>) -> Result<Bytes, String> {
-    match (fields.get("utf8"), fields.get("base64"), fields.get("json")) {
-        (Some(Value::String(text)), None, None) => Ok(text.clone().into()),
-        (None, Some(Value::String(text)), None) => base64::engine::general_purpose::STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(|error| format!("`base64`: {error}")),
-        (None, None, Some(json)) => Ok(json.to_string().into()),
-        _ => Err("a version has one of `utf8`, `base64` (texts) and `json`".to_owned()),
+fn value(fields: &Map<String, Value>) -> Result<Option<Bytes>, String> {
+    let forms = ["utf8", "base64", "json", "deleted"].map(|form| fields.get(form));
+    match forms {
+        [Some(Value::String(text)), None, None, None] => Ok(Some(text.clone().into())),
+        [None, Some(Value::String(text)), None, None] => decoded("base64", text).map(Some),
+        [None, None, Some(json), None] => Ok(Some(json.to_string().into())),
+        [None, None, None, Some(Value::Bool(true))] => Ok(None),
+        _ => {
+            Err("a version has one of `utf8`, `base64` (texts), `json` and `deleted` (true)".into())
+        }
     }
+}
+
+fn decoded(field: &str, text: &str) -> Result<Bytes, String> {
+    STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("`{field}`: {error}"))
+}
+
+/// A divergence as a line of such a file, which [`read_samples`] reads as the same.
+pub fn sample_json(divergence: &Divergence) -> Value {
+    let mut sample = json!({
+        "keyspace": divergence.keyspace,
+        "siblings": divergence.siblings.iter().map(version_json).collect::<Vec<_>>(),
+    });
+    match std::str::from_utf8(&divergence.key) {
+        Ok(key) => sample["key"] = key.into(),
+        Err(_) => sample["key_base64"] = STANDARD.encode(&divergence.key).into(),
+    }
+    match &divergence.ancestor {
+        Ancestor::Unknown => {}
+        Ancestor::Absent => sample["ancestor"] = json!({ "absent": true }),
+        Ancestor::Known(known) => sample["ancestor"] = version_json(known),
+    }
+    sample
+}
+
+fn version_json(version: &DivergentVersion) -> Value {
+    let mut json = match version.value.as_deref().map(|value| (value, std::str::from_utf8(value))) {
+        None => json!({ "deleted": true }),
+        Some((_, Ok(text))) => json!({ "utf8": text }),
+        Some((value, Err(_))) => json!({ "base64": STANDARD.encode(value) }),
+    };
+    if version.schema != 0 {
+        json["schema"] = version.schema.into();
+    }
+    if version.written_at_ms != 0 {
+        json["written_at_ms"] = version.written_at_ms.into();
+    }
+    json
 }
 
 fn known(fields: &Map<String, Value>, names: &[&str]) -> Result<(), String> {
@@ -134,6 +174,18 @@ mod tests {
         assert!(matches!(&samples[2].ancestor, Ancestor::Known(known)
             if known.value.as_deref() == Some(b"base")));
         assert_eq!((samples[2].keyspace.as_str(), &samples[2].key[..]), ("carts", &b"k"[..]));
+    }
+
+    #[test]
+    fn what_is_written_reads_as_the_same() {
+        let text = r#"
+            {"siblings": ["a", {"base64": "/wE=", "schema": 2, "written_at_ms": 5}, null]}
+            {"siblings": [{"deleted": true, "written_at_ms": 7}], "ancestor": {"absent": true}}
+            {"siblings": ["a"], "ancestor": "base", "keyspace": "carts", "key_base64": "AP8="}
+        "#;
+        let samples = read_samples(text).expect("reads");
+        let lines: String = samples.iter().map(|s| format!("{}\n", sample_json(s))).collect();
+        assert_eq!(read_samples(&lines).expect("reads"), samples);
     }
 
     #[test]
