@@ -2,7 +2,7 @@
 
 MERGES := cart or-set pn-counter max-register json-three-way inventory
 # Modules for tests of the host: examples of tests/guests.
-TEST_GUESTS := hash_order drops_third options lines wrong
+TEST_GUESTS := hash_order drops_third options lines half wrong
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components

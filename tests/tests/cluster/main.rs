@@ -14,6 +14,7 @@ mod conflicts;
 mod coordination;
 mod copies;
 mod crashes;
+mod failing;
 mod folds;
 mod hostile;
 mod hostile_clients;
