@@ -172,6 +172,8 @@ fn merges(node: &Node) {
     count(COMPILATIONS, [], figures.compilations);
     set(MEMO_BYTES, [], figures.memo_bytes as f64);
     set(MODULES, [], figures.modules as f64);
+    set(DEAD_LETTERS, [], node.conflicts.letter_count() as f64);
+    set(MODULES_PAUSED, [], node.conflicts.paused().len() as f64);
 }
 
 fn hints(node: &Node) {

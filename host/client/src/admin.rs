@@ -72,6 +72,8 @@ calls! {
     Once end_trial(EndTrialRequest) -> Keyspace;
     /// What the node has seen of a trial.
     Repeatable get_trial(GetTrialRequest) -> TrialReport;
+    /// The last lines that a module has logged on the node.
+    Repeatable get_module_log(GetModuleLogRequest) -> GetModuleLogResponse;
     /// The keys that the node could not merge.
     Repeatable list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
     /// Stages a change of the ring, and answers with the plan.

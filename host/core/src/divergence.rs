@@ -127,6 +127,9 @@ pub enum MergeFailure {
         /// How long it will rest, in seconds.
         seconds: u64,
     },
+    /// An operator has paused the keyspace's merges.
+    #[error("merges are paused in this keyspace: `stator module resume` lets them go on")]
+    PausedByOperator,
     /// The keyspace has used what it may: the merge is made when its turn comes.
     #[error(
         "the keyspace's budget of {limit} {what} a second is used up on this node; the merge is made \
@@ -152,6 +155,7 @@ impl MergeFailure {
             MergeFailure::NotLoaded(_)
                 | MergeFailure::Overloaded { .. }
                 | MergeFailure::Paused { .. }
+                | MergeFailure::PausedByOperator
                 | MergeFailure::OverBudget { .. }
                 | MergeFailure::Unavailable(_)
         )

@@ -54,6 +54,7 @@ fn module(pushed_at_ms: u64) -> Module {
         class,
         generation: 0,
         is_deleted: false,
+        laws: None,
     }
 }
 

@@ -210,6 +210,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
                 class: ModuleClass::Large,
                 generation: 0,
                 is_deleted: false,
+                laws: None,
             };
             let change = CatalogueChange::AddModule { digest, module };
             change.apply(&mut catalogue).expect("a module");

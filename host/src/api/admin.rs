@@ -166,6 +166,13 @@ impl Admin for AdminService {
         modules::pull(&self.node, &request.get_ref().digest).await.map(Response::new)
     }
 
+    async fn get_module_log(
+        &self,
+        request: Request<v1::GetModuleLogRequest>,
+    ) -> Answer<v1::GetModuleLogResponse> {
+        modules::log(&self.node, &request.get_ref().digest).map(Response::new)
+    }
+
     async fn begin_trial(&self, request: Request<v1::BeginTrialRequest>) -> Answer<v1::Keyspace> {
         trials::begin(&self.node, request.into_inner()).await.map(Response::new)
     }

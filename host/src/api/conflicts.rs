@@ -12,7 +12,7 @@ use tonic::{Request, Status};
 use super::errors;
 use super::journals::{self, Listed, Marks, Of, off};
 use super::limits::timeout_ms;
-use crate::conflicts::{Came, Cause, Comparison, Conflict, Letter};
+use crate::conflicts::{Came, Comparison, Conflict, Letter};
 use crate::journal::Cursor;
 use crate::node::Node;
 
@@ -95,12 +95,6 @@ pub(super) fn letters(node: &Node, keyspace: &str) -> v1::ListDeadLettersRespons
 }
 
 fn message(conflict: Conflict, node: &str) -> v1::Conflict {
-    let cause = match conflict.cause {
-        Cause::Read => "read",
-        Cause::Fold => "fold",
-        Cause::Trial => "trial",
-        Cause::Retry => "retry",
-    };
     let (came, failure) = match conflict.came {
         Came::Value => ("value", String::new()),
         Came::Delete => ("delete", String::new()),
@@ -120,7 +114,7 @@ fn message(conflict: Conflict, node: &str) -> v1::Conflict {
         at_ms: conflict.at_ms,
         keyspace: conflict.keyspace,
         key: conflict.key.into(),
-        cause: cause.to_owned(),
+        cause: conflict.cause.word().to_owned(),
         module_digest: conflict.module,
         came: came.to_owned(),
         failure,

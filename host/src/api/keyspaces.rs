@@ -241,6 +241,7 @@ fn merging(asked: v1::Merging) -> Merging {
         pause_after: asked.pause_after.unwrap_or(PAUSE_AFTER),
         merges_per_second: asked.merges_per_second,
         fuel_per_second: asked.fuel_per_second,
+        paused: asked.paused,
     }
 }
 
@@ -252,6 +253,7 @@ fn take_merging(update: &mut Merging, field: &str, asked: &Merging) -> bool {
         "last_write" => update.last_write = asked.last_write,
         "pause_after" => update.pause_after = asked.pause_after,
         "merges_per_second" => update.merges_per_second = asked.merges_per_second,
+        "paused" => update.paused = asked.paused,
         "fuel_per_second" => update.fuel_per_second = asked.fuel_per_second,
         _ => return false,
     }
@@ -315,6 +317,7 @@ fn merging_message(merging: &Merging) -> v1::Merging {
         pause_after: Some(merging.pause_after),
         merges_per_second: merging.merges_per_second,
         fuel_per_second: merging.fuel_per_second,
+        paused: merging.paused,
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use stator_core::catalogue::{Catalogue, CatalogueChange, Module, ModuleClass};
+use stator_core::catalogue::{
+    Catalogue, CatalogueChange, KeptVerdict, Laws, Module, ModuleClass, WHY_CHARS_MAX,
+};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
@@ -61,6 +63,7 @@ pub(super) async fn push(
         class,
         generation: 0,
         is_deleted: false,
+        laws: None,
     };
     if header.validate_only {
         let tried = node.merges.dry_run(class, component, &place).await;
@@ -71,6 +74,7 @@ pub(super) async fn push(
     let admitted = node.merges.admit_as(class, component.clone()).await;
     admitted.map_err(|refusal| refused(&refusal))?;
     let laws = node.merges.laws_in(&digest, Some(&place)).await;
+    let module = Module { laws: laws.as_deref().ok().map(|laws| kept(&digest, laws)), ..module };
     let laws = verdicts(&digest, laws.as_deref());
     let kept = node.modules.keep(&digest, component).await;
     let facts = [("effect", "NONE".to_owned())];
@@ -91,6 +95,35 @@ fn verdicts(digest: &ModuleDigest, report: Result<&Report, &LawsUnchecked>) -> V
             Vec::new()
         }
     }
+}
+
+/// What the catalogue keeps of a report.
+fn kept(digest: &ModuleDigest, report: &Report) -> Laws {
+    let verdict = |(law, found): (Law, &Verdict)| {
+        let kept = match found {
+            Verdict::Holds { cases } => KeptVerdict::Holds(*cases),
+            Verdict::Violated(_) => KeptVerdict::Violated,
+            Verdict::NotCheckable { .. } => KeptVerdict::NotCheckable,
+        };
+        (law.name().to_owned(), kept)
+    };
+    let why = report.why_no_fold(digest).map(|why| why.to_string()).unwrap_or_default();
+    // Behind the first line comes the counterexample.
+    let why = why.lines().next().unwrap_or_default();
+    Laws {
+        verdicts: report.verdicts().map(verdict).collect(),
+        why_no_fold: why.chars().take(WHY_CHARS_MAX).collect(),
+    }
+}
+
+fn kept_verdict((law, kept): &(String, KeptVerdict)) -> v1::LawVerdict {
+    use v1::law_verdict::Answer;
+    let (answer, cases) = match kept {
+        KeptVerdict::Holds(cases) => (Answer::Holds, *cases),
+        KeptVerdict::Violated => (Answer::Violated, 0),
+        KeptVerdict::NotCheckable => (Answer::NotCheckable, 0),
+    };
+    v1::LawVerdict { law: law.clone(), answer: answer.into(), cases, detail: String::new() }
 }
 
 fn verdict(law: Law, found: &Verdict) -> v1::LawVerdict {
@@ -228,7 +261,24 @@ pub(super) async fn look_up(
         let _ = tokio::time::timeout(wait, node.modules.wait_for(digest)).await;
     }
     let ready = node.merges.is_loaded(digest);
-    Ok(v1::Module { ready, ..message(&catalogue, digest, module) })
+    let paused = node.conflicts.paused().into_iter().filter(|(_, module, _)| module == digest);
+    let paused_in =
+        paused.filter_map(|(id, _, _)| Some(catalogue.keyspace_by_id(id)?.name.clone()));
+    let paused_in = paused_in.collect();
+    Ok(v1::Module { ready, paused_in, ..message(&catalogue, digest, module) })
+}
+
+/// The last lines of a module on this node.
+pub(super) fn log(node: &Node, digest: &str) -> Result<v1::GetModuleLogResponse, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let (digest, _) = find(&catalogue, digest)?;
+    let line = |line: crate::merge::Line| v1::ModuleLine {
+        at_ms: line.at_ms,
+        level: line.level.to_owned(),
+        line: line.text,
+    };
+    let lines = node.merges.lines(digest).into_iter().map(line).collect();
+    Ok(v1::GetModuleLogResponse { lines })
 }
 
 pub(super) async fn delete(
@@ -272,6 +322,7 @@ pub(super) fn list(
 
 fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1::Module {
     let keyspaces = catalogue.keyspaces_with(digest);
+    let laws = module.laws.as_ref();
     v1::Module {
         digest: digest.to_string(),
         name: module.name.clone(),
@@ -282,7 +333,9 @@ fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1:
             ModuleClass::Large => v1::ModuleClass::Large.into(),
         },
         keyspaces: keyspaces.map(|keyspace| keyspace.name.clone()).collect(),
-        laws: Vec::new(),
+        laws: laws.map(|laws| laws.verdicts.iter().map(kept_verdict).collect()).unwrap_or_default(),
         ready: false,
+        why_no_fold: laws.map(|laws| laws.why_no_fold.clone()).unwrap_or_default(),
+        paused_in: Vec::new(),
     }
 }

@@ -9,6 +9,7 @@ mod bindings;
 mod build;
 mod describe;
 mod new;
+mod pause;
 mod remerge;
 mod replay;
 mod templates;
@@ -54,7 +55,7 @@ pub(super) enum Module {
     Encode(Encode),
     /// Check the merge laws of a component, by the node's own code and without a node
     Test(test::Test),
-    /// Show what a component is: its options, its size, what it costs
+    /// Show what a component or a pushed module is: its options, its size, what it costs, its laws
     Describe(describe::Describe),
     /// Upload a component to the cluster
     Push(Push),
@@ -75,6 +76,12 @@ pub(super) enum Module {
     },
     /// End the trial of a module
     Untry(trial::Untry),
+    /// Call no module in a keyspace for now
+    Pause(pause::Pause),
+    /// Let a keyspace merge again
+    Resume(pause::Resume),
+    /// Print the last lines that a module has logged
+    Logs(pause::Logs),
     /// Run a module on recorded conflicts, and compare it with the one that merges
     Replay(replay::Replay),
     /// Merge anew what a bad module has folded
@@ -150,7 +157,7 @@ impl Module {
             Module::Bindings(command) => command.run(session.output),
             Module::Encode(command) => command.run(session.output),
             Module::Test(command) => command.run(session.output).await,
-            Module::Describe(command) => command.run(session.output).await,
+            Module::Describe(command) => command.run(session).await,
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
             Module::Pull(command) => command.run(session).await,
@@ -159,6 +166,9 @@ impl Module {
             Module::Canary(command) => command.run(session).await,
             Module::Trial { keyspace } => trial::report(session, &keyspace).await,
             Module::Untry(command) => command.run(session).await,
+            Module::Pause(command) => command.run(session).await,
+            Module::Resume(command) => command.run(session).await,
+            Module::Logs(command) => command.run(session).await,
             Module::Replay(command) => command.run(session).await,
             Module::Remerge(command) => command.run(session).await,
         }
@@ -299,6 +309,22 @@ fn read(path: &Path) -> Result<Bytes, Failure> {
     Ok(bytes.into())
 }
 
+fn class_of(module: &v1::Module) -> ModuleClass {
+    match module.class() {
+        v1::ModuleClass::Large => ModuleClass::Large,
+        v1::ModuleClass::Small | v1::ModuleClass::Unspecified => ModuleClass::Small,
+    }
+}
+
+/// Whether a keyspace may fold by it.
+fn fold_word(module: &v1::Module) -> &'static str {
+    match (module.laws.as_slice(), module.why_no_fold.as_str()) {
+        ([], _) => "unknown",
+        (_, "") => "may",
+        _ => "no",
+    }
+}
+
 async fn list(session: &Session) -> Result<(), Failure> {
     let mut modules = session.admin().await?.modules().await?;
     modules.sort_by_key(|module| std::cmp::Reverse(module.pushed_at_ms));
@@ -318,12 +344,13 @@ async fn list(session: &Session) -> Result<(), Failure> {
                     short(&module.digest).to_owned(),
                     module.size_bytes.to_string(),
                     class_name(module).to_owned(),
+                    fold_word(module).to_owned(),
                     output::utc(module.pushed_at_ms),
                     keyspaces,
                 ]
             });
             output::line(output::table(
-                ["name", "digest", "bytes", "class", "pushed", "keyspaces"],
+                ["name", "digest", "bytes", "class", "fold", "pushed", "keyspaces"],
                 rows.collect(),
             ))
         }

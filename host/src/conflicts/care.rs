@@ -70,6 +70,9 @@ impl Care {
         now: Instant,
     ) -> Result<Arc<Semaphore>, MergeFailure> {
         let merging = &keyspace.merging.value;
+        if merging.paused && keyspace.previous_module() != Some(*module) {
+            return Err(MergeFailure::PausedByOperator);
+        }
         let mut all = self.used();
         let used = all.entry(keyspace.id).or_insert_with(|| Used::new(self.places, now));
         used.rests(module, merging, now)?;

@@ -71,6 +71,11 @@ impl Letters {
         self.by_key.remove(&(keyspace.to_owned(), key.to_vec()));
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Those of a keyspace, by key; of all with an empty name.
     pub(super) fn of(&self, keyspace: &str) -> Vec<Letter> {
         let letters = self.by_key.iter();

@@ -52,6 +52,7 @@ use trials::Trials;
 use crate::driver::{Clock, Shared};
 use crate::journal::{Cursor, Journal};
 use crate::merge::MergeHost;
+use crate::telemetry::names::{CONFLICTS, KEYSPACE_FUEL, MERGES_OVER_BUDGET};
 
 /// How long a comparison waits for its module, and how often it looks.
 const LOAD_WAIT: Duration = Duration::from_secs(10);
@@ -127,6 +128,8 @@ impl Conflicts {
     ) -> Answer {
         let answer = self.resolve_within(cause, module, divergence, &dots).await;
         if matches!(answer, Err(MergeFailure::OverBudget { .. })) {
+            let keyspace = divergence.keyspace.clone();
+            metrics::counter!(MERGES_OVER_BUDGET.name, "keyspace" => keyspace).increment(1);
             self.merge_behind(cause, *module, (divergence, dots()));
         }
         answer
@@ -140,14 +143,16 @@ impl Conflicts {
         divergence: &Divergence,
         dots: impl Fn() -> Vec<Vec<Dot>>,
     ) -> Answer {
-        if let Some(answer) = self.0.merges.recall(module, divergence) {
+        let catalogue = self.0.shared.catalogue();
+        let keyspace = catalogue.as_ref().and_then(|c| c.keyspace(&divergence.keyspace));
+        if !keyspace.is_some_and(|keyspace| keyspace.merging.value.paused)
+            && let Some(answer) = self.0.merges.recall(module, divergence)
+        {
             return answer;
         }
-        let catalogue = self.0.shared.catalogue();
-        let keyspace = catalogue.and_then(|c| c.keyspace(&divergence.keyspace).cloned());
         // It was just deleted, or the node has no cluster: what comes of it reaches nobody.
         let gone = || MergeFailure::Unavailable("the keyspace is gone".to_owned());
-        let keyspace = keyspace.ok_or_else(gone)?;
+        let keyspace = keyspace.cloned().ok_or_else(gone)?;
         let places = self.0.care.admit(&keyspace, module, Instant::now())?;
         let (answer, conflict) = {
             let _place = places.acquire().await;
@@ -225,6 +230,11 @@ impl Conflicts {
         self.0.book.as_ref().map(|book| book.letters().of(keyspace)).unwrap_or_default()
     }
 
+    /// How many dead letters there are.
+    pub fn letter_count(&self) -> usize {
+        self.0.book.as_ref().map_or(0, |book| book.letters().count())
+    }
+
     /// The key has nothing to be merged any more.
     pub fn settle(&self, keyspace: &str, key: &[u8]) {
         if let Some(book) = &self.0.book {
@@ -283,6 +293,9 @@ impl Inner {
     }
 
     fn record(&self, mut conflict: Conflict) {
+        let cause = conflict.cause.word().to_owned();
+        let labels = [("keyspace", conflict.keyspace.clone()), ("cause", cause)];
+        metrics::counter!(CONFLICTS.name, &labels).increment(1);
         let Some(book) = &self.book else { return };
         // One at a time, so that letters change in the feed's order.
         let mut letters = book.letters();
@@ -306,6 +319,8 @@ impl Inner {
             Err(MergeFailure::OutOfFuel { limit }) => (*limit, true),
             Err(failure) => (0, failure.is_lasting()),
         };
+        metrics::counter!(KEYSPACE_FUEL.name, "keyspace" => keyspace.name.clone())
+            .increment(spent.0);
         self.care.ended(keyspace, module, spent, Instant::now());
     }
 

@@ -23,6 +23,18 @@ pub enum Cause {
     Retry,
 }
 
+impl Cause {
+    /// As it is called everywhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            Cause::Read => "read",
+            Cause::Fold => "fold",
+            Cause::Trial => "trial",
+            Cause::Retry => "retry",
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -252,6 +252,13 @@ impl Admin for Fake {
         unsupported()
     }
 
+    async fn get_module_log(
+        &self,
+        _: Request<v1::GetModuleLogRequest>,
+    ) -> Answer<v1::GetModuleLogResponse> {
+        unsupported()
+    }
+
     async fn begin_trial(&self, _: Request<v1::BeginTrialRequest>) -> Answer<v1::Keyspace> {
         unsupported()
     }

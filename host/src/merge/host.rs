@@ -15,7 +15,7 @@ use super::config::{MergeHostConfig, MergeHostError};
 use super::figures::{Counters, Figures};
 use super::laws::Reports;
 use super::limits::Limits;
-use super::log::LogValve;
+use super::log::{Line, LogValve};
 use super::memo::{Answer, Memo, MemoKey};
 use super::refused::ModuleRefused;
 use super::run::LoadedModule;
@@ -166,6 +166,11 @@ impl MergeHost {
         let answer = self.0.memo.get(&MemoKey { module: *digest, class, fingerprint })?;
         self.0.counters.memo_hits.add(1);
         Some(answer)
+    }
+
+    /// The last lines that a module has logged here, the oldest first.
+    pub fn lines(&self, module: &ModuleDigest) -> Vec<Line> {
+        self.0.log.lines(module)
     }
 
     /// How many merges run at a time.

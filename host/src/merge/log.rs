@@ -4,13 +4,15 @@
 //! loop of calls with large texts would keep a processor busy long after fuel says stop. What is
 //! dropped or cut depends on the clock, but the module never learns of it.
 //!
+//! The last lines of all modules stay in memory, for `stator module logs`, up to [`KEPT_BYTES_MAX`].
+//!
 //! The last warnings of a call are kept until its end: a module that traps has often said why before
 //! (an interpreter prints the error that nobody caught, a C library why it aborts), and then
 //! these are the words that its reader gets.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stator_core::id::ModuleDigest;
 use wasmtime::StoreContextMut;
@@ -29,6 +31,8 @@ const LINES_PER_WINDOW_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Bytes of a call's last warnings that are kept.
 const LAST_WORDS_BYTES_MAX: usize = 2048;
+/// Bytes of the last lines of all modules that are kept.
+const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Fuel for a call of `write`, about what it costs the host in instructions.
 const CALL_FUEL: u64 = 500;
 
@@ -40,21 +44,63 @@ struct Window {
     opened: Instant,
     passed: u32,
     dropped: u64,
+    kept: VecDeque<Line>,
+    kept_bytes: usize,
+}
+
+/// A line that a module has logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// When: milliseconds since 1970 (UTC).
+    pub at_ms: u64,
+    /// Who.
+    pub module: ModuleDigest,
+    /// `debug`, `info` or `warn`.
+    pub level: &'static str,
+    /// What.
+    pub text: String,
 }
 
 impl LogValve {
     pub(super) fn new() -> Self {
-        let window = Window { opened: Instant::now(), passed: 0, dropped: 0 };
+        let window = Window {
+            opened: Instant::now(),
+            passed: 0,
+            dropped: 0,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+        };
         LogValve(Arc::new(Mutex::new(window)))
     }
 
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last lines of a module, the oldest first.
+    pub(super) fn lines(&self, module: &ModuleDigest) -> Vec<Line> {
+        self.window().kept.iter().filter(|line| line.module == *module).cloned().collect()
+    }
+
+    fn keep(&self, module: ModuleDigest, level: &'static str, text: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let mut window = self.window();
+        window.kept_bytes += weight(text);
+        window.kept.push_back(Line { at_ms, module, level, text: text.to_owned() });
+        while window.kept_bytes > KEPT_BYTES_MAX {
+            let gone = window.kept.pop_front();
+            window.kept_bytes -= gone.map_or(0, |line| weight(&line.text));
+        }
+    }
+
     fn passes(&self, now: Instant) -> bool {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window();
         if now.saturating_duration_since(window.opened) >= WINDOW {
             if window.dropped > 0 {
                 tracing::warn!(dropped = window.dropped, "merge modules log too much");
             }
-            *window = Window { opened: now, passed: 0, dropped: 0 };
+            (window.opened, window.passed, window.dropped) = (now, 0, 0);
         }
         if window.passed == LINES_PER_WINDOW_MAX {
             window.dropped += 1;
@@ -63,6 +109,10 @@ impl LogValve {
         window.passed += 1;
         true
     }
+}
+
+fn weight(text: &str) -> usize {
+    text.len() + size_of::<Line>()
 }
 
 /// The log of one call.
@@ -101,6 +151,12 @@ impl CallLog {
             return;
         }
         let module = &self.module;
+        let word = match level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+        };
+        self.valve.keep(*module, word, line);
         // Escaped, because a line break would let a module forge lines of the node.
         match level {
             Level::Debug => tracing::debug!(target: "stator::module", %module, "{line:?}"),
@@ -143,6 +199,21 @@ mod tests {
         assert_eq!(passed, LINES_PER_WINDOW_MAX as usize);
         assert!(!valve.passes(start));
         assert!(valve.passes(start + 2 * WINDOW));
+    }
+
+    #[test]
+    fn the_last_lines_of_all_modules_are_kept_within_their_bytes() {
+        let (valve, [a, b]) = (LogValve::new(), [1, 2].map(|n| ModuleDigest([n; 32])));
+        (0..2000)
+            .for_each(|n| valve.keep(if n % 2 == 0 { a } else { b }, "info", &"x".repeat(500)));
+        valve.keep(b, "warn", "last");
+        let lines = valve.lines(&b);
+        assert_eq!(
+            lines.last().map(|line| (line.level, line.text.as_str())),
+            Some(("warn", "last"))
+        );
+        assert!(lines.len() > 100 && lines.len() < 300, "{}", lines.len());
+        assert!(valve.window().kept_bytes <= KEPT_BYTES_MAX);
     }
 
     #[test]

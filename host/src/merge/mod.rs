@@ -69,5 +69,6 @@ pub use encode::{EncodeError, Encoded, WIT, encode_component};
 pub use figures::Figures;
 pub use host::{MergeHost, Place, Resolved};
 pub use limits::Limits;
+pub use log::Line;
 pub use refused::{ModuleRefused, Stage};
 pub use world::{Surface, surface};

@@ -155,7 +155,8 @@ impl Node {
 /// Whether something else is to answer where a module failed so. What passes by itself, such as a
 /// module on its way here, is waited for by the reader.
 fn stands_in(failure: &MergeFailure) -> bool {
-    failure.is_lasting() || matches!(failure, MergeFailure::Paused { .. })
+    failure.is_lasting()
+        || matches!(failure, MergeFailure::Paused { .. } | MergeFailure::PausedByOperator)
 }
 
 /// The last write, if the keyspace wants it where its module fails.

@@ -64,7 +64,17 @@ metrics! {
     SIBLINGS = Summary "stator_get_siblings" ["keyspace"]
         "Versions that differ, per get: 0 is an absent key, 2 or more a divergence";
     MERGES = Counter "stator_merges_total" ["keyspace", "outcome"]
-        "Divergences put to a module, by outcome: value, delete, kept, failed";
+        "Divergences put to a module, by outcome: value, delete, kept, in-place, failed";
+    CONFLICTS = Counter "stator_conflicts_total" ["keyspace", "cause"]
+        "Distinct merges in the conflict feed, by cause: read, fold, trial, retry";
+    KEYSPACE_FUEL = Counter "stator_keyspace_fuel_total" ["keyspace"]
+        "Fuel that merges of a keyspace used, where the module answered";
+    MERGES_OVER_BUDGET = Counter "stator_merges_over_budget_total" ["keyspace"]
+        "Merges put off because the keyspace's budget of the second was used up";
+    DEAD_LETTERS = Gauge "stator_dead_letters" []
+        "Keys that this node could not merge yet";
+    MODULES_PAUSED = Gauge "stator_modules_paused" []
+        "Modules that rest in a keyspace, for they failed too often in a row";
     MERGE_SECONDS = Summary "stator_merge_seconds" []
         "Time of a module's call, without the wait for its turn";
     MERGE_FUEL = Summary "stator_merge_fuel" []

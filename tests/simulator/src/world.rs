@@ -567,6 +567,7 @@ fn catalogue(
             class,
             generation: 0,
             is_deleted: false,
+            laws: None,
         };
         catalogue.modules.insert(UNION_2, module.clone());
         catalogue.modules.insert(digest, module);

@@ -158,6 +158,16 @@ async fn where_a_module_fails_the_one_before_or_the_last_write_stands_in_and_it_
     assert!(failure.contains("paused on this node after 2 failures"), "{failure}");
     must_run(&cluster[0], &["keyspace", "rollback", "scores"]).await;
     assert!(is_merged(&read(&cluster[0], "c").await), "another module is not paused");
+
+    must_run(&cluster[1], &["module", "pause", "scores"]).await;
+    let paused = read(&cluster[0], "c").await;
+    assert!(paused.versions.len() == 2, "what is remembered too: {paused:?}");
+    assert!(paused.merge.expect("a merge").failure.contains("module resume"));
+    must_run(&cluster[1], &["module", "resume", "scores"]).await;
+    assert!(is_merged(&read(&cluster[0], "c").await));
+    let described = must_run(&cluster[2], &["module", "describe", "max-register"]).await;
+    assert_eq!(described["pushed"]["name"], "max-register", "{described}");
+    assert!(described["pushed"]["laws"].as_array().is_some_and(|laws| laws.len() > 5));
 }
 
 #[tokio::test]

@@ -266,6 +266,7 @@ impl CatalogueChange {
                     *known = Module { generation: known.generation + 1, ..module.clone() };
                 }
                 known.class = known.class.max(module.class);
+                known.laws = known.laws.take().or_else(|| module.laws.clone());
                 Ok(())
             }
             CatalogueChange::DeleteModule(digest) => delete_module(catalogue, digest),

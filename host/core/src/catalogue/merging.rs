@@ -21,6 +21,8 @@ pub struct Merging {
     pub previous: bool,
     /// Where no module has an answer, a reader gets the last write in place of siblings.
     pub last_write: bool,
+    /// No module is called: readers get what stands in for it, or siblings.
+    pub paused: bool,
     /// Failures in a row after which a node pauses the module for this keyspace; 0 never does.
     pub pause_after: u32,
     /// Merges that a node makes in a second; 0 is as many as come.
@@ -35,6 +37,7 @@ impl Default for Merging {
             history_ms: 0,
             previous: false,
             last_write: false,
+            paused: false,
             pause_after: PAUSE_AFTER,
             merges_per_second: 0,
             fuel_per_second: 0,

@@ -22,6 +22,7 @@ mod chronicle;
 mod class;
 mod digest;
 mod keyspace;
+mod laws;
 mod merging;
 mod ring_change;
 mod stage;
@@ -41,6 +42,7 @@ pub use keyspace::{
     Durability, Keyspace, KeyspaceSpec, KeyspaceState, NAME_BYTES_MAX, Quorums,
     READ_REPAIR_PERCENT, Reconcile,
 };
+pub use laws::{KeptVerdict, Laws, WHY_CHARS_MAX};
 pub use merging::{HISTORY_MS_MAX, Merging, PAUSE_AFTER};
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
 pub use stage::{REPLICAS_MAX, STAGED_MAX, StageError, WEIGHT_MAX, ZONE_BYTES_MAX};
@@ -175,6 +177,9 @@ pub struct Module {
     /// Whether it is deleted. Its entry stays, lest a node that has not heard of it brings it back.
     #[serde(default)]
     pub is_deleted: bool,
+    /// How it stood to the merge laws when it was pushed; none if they were not checked.
+    #[serde(default)]
+    pub laws: Option<Laws>,
 }
 
 impl Module {
@@ -186,7 +191,8 @@ impl Module {
             Ordering::Equal => {
                 let class = self.class.max(other.class);
                 let is_deleted = self.is_deleted || other.is_deleted;
-                *self = Module { class, is_deleted, ..self.clone().min(other.clone()) };
+                let laws = self.laws.clone().max(other.laws.clone());
+                *self = Module { class, is_deleted, laws, ..self.clone().min(other.clone()) };
             }
         }
     }

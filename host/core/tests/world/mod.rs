@@ -181,6 +181,7 @@ impl World {
             class: ModuleClass::Small,
             generation: 0,
             is_deleted: false,
+            laws: None,
         };
         CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();

@@ -50,6 +50,7 @@ impl Merging {
             pause_after: self.pause_after,
             merges_per_second: self.merges_per_second.unwrap_or_default(),
             fuel_per_second: self.fuel_per_second.unwrap_or_default(),
+            paused: false,
         })
     }
 
@@ -69,7 +70,7 @@ impl Merging {
 }
 
 /// In words; empty if it is what a keyspace has that says nothing of it.
-pub(super) fn words(merging: &v1::Merging) -> [(&'static str, String); 3] {
+pub(super) fn words(merging: &v1::Merging) -> [(&'static str, String); 4] {
     let history = match merging.history_ms {
         0 => String::new(),
         ms => format!("superseded versions are kept for {} s", ms / 1_000),
@@ -90,7 +91,13 @@ pub(super) fn words(merging: &v1::Merging) -> [(&'static str, String); 3] {
     if !budget.is_empty() {
         budget = vec![format!("{} a second on each node", budget.join(" and "))];
     }
-    [("history", history), ("on failure", on_failure.to_owned()), ("budget", budget.concat())]
+    let paused = if merging.paused { "no module is called" } else { "" };
+    [
+        ("paused", paused.to_owned()),
+        ("history", history),
+        ("on failure", on_failure.to_owned()),
+        ("budget", budget.concat()),
+    ]
 }
 
 pub(super) fn json(merging: &v1::Merging) -> Value {
@@ -101,5 +108,6 @@ pub(super) fn json(merging: &v1::Merging) -> Value {
         "pause_after": merging.pause_after,
         "merges_per_second": merging.merges_per_second,
         "fuel_per_second": merging.fuel_per_second,
+        "paused": merging.paused,
     })
 }

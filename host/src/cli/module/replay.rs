@@ -11,7 +11,7 @@ use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 
 use super::test::Bench;
-use super::{pulled, read, resolve};
+use super::{class_of, pulled, read, resolve};
 use crate::cli::conflicts::recordings;
 use crate::cli::failure::Failure;
 use crate::cli::members::short;
@@ -133,10 +133,7 @@ pub(super) async fn take(
 ) -> Result<(), Failure> {
     let digest = digest.to_string();
     let request = v1::GetModuleRequest { digest: digest.clone(), wait_ready_ms: 0 };
-    let class = match session.admin().await?.get_module(request).await?.class() {
-        v1::ModuleClass::Large => ModuleClass::Large,
-        v1::ModuleClass::Small | v1::ModuleClass::Unspecified => ModuleClass::Small,
-    };
+    let class = class_of(&session.admin().await?.get_module(request).await?);
     let component = pulled(session, &digest).await?;
     bench.take((&digest, class), component).await.map(drop)
 }
