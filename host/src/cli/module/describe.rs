@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::json;
 use stator_core::catalogue::ModuleClass;
 
+use super::rules;
 use super::test::Bench;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
-use crate::merge::surface;
+use crate::merge::{rules_of, surface};
 
 /// Show what a component is: its options, its size, what it costs
 #[derive(Debug, Args)]
@@ -29,6 +30,7 @@ impl Describe {
         let limits = bench.host.limits_of(info.class);
         let surface =
             surface(&component).map_err(|refusal| Failure::refused(refusal.to_string()))?;
+        let rules = rules_of(&component).as_ref().map(rules::words);
         let sample = bench.host.sample_merge(&info.digest).await;
         let sample = sample.map_err(|failure| {
             Failure::refused(format!("a sample of its own does not merge: {failure}"))
@@ -46,6 +48,7 @@ impl Describe {
             "fuel_of_a_sample": sample.map(|(_, fuel)| fuel),
             "siblings_of_the_sample": sample.map(|(siblings, _)| siblings),
             "fuel_max": limits.fuel,
+            "rules": rules,
         });
         if output == Output::Json {
             return output::json(&document);
@@ -66,6 +69,9 @@ impl Describe {
         ];
         if let Some(schema) = info.schema {
             rows.push(["schema".to_owned(), format!("{schema}; older values are migrated")]);
+        }
+        if let Some(rules) = rules {
+            rows.push(["rules".to_owned(), rules.join("\n")]);
         }
         let of = |fuel: u64| format!("{fuel} of {} fuel", limits.fuel);
         rows.push(["a tombstone costs".to_owned(), of(info.probe_fuel)]);
