@@ -23,8 +23,10 @@ pub(crate) fn by(choice: Choice, path: &str, present: &[Written<'_>]) -> Result<
         Choice::Max => of_one_kind(choice, path, present, |values| values.max()),
         Choice::Min => of_one_kind(choice, path, present, |values| values.min()),
         Choice::LastWrite => {
-            let key = |written: &&Written<'_>| (written.at_ms, written.json.text());
-            let last = present.iter().max_by_key(key);
+            let last = present.iter().max_by(|one, other| {
+                let texts = || one.json.text().cmp(&other.json.text());
+                one.at_ms.cmp(&other.at_ms).then_with(texts)
+            });
             Ok(last.map_or(Json::Null, |written| written.json.clone()))
         }
     }

@@ -1,9 +1,10 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
 //! `new` begins one in any of several languages, `build` makes a component of a crate. `encode` is the
-//! second half of that, for other compilers: it makes the component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
-//! it is, `rules` writes one that needs no code. None of them needs a node. What a component may import and
-//! export is checked by the node at `push`.
+//! second half of that, for other compilers: it makes the component that a cluster takes. `rules`
+//! writes one that needs no code, `test` checks the merge laws of a component, `describe` shows what
+//! it is. None of them needs a node. What a component may import and export is checked by the node at
+//! `push`.
 
 mod bindings;
 mod build;

@@ -104,6 +104,7 @@ async fn bad_rules_are_refused_before_anything_is_sent() {
     }
     for (arguments, says) in [
         (&["--reconcile", "json"][..], "needs a --rule"),
+        (&["--reconcile", "json", "--rule", "=three-way:max"], "a three-way rule needs --ancestor"),
         (&["--rule", "/a=max"], "--rule needs --reconcile json"),
         (&["--reconcile", "siblings", "--rule", "/a=max"], "--rule needs --reconcile json"),
         (&["--reconcile", "json", "--module", "cart"], "--module excludes"),
@@ -131,4 +132,22 @@ async fn a_component_of_rules_is_a_module_like_any_other() {
     let tested = stator(["module", "test", &out]).await;
     assert_eq!(tested.status.code(), Some(0), "{}", text(&tested.stderr));
     assert!(text(&tested.stdout).contains("the module may fold"), "{}", text(&tested.stdout));
+}
+
+#[tokio::test]
+async fn three_ways_are_merged_against_what_both_had_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = Node::start(folder.path(), "node", &[]).await;
+    let create = with_rules(&["keyspace", "create", "pages"], &["=three-way:last-write"]);
+    let created = run(&node, &[&create[..], &["--ancestor"]].concat(), 0).await;
+    assert_eq!(json_of(&created)["reconcile"], "three-way");
+    run(&node, &["kv", "put", "-k", "pages", "p", r#"{"title":"a","old":1,"n":1}"#], 0).await;
+    let seen = folder.path().join("seen").display().to_string();
+    run(&node, &["kv", "get", "-k", "pages", "p", "--context-file", &seen], 0).await;
+    for edit in [r#"{"title":"b","old":1,"n":1}"#, r#"{"title":"a","n":2}"#] {
+        let put = ["kv", "put", "-k", "pages", "p", edit, "--context-file", &seen];
+        run(&node, &put, 0).await;
+    }
+    let merged = run(&node, &["kv", "get", "-k", "pages", "p"], 0).await;
+    assert_eq!(text(&merged.stdout), r#"{"n":2,"title":"b"}"#, "{}", text(&merged.stderr));
 }

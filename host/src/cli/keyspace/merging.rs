@@ -80,7 +80,14 @@ impl Merging {
                 return Err(Failure::usage(message));
             }
             (Some(Policy::Json), None, true) => {
-                rules::push(session, &rules::read(&self.rules)?).await?
+                let rules = rules::read(&self.rules)?;
+                if rules.use_ancestor() && !self.ancestor {
+                    return Err(Failure::usage(
+                        "a three-way rule needs --ancestor: without it no ancestor is kept, and \
+                         only the rule behind three-way would count",
+                    ));
+                }
+                rules::push(session, &rules).await?
             }
             (Some(Policy::Json), None, false) => {
                 return Err(Failure::usage(
