@@ -13,6 +13,7 @@ Examples:
   stator demo
   stator demo --seed 7 --log operations.jsonl
   stator demo --data online-retail.csv
+  stator demo --tour
 
 It starts three nodes, replays shopping carts while one node is cut off for a while, and holds the
 carts at the end against the log of all operations: in `carts`, merged by the cart module, nothing
@@ -38,6 +39,10 @@ pub(super) struct Demo {
     /// Keep the nodes' data and logs
     #[arg(long)]
     keep: bool,
+    /// Show something else: a wrong merge as a shadow, as a canary, activated by mistake and taken
+    /// back, in a minute
+    #[arg(long, conflicts_with_all = ["seed", "workers", "log"])]
+    tour: bool,
     /// Write the log of all operations to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -54,6 +59,12 @@ impl Demo {
             log: self.log,
         };
         let mut stop = super::signals::Stop::new()?;
+        if self.tour {
+            return tokio::select! {
+                went = Box::pin(demo::tour::run(options)) => Ok(went?),
+                () = stop.requested() => Err(Failure::refused("interrupted; its nodes are stopped")),
+            };
+        }
         // Dropping a demo that was interrupted kills its nodes.
         let report = tokio::select! {
             report = Box::pin(demo::run(options)) => report?,

@@ -2,15 +2,17 @@
 
 mod history;
 mod merging;
+mod reconciling;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use stator_client::Admin;
 use stator_proto::v1;
+
+use reconciling::Reconciling;
 
 use super::failure::Failure;
 use super::kv::Durability;
-use super::module::resolve;
+use super::module::rules;
 use super::output::{self, Output};
 use super::session::Session;
 
@@ -48,6 +50,7 @@ Examples:
   stator keyspace create carts -n 3 -r 1 -w 1 --module cart --fold
   stator keyspace create documents --module json-three-way --ancestor
   stator keyspace create carts --module cart --history 7d --on-failure previous,last-write
+  stator keyspace create carts --reconcile json --rule /items=union --rule '/items/*/qty=max'
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -69,36 +72,16 @@ pub(super) struct Create {
     /// When an acknowledgement counts [default: all]
     #[arg(long, value_enum)]
     durability: Option<Durability>,
-    /// What becomes of concurrent versions [default: siblings]
-    #[arg(long, value_enum)]
-    reconcile: Option<Policy>,
-    /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
-    #[arg(long, value_name = "MODULE")]
-    module: Option<String>,
-    /// Store what the module makes of concurrent versions in their place; its laws are checked
-    #[arg(long, requires = "module", conflicts_with = "ancestor")]
-    fold: bool,
-    /// Keep with every version one of its past, so that the module is told a common ancestor
-    #[arg(long, requires = "module")]
-    ancestor: bool,
+    #[command(flatten)]
+    reconciling: Reconciling,
     /// Of a hundred gets, how many ask all replicas and repair stale ones; others ask r [default: 10]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     read_repair: Option<u32>,
     #[command(flatten)]
     merging: merging::Merging,
-    /// Check only, create nothing
-    #[arg(long)]
+    /// Check only, create nothing; rules are checked by `stator module rules`
+    #[arg(long, conflicts_with = "rules")]
     dry_run: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Policy {
-    /// Every reader gets all of them
-    Siblings,
-    /// The latest wins, the others are lost
-    LastWriteWins,
-    /// A merge module makes one of them (--module)
-    Module,
 }
 
 /// Delete a keyspace with all its keys
@@ -126,7 +109,8 @@ impl Keyspace {
             Keyspace::Describe { name } => {
                 let request = v1::GetKeyspaceRequest { name };
                 let keyspace = session.admin().await?.get_keyspace(request).await?;
-                print(session, &keyspace)
+                let rules = rules::of_keyspace(session, &keyspace).await;
+                print_with(session, &keyspace, rules.as_ref().map(rules::words))
             }
             Keyspace::Update(command) => command.run(session).await,
             Keyspace::Activate(command) => command.run(session).await,
@@ -141,23 +125,22 @@ impl Create {
     async fn run(self, session: &Session) -> Result<(), Failure> {
         let [n, r, w] = [("-n", self.n), ("-r", self.r), ("-w", self.w)].map(at_least_one);
         let (n, r, w) = (n?, r?, w?);
-        let admin = session.admin().await?;
-        let use_of_module = (self.module, self.fold, self.ancestor);
-        let reconcile = policy_asked(&admin, self.reconcile, use_of_module).await?;
+        let asked = self.reconciling.asked(session).await?;
         let keyspace = v1::Keyspace {
             name: self.name,
             n,
             r,
             w,
             durability: Durability::number(self.durability),
-            reconcile,
+            reconcile: asked.reconcile.clone(),
             read_repair_percent: self.read_repair,
             merging: self.merging.message(),
             ..Default::default()
         };
         let request =
             v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: self.dry_run };
-        let keyspace = admin.create_keyspace(request).await?;
+        let created = session.admin().await?.create_keyspace(request).await;
+        let keyspace = created.map_err(|error| asked.failed(error))?;
         if self.dry_run {
             output::say("nothing was created; it would be:");
         }
@@ -165,39 +148,11 @@ impl Create {
     }
 }
 
-/// What `--reconcile` and `--module` ask for together; `None` if neither was given.
-async fn policy_asked(
-    admin: &Admin,
-    policy: Option<Policy>,
-    (module, fold, ancestor): (Option<String>, bool, bool),
-) -> Result<Option<v1::Reconcile>, Failure> {
-    let plain = |policy: v1::ReconcilePolicy| {
-        Some(v1::Reconcile { policy: policy.into(), ..Default::default() })
-    };
-    Ok(match (policy, module) {
-        (None | Some(Policy::Module), Some(module)) => Some(v1::Reconcile {
-            policy: v1::ReconcilePolicy::Module.into(),
-            module_digest: resolve(admin, &module).await?,
-            fold,
-            ancestor,
-        }),
-        (Some(Policy::Module), None) => {
-            return Err(Failure::usage("--reconcile module needs --module MODULE"));
-        }
-        (Some(_), Some(_)) => {
-            let message = "--module excludes --reconcile siblings and last-write-wins";
-            return Err(Failure::usage(message));
-        }
-        (Some(Policy::LastWriteWins), None) => plain(v1::ReconcilePolicy::LastWriteWins),
-        (Some(Policy::Siblings), None) => plain(v1::ReconcilePolicy::Siblings),
-        (None, None) => None,
-    })
-}
-
 const UPDATE_EXAMPLES: &str = "\
 Examples:
   stator keyspace update carts -w 3
   stator keyspace update carts --module cart --etag 1f0c5d6f --dry-run
+  stator keyspace update carts --reconcile json --rule /items=union --rule =last-write
 
 n cannot be changed: another number of replicas moves data, which is a change of the ring.";
 
@@ -219,18 +174,8 @@ pub(super) struct Update {
     /// When an acknowledgement counts
     #[arg(long, value_enum)]
     durability: Option<Durability>,
-    /// What becomes of concurrent versions
-    #[arg(long, value_enum)]
-    reconcile: Option<Policy>,
-    /// Merge concurrent versions with this module: its digest, the beginning of it, or its name
-    #[arg(long, value_name = "MODULE")]
-    module: Option<String>,
-    /// Store what the module makes of concurrent versions in their place; its laws are checked
-    #[arg(long, requires = "module", conflicts_with = "ancestor")]
-    fold: bool,
-    /// Keep with every version one of its past, so that the module is told a common ancestor
-    #[arg(long, requires = "module")]
-    ancestor: bool,
+    #[command(flatten)]
+    reconciling: Reconciling,
     /// Of a hundred gets, how many ask all replicas and repair stale ones; others ask r
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     read_repair: Option<u32>,
@@ -242,22 +187,20 @@ pub(super) struct Update {
     /// Why, for the history
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
-    /// Check only, change nothing
-    #[arg(long)]
+    /// Check only, change nothing; rules are checked by `stator module rules`
+    #[arg(long, conflicts_with = "rules")]
     dry_run: bool,
 }
 
 impl Update {
     async fn run(self, session: &Session) -> Result<(), Failure> {
-        let admin = session.admin().await?;
-        let use_of_module = (self.module, self.fold, self.ancestor);
-        let reconcile = policy_asked(&admin, self.reconcile, use_of_module).await?;
+        let asked = self.reconciling.asked(session).await?;
         let given = [
             ("n", self.n.is_some()),
             ("r", self.r.is_some()),
             ("w", self.w.is_some()),
             ("durability", self.durability.is_some()),
-            ("reconcile", reconcile.is_some()),
+            ("reconcile", asked.reconcile.is_some()),
             ("read_repair_percent", self.read_repair.is_some()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
@@ -274,7 +217,7 @@ impl Update {
             r: self.r.unwrap_or_default(),
             w: self.w.unwrap_or_default(),
             durability: Durability::number(self.durability),
-            reconcile,
+            reconcile: asked.reconcile.clone(),
             etag: self.etag,
             read_repair_percent: self.read_repair,
             merging: self.merging.message(),
@@ -286,7 +229,8 @@ impl Update {
             validate_only: self.dry_run,
             reason: self.reason,
         };
-        let keyspace = admin.update_keyspace(request).await?;
+        let updated = session.admin().await?.update_keyspace(request).await;
+        let keyspace = updated.map_err(|error| asked.failed(error))?;
         if self.dry_run {
             output::say("nothing was changed; it would be:");
         }
@@ -346,8 +290,23 @@ async fn list(session: &Session) -> Result<(), Failure> {
 }
 
 fn print(session: &Session, keyspace: &v1::Keyspace) -> Result<(), Failure> {
+    print_with(session, keyspace, None)
+}
+
+/// With the rules of its module, if it is one of rules.
+fn print_with(
+    session: &Session,
+    keyspace: &v1::Keyspace,
+    rules: Option<Vec<String>>,
+) -> Result<(), Failure> {
     match session.output {
-        Output::Json => output::json(&json(keyspace)),
+        Output::Json => {
+            let mut document = json(keyspace);
+            if let Some(rules) = rules {
+                document["rules"] = json!(rules);
+            }
+            output::json(&document)
+        }
         Output::Table => {
             let facts = [
                 ("name", keyspace.name.clone()),
@@ -355,6 +314,7 @@ fn print(session: &Session, keyspace: &v1::Keyspace) -> Result<(), Failure> {
                 ("replicas", format!("n={} r={} w={}", keyspace.n, keyspace.r, keyspace.w)),
                 ("durability", Durability::word(keyspace.durability).to_owned()),
                 ("reconcile", reconcile_words(keyspace)),
+                ("rules", rules.unwrap_or_default().join("\n            ")),
                 ("read repair", format!("{} % of gets", keyspace.read_repair_percent())),
                 ("trial", trial_words(keyspace)),
                 ("etag", keyspace.etag.clone()),

@@ -1,9 +1,10 @@
 //! `stator module`: merge modules, from a compiler's output to the cluster.
 //!
 //! `new` begins one in any of several languages, `build` makes a component of a crate. `encode` is the
-//! second half of that, for other compilers: it makes the component that a cluster takes. `test` checks the merge laws of a component, `describe` shows what
-//! it is. None of them needs a node. What a component may import and
-//! export is checked by the node at `push`.
+//! second half of that, for other compilers: it makes the component that a cluster takes. `rules`
+//! writes one that needs no code, `test` checks the merge laws of a component, `describe` shows what
+//! it is. None of them needs a node. What a component may import and export is checked by the node at
+//! `push`.
 
 mod bindings;
 mod build;
@@ -12,6 +13,7 @@ mod new;
 mod pause;
 mod remerge;
 mod replay;
+pub(super) mod rules;
 mod templates;
 mod test;
 mod trial;
@@ -55,6 +57,8 @@ pub(super) enum Module {
     Encode(Encode),
     /// Check the merge laws of a component, by the node's own code and without a node
     Test(test::Test),
+    /// Write the component that merges JSON documents by rules, without code
+    Rules(rules::WriteRules),
     /// Show what a component or a pushed module is: its options, its size, what it costs, its laws
     Describe(describe::Describe),
     /// Upload a component to the cluster
@@ -157,6 +161,7 @@ impl Module {
             Module::Bindings(command) => command.run(session.output),
             Module::Encode(command) => command.run(session.output),
             Module::Test(command) => command.run(session.output).await,
+            Module::Rules(command) => command.run(session.output),
             Module::Describe(command) => command.run(session).await,
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
@@ -217,27 +222,46 @@ impl Push {
             Some(name) => name,
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let session = &session.patient(Limits::of(self.class).compile_wall + UPLOAD_PATIENCE);
-        let admin = session.admin().await?;
-        let digest = ModuleDigest::of(&component).to_string();
-        let class = class_to_wire(self.class);
-        let module = admin.push_module_as(class, name, digest, component, self.dry_run).await?;
+        let session = &patient(session, self.class);
+        let module = upload(session, name, self.class, component, self.dry_run).await?;
         let done = if self.dry_run { "would be taken, nothing was kept" } else { "pushed" };
         match session.output {
             Output::Json => output::json(&json(&module))?,
             Output::Table => {
-                output::line(format!(
-                    "{} {done}: {} bytes, class {}, digest {}",
-                    module.name,
-                    module.size_bytes,
-                    class_name(&module),
-                    module.digest
-                ))?;
+                output::line(push_words(&module, done))?;
                 verdicts::say(&module.laws);
             }
         }
         if self.dry_run { Ok(()) } else { until_ready(session, &module.digest).await }
     }
+}
+
+/// A session that waits for what an upload and the compilation at its end may take.
+fn patient(session: &Session, class: ModuleClass) -> Session {
+    session.patient(Limits::of(class).compile_wall + UPLOAD_PATIENCE)
+}
+
+/// Uploads a component to the node at --admin, which checks it.
+async fn upload(
+    session: &Session,
+    name: String,
+    class: ModuleClass,
+    component: Bytes,
+    dry_run: bool,
+) -> Result<v1::Module, Failure> {
+    let admin = session.admin().await?;
+    let digest = ModuleDigest::of(&component).to_string();
+    Ok(admin.push_module_as(class_to_wire(class), name, digest, component, dry_run).await?)
+}
+
+fn push_words(module: &v1::Module, done: &str) -> String {
+    format!(
+        "{} {done}: {} bytes, class {}, digest {}",
+        module.name,
+        module.size_bytes,
+        class_name(module),
+        module.digest
+    )
 }
 
 /// Waits until every node that answers has compiled the module.

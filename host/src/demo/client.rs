@@ -26,6 +26,8 @@ pub enum Policy {
 pub struct NodeClient {
     kv: Client,
     admin: Admin,
+    /// How many replicas must answer.
+    replicas: u32,
 }
 
 /// A cart as it was read.
@@ -101,10 +103,25 @@ impl NodeClient {
         Ok(NodeClient {
             kv: Client::over(channels(client_address)?, options.clone())?,
             admin: Admin::over(channels(admin_address)?, options)?,
+            replicas: 1,
         })
     }
 
-    /// The merged cart and the context to replace it, from the first replica that answers.
+    /// The same connection, with so many replicas that must answer.
+    pub fn with_replicas(self, replicas: u32) -> Self {
+        NodeClient { replicas, ..self }
+    }
+
+    /// Whether a module is on trial in a keyspace.
+    ///
+    /// # Errors
+    /// The node's refusal.
+    pub async fn is_trying(&self, keyspace: &str) -> Result<bool> {
+        let request = v1::GetKeyspaceRequest { name: keyspace.to_owned() };
+        Ok(self.admin.get_keyspace(request).await?.trial.is_some())
+    }
+
+    /// The merged cart and the context to replace it, from the first replicas that answer.
     ///
     /// # Errors
     /// See [`ReadError`]; reading again may help with both.
@@ -112,7 +129,7 @@ impl NodeClient {
         let request = v1::GetRequest {
             keyspace: keyspace.to_owned(),
             key: Bytes::copy_from_slice(key.as_bytes()),
-            r: Some(1),
+            r: Some(self.replicas),
             view: v1::View::Merged as i32,
             ..Default::default()
         };
@@ -146,8 +163,8 @@ impl NodeClient {
             keyspace: keyspace.to_owned(),
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: value.into(),
-            contexts: vec![context],
-            w: Some(1),
+            contexts: Some(context).filter(|context| !context.is_empty()).into_iter().collect(),
+            w: Some(self.replicas),
             ..Default::default()
         };
         match self.kv.send_put(request).await {

@@ -19,6 +19,7 @@
 //! | [`verify`] | waits for quiet, then reads all carts everywhere |
 //! | [`truth`] | what the log says that must be there |
 //! | [`report`] | the table and the last line |
+//! | [`tour`] | another walk: a wrong merge on trial, activated and taken back |
 
 pub mod cart;
 pub mod client;
@@ -30,6 +31,7 @@ pub mod plan;
 mod progress;
 pub mod report;
 pub mod run;
+pub mod tour;
 pub mod truth;
 pub mod verify;
 

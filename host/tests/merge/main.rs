@@ -10,5 +10,6 @@ mod guests;
 mod hostile;
 mod laws;
 mod merges;
+mod rules;
 mod support;
 mod wrong;

@@ -29,6 +29,7 @@ mod refusals;
 mod repair;
 mod replication;
 mod ring;
+mod rules;
 mod secrets;
 mod sloppy;
 mod startup;

@@ -9,11 +9,11 @@ use stator_proto::v1;
 use stator_proto::v1::law_verdict::Answer;
 
 use super::test::Bench;
-use super::{class_of, fold_word, pulled, resolve};
+use super::{class_of, fold_word, pulled, resolve, rules};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
-use crate::merge::surface;
+use crate::merge::{rules_of, surface};
 
 /// Show what a component or a pushed module is: its options, its size, what it costs, its laws
 #[derive(Debug, Args)]
@@ -70,6 +70,7 @@ impl Describe {
         let limits = bench.host.limits_of(info.class);
         let surface =
             surface(&component).map_err(|refusal| Failure::refused(refusal.to_string()))?;
+        let rules = rules_of(&component).as_ref().map(rules::words);
         let sample = bench.host.sample_merge(&info.digest).await;
         let sample = sample.map_err(|failure| {
             Failure::refused(format!("a sample of its own does not merge: {failure}"))
@@ -88,6 +89,7 @@ impl Describe {
             "siblings_of_the_sample": sample.map(|(siblings, _)| siblings),
             "fuel_max": limits.fuel,
             "pushed": pushed.as_ref().map(super::json),
+            "rules": rules,
         });
         if output == Output::Json {
             return output::json(&document);
@@ -109,6 +111,9 @@ impl Describe {
         ]);
         if let Some(schema) = info.schema {
             rows.push(["schema".to_owned(), format!("{schema}; older values are migrated")]);
+        }
+        if let Some(rules) = rules {
+            rows.push(["rules".to_owned(), rules.join("\n")]);
         }
         let of = |fuel: u64| format!("{fuel} of {} fuel", limits.fuel);
         rows.push(["a tombstone costs".to_owned(), of(info.probe_fuel)]);

@@ -17,6 +17,14 @@ fn word(verdict: &v1::LawVerdict) -> &'static str {
 
 /// Tells people, beside the result, how the module stands to the laws: one line if all is well.
 pub(super) fn say(verdicts: &[v1::LawVerdict]) {
+    say_names(verdicts);
+    for verdict in verdicts.iter().filter(|verdict| verdict.answer() == Answer::Violated) {
+        output::say(verdict.detail.trim_end());
+    }
+}
+
+/// The same without counterexamples.
+pub(super) fn say_names(verdicts: &[v1::LawVerdict]) {
     let named = |answer: Answer| {
         let names = verdicts.iter().filter(|verdict| verdict.answer() == answer);
         names.map(|verdict| verdict.law.as_str()).collect::<Vec<_>>().join(", ")
@@ -28,9 +36,6 @@ pub(super) fn say(verdicts: &[v1::LawVerdict]) {
     ];
     for (what, names) in lines.iter().filter(|(_, names)| !names.is_empty()) {
         output::say(format!("{what}: {names}"));
-    }
-    for verdict in verdicts.iter().filter(|verdict| verdict.answer() == Answer::Violated) {
-        output::say(verdict.detail.trim_end());
     }
 }
 
