@@ -52,9 +52,9 @@ demo: guests ## three nodes merge shopping carts through a partition
 	target/debug/stator demo
 
 # All targets at once, so that nothing is built twice with other features.
-test: ## every test of the workspace
+test: ## every test of the workspace; other languages as far as tests/languages/install brought them
 	cargo build --workspace --all-targets
-	$(MAKE) components
+	$(MAKE) languages
 	cargo test --workspace
 
 # Feature flags as in the rest, so that nothing of the program is built anew.

@@ -7,6 +7,7 @@
 //!     readers     a few threads: single keys, pages of hints and of partitions
 //!     records     the core's record format, with damage found by its checksum
 //!     trees       hash trees over the data store, for anti-entropy
+//!     history     a journal of the versions that made way for others, where a keyspace wants one
 //!     chunks      values of any size over an engine that wants small ones
 //!     open, slot  opening an engine with a deadline; setting a damaged one aside; its place
 //!     trial       opening it in another process first, if the last start may have died of it

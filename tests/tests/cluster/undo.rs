@@ -4,7 +4,7 @@ use serde_json::Value;
 use stator_proto::v1;
 
 use crate::conflicts::{SCORES, diverge, is_merged, must_run, read, run};
-use crate::support::{Cluster, built, eventually, get, keyspace, must, put};
+use crate::support::{Cluster, built, eventually, get, keyspace, must, put, values};
 
 #[tokio::test]
 async fn what_a_write_replaced_is_listed_and_put_back_also_after_a_kill() {
@@ -47,6 +47,12 @@ async fn what_a_write_replaced_is_listed_and_put_back_also_after_a_kill() {
     assert!(matches!(&found.versions[..], [one] if one.value.as_deref() == Some(b"one")));
     let history = must_run(&cluster[0], &["kv", "history", "a", "-k", "notes"]).await;
     assert_eq!(history["versions"].as_array().map(Vec::len), Some(2), "`two` made way: {history}");
+    let both = history["versions"].as_array().expect("versions").iter();
+    let both = both.map(|version| version["writes"][0].as_str().expect("a write"));
+    let both: Vec<_> = ["kv", "restore", "-k", "notes", "a"].into_iter().chain(both).collect();
+    must_run(&cluster[1], &both).await;
+    let found = cluster[2].kv().get(get("notes", "a")).await.expect("answered").into_inner();
+    assert_eq!(values(&found), ["one", "two"].map(str::to_owned).into(), "siblings: {found:?}");
     let unknown = ["kv", "restore", "a", "none.1.1:1", "-k", "notes"];
     assert!(run(&cluster[0], &unknown).await.expect_err("no such write").contains("stands for"));
 }

@@ -32,19 +32,22 @@ pub(in crate::cli) struct History {
 const RESTORE_EXAMPLES: &str = "\
 Examples:
   stator kv restore cart-7 8d4fad9a73ae10d1.1.1:4 -k carts
+  stator kv restore cart-7 8d4fad9a73ae10d1.1.1:4 1f0c5d6f90abe211.1.1:9 -k carts
   stator kv restore cart-7 8d4fad9a73ae10d1.1.1:4 -k carts --dry-run
 
 It writes the version anew, in the place of what the key holds now; what that is can be restored
-likewise. A write that happens at the same time stays beside it, as always.";
+likewise. Several are siblings again, for clients or a module to merge. A write that happens at the
+same time stays beside them, as always.";
 
-/// Put a version of a key back that made way for others
+/// Put versions of a key back that made way for others
 #[derive(Debug, Args)]
 #[command(after_help = RESTORE_EXAMPLES)]
 pub(in crate::cli) struct Restore {
     /// The key
     key: String,
-    /// A write that the version stands for, as `kv history` lists it
-    write: String,
+    /// The writes that the versions stand for, as `kv history` lists them
+    #[arg(required = true, value_name = "WRITE")]
+    writes: Vec<String>,
     /// The keyspace
     #[arg(short, long, default_value = "default", value_name = "NAME")]
     keyspace: String,
@@ -148,32 +151,52 @@ impl Restore {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
         let (keyspace, key) = (&self.keyspace, Bytes::copy_from_slice(self.key.as_bytes()));
         let all = superseded(session, keyspace, key.clone(), "").await?;
-        let is_of = |one: &&v1::Superseded| one.dots.contains(&self.write);
-        // Under one write may have stood what the client wrote, and later a fold of it.
-        let own = |one: &&v1::Superseded| (!one.made_by_digest.is_empty(), one.at_ms);
-        let Some(version) = all.iter().filter(is_of).min_by_key(own) else {
-            let message =
-                format!("no version of {:?} that made way stands for {}", self.key, self.write);
-            return Err(Failure::refused(message).hint(format!(
-                "`stator kv history {} -k {keyspace}` lists those there are",
-                self.key
-            )));
+        let wanted = self.writes.iter().map(|write| self.version(&all, write));
+        let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
+        let said = |one: &v1::Superseded| {
+            format!("{}, written {}", what(one), output::utc(one.written_at_ms))
         };
-        let said = format!("{}, written {}", what(version), output::utc(version.written_at_ms));
         if self.dry_run {
-            return output::line(format!("would be put back, nothing was changed: {said}"));
+            let would = |one: &&v1::Superseded| {
+                output::line(format!("would be put back, nothing was changed: {}", said(one)))
+            };
+            return wanted.iter().try_for_each(would);
         }
         let now = stored(session, keyspace, key.clone()).await?;
-        let dot =
-            write(session, (keyspace, key), &now, (version.value.clone(), version.schema)).await?;
+        let mut restored = Vec::new();
+        for version in wanted {
+            // All with what was seen before the first of them: siblings of one another.
+            let value = (version.value.clone(), version.schema);
+            let dot = write(session, (keyspace, key.clone()), &now, value).await?;
+            if session.output == Output::Table {
+                output::line(format!("put back as write {dot}: {}", said(version)))?;
+            }
+            restored.push(json!({ "dot": dot, "version": superseded_json(version) }));
+        }
         match session.output {
             Output::Json => output::json(&json!({
-                "dot": dot,
-                "restored": superseded_json(version),
+                "restored": restored,
                 "replaced": now.versions.iter().flat_map(|v| v.dots.clone()).collect::<Vec<_>>(),
             })),
-            Output::Table => output::line(format!("put back as write {dot}: {said}")),
+            Output::Table => Ok(()),
         }
+    }
+
+    /// The version that stands for a write.
+    fn version<'a>(
+        &self,
+        all: &'a [v1::Superseded],
+        write: &String,
+    ) -> Result<&'a v1::Superseded, Failure> {
+        let of = all.iter().filter(|one| one.dots.contains(write));
+        // Under one write may have stood what the client wrote, and later a fold of it.
+        let own = of.min_by_key(|one| (!one.made_by_digest.is_empty(), one.at_ms));
+        own.ok_or_else(|| {
+            let Restore { key, keyspace, .. } = self;
+            let message = format!("no version of {key:?} that made way stands for {write}");
+            Failure::refused(format!("{message}; nothing was changed"))
+                .hint(format!("`stator kv history {key} -k {keyspace}` lists those there are"))
+        })
     }
 }
 

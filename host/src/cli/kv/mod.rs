@@ -27,7 +27,7 @@ pub(super) enum Kv {
     Explain(explain::Explain),
     /// List the versions that made way for others
     History(history::History),
-    /// Put a version back that made way for others
+    /// Put versions back that made way for others
     Restore(history::Restore),
 }
 
