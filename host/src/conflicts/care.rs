@@ -1,4 +1,4 @@
-//! The care for a keyspace's merges: budgets, pauses, and that no keyspace takes all places.
+//! The care for a keyspace's merges: budgets and pauses.
 //!
 //! *Budget.* A keyspace may bound the merges and the fuel of each second
 //! ([`stator_core::catalogue::Merging`]). What is not used is saved for one second at most, and the
@@ -10,11 +10,8 @@
 //! another module is activated or [`REST`] has passed; then one merge tries it again. What is
 //! remembered is answered meanwhile. Failures in which the node is at fault are not counted.
 //!
-//! *Places.* A keyspace runs one merge less at a time than the node does: a module that loops holds
-//! up its own keyspace, not another one. Two of them can hold up all.
-//!
 //! Each node judges by itself, in memory: a restart begins anew. Left out: a budget of memory. What
-//! a merge may use of it is its class's limit, and the places bound how many there are.
+//! a merge may use of it is its class's limit, and the host's places bound how many run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,14 +31,11 @@ const BEHIND_MAX: usize = 64;
 pub(super) struct Care {
     used: Mutex<HashMap<KeyspaceId, Used>>,
     behind: Arc<Semaphore>,
-    /// Merges of one keyspace at a time.
-    places: usize,
 }
 
 struct Used {
     merges: Bucket,
     fuel: Bucket,
-    places: Arc<Semaphore>,
     failing: HashMap<ModuleDigest, Failing>,
 }
 
@@ -52,32 +46,29 @@ struct Failing {
 }
 
 impl Care {
-    /// On a node that runs so many merges at a time.
-    pub(super) fn new(running_max: usize) -> Self {
-        let places = running_max.saturating_sub(1).max(1);
-        Care { used: Mutex::default(), behind: Arc::new(Semaphore::new(BEHIND_MAX)), places }
+    pub(super) fn new() -> Self {
+        Care { used: Mutex::default(), behind: Arc::new(Semaphore::new(BEHIND_MAX)) }
     }
 
     fn used(&self) -> MutexGuard<'_, HashMap<KeyspaceId, Used>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `module` may be called for `keyspace` now, and where it waits for its turn.
+    /// Whether `module` may be called for `keyspace` now.
     pub(super) fn admit(
         &self,
         keyspace: &Keyspace,
         module: &ModuleDigest,
         now: Instant,
-    ) -> Result<Arc<Semaphore>, MergeFailure> {
+    ) -> Result<(), MergeFailure> {
         let merging = &keyspace.merging.value;
         if merging.paused && keyspace.previous_module() != Some(*module) {
             return Err(MergeFailure::PausedByOperator);
         }
         let mut all = self.used();
-        let used = all.entry(keyspace.id).or_insert_with(|| Used::new(self.places, now));
+        let used = all.entry(keyspace.id).or_insert_with(|| Used::new(now));
         used.rests(module, merging, now)?;
-        used.within(merging, now)?;
-        Ok(used.places.clone())
+        used.within(merging, now)
     }
 
     /// A merge has ended: with its fuel, and whether the module failed.
@@ -132,13 +123,8 @@ impl Care {
 }
 
 impl Used {
-    fn new(places: usize, now: Instant) -> Self {
-        Used {
-            merges: Bucket::new(now),
-            fuel: Bucket::new(now),
-            places: Arc::new(Semaphore::new(places)),
-            failing: HashMap::new(),
-        }
+    fn new(now: Instant) -> Self {
+        Used { merges: Bucket::new(now), fuel: Bucket::new(now), failing: HashMap::new() }
     }
 
     fn rests(
@@ -234,7 +220,7 @@ mod tests {
     #[test]
     fn failures_in_a_row_pause_a_module_until_one_try_succeeds() {
         let (care, carts) =
-            (Care::new(4), keyspace(Merging { pause_after: 3, ..Merging::default() }));
+            (Care::new(), keyspace(Merging { pause_after: 3, ..Merging::default() }));
         let begun = Instant::now();
         let fails = |at: Instant| {
             assert!(care.admit(&carts, &MODULE, at).is_ok());
@@ -245,7 +231,7 @@ mod tests {
         assert!(care.resting(begun).is_empty());
         fails(begun);
         assert_eq!(care.resting(begun), [(carts.id, MODULE, 3)]);
-        let paused = care.admit(&carts, &MODULE, begun + REST / 2).map(drop);
+        let paused = care.admit(&carts, &MODULE, begun + REST / 2);
         assert!(matches!(paused, Err(MergeFailure::Paused { failures: 3, .. })), "{paused:?}");
         let later = begun + REST;
         assert!(care.admit(&carts, &MODULE, later).is_ok(), "one tries");
@@ -257,8 +243,8 @@ mod tests {
     #[test]
     fn a_budget_is_what_a_second_gives() {
         let merging = Merging { merges_per_second: 2, fuel_per_second: 100, ..Merging::default() };
-        let (care, carts, now) = (Care::new(4), keyspace(merging), Instant::now());
-        let admit = |at: Instant| care.admit(&carts, &MODULE, at).map(drop);
+        let (care, carts, now) = (Care::new(), keyspace(merging), Instant::now());
+        let admit = |at: Instant| care.admit(&carts, &MODULE, at);
         assert!(admit(now).is_ok() && admit(now).is_ok());
         assert!(matches!(admit(now), Err(MergeFailure::OverBudget { what: "merges", limit: 2 })));
         assert!(admit(now + Duration::from_millis(500)).is_ok());
@@ -266,13 +252,5 @@ mod tests {
         let later = |ms| admit(now + Duration::from_millis(ms));
         assert!(matches!(later(1_900), Err(MergeFailure::OverBudget { what: "fuel", .. })));
         assert!(later(2_100).is_ok(), "what was overdrawn is paid for by time");
-    }
-
-    #[test]
-    fn a_keyspace_leaves_a_place_to_others() {
-        let care = Care::new(3);
-        let places = care.admit(&keyspace(Merging::default()), &MODULE, Instant::now());
-        assert_eq!(places.expect("admitted").available_permits(), 2);
-        assert_eq!(Care::new(1).places, 1);
     }
 }

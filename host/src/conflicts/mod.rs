@@ -110,7 +110,7 @@ impl Conflicts {
             bytes_max => Some(Recorder::open(&home.join("recordings"), bytes_max)?),
         };
         let (trials, over) = Trials::new();
-        let care = Care::new(merges.running_max());
+        let care = Care::new();
         Ok((
             Conflicts(Arc::new(Inner { merges, clock, shared, book, recorder, trials, care })),
             over,
@@ -153,11 +153,8 @@ impl Conflicts {
         // It was just deleted, or the node has no cluster: what comes of it reaches nobody.
         let gone = || MergeFailure::Unavailable("the keyspace is gone".to_owned());
         let keyspace = keyspace.cloned().ok_or_else(gone)?;
-        let places = self.0.care.admit(&keyspace, module, Instant::now())?;
-        let (answer, conflict) = {
-            let _place = places.acquire().await;
-            self.0.ask(cause, module, divergence).await
-        };
+        self.0.care.admit(&keyspace, module, Instant::now())?;
+        let (answer, conflict) = self.0.ask(cause, module, divergence).await;
         self.0.ended(&keyspace, module, &answer);
         let Some(mut conflict) = conflict else { return answer };
         if let Some(recorder) = &self.0.recorder {

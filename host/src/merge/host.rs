@@ -1,13 +1,13 @@
 //! The merge host's door: what is loaded, and merges through a gate.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::class::Class;
@@ -25,6 +25,9 @@ use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 /// Modules that are received and checked at a time, and so held in memory.
 const CHECKS_MAX: usize = 8;
 
+/// In place of a keyspace's name: checks of modules share their places like a keyspace.
+pub(super) const CHECKS: &str = "(checks)";
+
 /// See [`MergeHost::place_to_check`].
 pub type Place = Arc<OwnedSemaphorePermit>;
 
@@ -35,6 +38,12 @@ pub struct Resolved {
     pub answer: Result<Arc<Resolution>, MergeFailure>,
     /// Whether no module ran for it: it was made before.
     pub is_remembered: bool,
+}
+
+/// What a merge holds while it runs.
+pub(super) struct Turn {
+    _running: OwnedSemaphorePermit,
+    _share: OwnedSemaphorePermit,
 }
 
 /// A module that can be called, and where.
@@ -68,6 +77,8 @@ pub(super) struct Inner {
     pub(super) compiling: tokio::sync::Mutex<()>,
     /// The places in front of the pools'.
     admitted: Arc<Semaphore>,
+    /// Of the keyspaces that merge right now, by their names.
+    shares: Mutex<HashMap<String, Weak<Semaphore>>>,
     /// Modules that are received and checked at a time.
     checking: Arc<Semaphore>,
     memo: Memo,
@@ -89,6 +100,7 @@ impl MergeHost {
             modules: RwLock::default(),
             compiling: tokio::sync::Mutex::new(()),
             checking: Arc::new(Semaphore::new(CHECKS_MAX)),
+            shares: Mutex::default(),
             admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
             reports: Reports::default(),
@@ -173,11 +185,6 @@ impl MergeHost {
         self.0.log.lines(module)
     }
 
-    /// How many merges run at a time.
-    pub fn running_max(&self) -> usize {
-        self.0.config.running_max.get() as usize
-    }
-
     /// Merges, or gives the answer that it gave before. Waits for its turn.
     pub async fn merge(&self, digest: &ModuleDigest, divergence: &Divergence) -> Resolved {
         let Some(module) = self.0.module(digest) else {
@@ -229,7 +236,7 @@ impl MergeHost {
 
     /// Runs a merge on a blocking thread, when it is its turn.
     pub(super) async fn run(&self, module: &Arc<Loaded>, divergence: &Divergence) -> Answer {
-        let (_place, turn) = self.enter(&module.class).await?;
+        let (_place, turn) = self.enter(&module.class, &divergence.keyspace).await?;
         let (inner, module, divergence) = (self.0.clone(), module.clone(), divergence.clone());
         let merge = move || {
             let _turn = turn; // ends with the call, even if nobody waits for its answer
@@ -241,22 +248,38 @@ impl MergeHost {
         }
     }
 
+    /// Waits for a turn: first among the merges of the keyspace, then among all.
     pub(super) async fn enter(
         &self,
         class: &Class,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), MergeFailure> {
+        keyspace: &str,
+    ) -> Result<(OwnedSemaphorePermit, Turn), MergeFailure> {
         let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
             self.0.counters.overloads.add(1);
             return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
         };
-        match class.running.clone().acquire_owned().await {
-            Ok(turn) => Ok((place, turn)),
-            Err(closed) => Err(MergeFailure::Unavailable(closed.to_string())),
-        }
+        let closed = |closed: AcquireError| MergeFailure::Unavailable(closed.to_string());
+        let share = self.0.share(keyspace).acquire_owned().await.map_err(closed)?;
+        let running = class.running.clone().acquire_owned().await.map_err(closed)?;
+        Ok((place, Turn { _running: running, _share: share }))
     }
 }
 
 impl Inner {
+    /// The places of a keyspace: one less than there are, so that a module that loops holds up its
+    /// own keyspace and not another one. Two such can hold up all.
+    fn share(&self, keyspace: &str) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(keyspace).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let places = (self.config.running_max.get() as usize).saturating_sub(1).max(1);
+        let share = Arc::new(Semaphore::new(places));
+        shares.insert(keyspace.to_owned(), Arc::downgrade(&share));
+        share
+    }
+
     /// The class, started if this is its first module. Blocks.
     pub(super) fn class(&self, class: ModuleClass) -> Result<Arc<Class>, ModuleRefused> {
         match class {

@@ -15,7 +15,7 @@ use wasmtime::component::{Instance, InstancePre};
 
 use super::bindings::options::exports::stator::merge::{invariant, migration, sampler, validator};
 use super::bindings::options::stator::merge::types;
-use super::host::{Loaded, MergeHost};
+use super::host::{CHECKS, Loaded, MergeHost};
 use super::laws::Promise;
 use super::limits::Limits;
 use super::refused::ModuleRefused;
@@ -92,7 +92,7 @@ impl MergeHost {
         if loaded.module.options.validator.is_none() {
             return Ok(());
         }
-        let places = self.enter(&loaded.class).await?;
+        let places = self.enter(&loaded.class, keyspace).await?;
         let keyspace = keyspace.to_owned();
         let (key, candidate) = (key.clone(), candidate.clone());
         let work = move || {
@@ -114,7 +114,7 @@ impl MergeHost {
         module: &Arc<Loaded>,
     ) -> Result<Option<u32>, ModuleRefused> {
         let fault = |failure: MergeFailure| ModuleRefused::NodeFault(failure.to_string());
-        let places = self.enter(&module.class).await.map_err(fault)?;
+        let places = self.enter(&module.class, CHECKS).await.map_err(fault)?;
         let loaded = module.clone();
         let work = move || {
             let _places = places; // until the call ends, even if nobody waits for it

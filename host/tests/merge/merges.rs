@@ -1,8 +1,9 @@
 //! Merges: right, the same everywhere, remembered, and bounded in number.
 
 use std::num::NonZero;
+use std::sync::Mutex;
 
-use stator_core::divergence::{MergeFailure, Outcome};
+use stator_core::divergence::{Divergence, MergeFailure, Outcome};
 
 use crate::support::{EMPTY_ANSWER, TestHost, ambush, cart, divergence, module, module_with, text};
 
@@ -127,6 +128,31 @@ async fn merges_above_the_bound_are_turned_away() {
     assert_eq!(test.host.figures().overloads, 1);
     let later = test.host.resolve(&digest, &c).await;
     assert!(matches!(later, Err(MergeFailure::OutOfFuel { .. })), "not remembered: {later:?}");
+}
+
+#[tokio::test]
+async fn a_module_that_loops_leaves_a_place_to_other_keyspaces() {
+    let test = TestHost::with(|config| {
+        config.running_max = NonZero::<u32>::MIN.saturating_add(1);
+    });
+    let loops = test.host.admit(ambush("(loop $again (br $again))")).await.expect("taken").digest;
+    let cart = test.host.admit(cart()).await.expect("taken").digest;
+    let finished = Mutex::new(Vec::new());
+    let resolve = async |name: &'static str, module, keyspace: &str, value| {
+        let keyspace = keyspace.to_owned();
+        let siblings = Divergence { keyspace, ..divergence(&[Some(value)]) };
+        let _ = test.host.resolve(module, &siblings).await;
+        finished.lock().expect("no panic").push(name);
+    };
+    tokio::join!(
+        resolve("a loop", &loops, "loops", "a"),
+        resolve("a loop", &loops, "loops", "b"),
+        resolve("a loop", &loops, "loops", "c"),
+        resolve("the cart", &cart, "carts", LEFT),
+    );
+    let finished = finished.into_inner().expect("no panic");
+    // Behind two loops that run and one that waits it would come third at best.
+    assert!(finished[..2].contains(&"the cart"), "{finished:?}");
 }
 
 #[tokio::test]

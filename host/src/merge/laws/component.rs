@@ -18,7 +18,7 @@ use super::gate::LawsUnchecked;
 use super::law::{Law, Report, Verdict};
 use super::reach::{self, Reach};
 use super::{Plan, Promise, Specimen, Variety, check};
-use crate::merge::host::{Loaded, MergeHost, Place};
+use crate::merge::host::{CHECKS, Loaded, MergeHost, Place};
 use crate::merge::stack;
 
 /// Samples asked for in one call, so that one answer and its fuel stay small.
@@ -222,7 +222,7 @@ impl Running {
     }
 
     fn in_turn<T>(&self, call: impl FnOnce(&Loaded) -> T) -> Result<T, MergeFailure> {
-        let _places = self.runtime.block_on(self.host.enter(&self.module.class))?;
+        let _places = self.runtime.block_on(self.host.enter(&self.module.class, CHECKS))?;
         stack::suffices(self.module.class.limits.stack_bytes)?;
         Ok(call(&self.module))
     }
