@@ -32,7 +32,9 @@ for round in $(seq "$rounds"); do
         "${operator[@]}" keyspace create plain --history "$history" >/dev/null
         "${operator[@]}" module push "$components/cart.wasm" >/dev/null 2>&1
         "${operator[@]}" keyspace create carts --module cart >/dev/null
-        until "$stator" --endpoint "http://$(client 2)" kv put -k carts ready yes >/dev/null 2>&1; do sleep 0.2; done
+        for node in 1 2 3; do
+            until "$stator" --endpoint "http://$(client $node)" kv put -k carts ready yes >/dev/null 2>&1; do sleep 0.2; done
+        done
         bench "$kind-$round-puts" --keyspace plain --workload load --keys 1000000
         bench "$kind-$round-replace-and-get" --keyspace plain --workload a --keys 5000 --distribution uniform
         bench "$kind-$round-carts" --keyspace carts --workload cart --keys 500

@@ -35,7 +35,10 @@ for node in 1 2 3 4 5 6; do start $node; done
 found 1 2 3 4 5
 "$stator" --admin "$(admin 1)" keyspace create tails --reconcile last-write-wins >/dev/null
 nodes=$(endpoints 1 2 3 4 5)
-until "$stator" --endpoint "http://$(client 1)" kv put -k tails ready yes >/dev/null 2>&1; do sleep 0.2; done
+# Each node must know the keyspace, or a bench that asks it is refused.
+for node in 1 2 3 4 5; do
+    until "$stator" --endpoint "http://$(client $node)" kv put -k tails ready yes >/dev/null 2>&1; do sleep 0.2; done
+done
 echo "measuring: what they take" >&2
 bench --warm-up 2s --duration 8s >"$home/closed.json" 2>"$home/bench.err" || { cat "$home/bench.err" >&2; exit 1; }
 rate=$(python3 -c "import json; print(int(json.load(open('$home/closed.json'))['results'][0]['per_second'] / 2))")
