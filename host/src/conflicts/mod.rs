@@ -152,10 +152,10 @@ impl Conflicts {
         }
         // It was just deleted, or the node has no cluster: what comes of it reaches nobody.
         let gone = || MergeFailure::Unavailable("the keyspace is gone".to_owned());
-        let keyspace = keyspace.cloned().ok_or_else(gone)?;
-        self.0.care.admit(&keyspace, module, Instant::now())?;
+        let keyspace = keyspace.ok_or_else(gone)?;
+        self.0.care.admit(keyspace, module, Instant::now())?;
         let (answer, conflict) = self.0.ask(cause, module, divergence).await;
-        self.0.ended(&keyspace, module, &answer);
+        self.0.ended(keyspace, module, &answer);
         let Some(mut conflict) = conflict else { return answer };
         if let Some(recorder) = &self.0.recorder {
             recorder.saw(&conflict.module, divergence, conflict.at_ms);
@@ -163,10 +163,8 @@ impl Conflicts {
         let names = |dots: Vec<Dot>| dots.iter().map(ToString::to_string).collect();
         conflict.siblings = dots().into_iter().map(names).collect();
         let is_lasting = answer.as_ref().err().is_none_or(MergeFailure::is_lasting);
-        let is_tried = |keyspace: &Keyspace| {
-            keyspace.trial.value.as_ref().is_some_and(|trial| trial.compares(&divergence.key))
-        };
-        if is_lasting && is_tried(&keyspace) {
+        let trial = keyspace.trial.value.as_ref();
+        if is_lasting && trial.is_some_and(|trial| trial.compares(&divergence.key)) {
             self.try_beside(keyspace, *module, (divergence, &conflict.siblings), &answer);
         }
         self.0.record(conflict);
@@ -198,13 +196,13 @@ impl Conflicts {
     /// Has the other module of a trial merge the same, behind the answer.
     fn try_beside(
         &self,
-        keyspace: Keyspace,
+        keyspace: &Keyspace,
         module: ModuleDigest,
         (divergence, siblings): (&Divergence, &[Vec<String>]),
         answer: &Answer,
     ) {
         let Some(slot) = self.0.trials.slot() else { return };
-        let (inner, answer) = (self.0.clone(), answer.clone());
+        let (inner, keyspace, answer) = (self.0.clone(), keyspace.clone(), answer.clone());
         let (divergence, siblings) = (divergence.clone(), siblings.to_vec());
         tokio::spawn(async move {
             inner.compare(&keyspace, module, (&divergence, siblings), &answer).await;

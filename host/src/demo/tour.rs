@@ -8,9 +8,9 @@
 //! have put in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -60,7 +60,9 @@ pub async fn run(options: Options) -> Result<()> {
     if went.is_err() {
         tour.progress.say(&nodes.log_tails());
     }
-    nodes.stop().await;
+    if let Some(folder) = nodes.stop().await {
+        tour.progress.say(&format!("the nodes' data and logs are in {}", folder.display()));
+    }
     went
 }
 
@@ -137,20 +139,13 @@ impl Tour {
     }
 
     /// Runs the program, as a reader would, and shows what it printed.
-    async fn show(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
+    async fn show(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
         let arguments: Vec<_> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
         let words: Vec<_> = arguments.iter().map(|argument| shell_word(argument)).collect();
         self.progress.say(&format!("\n$ stator {}", words.join(" ")));
-        let output = Command::new(std::env::current_exe()?)
-            .args(["--admin", &self.addresses.admin, "--endpoint", &self.addresses.client])
-            .args(["--timeout", "30s"])
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await?;
+        let output = self.output(&arguments).await?;
         let printed = [output.stdout, output.stderr].concat();
-        let printed = String::from_utf8_lossy(&printed).into_owned();
+        let printed = String::from_utf8_lossy(&printed);
         for line in printed.lines().take(LINES_MAX) {
             // A line of JSON may be long.
             self.progress.say(&line.chars().take(160).collect::<String>());
@@ -161,7 +156,7 @@ impl Tour {
         }
         // A replay says by its code that the candidate fails, a trial that differs does not.
         ensure!(output.status.success(), "`stator {}` failed", words.join(" "));
-        Ok(printed)
+        Ok(())
     }
 
     /// Two devices put the halves of each cart in at the same time, without having seen the other's.
@@ -215,21 +210,21 @@ impl Tour {
 
     /// Restores what the history names.
     async fn restore(&self, key: &str) -> Result<()> {
-        let history =
-            self.quiet(["kv", "history", key, "-k", KEYSPACE, "--output", "json"]).await?;
-        let history: serde_json::Value = serde_json::from_str(&history)?;
+        let asked = ["kv", "history", key, "-k", KEYSPACE, "--output", "json"].map(OsString::from);
+        let history: serde_json::Value =
+            serde_json::from_slice(&self.output(&asked).await?.stdout)?;
         let versions = history["versions"].as_array().context("no history")?;
         let writes = versions.iter().filter_map(|version| version["writes"][0].as_str());
         let restore = ["kv", "restore", "-k", KEYSPACE, key].into_iter().chain(writes);
-        self.show(restore).await.map(drop)
+        self.show(restore).await
     }
 
-    /// What the program prints on a command that is not shown.
-    async fn quiet(&self, arguments: [&str; 7]) -> Result<String> {
+    /// Runs the program against the first node.
+    async fn output(&self, arguments: &[OsString]) -> Result<Output> {
         let mut command = Command::new(std::env::current_exe()?);
-        let output =
-            command.args(["--admin", &self.addresses.admin]).args(arguments).output().await?;
-        Ok(String::from_utf8(output.stdout)?)
+        command.args(["--admin", &self.addresses.admin, "--endpoint", &self.addresses.client]);
+        command.args(["--timeout", "30s"]).args(arguments).stdin(Stdio::null());
+        Ok(command.kill_on_drop(true).output().await?)
     }
 }
 

@@ -58,6 +58,12 @@ impl Loaded {
         Loaded { module, class, used: Mutex::new(Instant::now()) }
     }
 
+    /// What its answer is remembered by.
+    fn memo_key(&self, digest: &ModuleDigest, divergence: &Divergence) -> MemoKey {
+        let class = self.class.limits.class;
+        MemoKey { module: *digest, class, fingerprint: divergence.fingerprint }
+    }
+
     fn used(&self) -> MutexGuard<'_, Instant> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,11 +179,7 @@ impl MergeHost {
 
     /// The answer that it gave before, if it remembers one.
     pub fn recall(&self, digest: &ModuleDigest, divergence: &Divergence) -> Option<Answer> {
-        let class = self.0.module(digest)?.class.limits.class;
-        let fingerprint = divergence.fingerprint;
-        let answer = self.0.memo.get(&MemoKey { module: *digest, class, fingerprint })?;
-        self.0.counters.memo_hits.add(1);
-        Some(answer)
+        self.0.recall(&self.0.module(digest)?.memo_key(digest, divergence))
     }
 
     /// The last lines that a module has logged here, the oldest first.
@@ -191,10 +193,8 @@ impl MergeHost {
             let answer = Err(MergeFailure::NotLoaded(*digest));
             return Resolved { answer, is_remembered: false };
         };
-        let class = module.class.limits.class;
-        let key = MemoKey { module: *digest, class, fingerprint: divergence.fingerprint };
-        if let Some(answer) = self.0.memo.get(&key) {
-            self.0.counters.memo_hits.add(1);
+        let key = module.memo_key(digest, divergence);
+        if let Some(answer) = self.0.recall(&key) {
             return Resolved { answer, is_remembered: true };
         }
         let answer = self.run(&module, divergence).await;
@@ -266,6 +266,12 @@ impl MergeHost {
 }
 
 impl Inner {
+    fn recall(&self, key: &MemoKey) -> Option<Answer> {
+        let answer = self.memo.get(key)?;
+        self.counters.memo_hits.add(1);
+        Some(answer)
+    }
+
     /// The places of a keyspace: one less than there are, so that a module that loops holds up its
     /// own keyspace and not another one. Two such can hold up all.
     fn share(&self, keyspace: &str) -> Arc<Semaphore> {
