@@ -11,6 +11,7 @@ use tonic::{Request, Streaming};
 use crate::error::Error;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, made};
 use crate::options::Options;
+use crate::pages::{Export, import_messages};
 use crate::peer::Peer;
 use crate::retry::Safety;
 
@@ -187,6 +188,28 @@ impl Admin {
         request: v1::ListSupersededRequest,
     ) -> Result<Streaming<v1::Superseded>, Error> {
         Ok(admin(self.nodes.channel()).list_superseded(Request::new(request)).await?.into_inner())
+    }
+
+    /// The objects of a keyspace as they are stored. Where the stream breaks off it goes on by itself.
+    pub fn export(&self, request: v1::ExportObjectsRequest) -> Export {
+        Export::new(self.nodes.clone(), request, admin)
+    }
+
+    /// Takes objects in as they are. It is repeated while owners are away: to take an object in
+    /// twice is to take it in once.
+    ///
+    /// # Errors
+    /// The node's word. Some objects may have been taken; to do it again does no harm.
+    pub async fn import(
+        &self,
+        header: v1::ImportHeader,
+        objects: Vec<(Bytes, Bytes)>,
+    ) -> Result<v1::ImportObjectsResponse, Error> {
+        let messages = import_messages(header, objects);
+        let send = async |channel, request: Request<_>| {
+            admin(channel).import_objects(request.map(futures::stream::iter)).await
+        };
+        self.nodes.call(Safety::Repeatable, messages, send).await
     }
 
     /// The bytes of the module with this digest.

@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::error::Error;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, http, made};
 use crate::options::{Coordination, Options};
+use crate::pages::Listing;
 use crate::peer::{Kind, Peer};
 use crate::replicas;
 use crate::retry::Safety;
@@ -228,6 +229,22 @@ impl Client {
 
     fn quorum(&self) -> i32 {
         self.routes.nodes.options.quorum().into()
+    }
+
+    /// The keys of a keyspace, all or a range of them, in order within each partition of the ring.
+    /// Where the stream breaks off it goes on by itself.
+    pub fn list(&self, request: v1::ListRequest) -> Listing {
+        Listing::new(self.routes.nodes.clone(), request, kv)
+    }
+
+    /// Sends several gets, puts and deletes at once. Each has an outcome of its own; what failed is
+    /// not retried.
+    ///
+    /// # Errors
+    /// The node's word about the whole. Writes of the batch may be applied.
+    pub async fn send_batch(&self, request: v1::BatchRequest) -> Result<v1::BatchResponse, Error> {
+        let send = async |channel, request| kv(channel).batch(request).await;
+        self.routes.nodes.call(Safety::Once, request, send).await
     }
 
     /// Sends a get as a message to a node that coordinates it, with the retries of any get.

@@ -64,6 +64,7 @@ mod join;
 mod nodes;
 mod options;
 mod pace;
+mod pages;
 mod peer;
 mod replicas;
 mod retry;
@@ -76,5 +77,6 @@ pub use entry::{Entry, Merge, Version};
 pub use error::{Effect, Error, Violation};
 pub use nodes::plain;
 pub use options::{Coordination, Options};
+pub use pages::{Export, Listing, ObjectPage};
 /// The messages of the interface, for what the types of this crate do not cover.
 pub use stator_proto::v1;

@@ -111,6 +111,11 @@ impl Nodes {
         self.endpoints[first % self.endpoints.len()].channel.clone()
     }
 
+    /// Another one is asked first from now on.
+    pub(crate) fn turn(&self) {
+        self.first.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The caller asks for something.
     pub(crate) fn begin(&self) {
         self.budget().request();

@@ -49,7 +49,7 @@ pub(crate) type Dial = Box<dyn Fn(&str) -> Result<Channel, tonic::transport::Err
 
 /// The way to the nodes.
 pub(crate) struct Routes {
-    pub(crate) nodes: Nodes,
+    pub(crate) nodes: Arc<Nodes>,
     /// Without it only the endpoints can be reached.
     dial: Option<Dial>,
     known: RwLock<Option<Arc<Known>>>,
@@ -87,7 +87,7 @@ impl Drop for Routes {
 impl Routes {
     pub(crate) fn new(nodes: Nodes, dial: Option<Dial>) -> Arc<Self> {
         let (is_used, is_kept) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Routes { nodes, dial, known: RwLock::default(), is_used, is_kept })
+        Arc::new(Routes { nodes: Arc::new(nodes), dial, known: RwLock::default(), is_used, is_kept })
     }
 
     /// Who coordinates. Without a way to dial them owners can do nothing.

@@ -8,7 +8,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::journals::Listed;
 use super::{
-    conflicts, errors, journals, keyspaces, modules, recover, repair, ring, status, trials,
+    access, audit, conflicts, errors, journals, keyspaces, modules, objects, recover, repair, ring, status, trials,
 };
 use crate::node::{InitError, InitRequest, Node};
 use crate::transport::setup::SetupError;
@@ -289,6 +289,45 @@ impl Admin for AdminService {
         request: Request<Streaming<v1::BringHomeRequest>>,
     ) -> Answer<v1::BringHomeResponse> {
         recover::bring_home(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn change_access(
+        &self,
+        request: Request<v1::ChangeAccessRequest>,
+    ) -> Answer<v1::ChangeAccessResponse> {
+        access::change(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_access(
+        &self,
+        _: Request<v1::ListAccessRequest>,
+    ) -> Answer<v1::ListAccessResponse> {
+        Ok(Response::new(access::list(&*self.catalogue()?)))
+    }
+
+    type ListAuditStream = Listed<v1::AuditEntry>;
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Answer<Self::ListAuditStream> {
+        audit::list(&self.node, request.get_ref()).map(Response::new)
+    }
+
+    type ExportObjectsStream = Listed<v1::ExportObjectsResponse>;
+
+    async fn export_objects(
+        &self,
+        request: Request<v1::ExportObjectsRequest>,
+    ) -> Answer<Self::ExportObjectsStream> {
+        objects::export(&self.node, request).map(Response::new)
+    }
+
+    async fn import_objects(
+        &self,
+        request: Request<Streaming<v1::ImportObjectsRequest>>,
+    ) -> Answer<v1::ImportObjectsResponse> {
+        objects::import(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn set_fault(

@@ -20,6 +20,7 @@ use stator_proto::v1::kv_server::Kv;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
 use super::{errors, names, versions};
@@ -41,10 +42,11 @@ pub struct KvService {
 }
 
 /// A key that a request names, checked.
+#[derive(Clone)]
 pub(super) struct Named {
     pub(super) keyspace: Keyspace,
     pub(super) key: Bytes,
-    secrets: ContextSecrets,
+    pub(super) secrets: ContextSecrets,
 }
 
 impl Named {
@@ -224,7 +226,7 @@ fn cut(found: &mut Vec<v1::Version>) {
     }
 }
 
-fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::MergeInfo) {
+pub(super) fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::MergeInfo) {
     let mut info = v1::MergeInfo { sibling_count, ..Default::default() };
     let all = |inputs: Vec<_>| inputs.iter().map(|live| versions::version(live, false)).collect();
     match reading {
@@ -306,6 +308,22 @@ impl Kv for KvService {
         request: Request<v1::GetReplicaRequest>,
     ) -> Result<Response<v1::GetReplicaResponse>, Status> {
         self.replica(request).await.map(Response::new)
+    }
+
+    type ListStream = Listed<v1::ListResponse>;
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        self.list_keys(request).map(Response::new)
+    }
+
+    async fn batch(
+        &self,
+        request: Request<v1::BatchRequest>,
+    ) -> Result<Response<v1::BatchResponse>, Status> {
+        self.run_batch(request).await.map(Response::new)
     }
 
     async fn put(

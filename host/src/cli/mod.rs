@@ -5,10 +5,12 @@
 //! (`failure::Kind`). Commands speak to nodes by the public gRPC interface only, so whatever
 //! they do any client can do.
 
+mod backup;
 mod bench;
 mod cluster;
 mod completions;
 mod conflicts;
+mod data;
 mod demo;
 
 mod failure;
@@ -119,6 +121,9 @@ enum Command {
     /// Read and write keys
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// Back keyspaces up with their settings and modules, and restore them
+    #[command(subcommand)]
+    Backup(backup::Backup),
     /// Show on three real nodes that no cart item is lost or comes back through a partition
     Demo(demo::Demo),
     /// Measure what a cluster does, and compare measurements
@@ -175,6 +180,7 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Keyspace(command) => command.run(&session).await,
             Command::Module(command) => command.run(&session).await,
             Command::Kv(command) => command.run(&session).await,
+            Command::Backup(command) => command.run(&session).await,
             Command::Conflicts(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
             Command::Bench(command) => command.run(&session).await,

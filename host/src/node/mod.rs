@@ -14,6 +14,7 @@ mod read;
 mod ring;
 mod secrets;
 mod start;
+mod walk;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use modules::{ModuleFiles, ModuleKeeper};
 pub use read::Reading;
 pub use ring::JoinError;
 pub use start::{Addresses, StartError};
+pub use walk::{Keys, Page, Place, WalkError};
 
 /// A running node.
 pub struct Node {

@@ -65,7 +65,7 @@ impl Put {
         let Put { target, .. } = &self;
         let request = v1::PutRequest {
             keyspace: target.keyspace.clone(),
-            key: target.key_bytes(),
+            key: target.key_bytes()?,
             value: self.read_value()?,
             contexts: self.contexts.take()?,
             schema: self.schema,
