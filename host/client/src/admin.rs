@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
 use crate::error::Error;
+use crate::line::Line;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, made};
 use crate::options::Options;
 use crate::pages::{Export, import_messages};
@@ -24,7 +25,7 @@ pub struct Admin {
     nodes: Arc<Nodes>,
 }
 
-fn admin(channel: Channel) -> AdminClient<Channel> {
+fn admin(channel: Line) -> AdminClient<Line> {
     AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
@@ -95,6 +96,10 @@ calls! {
     Repeatable introduce_node(IntroduceNodeRequest) -> IntroduceNodeResponse;
     /// One page of what a node holds that was removed from its cluster.
     Repeatable list_held(ListHeldRequest) -> ListHeldResponse;
+    /// Changes what somebody may do.
+    Once change_access(ChangeAccessRequest) -> ChangeAccessResponse;
+    /// Who may do what.
+    Repeatable list_access(ListAccessRequest) -> ListAccessResponse;
     /// Cuts the node off from its peers, or heals the cut.
     Repeatable set_fault(SetFaultRequest) -> SetFaultResponse;
 }
@@ -188,6 +193,15 @@ impl Admin {
         request: v1::ListSupersededRequest,
     ) -> Result<Streaming<v1::Superseded>, Error> {
         Ok(admin(self.nodes.channel()).list_superseded(Request::new(request)).await?.into_inner())
+    }
+
+    /// The calls of the admin service that the node has written down.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn list_audit(&self) -> Result<Streaming<v1::AuditEntry>, Error> {
+        let request = Request::new(v1::ListAuditRequest {});
+        Ok(admin(self.nodes.channel()).list_audit(request).await?.into_inner())
     }
 
     /// The objects of a keyspace as they are stored. Where the stream breaks off it goes on by itself.

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use stator_proto::v1;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::Error;
+use crate::line::Line;
 use crate::nodes::Nodes;
 use crate::retry::{Safety, is_worth_it, pause};
 
@@ -26,7 +26,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 type Opened<A> = Pin<Box<dyn Future<Output = Result<Response<Streaming<A>>, Status>> + Send>>;
 
 /// How a stream is opened, on a node and behind a token.
-type Open<A> = Box<dyn Fn(Channel, String) -> Opened<A> + Send + Sync>;
+type Open<A> = Box<dyn Fn(Line, String) -> Opened<A> + Send + Sync>;
 
 /// A stream of pages that is opened anew where it breaks off.
 struct Resumed<A> {
@@ -90,7 +90,7 @@ impl Listing {
     pub(crate) fn new(
         nodes: Arc<Nodes>,
         request: v1::ListRequest,
-        kv: fn(Channel) -> v1::kv_client::KvClient<Channel>,
+        kv: fn(Line) -> v1::kv_client::KvClient<Line>,
     ) -> Self {
         let left = Some(request.limit).filter(|limit| *limit > 0);
         let token = request.page_token.clone();
@@ -143,7 +143,7 @@ impl Export {
     pub(crate) fn new(
         nodes: Arc<Nodes>,
         request: v1::ExportObjectsRequest,
-        admin: fn(Channel) -> v1::admin_client::AdminClient<Channel>,
+        admin: fn(Line) -> v1::admin_client::AdminClient<Line>,
     ) -> Self {
         let token = request.page_token.clone();
         let open = move |channel, page_token| -> Opened<v1::ExportObjectsResponse> {

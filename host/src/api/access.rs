@@ -7,9 +7,10 @@ use stator_core::catalogue::{
 };
 use stator_proto::v1;
 use stator_proto::v1::change_access_request::Change;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::{errors, keyspaces};
+use crate::listen::Peer;
 use crate::node::Node;
 
 /// Bytes of a token's randomness.
@@ -17,10 +18,16 @@ const TOKEN_BYTES: usize = 32;
 
 pub(super) async fn change(
     node: &Arc<Node>,
-    request: v1::ChangeAccessRequest,
+    request: Request<v1::ChangeAccessRequest>,
 ) -> Result<v1::ChangeAccessResponse, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let peer = request.extensions().get::<Peer>();
+    let names = peer.map_or_else(Arc::default, |peer| peer.names.clone());
+    let request = request.into_inner();
     let name = request.principal;
+    if matches!(request.change, Some(Change::Grant(_))) && !catalogue.access.is_on() {
+        can_act(&catalogue, &name, &names)?;
+    }
     let mut token = String::new();
     let change = match request.change {
         Some(Change::Grant(grant)) => AccessChange::Grant(known(&catalogue, &grant)?),
@@ -46,6 +53,20 @@ pub(super) fn list(catalogue: &Catalogue) -> v1::ListAccessResponse {
     let access: &Access = &catalogue.access;
     let principals = access.principals().map(|(name, principal)| message(name, principal));
     v1::ListAccessResponse { principals: principals.collect(), is_open: !access.is_on() }
+}
+
+/// With the first role the cluster closes: who has it must be somebody who can show it.
+fn can_act(catalogue: &Catalogue, name: &str, names: &[String]) -> Result<(), Status> {
+    let has_token = catalogue.access.named(name).is_some_and(|p| !p.tokens.is_empty());
+    if has_token || names.iter().any(|shown| shown == name) {
+        return Ok(());
+    }
+    let message = format!(
+        "nobody could act as {name} afterwards, and so nobody change anything: make them a token \
+         first (stator access token {name}), or call with a client certificate of that name; \
+         nothing was changed"
+    );
+    Err(errors::status(Code::FailedPrecondition, "NO_OPERATOR", message, &[]))
 }
 
 fn message(name: &str, principal: &Principal) -> v1::Principal {

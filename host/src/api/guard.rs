@@ -230,7 +230,7 @@ where
                 if let Some(noted) = noted {
                     noted.end(None, status.code());
                 }
-                return Box::pin(std::future::ready(Ok(status.into_http())));
+                return Box::pin(async move { Ok(status.into_http()) });
             }
         };
         let name = caller.as_ref().map(|caller| caller.name.clone());

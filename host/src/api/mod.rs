@@ -34,7 +34,6 @@ mod unread;
 mod versions;
 
 pub use admin::AdminService;
-pub use audit::Call;
 pub use guard::{Caller, Guard, Need, need};
 pub use health::HealthService;
 pub use kv::KvService;

@@ -62,10 +62,10 @@ pub(super) struct Contexts {
 
 impl Contexts {
     /// All contexts given, files read.
-    pub(super) fn take(self) -> Result<Vec<Bytes>, Failure> {
-        let mut contexts = self.contexts;
-        for path in self.context_file {
-            let text = fs::read_to_string(&path).map_err(|error| {
+    pub(super) fn take(&self) -> Result<Vec<Bytes>, Failure> {
+        let mut contexts = self.contexts.clone();
+        for path in &self.context_file {
+            let text = fs::read_to_string(path).map_err(|error| {
                 Failure::usage(format!("cannot read the context file {}: {error}", path.display()))
             })?;
             contexts.push(parse::context(&text).map_err(|error| {
