@@ -15,6 +15,7 @@ mod data;
 mod demo;
 
 mod failure;
+mod health;
 mod keyspace;
 mod kv;
 mod members;
@@ -54,7 +55,7 @@ Exit codes:
 
 /// A replicated key-value store whose conflict resolution is your own WebAssembly module.
 #[derive(Debug, Parser)]
-#[command(name = "stator", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "stator", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -88,7 +89,14 @@ struct Global {
     )]
     admin: String,
     /// Text for people or one JSON document for programs
-    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        help_heading = "Global options"
+    )]
     output: Output,
     /// How long a request may take: 500ms, 10s, 2m
     #[arg(
@@ -140,6 +148,8 @@ enum Command {
     /// Say who may do what, make tokens and withdraw them, read the audit log
     #[command(subcommand)]
     Access(access::Access),
+    /// Tell whether a node serves clients
+    Health(health::Health),
     /// Make certificates for a cluster to start with
     #[command(subcommand)]
     Tls(tls_init::Tls),
@@ -204,6 +214,7 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Kv(command) => command.run(&session).await,
             Command::Backup(command) => command.run(&session).await,
             Command::Access(command) => command.run(&session).await,
+            Command::Health(command) => command.run(&session).await,
             Command::Tls(command) => command.run(global.output),
             Command::Conflicts(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
