@@ -60,7 +60,10 @@ def node_problems(objects):
     selectors = [(name, service["selector"]) for name, service in services.items()]
     for kind in ("PodDisruptionBudget", "StatefulSet"):
         selectors += [(kind, found["spec"]["selector"]["matchLabels"]) for found in only(objects, kind)]
-    selectors += [(p["metadata"]["name"], p["spec"]["podSelector"]["matchLabels"]) for p in only(objects, "NetworkPolicy")]
+    selectors += [
+        (found["kind"], found["spec"]["podSelector"]["matchLabels"])
+        for found in only(objects, "NetworkPolicy")
+    ]
     for name, selector in selectors:
         if not selector.items() <= labels:
             yield f"{name} selects other pods than the nodes: {selector}"
@@ -89,11 +92,12 @@ def address_problems(objects, spec, container):
     (job,) = only(objects, "Job")
     (settings,) = only(objects, "ConfigMap")
     words = " ".join(job["spec"]["template"]["spec"]["containers"][0]["args"])
-    for where, text, port in (("init", words, ports["admin"]), ("seeds", settings["data"]["stator.toml"], ports["peer"])):
-        found = NAME.findall(text)
+    text = settings["data"]["stator.toml"]
+    for where, told, port in (("init", words, ports["admin"]), ("seeds", text, ports["peer"])):
+        found = NAME.findall(told)
         if {name for name, _, _ in found} != pods or {int(number) for *_, number in found} != {port}:
             yield f"{where} names {found}, and there are {sorted(pods)} at port {port}"
-    for whose, port in re.findall(r'(?m)^(\w+)_listen = ".*:(\d+)"', settings["data"]["stator.toml"]):
+    for whose, port in re.findall(r'(?m)^(\w+)_listen = ".*:(\d+)"', text):
         if ports[whose] != int(port):
             yield f"{whose}_listen is {port}, and the pod's port {ports[whose]}"
 
@@ -112,26 +116,30 @@ def schema_problems(found):
                 yield f"{path}: {document['kind']}: Kubernetes {version}: {error.message}"
 
 
+def tls_problems(objects):
+    """What the patches are about is there, and each of them is listed."""
+    documents_of = list(documents("tls"))
+    listed = {patch["path"] for _, document in documents_of for patch in document.get("patches", ())}
+    there = {path.name for path, _ in documents_of} - {"kustomization.yaml"}
+    for name in sorted(listed ^ there):
+        yield f"tls: {name} is not listed, or not there"
+    known = {(found["kind"], found["metadata"]["name"]) for found in objects}
+    for path, patch in documents_of:
+        if path.name in there and (patch["kind"], patch["metadata"]["name"]) not in known:
+            yield f"tls: nothing is patched by {path.name}"
+
+
 def main():
     plain = list(documents("plain"))
-    kustomization = next(document for _, document in plain if document["kind"] == "Kustomization")
-    listed = set(kustomization["resources"]) | {"init.yaml", "kustomization.yaml"}
-    there = {path.name for path, _ in plain}
-    problems = [f"plain: {name} is not listed, or not there" for name in listed ^ there]
     found = [(path, document) for path, document in plain if document["kind"] != "Kustomization"]
     objects = [document for _, document in found]
+    (kustomization,) = [document for _, document in plain if document["kind"] == "Kustomization"]
+    listed = set(kustomization["resources"]) | {"init.yaml", "kustomization.yaml"}
+    there = {path.name for path, _ in plain}
+    problems = [f"plain: {name} is not listed, or not there" for name in sorted(listed ^ there)]
     (nodes,) = only(objects, "StatefulSet")
     problems += pod_problems(nodes["spec"]["template"], objects, {"stator"})
-    problems += node_problems(objects)
-    tls = list(documents("tls"))
-    patches = {patch["path"] for document in [d for _, d in tls] for patch in document.get("patches", ())}
-    problems += [f"tls: {name} is not listed, or not there" for name in patches ^ ({p.name for p, _ in tls} - {"kustomization.yaml"})]
-    for _, patch in tls:
-        if patch["kind"] != "Kustomization" and not any(
-            (patch["kind"], patch["metadata"]["name"]) == (o["kind"], o["metadata"]["name"]) for o in objects
-        ):
-            problems.append(f"tls: nothing is patched by {patch['kind']} {patch['metadata']['name']}")
-    problems += schema_problems(found)
+    problems += [*node_problems(objects), *tls_problems(objects), *schema_problems(found)]
     print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
     sys.exit(bool(problems))
 

@@ -17,6 +17,8 @@ ROOT = HERE.parent.parent
 # What Prometheus adds, and what a summary has.
 ADDED = {"job", "instance"}
 PROMETHEUS = {"up": set()}
+# What tests group alerts by.
+OF_ALERTS = {"alertname", "severity"}
 
 
 def metrics():
@@ -70,6 +72,10 @@ def wrong(where, text, known):
         labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector or ""))
         for label in labels - known[name] - ADDED:
             yield f"{where}: {name} has no label {label}"
+    every = set().union(*known.values()) | ADDED | OF_ALERTS
+    for group in re.findall(r"\b(?:by|on|without) \(([^)]*)\)", text):
+        for label in set(re.findall(r"\w+", group)) - every:
+            yield f"{where}: there is no label {label}"
 
 
 def without_runbook():
