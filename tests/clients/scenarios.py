@@ -100,6 +100,14 @@ async def values(client):
     equal((await client.get("kept", every)).value, every, "binary keys and values")
     await client.delete("kept", every, observed=True)
     equal((await client.get("kept", every)).value, None, "deleted as observed")
+    equal(await asyncio.to_thread(without_asyncio), "one two", "without asyncio")
+
+
+def without_asyncio():
+    with BlockingClient.connect(NODES) as plain:
+        plain.put("kept", "plain", "one")
+        plain.update("kept", "plain", lambda value: (value or b"") + b" two")
+        return plain.get("kept", "plain").text
 
 
 async def siblings(client):
@@ -219,16 +227,6 @@ async def bad_endpoint():
     return Client.connect(["https://127.0.0.1:1"])
 
 
-async def blocking(client):
-    def program():
-        with BlockingClient.connect(NODES) as plain:
-            plain.put("kept", "plain", "one")
-            plain.update("kept", "plain", lambda value: (value or b"") + b" two")
-            return plain.get("kept", "plain").text
-
-    equal(await asyncio.to_thread(program), "one two", "without asyncio")
-
-
 async def not_reached(alone):
     try:
         raise AssertionError(f"{await alone.put('cut', 'other', 'v', w=2, timeout=2)} by one node")
@@ -308,7 +306,7 @@ async def kill(client):
 async def main():
     scenarios = (
         values, siblings, update_settled, update_merged, errors, request_ids, ttl_and_labels,
-        deadline, dead_endpoint, blocking, partition, kill,
+        deadline, dead_endpoint, partition, kill,
     )  # fmt: skip
     async with Client.connect(NODES) as client:
         for scenario in scenarios:

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Literal, Union
 
 from . import kv_pb2
-from .errors import StaleContext, refused_here
+from .errors import StaleContext, StatorError, refused_here
 from .nodes import Nodes, Options, Tls
 from .values import Version, Versions, Written, versions, written
 
@@ -243,18 +243,18 @@ class Client:
         self, seen: Versions, settle: Settle, done: Written, deadline: float, fields: Any
     ) -> Written:
         """Makes one of what `done` and others wrote at the same time, without haste: who reads
-        next can do it as well."""
+        next can do it as well. What `done` wrote stands, whatever comes of this."""
         for attempt in range(SETTLE_ROUNDS):
             await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
             if time.monotonic() >= deadline:
                 break
-            seen = await self.get(seen.keyspace, seen.key, timeout=_left(deadline))
-            if len(seen.siblings) < 2:
-                return replace(done, siblings_remain=False, context=seen.context)
-            one = await _settled(settle, seen)
             try:
+                seen = await self.get(seen.keyspace, seen.key, timeout=_left(deadline))
+                if len(seen.siblings) < 2:
+                    return replace(done, siblings_remain=False, context=seen.context)
+                one = await _settled(settle, seen)
                 after = await self._replace(seen, one, deadline, fields)
-            except StaleContext:
+            except StatorError:
                 continue
             if after is not None and not after.siblings_remain:
                 return replace(done, siblings_remain=False, context=after.context)
