@@ -32,7 +32,7 @@ use tonic_reflection::server::Builder as Reflection;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::api::{
-    AdminService, HealthService, KvService, Membership, RequestLayer, RoutingService,
+    AdminService, Guard, HealthService, KvService, Membership, RequestLayer, RoutingService,
     explain_unread, refuse_answer, refuse_body,
 };
 use crate::config::{Config, Listeners};
@@ -139,8 +139,8 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let places = vec![client_door.places(), admin_door.places()];
     // From here on nothing fails or waits: who is served once is told of a stop.
     let mut listeners = vec![
-        spawn((client, client_door), &limits, client_routes, stop.subscribe()),
-        spawn((admin, admin_door), &limits, admin_routes, stop.subscribe()),
+        spawn((client, client_door), &limits, (Guard::for_clients(node.clone()), client_routes), stop.subscribe()),
+        spawn((admin, admin_door), &limits, (Guard::for_operators(node.clone()), admin_routes), stop.subscribe()),
     ];
     tokio::spawn(certificates.clone().watch(stop.subscribe()));
     listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
@@ -288,7 +288,7 @@ fn with_reflection(routes: Routes, services: &[&str]) -> anyhow::Result<Routes> 
 fn spawn(
     (listener, door): (TcpListener, Door),
     limits: &Listeners,
-    routes: Routes,
+    (guard, routes): (Guard, Routes),
     mut stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let bodies = BodyBudget::new(limits.bodies(), refuse_body);
@@ -302,6 +302,7 @@ fn spawn(
         .layer(MapResponseLayer::new(explain_unread))
         .layer(answers)
         .layer(MapRequestLayer::new(move |request| bodies.guard(request)))
+        .layer(guard)
         .add_routes(routes)
         .serve_with_incoming_shutdown(door.connections(listener), async move {
             let _ = stop.wait_for(|is_stopped| *is_stopped).await;

@@ -1,4 +1,4 @@
-//! `docs/merges.md` and `docs/languages.md`, word by word: what a reader types is run, what they would
+//! Pages of `docs/`, word by word: what a reader types is run, what they would
 //! see is compared.
 //!
 //! - Of a `console` block the lines behind `$ ` are commands (`\` at the end goes on), the others
@@ -271,6 +271,16 @@ fn the_page_on_merges_does_what_it_says() {
 #[test]
 fn the_page_on_languages_does_what_it_says() {
     follow("languages.md");
+}
+
+#[test]
+fn the_page_on_backups_does_what_it_says() {
+    follow("backup.md");
+}
+
+#[test]
+fn the_page_on_access_does_what_it_says() {
+    follow("access.md");
 }
 
 #[test]

@@ -9,8 +9,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
 use crate::error::Error;
+use crate::line::Line;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, made};
 use crate::options::Options;
+use crate::pages::{Export, import_messages};
 use crate::peer::Peer;
 use crate::retry::Safety;
 
@@ -23,7 +25,7 @@ pub struct Admin {
     nodes: Arc<Nodes>,
 }
 
-fn admin(channel: Channel) -> AdminClient<Channel> {
+fn admin(channel: Line) -> AdminClient<Line> {
     AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
@@ -94,6 +96,10 @@ calls! {
     Repeatable introduce_node(IntroduceNodeRequest) -> IntroduceNodeResponse;
     /// One page of what a node holds that was removed from its cluster.
     Repeatable list_held(ListHeldRequest) -> ListHeldResponse;
+    /// Changes what somebody may do.
+    Once change_access(ChangeAccessRequest) -> ChangeAccessResponse;
+    /// Who may do what.
+    Repeatable list_access(ListAccessRequest) -> ListAccessResponse;
     /// Cuts the node off from its peers, or heals the cut.
     Repeatable set_fault(SetFaultRequest) -> SetFaultResponse;
 }
@@ -187,6 +193,37 @@ impl Admin {
         request: v1::ListSupersededRequest,
     ) -> Result<Streaming<v1::Superseded>, Error> {
         Ok(admin(self.nodes.channel()).list_superseded(Request::new(request)).await?.into_inner())
+    }
+
+    /// The calls of the admin service that the node has written down.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn list_audit(&self) -> Result<Streaming<v1::AuditEntry>, Error> {
+        let request = Request::new(v1::ListAuditRequest {});
+        Ok(admin(self.nodes.channel()).list_audit(request).await?.into_inner())
+    }
+
+    /// The objects of a keyspace as they are stored. Where the stream breaks off it goes on by itself.
+    pub fn export(&self, request: v1::ExportObjectsRequest) -> Export {
+        Export::new(self.nodes.clone(), request, admin)
+    }
+
+    /// Takes objects in as they are. It is repeated while owners are away: to take an object in
+    /// twice is to take it in once.
+    ///
+    /// # Errors
+    /// The node's word. Some objects may have been taken; to do it again does no harm.
+    pub async fn import(
+        &self,
+        header: v1::ImportHeader,
+        objects: Vec<(Bytes, Bytes)>,
+    ) -> Result<v1::ImportObjectsResponse, Error> {
+        let messages = import_messages(header, objects);
+        let send = async |channel, request: Request<_>| {
+            admin(channel).import_objects(request.map(futures::stream::iter)).await
+        };
+        self.nodes.call(Safety::Repeatable, messages, send).await
     }
 
     /// The bytes of the module with this digest.

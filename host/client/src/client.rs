@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::entry::Entry;
-use crate::error::Error;
+use crate::error::{Error, reason};
+use crate::line::Line;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, dial, http, made};
 use crate::options::{Coordination, Options};
+use crate::pages::Listing;
 use crate::peer::{Kind, Peer};
 use crate::replicas;
 use crate::retry::Safety;
@@ -38,7 +40,7 @@ pub struct Written {
     pub entry: Option<Entry>,
 }
 
-pub(crate) fn kv(channel: Channel) -> KvClient<Channel> {
+pub(crate) fn kv(channel: Line) -> KvClient<Line> {
     KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
@@ -186,6 +188,37 @@ impl Client {
         })
     }
 
+    /// Reads a key, has `change` say what its value becomes, and puts that in the place of what was
+    /// read; again, with what is there then, if another write came between and left a sibling. What
+    /// `change` gives `None` for stays as it is.
+    ///
+    /// Each put is named, so a retry is one write. `change` is called up to `attempts_max` times:
+    /// it should depend on nothing but the entry.
+    ///
+    /// # Errors
+    /// As [`Self::get`] and [`Self::put`]; `SIBLINGS_REMAIN` if others wrote the key again and again:
+    /// the last value of `change` is stored, beside theirs.
+    pub async fn update(
+        &self,
+        keyspace: impl Into<String>,
+        key: impl Into<Bytes>,
+        mut change: impl FnMut(&Entry) -> Option<Bytes>,
+    ) -> Result<Option<Written>, Error> {
+        let (keyspace, key) = (keyspace.into(), key.into());
+        for _ in 0..self.routes.nodes.options.attempts_max.max(1) {
+            let mut entry = self.get(keyspace.clone(), key.clone()).await?;
+            let Some(value) = change(&entry) else { return Ok(None) };
+            entry.set(value);
+            entry.request_id(random_id());
+            let written = self.put(entry).await?;
+            if !written.siblings_remain {
+                return Ok(Some(written));
+            }
+        }
+        let message = "others write the key as well: what this client wrote is stored, as a sibling";
+        Err(Error::local(reason::SIBLINGS_REMAIN, message))
+    }
+
     /// Deletes exactly the versions that the entry had read.
     ///
     /// # Errors
@@ -228,6 +261,22 @@ impl Client {
 
     fn quorum(&self) -> i32 {
         self.routes.nodes.options.quorum().into()
+    }
+
+    /// The keys of a keyspace, all or a range of them, in order within each partition of the ring.
+    /// Where the stream breaks off it goes on by itself.
+    pub fn list(&self, request: v1::ListRequest) -> Listing {
+        Listing::new(self.routes.nodes.clone(), request, kv)
+    }
+
+    /// Sends several gets, puts and deletes at once. Each has an outcome of its own; what failed is
+    /// not retried.
+    ///
+    /// # Errors
+    /// The node's word about the whole. Writes of the batch may be applied.
+    pub async fn send_batch(&self, request: v1::BatchRequest) -> Result<v1::BatchResponse, Error> {
+        let send = async |channel, request| kv(channel).batch(request).await;
+        self.routes.nodes.call(Safety::Once, request, send).await
     }
 
     /// Sends a get as a message to a node that coordinates it, with the retries of any get.
@@ -278,6 +327,16 @@ impl Client {
         let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)
+    }
+}
+
+/// Names a write as no other is named.
+fn random_id() -> Bytes {
+    let mut id = [0; 16];
+    // Without randomness it has no name: it is then not retried where that could write it twice.
+    match getrandom::fill(&mut id) {
+        Ok(()) => Bytes::copy_from_slice(&id),
+        Err(_) => Bytes::new(),
     }
 }
 

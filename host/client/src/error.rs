@@ -45,6 +45,7 @@ pub(crate) mod reason {
     pub(crate) const NO_VALUE: &str = "NO_VALUE";
     pub(crate) const NOT_CONNECTED: &str = "NOT_CONNECTED";
     pub(crate) const NO_ANSWER: &str = "NO_ANSWER";
+    pub(crate) const SIBLINGS_REMAIN: &str = "SIBLINGS_REMAIN";
 }
 
 impl Error {

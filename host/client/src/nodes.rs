@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use crate::budget::Budget;
 use crate::error::{Error, reason};
+use crate::line::Line;
 use crate::options::Options;
 use crate::peer::{Kind, Outcome, Peer};
 use crate::retry::{Safety, is_worth_it, pause};
@@ -86,8 +87,9 @@ impl Nodes {
             let message = "give the address of at least one node";
             return Err(Error::local(reason::BAD_ENDPOINT, message));
         }
+        let bearing = |peer: Peer| peer.bearing(options.bearer());
         Ok(Nodes {
-            endpoints: endpoints.into_iter().map(Arc::new).collect(),
+            endpoints: endpoints.into_iter().map(bearing).map(Arc::new).collect(),
             first: AtomicUsize::new(0),
             options,
             budget: Mutex::new(Budget::new(Instant::now())),
@@ -106,9 +108,14 @@ impl Nodes {
     }
 
     /// The channel that is asked first.
-    pub(crate) fn channel(&self) -> Channel {
+    pub(crate) fn channel(&self) -> Line {
         let first = self.first.load(Ordering::Relaxed);
         self.endpoints[first % self.endpoints.len()].channel.clone()
+    }
+
+    /// Another one is asked first from now on.
+    pub(crate) fn turn(&self) {
+        self.first.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The caller asks for something.
@@ -130,7 +137,7 @@ impl Nodes {
         &self,
         safety: Safety,
         message: M,
-        send: impl AsyncFnMut(Channel, Request<M>) -> Result<Response<A>, Status>,
+        send: impl AsyncFnMut(Line, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error> {
         let deadline = self.deadline();
         let plan = Plan { route: Vec::new(), kind: Kind::Other, safety, deadline };
@@ -142,7 +149,7 @@ impl Nodes {
         &self,
         plan: Plan,
         message: M,
-        mut send: impl AsyncFnMut(Channel, Request<M>) -> Result<Response<A>, Status>,
+        mut send: impl AsyncFnMut(Line, Request<M>) -> Result<Response<A>, Status>,
     ) -> Result<A, Error> {
         let Plan { route, kind, safety, deadline } = plan;
         let is_alone = route.len() + self.endpoints.len() < 2;

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use stator_proto::v1;
+use tonic::codegen::http::HeaderValue;
+
+use crate::line::bearer;
 
 /// Who coordinates a client's requests.
 ///
@@ -45,9 +48,25 @@ pub struct Options {
     /// r + w > n a get sees every put that was acknowledged before, whatever nodes fail meanwhile.
     /// Not unless set: fallbacks stand in for owners, so that more is answered.
     pub is_strict: bool,
+    /// The token that each request bears, where the cluster serves only those who have a role.
+    pub token: Option<Token>,
+}
+
+/// A token; prints nothing of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 impl Options {
+    pub(crate) fn bearer(&self) -> Option<HeaderValue> {
+        self.token.as_ref().and_then(|token| bearer(&token.0))
+    }
+
     pub(crate) fn quorum(&self) -> v1::Quorum {
         if self.is_strict { v1::Quorum::Strict } else { v1::Quorum::Sloppy }
     }
@@ -60,6 +79,7 @@ impl Default for Options {
             attempts_max: 5,
             coordination: Coordination::default(),
             is_strict: false,
+            token: None,
         }
     }
 }

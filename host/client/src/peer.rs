@@ -4,8 +4,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tonic::codegen::http::HeaderValue;
 use tonic::transport::Channel;
 
+use crate::line::Line;
 use crate::pace::Pace;
 
 /// Requests that take about as long as one another.
@@ -37,7 +39,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Peer {
     /// HOST:PORT, or empty if the caller made the channel.
     pub(crate) address: String,
-    pub(crate) channel: Channel,
+    pub(crate) channel: Line,
     state: Mutex<State>,
 }
 
@@ -49,7 +51,12 @@ struct State {
 
 impl Peer {
     pub(crate) fn new(address: String, channel: Channel) -> Self {
-        Peer { address, channel, state: Mutex::default() }
+        Peer { address, channel: Line::new(channel), state: Mutex::default() }
+    }
+
+    /// The same with requests that bear this.
+    pub(crate) fn bearing(self, bearer: Option<HeaderValue>) -> Self {
+        Peer { channel: self.channel.bearing(bearer), ..self }
     }
 
     /// A request of this kind is sent now.

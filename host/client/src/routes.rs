@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
 
 use crate::error::Error;
+use crate::line::Line;
 use crate::nodes::{ANSWER_BYTES_MAX, Nodes, Plan};
 use crate::options::Coordination;
 use crate::peer::{Kind, Outcome, Peer, by_cost};
@@ -49,7 +50,7 @@ pub(crate) type Dial = Box<dyn Fn(&str) -> Result<Channel, tonic::transport::Err
 
 /// The way to the nodes.
 pub(crate) struct Routes {
-    pub(crate) nodes: Nodes,
+    pub(crate) nodes: Arc<Nodes>,
     /// Without it only the endpoints can be reached.
     dial: Option<Dial>,
     known: RwLock<Option<Arc<Known>>>,
@@ -87,7 +88,7 @@ impl Drop for Routes {
 impl Routes {
     pub(crate) fn new(nodes: Nodes, dial: Option<Dial>) -> Arc<Self> {
         let (is_used, is_kept) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Routes { nodes, dial, known: RwLock::default(), is_used, is_kept })
+        Arc::new(Routes { nodes: Arc::new(nodes), dial, known: RwLock::default(), is_used, is_kept })
     }
 
     /// Who coordinates. Without a way to dial them owners can do nothing.
@@ -169,7 +170,8 @@ impl Routes {
             let former = former.iter().find(|peer| peer.address == *address);
             former.map(|peer| Arc::clone(peer)).or_else(|| {
                 let channel = self.dial.as_ref()?(address).ok()?;
-                Some(Arc::new(Peer::new(address.clone(), channel)))
+                let peer = Peer::new(address.clone(), channel);
+                Some(Arc::new(peer.bearing(self.nodes.options.bearer())))
             })
         };
         let peers = ring.addresses.iter().map(peer).collect();
@@ -207,7 +209,7 @@ impl Routes {
     }
 }
 
-fn routing(channel: Channel) -> RoutingClient<Channel> {
+fn routing(channel: Line) -> RoutingClient<Line> {
     RoutingClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 

@@ -28,9 +28,10 @@ use crate::homecoming::Homecoming;
 use crate::id::{Dot, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 pub use crate::id::{Ticket, Token};
 use crate::keys::StoreKey;
+use crate::listing::{KeyRange, ListPage, ListRequest, Slice};
 use crate::message::Message;
 use crate::request::{
-    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
+    GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
     RequestError,
 };
 use crate::ring::{MadeMoves, Move};
@@ -61,6 +62,10 @@ pub enum Event {
     GetReplica(Ticket, ReplicaRequest),
     /// A client wants a key written or deleted.
     Put(Ticket, PutRequest),
+    /// An operator wants an object taken in as it is.
+    Import(Ticket, ImportRequest),
+    /// A client wants a page of a keyspace.
+    List(Ticket, ListRequest),
     /// An operator wants something changed for the whole cluster.
     Change(Ticket, CatalogueChange),
     /// This node becomes part of a cluster: its first catalogue, persisted already.
@@ -77,6 +82,8 @@ pub enum Event {
     Probed(Bytes),
     /// An [`Action::Load`] ended.
     Loaded(Token, Result<Option<Arc<Siblings>>, StoreFailure>),
+    /// An [`Action::Scan`] ended. A range with a damaged record in it is [`StoreFailure::Damaged`].
+    Scanned(Token, Result<Slice, StoreFailure>),
     /// An [`Action::Write`] ended.
     Written(Token, Result<Stored, StoreFailure>),
     /// An [`Action::ListHints`] ended; an empty list is the end of the target's hints.
@@ -127,7 +134,9 @@ pub enum Action {
     GetDone(Ticket, Result<GetReceipt, RequestError>),
     /// What this node holds of a key, for a client.
     ReplicaDone(Ticket, Result<ReplicaReceipt, ReplicaRefused>),
-    /// A put is answered.
+    /// A page is read.
+    ListDone(Ticket, Result<ListPage, RequestError>),
+    /// A put is answered, or an import.
     PutDone(Ticket, Result<PutReceipt, RequestError>),
     /// A change is made and persisted here, or refused.
     ChangeDone(Ticket, Result<Arc<Catalogue>, ChangeFailure>),
@@ -145,6 +154,13 @@ pub enum Action {
         key: StoreKey,
         /// Whether a hint for the key counts too.
         with_hints: bool,
+    },
+    /// Read what the data store holds of a range, from its start, as much as a page takes.
+    Scan {
+        /// To be repeated.
+        token: Token,
+        /// The range.
+        range: KeyRange,
     },
     /// Run the write path for a key.
     Write {

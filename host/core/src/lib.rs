@@ -28,6 +28,7 @@ pub mod homecoming;
 pub mod id;
 pub mod keys;
 pub mod lent;
+pub mod listing;
 pub mod message;
 pub mod node;
 pub mod position;

@@ -14,6 +14,7 @@ use crate::causality::Siblings;
 use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
 use crate::id::{Dot, KeyspaceId, NodeId, PartitionId};
+use crate::listing::{KeyRange, Slice};
 use crate::request::{PutRequest, RequestError};
 use crate::ring::MadeMoves;
 use crate::tree::{TreeAnswer, TreeRead};
@@ -63,6 +64,22 @@ pub enum Message {
         request: RequestId,
         /// The dot, and the object with the new version under it, which the sender has not stored.
         result: Result<(Dot, Arc<Siblings>), RequestError>,
+    },
+    /// What do you hold of this range?
+    List {
+        /// To be repeated in the reply.
+        request: RequestId,
+        /// The sender's ring.
+        ring_version: u64,
+        /// The range.
+        range: KeyRange,
+    },
+    /// The answer to [`Message::List`].
+    ListReply {
+        /// The question's number.
+        request: RequestId,
+        /// As much as a page takes.
+        result: Result<Slice, ReplicaError>,
     },
     // Anti-entropy.
     /// What do your hash trees of this partition say, or what do you hold?
@@ -258,12 +275,21 @@ pub enum ReplicaError {
 }
 
 impl Message {
+    /// The version of the peer protocol that has it. Who speaks none as new is not sent it.
+    pub fn since(&self) -> u32 {
+        match self {
+            Message::List { .. } | Message::ListReply { .. } => 4,
+            _ => 3,
+        }
+    }
+
     /// The number of the request that the message starts, if it starts one: what the sender is
     /// told if it cannot be delivered.
     pub fn starts_request(&self) -> Option<RequestId> {
         match self {
             Message::Read { request, .. }
             | Message::Forward { request, .. }
+            | Message::List { request, .. }
             | Message::TreeRead { request, .. }
             | Message::Collect { request, .. }
             | Message::TransferAsk { request, .. }
@@ -272,6 +298,7 @@ impl Message {
             Message::ReadReply { .. }
             | Message::WriteReply { .. }
             | Message::ForwardReply { .. }
+            | Message::ListReply { .. }
             | Message::TreeReply { .. }
             | Message::CollectReply { .. }
             | Message::TransferAnswer { .. }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use stator_core::catalogue::Role;
 use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::guard::Caller;
 use super::journals::Listed;
 use super::{
-    conflicts, errors, journals, keyspaces, modules, recover, repair, ring, status, trials,
+    access, audit, conflicts, errors, journals, keyspaces, modules, objects, recover, repair, ring, status, trials,
 };
 use crate::node::{InitError, InitRequest, Node};
 use crate::transport::setup::SetupError;
@@ -62,6 +64,12 @@ fn init_failed(error: &InitError) -> Status {
             &[("effect", "MAYBE".to_owned())],
         ),
     }
+}
+
+/// Refuses who may not do what the role may in the keyspace; in all of them for none.
+fn may<T>(request: &Request<T>, role: Role, keyspace: &str) -> Result<(), Status> {
+    let keyspace = Some(keyspace).filter(|keyspace| !keyspace.is_empty());
+    Caller::check(request.extensions(), role, keyspace)
 }
 
 #[tonic::async_trait]
@@ -125,6 +133,9 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::UpdateKeyspaceRequest>,
     ) -> Answer<v1::Keyspace> {
+        let update = request.get_ref();
+        let keyspace = update.keyspace.as_ref().map_or("", |keyspace| &keyspace.name);
+        may(&request, keyspaces::role_to_update(update), keyspace)?;
         keyspaces::update(&self.node, request.into_inner()).await.map(Response::new)
     }
 
@@ -174,14 +185,17 @@ impl Admin for AdminService {
     }
 
     async fn begin_trial(&self, request: Request<v1::BeginTrialRequest>) -> Answer<v1::Keyspace> {
+        may(&request, Role::Publisher, &request.get_ref().keyspace)?;
         trials::begin(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn end_trial(&self, request: Request<v1::EndTrialRequest>) -> Answer<v1::Keyspace> {
+        may(&request, Role::Publisher, &request.get_ref().keyspace)?;
         trials::end(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_trial(&self, request: Request<v1::GetTrialRequest>) -> Answer<v1::TrialReport> {
+        may(&request, Role::Publisher, &request.get_ref().keyspace)?;
         trials::report(&self.node, &request.get_ref().keyspace).map(Response::new)
     }
 
@@ -191,6 +205,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::TailConflictsRequest>,
     ) -> Answer<Self::TailConflictsStream> {
+        may(&request, Role::Reader, &request.get_ref().keyspace)?;
         conflicts::tail(&self.node, request).map(Response::new)
     }
 
@@ -198,6 +213,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Answer<v1::ListDeadLettersResponse> {
+        may(&request, Role::Reader, &request.get_ref().keyspace)?;
         Ok(Response::new(conflicts::letters(&self.node, &request.get_ref().keyspace)))
     }
 
@@ -207,6 +223,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListRecordingsRequest>,
     ) -> Answer<Self::ListRecordingsStream> {
+        may(&request, Role::Reader, &request.get_ref().keyspace)?;
         journals::recordings(&self.node, request.get_ref()).map(Response::new)
     }
 
@@ -216,6 +233,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ListSupersededRequest>,
     ) -> Answer<Self::ListSupersededStream> {
+        may(&request, Role::Reader, &request.get_ref().keyspace)?;
         journals::superseded(&self.node, request.get_ref()).map(Response::new)
     }
 
@@ -289,6 +307,45 @@ impl Admin for AdminService {
         request: Request<Streaming<v1::BringHomeRequest>>,
     ) -> Answer<v1::BringHomeResponse> {
         recover::bring_home(&self.node, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn change_access(
+        &self,
+        request: Request<v1::ChangeAccessRequest>,
+    ) -> Answer<v1::ChangeAccessResponse> {
+        access::change(&self.node, request).await.map(Response::new)
+    }
+
+    async fn list_access(
+        &self,
+        _: Request<v1::ListAccessRequest>,
+    ) -> Answer<v1::ListAccessResponse> {
+        Ok(Response::new(access::list(&*self.catalogue()?)))
+    }
+
+    type ListAuditStream = Listed<v1::AuditEntry>;
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Answer<Self::ListAuditStream> {
+        audit::list(&self.node, request.get_ref()).map(Response::new)
+    }
+
+    type ExportObjectsStream = Listed<v1::ExportObjectsResponse>;
+
+    async fn export_objects(
+        &self,
+        request: Request<v1::ExportObjectsRequest>,
+    ) -> Answer<Self::ExportObjectsStream> {
+        objects::export(&self.node, request).map(Response::new)
+    }
+
+    async fn import_objects(
+        &self,
+        request: Request<Streaming<v1::ImportObjectsRequest>>,
+    ) -> Answer<v1::ImportObjectsResponse> {
+        objects::import(&self.node, request.into_inner()).await.map(Response::new)
     }
 
     async fn set_fault(

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use stator_core::catalogue::ChangeError;
+use stator_core::catalogue::{AccessError, ChangeError};
 use stator_core::causality::ContextError;
 use stator_core::event::ChangeFailure;
 use stator_core::id::{ModuleDigest, ParseIdError};
@@ -303,6 +303,16 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
     match error {
         ChangeError::NoCluster => no_cluster(),
         ChangeError::Removed { ring_version } => removed(*ring_version, message),
+        ChangeError::Access(error) => match error {
+            AccessError::BadName(_) => bad_field("principal", "BAD_NAME", message),
+            AccessError::NoOperator => {
+                status(Code::FailedPrecondition, "NO_OPERATOR", message, &[])
+            }
+            AccessError::NotFound(_) => status(Code::NotFound, "NO_SUCH_GRANT", message, &[]),
+            AccessError::TooMany(_) => {
+                status(Code::FailedPrecondition, "TOO_MANY_GRANTS", message, &[])
+            }
+        },
         ChangeError::KeyspaceExists(name) => {
             status(Code::AlreadyExists, "KEYSPACE_EXISTS", message, &[("keyspace", name.clone())])
         }

@@ -82,7 +82,7 @@ pub(super) async fn page<T: Entry + Send + 'static>(
 }
 
 /// What a journal has now, as messages.
-fn listed<T: Entry + Send + 'static, M: Send + 'static>(
+pub(super) fn listed<T: Entry + Send + 'static, M: Send + 'static>(
     node: &Arc<Node>,
     (of, marks): (Of<T>, Marks),
     message: impl Fn(&Node, T) -> Option<M> + Send + 'static,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Merging,
-    PAUSE_AFTER, Quorums, READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
+    PAUSE_AFTER, Quorums, READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile, Role,
 };
 use stator_proto::v1;
 use tonic::Status;
@@ -89,6 +89,16 @@ pub(super) async fn update(
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     let made = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     if stands(&update, made) { Ok(message(made)) } else { Err(errors::overruled(&asked.name)) }
+}
+
+/// Who may make this update: what concerns merges is the publishers' matter.
+pub(super) fn role_to_update(request: &v1::UpdateKeyspaceRequest) -> Role {
+    let paths = request.update_mask.iter().flat_map(|mask| &mask.paths);
+    let is_merging = |path: &String| path == "reconcile" || path.starts_with("merging.");
+    match paths.clone().count() > 0 && paths.clone().all(is_merging) {
+        true => Role::Publisher,
+        false => Role::Operator,
+    }
 }
 
 /// A reason that the chronicle can hold.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use stator_core::catalogue::{Durability, Keyspace};
+use stator_core::catalogue::{Durability, Keyspace, Role};
 use stator_core::causality::{Context, ContextSecrets, Siblings};
 use stator_core::divergence::{DivergentVersion, MergeFailure};
 use stator_core::reconcile;
@@ -20,6 +20,8 @@ use stator_proto::v1::kv_server::Kv;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::guard::Caller;
+use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
 use super::{errors, names, versions};
@@ -41,10 +43,11 @@ pub struct KvService {
 }
 
 /// A key that a request names, checked.
+#[derive(Clone)]
 pub(super) struct Named {
     pub(super) keyspace: Keyspace,
     pub(super) key: Bytes,
-    secrets: ContextSecrets,
+    pub(super) secrets: ContextSecrets,
 }
 
 impl Named {
@@ -224,7 +227,7 @@ fn cut(found: &mut Vec<v1::Version>) {
     }
 }
 
-fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::MergeInfo) {
+pub(super) fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::MergeInfo) {
     let mut info = v1::MergeInfo { sibling_count, ..Default::default() };
     let all = |inputs: Vec<_>| inputs.iter().map(|live| versions::version(live, false)).collect();
     match reading {
@@ -291,6 +294,7 @@ impl Kv for KvService {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
+        Caller::check(request.extensions(), Role::Reader, Some(&request.get_ref().keyspace))?;
         let held = self.admission.enter(0)?;
         let deadline = self.deadline(&request);
         let get = request.into_inner();
@@ -305,13 +309,32 @@ impl Kv for KvService {
         &self,
         request: Request<v1::GetReplicaRequest>,
     ) -> Result<Response<v1::GetReplicaResponse>, Status> {
+        Caller::check(request.extensions(), Role::Reader, Some(&request.get_ref().keyspace))?;
         self.replica(request).await.map(Response::new)
+    }
+
+    type ListStream = Listed<v1::ListResponse>;
+
+    async fn list(
+        &self,
+        request: Request<v1::ListRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        Caller::check(request.extensions(), Role::Reader, Some(&request.get_ref().keyspace))?;
+        self.list_keys(request).map(Response::new)
+    }
+
+    async fn batch(
+        &self,
+        request: Request<v1::BatchRequest>,
+    ) -> Result<Response<v1::BatchResponse>, Status> {
+        self.run_batch(request).await.map(Response::new)
     }
 
     async fn put(
         &self,
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
+        Caller::check(request.extensions(), Role::Writer, Some(&request.get_ref().keyspace))?;
         let deadline = self.deadline(&request);
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
@@ -354,6 +377,7 @@ impl Kv for KvService {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
+        Caller::check(request.extensions(), Role::Writer, Some(&request.get_ref().keyspace))?;
         let deadline = self.deadline(&request);
         let delete = request.into_inner();
         let held = self.admission.enter(delete.encoded_len())?;

@@ -4,18 +4,24 @@
 //! Every error carries a google.rpc ErrorInfo (see `errors`). A request beyond what the node
 //! can hold at a time is refused at once, so that those it has taken are answered in time.
 
+mod access;
 mod admin;
+mod audit;
+mod batch;
 mod conflicts;
 mod errors;
+mod guard;
 mod health;
 mod hints;
 mod journals;
 mod keyspaces;
 mod kv;
 mod limits;
+mod list;
 mod membership;
 mod modules;
 mod names;
+mod objects;
 mod observe;
 mod recover;
 mod repair;
@@ -28,6 +34,7 @@ mod unread;
 mod versions;
 
 pub use admin::AdminService;
+pub use guard::{Caller, Guard, Need, need};
 pub use health::HealthService;
 pub use kv::KvService;
 pub use membership::Membership;

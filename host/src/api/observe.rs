@@ -116,7 +116,7 @@ fn id_of<B>(request: &Request<B>) -> HeaderValue {
 }
 
 /// How it ended: an error is in the head of the answer, success only at its end.
-fn code_of<R>(response: &Response<R>) -> Code {
+pub(super) fn code_of<R>(response: &Response<R>) -> Code {
     let status = response.headers().get("grpc-status");
     status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
 }

@@ -13,6 +13,7 @@ use stator_core::holder::Standing as Served;
 use stator_core::homecoming::{self, Homecoming, Standing};
 use stator_core::id::{Actor, Incarnation, KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
+use stator_core::listing::after_prefix;
 use stator_core::request::{GetRequest, QuorumKind};
 use stator_proto::v1;
 use stator_proto::v1::bring_home_request::Part;
@@ -151,15 +152,15 @@ async fn read(
             let Ok(partition) = u16::try_from(*at).map(PartitionId) else {
                 return Ok((Vec::new(), 0, hints_after(None)));
             };
+            let first = partition.0.to_be_bytes();
+            let from = match after {
+                Some(after) => [&after.encode()[..], &[0]].concat(),
+                None => first.to_vec(),
+            };
+            let until = after_prefix(&first);
             let (done, answer) = oneshot::channel();
             let done = Box::new(move |page| drop(done.send(page)));
-            node.stores.scan(ScanJob {
-                partition,
-                after: after.clone(),
-                objects_max,
-                bytes_max,
-                done,
-            });
+            node.stores.scan(ScanJob { from, until, objects_max, bytes_max, done });
             let page = answer.await.unwrap_or(Err(StoreError::Closed { store: "data" }))?;
             let next = match page.next {
                 Some(key) => Place::Data(*at, Some(key)),

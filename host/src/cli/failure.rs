@@ -34,6 +34,8 @@ pub(super) struct Failure {
     facts: Map<String, Value>,
     /// More about it, a line each: what is wrong where, what to do.
     hints: Vec<String>,
+    /// Nobody reads what is written to standard output any more.
+    pub(super) is_closed_pipe: bool,
 }
 
 impl Failure {
@@ -44,6 +46,7 @@ impl Failure {
             reason: None,
             facts: Map::new(),
             hints: Vec::new(),
+            is_closed_pipe: false,
         }
     }
 
@@ -86,7 +89,11 @@ impl Failure {
         if let Some(reason) = &self.reason {
             text.push_str(&format!(" [{reason}]"));
         }
-        for hint in &self.hints {
+        // What a detail says again was said.
+        let is_said = |hint: &&String| {
+            hint.split_once(": ").is_some_and(|(_, words)| self.message.contains(words))
+        };
+        for hint in self.hints.iter().filter(|hint| !is_said(hint)) {
             text.push_str(&format!("\n  {hint}"));
         }
         text
@@ -105,7 +112,9 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Failure::refused(format!("cannot write the result: {error}"))
+        let is_closed_pipe = error.kind() == io::ErrorKind::BrokenPipe;
+        let failure = Failure::refused(format!("cannot write the result: {error}"));
+        Failure { is_closed_pipe, ..failure }
     }
 }
 

@@ -12,6 +12,7 @@ use reconciling::Reconciling;
 
 use super::failure::Failure;
 use super::kv::Durability;
+use super::members;
 use super::module::rules;
 use super::output::{self, Output};
 use super::session::Session;
@@ -143,6 +144,13 @@ impl Create {
         let keyspace = created.map_err(|error| asked.failed(error))?;
         if self.dry_run {
             output::say("nothing was created; it would be:");
+        }
+        if !self.dry_run {
+            members::settled(session, async |admin| {
+                let request = v1::GetKeyspaceRequest { name: keyspace.name.clone() };
+                Ok(admin.get_keyspace(request).await?.id == keyspace.id)
+            })
+            .await?;
         }
         print(session, &keyspace)
     }

@@ -71,6 +71,27 @@ pub(super) async fn drain<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, 
     Ok(all)
 }
 
+/// Waits until every member that answers says so, as long as a request may take; without a word,
+/// because those that are away hear of it when they are back.
+pub(super) async fn settled(
+    session: &Session,
+    is_there: impl AsyncFn(&Admin) -> Result<bool, Failure>,
+) -> Result<(), Failure> {
+    let members = all(session).await?;
+    let until = Instant::now() + session.timeout();
+    loop {
+        let answers = members.iter().map(async |asked| match &asked.admin {
+            Some(admin) => is_there(admin).await.unwrap_or(false),
+            None => true,
+        });
+        let is_over = Instant::now() >= until;
+        if is_over || join_all(answers).await.into_iter().all(|is_there| is_there) {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Waits until every member that answers `is_there`, as long as a request may take, and says how
 /// many are. That some are not is told and is no failure: they will be, or are away.
 pub(super) async fn until_all(

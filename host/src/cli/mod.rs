@@ -5,10 +5,13 @@
 //! (`failure::Kind`). Commands speak to nodes by the public gRPC interface only, so whatever
 //! they do any client can do.
 
+mod access;
+mod backup;
 mod bench;
 mod cluster;
 mod completions;
 mod conflicts;
+mod data;
 mod demo;
 
 mod failure;
@@ -22,6 +25,7 @@ mod serve;
 mod session;
 mod signals;
 mod tls;
+mod tls_init;
 
 use std::process::ExitCode;
 
@@ -96,6 +100,17 @@ struct Global {
         help_heading = "Global options"
     )]
     timeout: std::time::Duration,
+    /// A file with the token of who calls, where the cluster serves only those who have a role; the
+    /// variable STATOR_TOKEN may hold the token itself
+    #[arg(
+        long,
+        global = true,
+        env = "STATOR_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    token_file: Option<std::path::PathBuf>,
     #[command(flatten)]
     tls: tls::TlsOptions,
 }
@@ -119,6 +134,15 @@ enum Command {
     /// Read and write keys
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// Back keyspaces up with their settings and modules, and restore them
+    #[command(subcommand)]
+    Backup(backup::Backup),
+    /// Say who may do what, make tokens and withdraw them, read the audit log
+    #[command(subcommand)]
+    Access(access::Access),
+    /// Make certificates for a cluster to start with
+    #[command(subcommand)]
+    Tls(tls_init::Tls),
     /// Show on three real nodes that no cart item is lost or comes back through a partition
     Demo(demo::Demo),
     /// Measure what a cluster does, and compare measurements
@@ -149,10 +173,13 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Completions(command) => command.run::<Cli>(),
         Command::Module(module::Module::Encode(command)) => command.run(output),
+        Command::Tls(command) => command.run(output),
         command => run_async(global, command),
     };
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads no further has what it wanted.
+        Err(failure) if failure.is_closed_pipe => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print(output);
             ExitCode::from(failure.kind as u8)
@@ -175,6 +202,9 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Keyspace(command) => command.run(&session).await,
             Command::Module(command) => command.run(&session).await,
             Command::Kv(command) => command.run(&session).await,
+            Command::Backup(command) => command.run(&session).await,
+            Command::Access(command) => command.run(&session).await,
+            Command::Tls(command) => command.run(global.output),
             Command::Conflicts(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
             Command::Bench(command) => command.run(&session).await,

@@ -26,6 +26,11 @@ pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
     line(text)
 }
 
+/// Writes text, of which more follows.
+pub(super) fn text(text: impl AsRef<str>) -> Result<(), Failure> {
+    Ok(io::stdout().lock().write_all(text.as_ref().as_bytes())?)
+}
+
 /// Writes one line of text.
 pub(super) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

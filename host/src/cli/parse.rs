@@ -1,12 +1,15 @@
 //! Arguments that are more than text or a number.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use stator_core::catalogue::HISTORY_MS_MAX;
+
+use super::failure::Failure;
 
 /// A duration as `500ms`, `10s` or `2m`; a bare number is seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -58,6 +61,43 @@ pub(super) fn shown(bytes: &[u8]) -> String {
         shown.push('…');
     }
     shown.replace("\\\"", "\"").replace("\\'", "'")
+}
+
+/// A key as it stands on the command line.
+pub(super) fn key(text: &str, is_base64: bool) -> Result<Bytes, Failure> {
+    if !is_base64 {
+        return Ok(Bytes::copy_from_slice(text.as_bytes()));
+    }
+    let decoded = BASE64.decode(text);
+    decoded.map(Bytes::from).map_err(|error| Failure::usage(format!("{text} is no base64: {error}")))
+}
+
+/// A key for people: as it is where it is plain text, else in base64.
+pub(super) fn shown_key(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => format!("base64:{}", print_base64(key)),
+    }
+}
+
+/// A key for programs: as text if it is some, else in base64.
+pub(super) fn key_json(key: &[u8]) -> serde_json::Map<String, serde_json::Value> {
+    let (name, text) = match std::str::from_utf8(key) {
+        Ok(text) => ("key", text.to_owned()),
+        Err(_) => ("key_base64", print_base64(key)),
+    };
+    [(name.to_owned(), text.into())].into_iter().collect()
+}
+
+/// The lines of a file, or of standard input for `-`, without those that are empty.
+pub(super) fn lines(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = match path.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(path),
+    };
+    let unread = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let text = text.map_err(unread)?;
+    Ok(text.lines().filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect())
 }
 
 /// A label as `NAME=VALUE`.

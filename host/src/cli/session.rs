@@ -1,8 +1,9 @@
 //! Connections to nodes, with the global options applied.
 
+use std::path::Path;
 use std::time::Duration;
 
-use stator_client::{Admin, Client, Coordination, Options};
+use stator_client::{Admin, Client, Coordination, Options, Token};
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::Global;
@@ -19,6 +20,7 @@ pub(super) struct Session {
     timeout: Duration,
     attempts_max: u32,
     tls: Option<ClientTls>,
+    token: Option<Token>,
     /// How to print results.
     pub(super) output: Output,
 }
@@ -32,6 +34,7 @@ impl Session {
             timeout: global.timeout,
             attempts_max: Options::default().attempts_max,
             tls,
+            token: token(global.token_file.as_deref())?,
             output: global.output,
         })
     }
@@ -131,8 +134,21 @@ impl Session {
         let mut options = Options::default();
         options.timeout = self.timeout;
         options.attempts_max = self.attempts_max;
+        options.token = self.token.clone();
         options
     }
+}
+
+/// The token of who calls.
+fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
+    let text = match file {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Failure::usage(format!("cannot read the token file {}: {error}", path.display()))
+        })?),
+        None => std::env::var("STATOR_TOKEN").ok(),
+    };
+    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    Ok(text.map(Token))
 }
 
 /// `address` as a URL; `HOST:PORT` will do.

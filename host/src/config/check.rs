@@ -200,6 +200,7 @@ impl Config {
             ("limits.reads_bytes_max", limits.reads_bytes_max as u64, 128 << 20, 1 << 40),
             ("limits.conflicts_bytes_max", limits.conflicts_bytes_max, 0, 1 << 40),
             ("limits.recordings_bytes_max", limits.recordings_bytes_max, 0, 1 << 40),
+            ("limits.audit_bytes_max", limits.audit_bytes_max, 0, 1 << 40),
             ("limits.history_bytes_max", limits.history_bytes_max, 0, 1 << 40),
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),

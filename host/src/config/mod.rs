@@ -182,6 +182,8 @@ pub struct Limits {
     pub conflicts_bytes_max: u64,
     /// Bytes on disk of recorded conflicts, whole inputs of merges; 0 keeps none.
     pub recordings_bytes_max: u64,
+    /// Bytes on disk of the audit log, the calls of operators that change something; 0 keeps none.
+    pub audit_bytes_max: u64,
     /// Bytes on disk of versions that were superseded, where a keyspace keeps them; 0 keeps none.
     pub history_bytes_max: u64,
 }
@@ -198,6 +200,7 @@ impl Default for Limits {
             reads_bytes_max: 128 << 20,
             conflicts_bytes_max: 64 << 20,
             recordings_bytes_max: 16 << 20,
+            audit_bytes_max: 16 << 20,
             history_bytes_max: 256 << 20,
         }
     }

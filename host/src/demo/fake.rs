@@ -140,6 +140,16 @@ impl Kv for Fake {
     async fn delete(&self, _: Request<v1::DeleteRequest>) -> Answer<v1::DeleteResponse> {
         unsupported()
     }
+
+    type ListStream = futures::stream::Empty<Result<v1::ListResponse, Status>>;
+
+    async fn list(&self, _: Request<v1::ListRequest>) -> Answer<Self::ListStream> {
+        unsupported()
+    }
+
+    async fn batch(&self, _: Request<v1::BatchRequest>) -> Answer<v1::BatchResponse> {
+        unsupported()
+    }
 }
 
 #[tonic::async_trait]
@@ -205,6 +215,45 @@ impl Admin for Fake {
         &self,
         _: Request<Streaming<v1::BringHomeRequest>>,
     ) -> Answer<v1::BringHomeResponse> {
+        unsupported()
+    }
+
+    async fn change_access(
+        &self,
+        _: Request<v1::ChangeAccessRequest>,
+    ) -> Answer<v1::ChangeAccessResponse> {
+        unsupported()
+    }
+
+    async fn list_access(
+        &self,
+        _: Request<v1::ListAccessRequest>,
+    ) -> Answer<v1::ListAccessResponse> {
+        unsupported()
+    }
+
+    type ListAuditStream = futures::stream::Empty<Result<v1::AuditEntry, Status>>;
+
+    async fn list_audit(
+        &self,
+        _: Request<v1::ListAuditRequest>,
+    ) -> Answer<Self::ListAuditStream> {
+        unsupported()
+    }
+
+    type ExportObjectsStream = futures::stream::Empty<Result<v1::ExportObjectsResponse, Status>>;
+
+    async fn export_objects(
+        &self,
+        _: Request<v1::ExportObjectsRequest>,
+    ) -> Answer<Self::ExportObjectsStream> {
+        unsupported()
+    }
+
+    async fn import_objects(
+        &self,
+        _: Request<Streaming<v1::ImportObjectsRequest>>,
+    ) -> Answer<v1::ImportObjectsResponse> {
         unsupported()
     }
 

@@ -8,6 +8,7 @@ use stator_core::divergence::Divergence;
 use stator_core::event::{Action, Area, Event, HeldHint, StoreFailure, Stored, Ticket, Token};
 use stator_core::id::{Dot, ModuleDigest, NodeId};
 use stator_core::keys::StoreKey;
+use stator_core::listing::{self, KeyRange, Slice};
 use stator_core::message::Message;
 use stator_core::tree::TreeRead;
 use stator_core::write::Change;
@@ -19,8 +20,8 @@ use super::inbox::Inbox;
 use super::persist::{Persist, persist_all};
 use crate::conflicts::{Cause, Conflicts};
 use crate::storage::{
-    Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, StoreError,
-    Stores, TreeJob, WriteDone, WriteJob,
+    Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, ScanJob, ScanPage,
+    StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
 use crate::transport::Transport;
 
@@ -75,6 +76,11 @@ impl Effects {
                     let _ = sender.send(result);
                 }
             }
+            Action::ListDone(ticket, result) => {
+                if let Some(Answer::List(sender)) = answers.remove(&ticket) {
+                    let _ = sender.send(result);
+                }
+            }
             Action::ChangeDone(ticket, result) => {
                 if let Some(Answer::Change(sender)) = answers.remove(&ticket) {
                     let _ = sender.send(result);
@@ -103,6 +109,7 @@ impl Effects {
             Action::Send(to, message) => self.send(to, message),
             Action::Probe(to, bytes) => self.transport.send_probe(to, bytes),
             Action::Load { token, key, with_hints } => self.load(token, key, with_hints),
+            Action::Scan { token, range } => self.scan(token, &range),
             Action::Write { token, area, key, change, targets, survivors, is_sync } => {
                 let inbox = self.inbox.clone();
                 let done = Box::new(move |result: Result<WriteDone, StoreError>| {
@@ -205,6 +212,17 @@ impl Effects {
         });
     }
 
+    fn scan(&self, token: Token, range: &KeyRange) {
+        let inbox = self.inbox.clone();
+        let (from, until) = range.physical();
+        let (objects_max, bytes_max) = (listing::OBJECTS_MAX, listing::BYTES_MAX);
+        let done = Box::new(move |page: Result<ScanPage, StoreError>| {
+            let slice = page.map_err(failure).and_then(slice);
+            inbox.deliver(Event::Scanned(token, slice));
+        });
+        self.stores.scan(ScanJob { from, until, objects_max, bytes_max, done });
+    }
+
     fn list_hints(&self, target: NodeId, after: Option<StoreKey>, hints_max: usize) {
         let inbox = self.inbox.clone();
         self.stores.list_hints(ListHintsJob {
@@ -271,6 +289,17 @@ impl Effects {
         let removed = catalogue.removed.iter().map(|(node, r)| (*node, r.ring_version)).collect();
         self.transport.set_roster_without(catalogue.cluster, roster, removed);
         self.shared.catalogue.send_replace(Some(catalogue.clone()));
+    }
+}
+
+/// A page of the store, if nothing in it is damaged.
+fn slice(page: ScanPage) -> Result<Slice, StoreFailure> {
+    match page.damaged {
+        0 => {
+            let objects = page.objects.into_iter().map(|(key, siblings)| (key.key, siblings));
+            Ok(Slice { objects: objects.collect(), is_cut: page.next.is_some() })
+        }
+        _ => Err(StoreFailure::Damaged),
     }
 }
 

@@ -13,9 +13,10 @@ use stator_core::event::{
 use stator_core::holder::Standing;
 use stator_core::homecoming::Homecoming;
 use stator_core::id::{KeyspaceId, NodeId};
+use stator_core::listing::{ListPage, ListRequest};
 use stator_core::node::CollectFigures;
 use stator_core::request::{
-    GetReceipt, GetRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
+    GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
     RequestError,
 };
 use tokio::sync::mpsc::UnboundedSender;
@@ -45,6 +46,8 @@ pub(super) enum Request {
     Get(GetRequest, Instant),
     GetReplica(ReplicaRequest, Instant),
     Put(Box<PutRequest>, Instant),
+    Import(ImportRequest, Instant),
+    List(ListRequest, Instant),
     Change(CatalogueChange),
     Commit(CommitRequest),
     Repair(RepairRequest),
@@ -68,6 +71,12 @@ impl Request {
             Request::Put(put, deadline) => {
                 Event::Put(ticket, PutRequest { timeout_ms: left_ms(deadline), ..*put })
             }
+            Request::Import(import, deadline) => {
+                Event::Import(ticket, ImportRequest { timeout_ms: left_ms(deadline), ..import })
+            }
+            Request::List(list, deadline) => {
+                Event::List(ticket, ListRequest { timeout_ms: left_ms(deadline), ..list })
+            }
             Request::Change(change) => Event::Change(ticket, change),
             Request::Commit(request) => Event::CommitRing(ticket, request),
             Request::Repair(request) => Event::Repair(ticket, request),
@@ -85,6 +94,7 @@ pub(super) enum Answer {
     Get(oneshot::Sender<Result<GetReceipt, RequestError>>, Held),
     Replica(oneshot::Sender<Result<ReplicaReceipt, ReplicaRefused>>, Held),
     Put(oneshot::Sender<Result<PutReceipt, RequestError>>, Held),
+    List(oneshot::Sender<Result<ListPage, RequestError>>),
     Change(oneshot::Sender<Result<Arc<Catalogue>, ChangeFailure>>),
     Commit(oneshot::Sender<Result<Arc<Catalogue>, CommitError>>),
     Repair(oneshot::Sender<Result<RepairId, RepairError>>),
@@ -281,6 +291,25 @@ impl DriverHandle {
     ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
         self.ask(Request::Put(Box::new(request), deadline), |sender| Answer::Put(sender, held))
             .await
+    }
+
+    /// Takes an object in as it is, as [`Self::put`].
+    pub async fn import(
+        &self,
+        request: ImportRequest,
+        deadline: Instant,
+        held: Held,
+    ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
+        self.ask(Request::Import(request, deadline), |sender| Answer::Put(sender, held)).await
+    }
+
+    /// Reads a page of a keyspace that its reader waits for until `deadline`.
+    pub async fn list(
+        &self,
+        request: ListRequest,
+        deadline: Instant,
+    ) -> Result<Result<ListPage, RequestError>, DriverStopped> {
+        self.ask(Request::List(request, deadline), Answer::List).await
     }
 
     /// Changes the catalogue.

@@ -1,6 +1,7 @@
 //! A connection that passed the door.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use super::hold::Hold;
 use super::opening::PREFACE;
 use super::places::Place;
 use crate::pause::Life;
+use crate::tls;
 
 /// A stream whose first bytes were read already and are given again.
 pub(super) struct Replayed<S> {
@@ -26,6 +28,11 @@ pub(super) struct Replayed<S> {
 impl<S> Replayed<S> {
     pub fn new(stream: S) -> Self {
         Replayed { stream, first: [0; PREFACE.len()], given: 0, length: 0 }
+    }
+
+    /// The stream.
+    pub fn inner(&self) -> &S {
+        &self.stream
     }
 
     /// Gives those of `bytes` from `from` up to `length` to whoever reads next.
@@ -92,6 +99,7 @@ pub struct Connection {
     io: Io,
     life: Life,
     place: Place,
+    names: Arc<[String]>,
 }
 
 /// Whose connection a request came on: an extension of every request.
@@ -101,11 +109,19 @@ pub struct Peer {
     pub hold: Arc<Hold>,
     /// How many pauses there had been when it was made.
     pub began: u64,
+    /// From where it comes.
+    pub address: SocketAddr,
+    /// The DNS names of the certificate that the other side has shown, and that was verified.
+    pub names: Arc<[String]>,
 }
 
 impl Connection {
     pub(super) fn new(io: Io, life: Life, place: Place) -> Self {
-        Connection { io, life, place }
+        let names = match &io {
+            Io::Plain(_) => Arc::default(),
+            Io::Tls(stream) => tls::names(stream.inner().get_ref().1.peer_certificates()),
+        };
+        Connection { io, life, place, names }
     }
 
     /// The node's hold on it.
@@ -125,7 +141,8 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { hold: self.hold(), began: self.life.began() }
+        let (address, names) = (self.place.from(), self.names.clone());
+        Peer { hold: self.hold(), began: self.life.began(), address, names }
     }
 }
 

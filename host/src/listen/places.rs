@@ -28,6 +28,7 @@ struct Taken {
 pub(super) struct Place {
     taken: Arc<Mutex<Taken>>,
     number: u64,
+    from: SocketAddr,
     address: IpAddr,
     hold: Arc<Hold>,
 }
@@ -56,7 +57,7 @@ impl Places {
         let (number, hold) = (taken.last, Hold::new(self.readable));
         taken.connections.insert(number, (from, hold.clone()));
         taken.by_address.insert(address, own + 1);
-        Ok(Place { taken: self.taken.clone(), number, address, hold })
+        Ok(Place { taken: self.taken.clone(), number, from, address, hold })
     }
 
     /// Ends the connections of which `is_over` holds; those that opened first come first.
@@ -77,6 +78,10 @@ impl Places {
 }
 
 impl Place {
+    pub fn from(&self) -> SocketAddr {
+        self.from
+    }
+
     pub fn hold(&self) -> &Arc<Hold> {
         &self.hold
     }

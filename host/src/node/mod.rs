@@ -6,6 +6,7 @@
 //! public here.
 
 mod acquaint;
+pub mod audit;
 mod cluster;
 mod conflicts;
 mod contact;
@@ -14,6 +15,7 @@ mod read;
 mod ring;
 mod secrets;
 mod start;
+mod walk;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use contact::Contact;
 
 use crate::config::Config;
 use crate::conflicts::Conflicts;
+use crate::journal::Journal;
 use crate::driver::{Clock, DriverHandle};
 use crate::merge::MergeHost;
 use crate::storage::{Home, Stores};
@@ -35,6 +38,7 @@ pub use modules::{ModuleFiles, ModuleKeeper};
 pub use read::Reading;
 pub use ring::JoinError;
 pub use start::{Addresses, StartError};
+pub use walk::{Keys, Page, Place, WalkError};
 
 /// A running node.
 pub struct Node {
@@ -62,6 +66,8 @@ pub struct Node {
     pub transport: Transport,
     /// Its clock.
     pub clock: Clock,
+    /// Who called what that changes something, if that is kept.
+    pub audit: Option<Journal<audit::Call>>,
     home: Arc<Home>,
     derived: secrets::Derived,
     /// One `cluster init` at a time.

@@ -24,12 +24,14 @@ use stator_core::ring::MadeMoves;
 
 use super::acquaint;
 use super::cluster::{Desk, kept_promise, single};
+use super::audit::Call;
 use super::contact::Contact;
 use super::{ModuleFiles, ModuleKeeper, Node, conflicts};
 use crate::address::HostPort;
 use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::conflicts::{Conflicts, TrialOver};
+use crate::journal::Journal;
 use crate::driver::{
     self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
     Mailbox, Shared,
@@ -206,6 +208,7 @@ impl Node {
         if stores.is_after_unclean_stop() {
             protocol.recover();
         }
+        let audit = open_audit(&config).await?;
         let (driver, task) = driver::start(mailbox, protocol, clock, effects);
         let keeper = ModuleKeeper::new(files, merges.clone(), transport.clone(), home.node());
         let modules = Arc::new(keeper);
@@ -230,6 +233,7 @@ impl Node {
             making: std::sync::Mutex::default(),
             promised: std::sync::Mutex::new(promise),
             contact,
+            audit,
             driver_task: std::sync::Mutex::new(Some(task)),
         });
         let weak: Weak<Node> = Arc::downgrade(&node);
@@ -249,6 +253,16 @@ impl Node {
         let incarnation = self.incarnation;
         Member { incarnation, ..member(&self.config, &self.addresses) }
     }
+}
+
+async fn open_audit(config: &Config) -> Result<Option<Journal<Call>>, StartError> {
+    let (path, bytes_max) = (config.data_dir.join("audit"), config.limits.audit_bytes_max);
+    if bytes_max == 0 {
+        return Ok(None);
+    }
+    let folder = path.clone();
+    let opened = tokio::task::spawn_blocking(move || Journal::open(("audit", &folder), bytes_max));
+    opened.await?.map(Some).map_err(|error| StartError::File { path, error })
 }
 
 async fn open_conflicts(

@@ -100,12 +100,12 @@ pub struct ListHintsJob {
     pub done: Done<Vec<HeldHint>>,
 }
 
-/// A page of what the data store holds of one partition, in key order.
+/// A page of what the data store holds, in the order of physical keys.
 pub struct ScanJob {
-    /// The partition.
-    pub partition: PartitionId,
-    /// Start behind this key; `None` is from the first.
-    pub after: Option<StoreKey>,
+    /// The first physical key, if there is one like that.
+    pub from: Vec<u8>,
+    /// The first that is not meant; `None` is up to the last.
+    pub until: Option<Vec<u8>>,
     /// The most objects of the page.
     pub objects_max: usize,
     /// The page ends with the object that goes beyond this, by the bytes of its versions.
@@ -114,12 +114,12 @@ pub struct ScanJob {
     pub done: Done<ScanPage>,
 }
 
-/// A page of a partition, in key order.
+/// A page of the data store, in the order of physical keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ScanPage {
     /// What is whole.
     pub objects: Vec<(StoreKey, Arc<Siblings>)>,
-    /// Where the next page starts: behind this key. `None` is the end of the partition.
+    /// Where the next page starts: behind this key. `None` is the end.
     pub next: Option<StoreKey>,
     /// How many records were damaged and passed over.
     pub damaged: usize,

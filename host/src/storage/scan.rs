@@ -1,8 +1,8 @@
-//! Reading a partition in key order, a page at a time: what a removed node hands back.
+//! Reading the data store in key order, a page at a time: what a removed node hands back, and an
+//! owner's part of a listing.
 //!
-//! The physical key begins with the partition, so a partition is one range. A page is no
-//! snapshot: what is written behind the place that it has come to reaches the other node on its
-//! own way, as every write does.
+//! The physical key begins with the partition, then the keyspace, so each of these is one range. A
+//! page is no snapshot: what is written behind the place that it has come to is not in it.
 
 use std::sync::Arc;
 
@@ -23,10 +23,7 @@ pub(super) fn page(records: &Records, job: &ScanJob) -> Result<ScanPage, StoreEr
     let unreadable = |why: EngineError| StoreError::Engine { store, why: Arc::new(why) };
     let mut page = ScanPage::default();
     let mut bytes = 0;
-    let mut from = match &job.after {
-        Some(after) => above(&after.encode()),
-        None => job.partition.0.to_be_bytes().to_vec(),
-    };
+    let mut from = job.from.clone();
     loop {
         let step = STEP.min(job.objects_max.max(1) - page.objects.len());
         let entries = chunks::scan(&*records.engine, &from, step).map_err(unreadable)?;
@@ -35,11 +32,11 @@ pub(super) fn page(records: &Records, job: &ScanJob) -> Result<ScanPage, StoreEr
         };
         from = above(last);
         for (physical, stored) in entries {
-            // Nothing but a key is ever stored there; what is no key belongs to no partition.
-            let Some(key) = StoreKey::decode(&physical) else { continue };
-            if key.partition != job.partition {
+            if job.until.as_ref().is_some_and(|until| physical >= *until) {
                 return Ok(page);
             }
+            // Nothing but a key is ever stored there; what is no key belongs to no partition.
+            let Some(key) = StoreKey::decode(&physical) else { continue };
             match records.judge(&key, stored) {
                 Found::Missing => {}
                 Found::Damaged(..) => page.damaged += 1,

@@ -14,6 +14,7 @@
 //! to be rid of a stolen key.
 
 mod dial;
+mod names;
 mod files;
 mod live;
 mod validity;
@@ -26,6 +27,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 
 pub use dial::{ClientTls, connect, connect_lazy, connect_tcp};
 pub use live::{Tls, TlsAcceptor};
+pub(crate) use names::names;
 
 /// Where a listener's certificates are, all in PEM form.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -125,6 +125,17 @@ pub enum Undelivered {
     /// There is no session with the peer.
     #[error("there is no connection to node {0}")]
     NotConnected(NodeId),
+    /// The peer's program knows no such message.
+    #[error(
+        "node {to} speaks the peer protocol up to version {protocol}, which has no such message: \
+         upgrade it"
+    )]
+    TooOld {
+        /// The peer.
+        to: NodeId,
+        /// What it speaks.
+        protocol: u32,
+    },
     /// The peer takes messages more slowly than they come.
     #[error(
         "too much waits for node {to} already: the limits are {messages_max} messages and \

@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub incarnation: Incarnation,
     /// Which of the two dialled.
     pub dialer: NodeId,
+    /// The newest version of the protocol that the peer speaks.
+    pub protocol: u32,
     pub outbox: Outbox,
     /// The modules that this node is getting from the peer.
     pub fetches: Fetches,
@@ -42,6 +44,9 @@ pub(super) struct Session {
 
 impl Session {
     pub fn send(&self, message: Message) -> Result<(), Undelivered> {
+        if message.since() > self.protocol {
+            return Err(Undelivered::TooOld { to: self.peer, protocol: self.protocol });
+        }
         self.outbox.push(message)
     }
 
@@ -186,6 +191,7 @@ pub(super) async fn run(
         peer,
         incarnation: hello.process.incarnation,
         dialer,
+        protocol: hello.spoken.max,
         outbox: Outbox::new(peer, &shared.config),
         fetches: Fetches::new(),
         serving: Arc::new(Semaphore::new(MODULE_FETCHES_MAX)),

@@ -2,6 +2,7 @@
 
 use stator_core::agreement::{Answer, Ask};
 use stator_core::collect::{Candidate, CollectAsk};
+use stator_core::listing::Slice;
 use stator_core::message::Message;
 use stator_core::tree::{TreeAnswer, TreeQuery, TreeRead};
 
@@ -52,6 +53,13 @@ pub(super) fn brief(message: &Message) -> String {
             }
             Err(error) => format!("forward {request} {error}"),
         },
+        Message::List { request, range, .. } => {
+            format!("list {request} of {:?} from {:?}", range.partition, range.from)
+        }
+        Message::ListReply { request, result } => {
+            let told = |slice: &Slice| format!("{} objects", slice.objects.len());
+            format!("list {request} {}", result.as_ref().map_or_else(error, told))
+        }
         Message::TreeRead { request, read, .. } => {
             let TreeRead { partition, query } = read;
             let what = match query {

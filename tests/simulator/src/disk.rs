@@ -38,6 +38,11 @@ impl World {
                 let result = self.machines[machine].store.load(&key, with_hints);
                 self.tell(machine, Event::Loaded(token, result));
             }
+            Action::Scan { token, range } => {
+                let count_max = self.rng.random_range(1..4);
+                let slice = self.machines[machine].store.scan(&range, count_max);
+                self.tell(machine, Event::Scanned(token, slice));
+            }
             Action::ReadIndex { token, query, .. } => {
                 // So few that most partitions take several pages.
                 let count_max = self.rng.random_range(1..4);

@@ -25,6 +25,7 @@ mod faults;
 mod files;
 mod finale;
 pub mod history;
+mod listings;
 mod machine;
 pub mod merging;
 mod naming;

@@ -7,6 +7,7 @@
 
 use rand::RngExt;
 use stator_core::event::{Event, Ticket};
+use stator_core::listing::ListRequest;
 use stator_core::request::{GetRequest, PutRequest};
 
 use super::Planted;
@@ -63,6 +64,9 @@ impl World {
             machine,
             match event {
                 Event::Put(ticket, put) => Event::Put(ticket, PutRequest { timeout_ms, ..put }),
+                Event::List(ticket, list) => {
+                    Event::List(ticket, ListRequest { timeout_ms, ..list })
+                }
                 Event::Get(ticket, get) => Event::Get(ticket, GetRequest { timeout_ms, ..get }),
                 event => event,
             },

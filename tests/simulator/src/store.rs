@@ -95,6 +95,11 @@ impl Shelf {
         self.applied.iter().filter_map(move |(key, bytes)| Some((key, decode(bytes)?)))
     }
 
+    /// The keys that it holds anything of, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &StoreKey> {
+        self.applied.keys()
+    }
+
     /// How many keys it holds.
     pub fn len(&self) -> usize {
         self.applied.len()

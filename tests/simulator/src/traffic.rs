@@ -27,6 +27,8 @@ pub struct Request {
     started_us: Micros,
     /// Whether its machine has not read it yet.
     is_unread: bool,
+    /// The get that it is, if that is made by listing.
+    listed: Option<GetRequest>,
 }
 
 enum Asked {
@@ -207,6 +209,13 @@ impl World {
                 get.key, get.r, get.quorum
             ),
         );
+        if self.is_listed(ticket, &get) {
+            if let Some(request) = self.requests.get_mut(&ticket) {
+                request.listed = Some(get.clone());
+            }
+            let before = &get.key[..get.key.len().saturating_sub(1)];
+            return self.list(machine, ticket, &get, before);
+        }
         let waits_us = get.timeout_ms * 1_000;
         self.hand_in(machine, ticket, Event::Get(ticket, get), waits_us);
     }
@@ -240,10 +249,21 @@ impl World {
         self.last_ticket += 1;
         let started_us = self.now_us;
         self.requests
-            .insert(self.last_ticket, Request { machine, asked, started_us, is_unread: false });
+            .insert(self.last_ticket, Request { machine, asked, started_us, is_unread: false, listed: None });
         let at_us = self.now_us + timeout_us + GRACE_US;
         self.plan_in(machine, at_us, Inner::Overdue(self.last_ticket));
         self.last_ticket
+    }
+
+    /// Since when a request is under way.
+    pub(super) fn started_us(&self, ticket: Ticket) -> Option<Micros> {
+        self.requests.get(&ticket).map(|request| request.started_us)
+    }
+
+    /// The get that is made by this listing, and by which machine.
+    pub(super) fn listed(&self, ticket: Ticket) -> Option<(usize, GetRequest)> {
+        let request = self.requests.get(&ticket)?;
+        Some((request.machine, request.listed.clone()?))
     }
 
     /// A get ended.

@@ -379,6 +379,7 @@ impl World {
         match action {
             Action::GetDone(ticket, result) => self.get_done(ticket, result),
             Action::PutDone(ticket, result) => self.put_done(ticket, result),
+            Action::ListDone(ticket, result) => self.list_done(ticket, result),
             Action::ChangeDone(ticket, result) => self.change_done(ticket, result.is_ok()),
             Action::Send(to, message) => self.send(machine, to, message),
             Action::Probe(to, bytes) => self.probe(machine, to, bytes),
@@ -411,6 +412,7 @@ impl World {
                 self.trace.line(self.now_us, format_args!("n{machine} notes {notice:?}"));
             }
             Action::Load { .. }
+            | Action::Scan { .. }
             | Action::FindAny { .. }
             | Action::ReadIndex { .. }
             | Action::ReadTree { .. }

@@ -1,6 +1,7 @@
 //! Merges on record, modules on trial, and the way back, on real nodes by the command line.
 
 use std::collections::BTreeSet;
+use std::process::Output;
 
 use serde_json::Value;
 use stator_proto::v1;
@@ -10,11 +11,16 @@ use crate::support::{Cluster, Node, built, eventually, get, keyspace, must, put,
 pub(crate) const SCORES: [&str; 2] =
     [r#"{"score":7,"player":"anna"}"#, r#"{"score":9,"player":"ben"}"#];
 
-/// Runs the program against a node; what it printed, which is JSON by the line.
-pub(crate) async fn run(node: &Node, arguments: &[&str]) -> Result<Vec<Value>, String> {
+/// Runs the program against a node.
+pub(crate) async fn output(node: &Node, arguments: &[&str]) -> Output {
     let (admin, endpoint) = (&node.addresses.admin, &node.addresses.client);
     let global = ["--output", "json", "--admin", admin, "--endpoint", endpoint, "--timeout", "30s"];
-    let output = stator(global.iter().chain(arguments)).await;
+    stator(global.iter().chain(arguments)).await
+}
+
+/// Runs the program against a node; what it printed, which is JSON by the line.
+pub(crate) async fn run(node: &Node, arguments: &[&str]) -> Result<Vec<Value>, String> {
+    let output = output(node, arguments).await;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }

@@ -5,6 +5,7 @@
 //! line and the messages. Every wait is for a condition (`support::eventually`); nothing asserts
 //! how long something took.
 
+mod access;
 mod ancestors;
 mod bench;
 mod cli;
@@ -14,6 +15,7 @@ mod conflicts;
 mod coordination;
 mod copies;
 mod crashes;
+mod data;
 mod failing;
 mod folds;
 mod hostile;

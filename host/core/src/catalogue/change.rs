@@ -1,5 +1,6 @@
 //! What operators change: checked against the catalogue, then made in it.
 
+use super::access::{AccessChange, AccessError};
 use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
 use super::merging::{HISTORY_MS_MAX, Merging};
 use super::stage::{self, StageError};
@@ -56,6 +57,13 @@ pub enum CatalogueChange {
         at_ms: u64,
         /// Why, in words.
         reason: String,
+    },
+    /// Changes what somebody may do.
+    Access {
+        /// Their name.
+        name: String,
+        /// The change.
+        change: AccessChange,
     },
     // Changes of the ring; `stage` makes them.
     /// Makes a node a member without a seat, unless it is one, and stages the change that gives
@@ -133,6 +141,9 @@ pub enum ChangeError {
         /// The ring that it was removed with.
         ring_version: u64,
     },
+    /// Who may do what cannot be so.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The name is taken.
     #[error("keyspace {0:?} exists already")]
     KeyspaceExists(String),
@@ -286,6 +297,7 @@ impl CatalogueChange {
                 state.try_module(None, *at_ms, reason);
                 Ok(())
             }
+            CatalogueChange::Access { name, change } => Ok(catalogue.access.change(name, change)?),
             CatalogueChange::Admit { node, member, change } => {
                 stage::admit(catalogue, *node, member)?;
                 Ok(stage::stage(catalogue, change)?)

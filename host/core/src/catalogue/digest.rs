@@ -26,9 +26,15 @@ impl CatalogueDigest {
             staged,
             removed,
             history,
+            access,
         } = catalogue;
         let first = (cluster, cluster_name, context_secrets, members, keyspaces);
-        let rest = digest_of(&(first, modules, staged, removed, history));
+        let rest = (first, modules, staged, removed, history);
+        // As before there was any, so that nodes of before agree with those of now.
+        let rest = match access.is_untouched() {
+            true => digest_of(&rest),
+            false => digest_of(&(rest, access)),
+        };
         CatalogueDigest { rest, ring: RingDigest::of(ring) }
     }
 

@@ -17,6 +17,7 @@
 //!
 //! The encoding is JSON: catalogues are small, change seldom, and an operator can read them.
 
+mod access;
 mod change;
 mod chronicle;
 mod class;
@@ -34,6 +35,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use access::{
+    Access, AccessChange, AccessError, Grant, PRINCIPAL_CHARS_MAX, Principal, Role, TokenDigest,
+};
 pub use change::{CatalogueChange, ChangeError, KeyspaceUpdate};
 pub use chronicle::{Chronicle, ENTRIES_MAX, Entry, REASON_CHARS_MAX, What};
 pub use class::{ModuleClass, UnknownClass};
@@ -58,7 +62,7 @@ use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
 /// only if their catalogue uses it.
-pub const FEATURE_LEVEL: u32 = 3;
+pub const FEATURE_LEVEL: u32 = 4;
 
 /// What a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +91,9 @@ pub struct Catalogue {
     /// operators change a ring seldom.
     #[serde(default)]
     pub history: BTreeMap<u64, Committed>,
+    /// Who may do what; catalogues of before, and those of clusters that are open, have nothing.
+    #[serde(default, skip_serializing_if = "Access::is_untouched")]
+    pub access: Access,
 }
 
 /// A secret of 32 bytes; prints nothing of itself.
@@ -222,6 +229,7 @@ impl Catalogue {
             staged: Versioned::default(),
             removed: BTreeMap::new(),
             history: BTreeMap::new(),
+            access: Access::default(),
         }
     }
 
@@ -251,6 +259,7 @@ impl Catalogue {
         self.staged.join(&other.staged);
         self.take_history(&other.history);
         self.take_removed(&other.removed);
+        self.access.join(&other.access);
         self.label();
         Ok(())
     }

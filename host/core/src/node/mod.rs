@@ -5,6 +5,7 @@
 //! - `client`, `get`, `put`: the requests that this node coordinates;
 //! - `replica`: what it does for other coordinators;
 //! - `direct`: and for clients that coordinate gets themselves;
+//! - `list`: pages of a keyspace in key order;
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `exchange`: comparing hash trees with other owners, and copying what differs;
@@ -38,6 +39,7 @@ mod get;
 mod gossip;
 mod handoff;
 mod holding;
+mod list;
 mod outgoing;
 mod put;
 mod removed;
@@ -63,6 +65,7 @@ use crate::failure::{Detector, DetectorTimer, ROSTER_PERIOD_MS, Wishes};
 use crate::hedge::Hedges;
 use crate::held_by_all::HeldByAll;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
+use crate::listing::{KeyRange, Listings};
 use crate::message::{Message, ReplicaError, RequestId};
 use crate::request::get::Get;
 use crate::request::put::Put;
@@ -168,6 +171,8 @@ enum Purpose {
     PeerRead(NodeId, RequestId),
     /// The read of a client that coordinates its get itself.
     ClientRead(Ticket, Box<ReplicaRequest>),
+    /// What is held of a range, for who asked by this ring.
+    Scan(NodeId, RequestId, u64, KeyRange),
     /// A peer's write, whether no client waits for it, and the owners it is a hint for.
     PeerWrite((NodeId, RequestId, bool), KeyspaceId, Vec<NodeId>),
     /// Read repair of the coordinator's own copy.
@@ -233,6 +238,7 @@ pub struct Node {
     deleted: BTreeSet<KeyspaceId>,
     detector: Detector,
     requests: BTreeMap<RequestId, InFlight>,
+    listings: Listings,
     outgoing: Outgoing,
     effects: BTreeMap<Token, Purpose>,
     admission: Admission,
@@ -284,6 +290,7 @@ impl Node {
             deleted: BTreeSet::new(),
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
+            listings: Listings::default(),
             effects: BTreeMap::new(),
             admission: Admission::default(),
             handoffs: BTreeMap::new(),
@@ -326,9 +333,17 @@ impl Node {
             Event::GetReplica(ticket, request) if request.timeout_ms == 0 => {
                 self.act(Action::ReplicaDone(ticket, Err(RequestError::Expired.into())));
             }
+            Event::Import(ticket, import) if import.timeout_ms == 0 => {
+                self.act(Action::PutDone(ticket, Err(RequestError::Expired)));
+            }
+            Event::List(ticket, list) if list.timeout_ms == 0 => {
+                self.act(Action::ListDone(ticket, Err(RequestError::Expired)));
+            }
             Event::Get(ticket, get) => self.start_get(ticket, get),
             Event::GetReplica(ticket, request) => self.start_direct(ticket, request),
             Event::Put(ticket, put) => self.start_put(ticket, put),
+            Event::Import(ticket, import) => self.start_import(ticket, import),
+            Event::List(ticket, list) => self.start_list(ticket, list),
             Event::Change(ticket, change) => self.change(ticket, &change),
             Event::Adopted(catalogue) => self.adopt(catalogue),
             Event::HolderFound(node, holder) => self.hold(node, &holder),
@@ -343,6 +358,7 @@ impl Node {
                 self.admission.ended(token, now.monotonic_ms);
                 self.loaded(token, result);
             }
+            Event::Scanned(token, result) => self.scanned(token, result),
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
                 self.collection.write_ended(token);
@@ -513,6 +529,10 @@ impl Node {
                     self.transfer_answered(partition, request, result);
                 }
             }
+            Message::List { request, ring_version, range } => {
+                self.peer_lists(from, request, (ring_version, range));
+            }
+            Message::ListReply { request, result } => self.list_answered(from, request, result),
             Message::Moved(made) => self.moved(from, &made),
             Message::TreeRead { request, ring_version, is_fill, read } => {
                 self.peer_reads_tree(from, request, (ring_version, is_fill), read);

@@ -24,6 +24,8 @@ pub(super) enum Asker {
     Repair(ExchangeId, Bytes),
     /// An operator's repair, that has this partition compared.
     Comparison(RepairId, PartitionId),
+    /// A page that is being read.
+    Listing(RequestId),
     /// Handoff, that has sent a hint for this target at this attempt.
     Hint(NodeId, u64),
     /// A transfer of this partition to this node.
@@ -56,7 +58,7 @@ impl Node {
         self.ask_as(request, (to, asker), patience_ms, message(request));
     }
 
-    fn patience_ms(&self) -> u64 {
+    pub(super) fn patience_ms(&self) -> u64 {
         self.settings.replica_timeout_ms.saturating_mul(4)
     }
 
@@ -114,6 +116,7 @@ impl Node {
             Some(Asker::Comparison(id, partition)) => {
                 self.compared((id, partition), to, Err(silence));
             }
+            Some(Asker::Listing(number)) => self.list_ended(number, to, None),
             Some(Asker::Hint(target, attempt)) => self.hint_refused(target, attempt),
             Some(Asker::Transfer(partition)) => {
                 self.transfer_answered(partition, request, Err(silence));

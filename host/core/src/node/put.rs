@@ -13,7 +13,7 @@ use crate::id::{Dot, KeyspaceId, NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
 use crate::request::put::{Next, Place, Put};
-use crate::request::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
+use crate::request::{Effect, ImportRequest, PutReceipt, PutRequest, QuorumKind, RequestError};
 use crate::write::{Change, WriteRefused};
 
 /// Whether the store of who was to mint certainly did nothing, so that another owner may try.
@@ -67,6 +67,34 @@ impl Node {
         self.requests.insert(request, InFlight::Put(Box::new(state)));
         self.turn_to_next(request);
         self.advance(request);
+    }
+
+    /// Takes an object in that has its dots: what is left of a put once it has one.
+    pub(super) fn start_import(&mut self, ticket: Ticket, import: ImportRequest) {
+        let prepared = self
+            .may_write()
+            .and_then(|()| self.prepare((import.keyspace, &import.key), "w", import.w));
+        let Prepared { key, list, needed, durability, .. } = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.put_done(ticket, Err(error)),
+        };
+        let terms = (self.in_ms(import.timeout_ms), durability, needed as usize);
+        let Some((dot, _)) = import.siblings.live().next() else {
+            let reason = "the object holds no version".to_owned();
+            let error = RequestError::Store { reason, effect: Effect::None };
+            return self.put_done(ticket, Err(error));
+        };
+        let object = (ticket, dot, import.siblings);
+        let state =
+            Put::given(object, key, terms, (self.id, &list), |node| self.is_reachable(node));
+        if (state.possible(|node| self.is_reachable(node)) as u32) < needed {
+            let error =
+                RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None };
+            return self.put_done(ticket, Err(error));
+        }
+        let request = self.number();
+        self.requests.insert(request, InFlight::Put(Box::new(state)));
+        self.spread(request);
     }
 
     /// Who is to give a put its dot, in order: the owners in reach. A named write has one that is

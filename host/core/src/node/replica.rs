@@ -24,6 +24,20 @@ impl Node {
         their_ring: u64,
         is_fallback: bool,
     ) -> Result<PartitionId, ReplicaError> {
+        self.own_partition(from, keyspace, their_ring, is_fallback, |catalogue| {
+            catalogue.ring.partition(keyspace, key)
+        })
+    }
+
+    /// As [`Self::own`], of a partition that the catalogue tells.
+    pub(super) fn own_partition(
+        &mut self,
+        from: NodeId,
+        keyspace: KeyspaceId,
+        their_ring: u64,
+        is_fallback: bool,
+        partition: impl FnOnce(&Catalogue) -> PartitionId,
+    ) -> Result<PartitionId, ReplicaError> {
         let ring_version = self.ring_version();
         if their_ring > ring_version {
             let digest = self.digest;
@@ -41,8 +55,8 @@ impl Node {
             self.notice(Notice::UnknownKeyspace(keyspace));
             return Err(ReplicaError::UnknownKeyspace);
         };
-        let (partition, is_owner) = self.place_of((catalogue, keyspace), key, their_ring);
-        if is_owner || is_fallback {
+        let partition = partition(catalogue);
+        if is_fallback || self.is_owner_for((catalogue, keyspace), partition, their_ring) {
             Ok(partition)
         } else {
             Err(ReplicaError::NotOwner { ring_version })
@@ -57,9 +71,18 @@ impl Node {
         their_ring: u64,
     ) -> (PartitionId, bool) {
         let partition = catalogue.ring.partition(keyspace.id, key);
+        (partition, self.is_owner_for((catalogue, keyspace), partition, their_ring))
+    }
+
+    fn is_owner_for(
+        &self,
+        (catalogue, keyspace): (&Catalogue, &Keyspace),
+        partition: PartitionId,
+        their_ring: u64,
+    ) -> bool {
         let n = keyspace.quorums.value.n as usize;
         let is_owner = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
-        (partition, is_owner && !self.is_overtaken(partition, their_ring))
+        is_owner && !self.is_overtaken(partition, their_ring)
     }
 
     pub(super) fn peer_reads(

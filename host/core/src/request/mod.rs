@@ -78,6 +78,24 @@ pub struct PutRequest {
     pub timeout_ms: u64,
 }
 
+/// An object that is taken in as it is, with its dots: of a backup, or of another cluster.
+///
+/// It is joined with what there is, so to take it in twice is to take it in once, and what has
+/// replaced it stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRequest {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key.
+    pub key: Bytes,
+    /// The object.
+    pub siblings: Arc<Siblings>,
+    /// How many nodes must acknowledge; `None` takes the keyspace's w.
+    pub w: Option<u32>,
+    /// How long the client waits, in milliseconds.
+    pub timeout_ms: u64,
+}
+
 /// What a get found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GetReceipt {

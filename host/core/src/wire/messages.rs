@@ -42,6 +42,8 @@ wire_enums! {
         18 => Catalogue { catalogue, is_reply_wanted },
         19 => RingAsk { ring_version, ask },
         20 => RingAnswer { ring_version, answer },
+        21 => List { request, ring_version, range },
+        22 => ListReply { request, result },
     }
     ReplicaError {
         1 => UnknownKeyspace,

@@ -64,6 +64,22 @@ impl Kv for Same {
         Ok(Response::new(v1::PutResponse { acked: 1, ..Default::default() }))
     }
 
+    type ListStream = futures::stream::Empty<Result<v1::ListResponse, Status>>;
+
+    async fn list(
+        &self,
+        _: Request<v1::ListRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
+    async fn batch(
+        &self,
+        _: Request<v1::BatchRequest>,
+    ) -> Result<Response<v1::BatchResponse>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
     async fn delete(
         &self,
         _: Request<v1::DeleteRequest>,

@@ -46,7 +46,7 @@ impl Delete {
         let contexts = self.contexts.take()?;
         let request = v1::DeleteRequest {
             keyspace: self.target.keyspace.clone(),
-            key: self.target.key_bytes(),
+            key: self.target.key_bytes()?,
             observed: contexts.is_empty(),
             contexts,
             w: self.w,

@@ -30,9 +30,10 @@ pub(in crate::cli) struct Explain {
 impl Explain {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
         let client = session.kv().await?;
+        let key = self.target.key_bytes()?;
         let get = |view: v1::View| v1::GetRequest {
             keyspace: self.target.keyspace.clone(),
-            key: self.target.key_bytes(),
+            key: key.clone(),
             r: None,
             quorum: v1::Quorum::Unspecified as i32,
             view: view as i32,
@@ -63,7 +64,7 @@ impl Explain {
     async fn conflicts(&self, session: &Session) -> Result<Vec<v1::Conflict>, Failure> {
         let request = v1::TailConflictsRequest {
             keyspace: self.target.keyspace.clone(),
-            key: self.target.key_bytes(),
+            key: self.target.key_bytes()?,
             no_wait: true,
             ..Default::default()
         };
@@ -81,7 +82,7 @@ impl Explain {
         merged: &v1::GetResponse,
         conflicts: &[v1::Conflict],
     ) -> Result<(), Failure> {
-        let Target { key, keyspace } = &self.target;
+        let Target { key, keyspace, .. } = &self.target;
         if stored.versions.is_empty() {
             output::line(format!("{key:?} in keyspace {keyspace}: nothing is stored"))?;
         } else {

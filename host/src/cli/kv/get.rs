@@ -61,7 +61,7 @@ impl Get {
         };
         let request = v1::GetRequest {
             keyspace: self.target.keyspace.clone(),
-            key: self.target.key_bytes(),
+            key: self.target.key_bytes()?,
             r: self.r,
             quorum: self.replicas.quorum(),
             view: view as i32,

@@ -93,8 +93,8 @@ pub(in crate::cli) async fn superseded(
 
 impl History {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let Target { key, keyspace } = &self.target;
-        let all = superseded(session, keyspace, self.target.key_bytes(), "").await?;
+        let Target { key, keyspace, .. } = &self.target;
+        let all = superseded(session, keyspace, self.target.key_bytes()?, "").await?;
         if session.output == Output::Json {
             let versions: Vec<_> = all.iter().map(superseded_json).collect();
             return output::json(

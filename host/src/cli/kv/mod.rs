@@ -9,8 +9,9 @@ mod put;
 
 use clap::Subcommand;
 
-pub(super) use options::{Durability, Replicas};
+pub(super) use options::{Durability, Replicas, version_json};
 
+use super::data;
 use super::failure::Failure;
 use super::session::Session;
 
@@ -23,6 +24,16 @@ pub(super) enum Kv {
     Put(put::Put),
     /// Delete a key
     Delete(delete::Delete),
+    /// List the keys of a keyspace
+    List(data::List),
+    /// Count the keys of a keyspace, and their bytes
+    Count(data::Count),
+    /// Write the keys of a keyspace to a file
+    Export(data::Export),
+    /// Read keys from a file that `kv export` wrote, or from JSON lines
+    Import(data::Import),
+    /// Delete the keys of a range, or of a list
+    DeleteMany(data::Erase),
     /// Tell how the value of a key came to be: who wrote what, and what merged it
     Explain(explain::Explain),
     /// List the versions that made way for others
@@ -37,6 +48,11 @@ impl Kv {
             Kv::Get(command) => command.run(session).await,
             Kv::Put(command) => command.run(session).await,
             Kv::Delete(command) => command.run(session).await,
+            Kv::List(command) => command.run(session).await,
+            Kv::Count(command) => command.run(session).await,
+            Kv::Export(command) => command.run(session).await,
+            Kv::Import(command) => command.run(session).await,
+            Kv::DeleteMany(command) => command.run(session).await,
             Kv::Explain(command) => command.run(session).await,
             Kv::History(command) => command.run(session).await,
             Kv::Restore(command) => command.run(session).await,

@@ -19,11 +19,14 @@ pub(super) struct Target {
     /// The keyspace
     #[arg(short, long, default_value = "default", value_name = "NAME")]
     pub(super) keyspace: String,
+    /// KEY is given in base64
+    #[arg(long)]
+    key_base64: bool,
 }
 
 impl Target {
-    pub(super) fn key_bytes(&self) -> Bytes {
-        Bytes::copy_from_slice(self.key.as_bytes())
+    pub(super) fn key_bytes(&self) -> Result<Bytes, Failure> {
+        parse::key(&self.key, self.key_base64)
     }
 }
 
@@ -59,10 +62,10 @@ pub(super) struct Contexts {
 
 impl Contexts {
     /// All contexts given, files read.
-    pub(super) fn take(self) -> Result<Vec<Bytes>, Failure> {
-        let mut contexts = self.contexts;
-        for path in self.context_file {
-            let text = fs::read_to_string(&path).map_err(|error| {
+    pub(super) fn take(&self) -> Result<Vec<Bytes>, Failure> {
+        let mut contexts = self.contexts.clone();
+        for path in &self.context_file {
+            let text = fs::read_to_string(path).map_err(|error| {
                 Failure::usage(format!("cannot read the context file {}: {error}", path.display()))
             })?;
             contexts.push(parse::context(&text).map_err(|error| {
@@ -148,7 +151,7 @@ impl Written {
 }
 
 /// A version as JSON. The value is there as text if it is UTF-8, and always in base64.
-pub(super) fn version_json(version: &v1::Version) -> Value {
+pub(in crate::cli) fn version_json(version: &v1::Version) -> Value {
     let mut json = Map::new();
     if let Some(value) = &version.value {
         if let Ok(text) = std::str::from_utf8(value) {

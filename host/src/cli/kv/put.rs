@@ -20,6 +20,7 @@ Examples:
   stator kv put greeting hello
   stator kv put cart-7 -k carts --file cart.json
   date | stator kv put now --file -
+  stator kv put greeting hi --replace
   stator kv put greeting hi --context \"$(stator kv get greeting --output json | jq -r .context)\"
 
 Without a context the value becomes a sibling of what is stored: nothing is replaced.";
@@ -38,6 +39,9 @@ pub(in crate::cli) struct Put {
     file: Option<PathBuf>,
     #[command(flatten)]
     contexts: Contexts,
+    /// In the place of what the key holds now: it is read first, and its context taken
+    #[arg(long, conflicts_with_all = ["contexts", "context_file"])]
+    replace: bool,
     /// How many replicas must acknowledge [default: the keyspace's w]
     #[arg(short, value_name = "REPLICAS")]
     w: Option<u32>,
@@ -62,12 +66,26 @@ pub(in crate::cli) struct Put {
 
 impl Put {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let value = self.read_value()?;
         let Put { target, .. } = &self;
+        let client = session.kv().await?;
+        let contexts = match self.replace {
+            true => {
+                let get = v1::GetRequest {
+                    keyspace: target.keyspace.clone(),
+                    key: target.key_bytes()?,
+                    view: v1::View::Metadata.into(),
+                    ..Default::default()
+                };
+                client.send_get(get).await?.context.into_iter().collect()
+            }
+            false => self.contexts.take()?,
+        };
         let request = v1::PutRequest {
             keyspace: target.keyspace.clone(),
-            key: target.key_bytes(),
-            value: self.read_value()?,
-            contexts: self.contexts.take()?,
+            key: target.key_bytes()?,
+            value,
+            contexts,
             schema: self.schema,
             ttl_ms: self.ttl.map(|ttl| ttl.as_millis() as u64),
             labels: self.labels.into_iter().collect(),
@@ -77,7 +95,7 @@ impl Put {
             request_id: self.request_id.into_bytes().into(),
             ring_version: 0,
         };
-        let answer = session.kv().await?.send_put(request).await?;
+        let answer = client.send_put(request).await?;
         let written = Written {
             dot: answer.dot,
             context: answer.context,

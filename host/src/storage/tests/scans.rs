@@ -1,5 +1,7 @@
 //! Partitions as they are read for another node, and stores that were lost.
 
+use stator_core::listing::after_prefix;
+
 use super::super::ScanJob;
 use super::super::job::ScanPage;
 use super::damage::{RECORDS, flip};
@@ -23,8 +25,10 @@ fn scan(
     (objects_max, bytes_max): (usize, usize),
 ) -> ScanPage {
     let (done, reply) = reply();
-    let partition = PartitionId(partition);
-    stores.scan(ScanJob { partition, after, objects_max, bytes_max, done });
+    let first = partition.to_be_bytes();
+    let from = after.map_or(first.to_vec(), |after| [&after.encode()[..], &[0]].concat());
+    let until = after_prefix(&first);
+    stores.scan(ScanJob { from, until, objects_max, bytes_max, done });
     reply.get().unwrap()
 }
 

@@ -59,12 +59,37 @@ impl Put {
     pub fn new(
         (ticket, put): (Ticket, PutRequest),
         key: StoreKey,
-        (deadline_ms, durability, needed): (u64, Durability, usize),
+        terms: (u64, Durability, usize),
         (me, list): (NodeId, &PreferenceList),
         namers: VecDeque<NodeId>,
         is_reachable: impl Fn(NodeId) -> bool,
     ) -> Self {
-        let fallbacks = match put.quorum {
+        let kind = put.quorum;
+        let name = Name::Wanted(Naming::new(me, put, namers));
+        Put::named((ticket, kind), key, terms, (me, list), name, is_reachable)
+    }
+
+    /// One that has its dot, in this object, which nobody has stored: an import.
+    pub fn given(
+        (ticket, dot, siblings): (Ticket, Dot, Arc<Siblings>),
+        key: StoreKey,
+        terms: (u64, Durability, usize),
+        (me, list): (NodeId, &PreferenceList),
+        is_reachable: impl Fn(NodeId) -> bool,
+    ) -> Self {
+        let name = Name::Given(dot, siblings);
+        Put::named((ticket, QuorumKind::Sloppy), key, terms, (me, list), name, is_reachable)
+    }
+
+    fn named(
+        (ticket, kind): (Ticket, QuorumKind),
+        key: StoreKey,
+        (deadline_ms, durability, needed): (u64, Durability, usize),
+        (me, list): (NodeId, &PreferenceList),
+        name: Name,
+        is_reachable: impl Fn(NodeId) -> bool,
+    ) -> Self {
+        let fallbacks = match kind {
             QuorumKind::Sloppy => list.fallbacks(),
             QuorumKind::Strict => &[],
         };
@@ -76,11 +101,11 @@ impl Put {
             deadline_ms,
             durability,
             me,
-            kind: put.quorum,
+            kind,
             tally: Tally::new(needed),
             hinted: 0,
             primaries: list.primaries().to_vec(),
-            name: Name::Wanted(Naming::new(me, put, namers)),
+            name,
             debts: Debts::new(me, spares),
             is_minted_here: false,
             refusal: None,
