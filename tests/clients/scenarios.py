@@ -16,6 +16,7 @@ from stator_client import (
     Client,
     Conflict,
     DeadlineExceeded,
+    NotAllowed,
     NotReached,
     Refused,
     RequestIdReused,
@@ -54,10 +55,11 @@ async def eventually(what, attempt):
 
 
 async def driver(action, node):
-    """Has a fault done by whoever runs this."""
+    """Has something done to a node by whoever runs this; the words that come with the answer."""
     print(f"do {action} {node}", flush=True)
-    answer = await asyncio.to_thread(sys.stdin.readline)
-    equal(answer, "done\n", f"the answer to {action}")
+    done, *words = (await asyncio.to_thread(sys.stdin.readline)).split()
+    equal(done, "done", f"the answer to {action}")
+    return words
 
 
 def elements(value):
@@ -271,7 +273,7 @@ async def partition(client):
 
 
 async def kill(client):
-    """Writers go on while a node dies; the last scenario, for it stays dead."""
+    """Writers go on while a node dies, and stays dead."""
     acknowledged = []
     is_over = asyncio.Event()
 
@@ -303,10 +305,39 @@ async def kill(client):
         await fails(Unreachable, "NOT_CONNECTED", gone.get("kept", "k"))
 
 
+async def roles(client):
+    """The last one, for the cluster serves nobody else from then on."""
+    await client.put("kept", "guarded", "v")
+    [token] = await driver("close", 2)
+
+    async def is_closed(node):
+        async with Client.connect([node]) as nobody:
+            try:
+                await nobody.get("kept", "guarded")
+            except NotAllowed as error:
+                return error
+        return None
+
+    for node in NODES[1:]:
+        error = await eventually(f"{node} serves only who has a role", lambda: is_closed(node))
+        equal((error.reason, error.effect), ("NOT_KNOWN", "NONE"), error)
+        async with Client.connect([node], token=token) as reader:
+
+            async def is_known():
+                try:
+                    return await reader.get("kept", "guarded")
+                except NotAllowed:
+                    return None
+
+            equal((await eventually("the token is known", is_known)).text, "v", "by a reader")
+            error = await fails(NotAllowed, "NOT_ALLOWED", reader.put("kept", "guarded", "w"))
+            assert not error.may_be_applied, error
+
+
 async def main():
     scenarios = (
         values, siblings, update_settled, update_merged, errors, request_ids, ttl_and_labels,
-        deadline, dead_endpoint, partition, kill,
+        deadline, dead_endpoint, partition, kill, roles,
     )  # fmt: skip
     async with Client.connect(NODES) as client:
         for scenario in scenarios:

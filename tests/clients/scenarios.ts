@@ -12,7 +12,9 @@ import {
   Conflict,
   DeadlineExceeded,
   DELETE,
+  NotAllowed,
   NotReached,
+  type Options,
   Refused,
   RequestIdReused,
   StaleContext,
@@ -45,10 +47,10 @@ async function fails<E extends StatorError>(
 }
 
 /** Tries until it holds. */
-async function eventually<T>(what: string, attempt: () => Promise<T | undefined>): Promise<T> {
+async function eventually<T>(what: string, attempt: () => Promise<T>): Promise<NonNullable<T>> {
   for (const end = Date.now() + 60_000; ; await sleep(20)) {
     const found = await attempt();
-    if (found !== undefined) return found;
+    if (found) return found;
     ok(Date.now() < end, `${what}: not after 60 s`);
   }
 }
@@ -56,8 +58,9 @@ async function eventually<T>(what: string, attempt: () => Promise<T | undefined>
 async function connected(
   endpoints: string[],
   use: (client: Client) => Promise<void>,
+  options: Options = {},
 ): Promise<void> {
-  const client = Client.connect(endpoints);
+  const client = Client.connect(endpoints, options);
   try {
     await use(client);
   } finally {
@@ -67,10 +70,12 @@ async function connected(
 
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
-/** Has a fault done by whoever runs this. */
-async function driver(action: string, node: number): Promise<void> {
+/** Has something done to a node by whoever runs this; the word that comes with the answer. */
+async function driver(action: string, node: number): Promise<string> {
   console.log(`do ${action} ${node}`);
-  equal((await answers.next()).value, "done", `the answer to ${action}`);
+  const [done, word] = String((await answers.next()).value).split(" ");
+  equal(done, "done", `the answer to ${action}`);
+  return word ?? "";
 }
 
 // A set of words, as text.
@@ -284,7 +289,7 @@ async function partition(client: Client): Promise<void> {
   }
 }
 
-/** Writers go on while a node dies; the last scenario, for it stays dead. */
+/** Writers go on while a node dies, and stays dead. */
 async function kill(client: Client): Promise<void> {
   const acknowledged: string[] = [];
   let failure: unknown;
@@ -318,6 +323,33 @@ async function kill(client: Client): Promise<void> {
   });
 }
 
+/** The last one, for the cluster serves nobody else from then on. */
+async function roles(client: Client): Promise<void> {
+  await client.put("kept", "guarded", "v");
+  const token = await driver("close", 2);
+  const refused = (some: Client) =>
+    some.get("kept", "guarded").then(
+      () => undefined,
+      (error: unknown) => {
+        if (error instanceof NotAllowed) return error;
+        throw error;
+      },
+    );
+  for (const node of NODES.slice(1)) {
+    await connected([node], async (nobody) => {
+      const error = await eventually("it serves only who has a role", () => refused(nobody));
+      equal([error.reason, error.effect], ["NOT_KNOWN", "NONE"]);
+    });
+    const use = async (reader: Client) => {
+      await eventually("the token is known", async () => (await refused(reader)) === undefined);
+      equal((await reader.get("kept", "guarded")).text, "v", "by a reader");
+      const put = () => reader.put("kept", "guarded", "w");
+      ok(!(await fails(NotAllowed, "NOT_ALLOWED", put)).mayBeApplied);
+    };
+    await connected([node], use, { token });
+  }
+}
+
 async function main(): Promise<void> {
   const scenarios = {
     values,
@@ -331,6 +363,7 @@ async function main(): Promise<void> {
     dead_endpoint: deadEndpoint,
     partition,
     kill,
+    roles,
   };
   await connected(NODES, async (client) => {
     for (const [name, scenario] of Object.entries(scenarios)) {

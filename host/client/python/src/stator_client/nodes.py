@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -64,7 +64,7 @@ class Tls:
     ca: bytes | None = None
     #: The client's own certificate with its chain, and its key, where nodes ask for one.
     cert: bytes | None = None
-    key: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
     #: The name in the nodes' certificates, if it is not that in their address.
     domain: str | None = None
 
@@ -81,7 +81,7 @@ class Options:
     #: acknowledged before, whatever fails meanwhile.
     strict: bool = False
     #: Sent with each call, where nodes ask for one.
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     tls: Tls | None = None
 
 
