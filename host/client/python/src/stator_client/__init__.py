@@ -19,7 +19,7 @@ from .errors import (
     Unreachable,
     Violation,
 )
-from .nodes import Tls
+from .peer import Tls
 from .sync import BlockingClient
 from .values import Merge, Version, Versions, Written
 

@@ -18,7 +18,8 @@ from typing import Any, Literal, Union
 
 from . import kv_pb2
 from .errors import StaleContext, StatorError, refused_here
-from .nodes import Nodes, Options, Tls
+from .nodes import Nodes, Options
+from .peer import Tls
 from .values import Version, Versions, Written, versions, written
 
 Data = Union[bytes, bytearray, memoryview, str]
