@@ -50,7 +50,7 @@ class Errors(unittest.TestCase):
             (said(Code.UNAVAILABLE), Unreachable, True),
             (said(Code.INTERNAL), Unreachable, True),
             (said(Code.DEADLINE_EXCEEDED), DeadlineExceeded, True),
-            (said(Code.RESOURCE_EXHAUSTED), LimitReached, True),
+            (said(Code.RESOURCE_EXHAUSTED), Unreachable, True),
             (said(Code.DATA_LOSS), StatorError, True),
         ]
         for error, kind, may_be_applied in table:
@@ -85,6 +85,7 @@ class Retries(unittest.TestCase):
             (said(Code.INVALID_ARGUMENT, "R"), False, False),
             (said(Code.INTERNAL, "R"), False, False),
             (said(Code.INTERNAL), False, True),
+            (said(Code.RESOURCE_EXHAUSTED), False, True),
             (said(Code.ABORTED, "R"), False, False),
         ]
         for error, once, repeatable in table:

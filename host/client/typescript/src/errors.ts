@@ -153,12 +153,14 @@ const REFUSALS: ReadonlySet<Code> = new Set([
   Code.UNIMPLEMENTED,
 ]);
 
+/** Codes of a connection that was lost or closed, unless a node says otherwise. */
 const LOST: ReadonlySet<Code> = new Set([
   Code.UNAVAILABLE,
   Code.DEADLINE_EXCEEDED,
   Code.CANCELLED,
   Code.UNKNOWN,
   Code.INTERNAL,
+  Code.RESOURCE_EXHAUSTED,
 ]);
 
 /** The error of the class that fits. */
@@ -240,7 +242,6 @@ export function toldBy(code: Code, message: string, details: Buffer | undefined)
 function effectOf(code: Code, said: ErrorInfo__Output | undefined): Effect {
   const effect = said?.metadata["effect"];
   if (effect !== undefined) return effect === "NONE" ? "NONE" : "MAYBE";
-  // Without a node's word a full resource may be a connection that was closed under way.
   const isFull = code === Code.RESOURCE_EXHAUSTED && said !== undefined;
   return REFUSALS.has(code) || isFull ? "NONE" : "MAYBE";
 }

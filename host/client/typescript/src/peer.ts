@@ -57,6 +57,8 @@ const ELSEWHERE: ReadonlySet<string> = new Set([
 const CHANNEL = {
   "grpc.max_receive_message_length": ANSWER_BYTES_MAX,
   "grpc.max_send_message_length": -1,
+  // What is sent again is decided here alone.
+  "grpc.enable_retries": 0,
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 1000,
   "grpc.keepalive_time_ms": 20_000,
@@ -141,8 +143,8 @@ export class Peer {
     });
   }
 
-  #state(): State {
-    return this.#client.getChannel().getConnectivityState(true);
+  #state(connect = true): State {
+    return this.#client.getChannel().getConnectivityState(connect);
   }
 
   async #connect(deadline: number): Promise<boolean> {
@@ -152,9 +154,12 @@ export class Peer {
       await this.#changed(state, RECONNECT_MS);
       state = this.#state();
     }
-    while (state !== State.READY && state !== State.TRANSIENT_FAILURE && now() < deadline) {
+    while ((state === State.IDLE || state === State.CONNECTING) && now() < deadline) {
+      const before = state;
       await this.#changed(state, deadline - now());
-      state = this.#state();
+      state = this.#state(false);
+      // Lost as soon as it stood: the node does not want it.
+      if (state === State.IDLE && before !== State.IDLE) break;
     }
     return state === State.READY;
   }

@@ -14,14 +14,11 @@ export function isWorthIt(error: StatorError, isRepeatable: boolean): boolean {
 }
 
 function mayPass({ code, reason, retryAfterMs }: StatorError): boolean {
+  if (reason === NO_ANSWER) return true;
   switch (code) {
     case Code.UNAVAILABLE:
     case Code.DEADLINE_EXCEEDED:
-    case Code.CANCELLED:
       return true;
-    case Code.UNKNOWN:
-    case Code.INTERNAL:
-      return reason === NO_ANSWER;
     case Code.RESOURCE_EXHAUSTED:
       // Overload passes; a full quota does not by itself, and names no time.
       return retryAfterMs !== undefined;

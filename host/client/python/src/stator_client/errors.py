@@ -153,6 +153,16 @@ _BY_REASON: dict[str, type[StatorError]] = {
     "BODY_TOO_SLOW": DeadlineExceeded,
 }
 
+#: Codes of a connection that was lost or closed, unless a node says otherwise.
+_LOST = {
+    Code.UNAVAILABLE,
+    Code.DEADLINE_EXCEEDED,
+    Code.CANCELLED,
+    Code.UNKNOWN,
+    Code.INTERNAL,
+    Code.RESOURCE_EXHAUSTED,
+}
+
 #: Codes that say what the request is, not how it went.
 _REFUSALS = {
     Code.INVALID_ARGUMENT,
@@ -222,19 +232,14 @@ def told_by(code: grpc.StatusCode, message: str, details: bytes | str) -> Told:
             packed.Unpack(info)
     is_told = info.domain == "stator"
     facts = dict(info.metadata) if is_told else {}
-    reason = info.reason if is_told else _silence(code)
+    silence = NO_ANSWER if code in _LOST else ""
+    reason = info.reason if is_told else silence
     effect = _effect(code, facts.get("effect"), is_told)
     return Told(code, message, reason, facts, effect, retry_after, tuple(violations))
-
-
-def _silence(code: grpc.StatusCode) -> str:
-    lost = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNKNOWN, Code.INTERNAL)
-    return NO_ANSWER if code in lost else ""
 
 
 def _effect(code: grpc.StatusCode, said: str | None, is_told: bool) -> str:
     if said is not None:
         return NONE if said == NONE else MAYBE
-    # Without a node's word a full resource may be a connection that was closed under way.
     is_full = code == Code.RESOURCE_EXHAUSTED and is_told
     return NONE if code in _REFUSALS or is_full else MAYBE

@@ -13,6 +13,8 @@ from google.protobuf.message import Message
 from . import kv_pb2
 from .errors import NO_ANSWER, NOT_CONNECTED, StatorError, not_connected, of_call, refused_here
 
+State = grpc.ChannelConnectivity
+
 #: The largest answer taken: as many siblings as a node may send.
 ANSWER_BYTES_MAX = 64 << 20
 #: How long making a connection may take.
@@ -34,6 +36,8 @@ _ANSWERS: dict[str, type[Message]] = {
 _CHANNEL: list[tuple[str, int | str]] = [
     ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
     ("grpc.max_send_message_length", -1),
+    # What is sent again is decided here alone.
+    ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     # This one bounds an attempt to connect, too.
     ("grpc.min_reconnect_backoff_ms", int(CONNECT_SECONDS * 1000)),
@@ -96,7 +100,7 @@ class Peer:
     def is_avoided(self, now: float) -> bool:
         if self._failures == 0:
             return False
-        return now < self._avoided_until or self._state() != grpc.ChannelConnectivity.READY
+        return now < self._avoided_until or self._state() != State.READY
 
     def taken(self, now: float) -> None:
         """It is asked. If that is to find out whether it serves again, others wait for the end."""
@@ -126,21 +130,22 @@ class Peer:
         except grpc.aio.AioRpcError as error:
             raise of_call(error) from None
 
-    def _state(self) -> grpc.ChannelConnectivity:
-        return self._open().get_state(try_to_connect=True)
+    def _state(self, connect: bool = True) -> grpc.ChannelConnectivity:
+        return self._open().get_state(try_to_connect=connect)
 
     async def _connect(self, deadline: float) -> bool:
-        ready = grpc.ChannelConnectivity.READY
-        failed = grpc.ChannelConnectivity.TRANSIENT_FAILURE
         state = self._state()
-        if state == failed:
+        if state == State.TRANSIENT_FAILURE:
             # From before: give it one more chance, if that comes soon.
             await self._changed(state, RECONNECT_SECONDS)
             state = self._state()
-        while state not in (ready, failed) and time.monotonic() < deadline:
+        while state in (State.IDLE, State.CONNECTING) and time.monotonic() < deadline:
+            before = state
             await self._changed(state, deadline - time.monotonic())
-            state = self._state()
-        return bool(state == ready)
+            state = self._state(connect=False)
+            if state == State.IDLE != before:
+                break  # Lost as soon as it stood: the node does not want it.
+        return bool(state == State.READY)
 
     async def _changed(self, state: grpc.ChannelConnectivity, seconds: float) -> None:
         """Waits for another state; all requests by one watch, which is not given up."""

@@ -15,10 +15,8 @@ def is_worth_it(error: StatorError, is_repeatable: bool) -> bool:
 
     A write that has no name would be a second one, unless the first attempt did nothing.
     """
-    if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED):
+    if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) or error.reason == NO_ANSWER:
         may_pass = True
-    elif error.code in (Code.UNKNOWN, Code.INTERNAL):
-        may_pass = error.reason == NO_ANSWER
     elif error.code == Code.RESOURCE_EXHAUSTED:
         # Overload passes; a full quota does not by itself, and names no time.
         may_pass = error.retry_after is not None

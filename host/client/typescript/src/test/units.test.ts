@@ -54,7 +54,7 @@ test("class, reason and effect", () => {
     [said(Code.UNAVAILABLE), Unreachable, true],
     [said(Code.INTERNAL), Unreachable, true],
     [said(Code.DEADLINE_EXCEEDED), DeadlineExceeded, true],
-    [said(Code.RESOURCE_EXHAUSTED), LimitReached, true],
+    [said(Code.RESOURCE_EXHAUSTED), Unreachable, true],
     [said(Code.DATA_LOSS), StatorError, true],
   ];
   for (const [error, kind, mayBeApplied] of table) {
@@ -89,6 +89,7 @@ test("a write is repeated only if the first did nothing", () => {
     [said(Code.INVALID_ARGUMENT, "R"), false, false],
     [said(Code.INTERNAL, "R"), false, false],
     [said(Code.INTERNAL), false, true],
+    [said(Code.RESOURCE_EXHAUSTED), false, true],
     [said(Code.ABORTED, "R"), false, false],
   ];
   for (const [error, once, repeatable] of table) {
