@@ -10,6 +10,7 @@ mod ancestors;
 mod bench;
 mod cli;
 mod client;
+mod clients;
 mod collection;
 mod conflicts;
 mod coordination;

@@ -1,0 +1,142 @@
+"""What can be told without a node: `tests/clients` of the repository has the rest."""
+
+import unittest
+
+from google.rpc import error_details_pb2 as rpc
+from google.rpc import status_pb2
+
+from stator_client import (
+    Client,
+    Conflict,
+    DeadlineExceeded,
+    LimitReached,
+    NotReached,
+    Overloaded,
+    Refused,
+    StatorError,
+    Unavailable,
+    Unreachable,
+)
+from stator_client.errors import Code, error_of, told_by
+from stator_client.kv_pb2 import GetResponse, Version
+from stator_client.peer import _exact
+from stator_client.retry import PAUSE_MAX, Budget, is_worth_it, pause
+from stator_client.values import versions
+
+
+def said(code, reason=None, metadata=None, *more):
+    """An error as a node gives it; without a reason as nobody does."""
+    status = status_pb2.Status()
+    if reason is not None:
+        info = rpc.ErrorInfo(reason=reason, domain="stator", metadata=metadata or {})
+        more = (info, *more)
+    for detail in more:
+        status.details.add().Pack(detail)
+    return error_of(told_by(code, "words", status.SerializeToString()))
+
+
+class Errors(unittest.TestCase):
+    def test_class_reason_and_effect(self):
+        soon = rpc.RetryInfo()
+        soon.retry_delay.FromMilliseconds(7)
+        table = [
+            (said(Code.UNAVAILABLE, "QUORUM_NOT_REACHED", {"effect": "NONE"}), NotReached, False),
+            (said(Code.DEADLINE_EXCEEDED, "QUORUM_NOT_REACHED", {"effect": "MAYBE"}), NotReached, True),
+            (said(Code.UNAVAILABLE, "NEWER", {"effect": "something newer"}), Unavailable, True),
+            (said(Code.NOT_FOUND, "UNKNOWN_MODULE"), Refused, False),
+            (said(Code.DEADLINE_EXCEEDED, "STOPPING", {"effect": "MAYBE"}), Unavailable, True),
+            (said(Code.RESOURCE_EXHAUSTED, "TOO_MANY_SIBLINGS"), LimitReached, False),
+            (said(Code.RESOURCE_EXHAUSTED, "OVERLOADED", None, soon), Overloaded, False),
+            (said(Code.UNAVAILABLE), Unreachable, True),
+            (said(Code.INTERNAL), Unreachable, True),
+            (said(Code.DEADLINE_EXCEEDED), DeadlineExceeded, True),
+            (said(Code.RESOURCE_EXHAUSTED), Unreachable, True),
+            (said(Code.DATA_LOSS), StatorError, True),
+        ]
+        for error, kind, may_be_applied in table:
+            self.assertIs(type(error), kind, error)
+            self.assertEqual(error.may_be_applied, may_be_applied, error)
+
+    def test_details(self):
+        bad = rpc.BadRequest()
+        bad.field_violations.add(field="key", description="too long")
+        soon = rpc.RetryInfo()
+        soon.retry_delay.FromMilliseconds(7)
+        error = said(Code.INVALID_ARGUMENT, "KEY_TOO_LARGE", {"a": "b"}, bad, soon)
+        self.assertEqual((error.violations[0].subject, error.metadata["a"]), ("key", "b"))
+        self.assertEqual((error.retry_after, str(error)), (0.007, "words [KEY_TOO_LARGE]"))
+
+    def test_who_is_no_node_gives_no_reason(self):
+        info = rpc.ErrorInfo(reason="QUORUM_NOT_REACHED", domain="elsewhere")
+        self.assertEqual(said(Code.UNAVAILABLE, None, None, info).reason, "NO_ANSWER")
+        self.assertEqual(said(Code.NOT_FOUND).reason, "")
+
+
+class Retries(unittest.TestCase):
+    def test_a_write_is_repeated_only_if_the_first_did_nothing(self):
+        soon = rpc.RetryInfo()
+        table = [
+            (said(Code.UNAVAILABLE, "R", {"effect": "NONE"}), True, True),
+            (said(Code.UNAVAILABLE), False, True),
+            (said(Code.DEADLINE_EXCEEDED, "R", {"effect": "MAYBE"}), False, True),
+            (said(Code.RESOURCE_EXHAUSTED, "R", None, soon), True, True),
+            (said(Code.RESOURCE_EXHAUSTED, "R", {"effect": "NONE"}), False, False),
+            (said(Code.FAILED_PRECONDITION, "NODE_REMOVED", {"effect": "NONE"}), True, True),
+            (said(Code.INVALID_ARGUMENT, "R"), False, False),
+            (said(Code.INTERNAL, "R"), False, False),
+            (said(Code.INTERNAL), False, True),
+            (said(Code.RESOURCE_EXHAUSTED), False, True),
+            (said(Code.ABORTED, "R"), False, False),
+        ]
+        for error, once, repeatable in table:
+            self.assertEqual(is_worth_it(error, False), once, error)
+            self.assertEqual(is_worth_it(error, True), repeatable, error)
+
+    def test_pauses_grow_to_a_bound_and_honour_what_is_asked(self):
+        for attempt in range(1, 50):
+            most = min(0.025 * 2 ** (attempt - 1), PAUSE_MAX)
+            self.assertTrue(most / 2 <= pause(attempt, None) <= most, attempt)
+        self.assertGreater(pause(1, PAUSE_MAX), PAUSE_MAX)
+
+    def test_retries_are_a_tenth_of_the_requests(self):
+        def taken(budget, now):
+            return sum(budget.take(now) for _ in range(2_000))
+
+        budget = Budget(0.0)
+        self.assertEqual(taken(budget, 0.0), 100)
+        for _ in range(500):
+            budget.request()
+        self.assertIn(taken(budget, 0.0), (49, 50))
+        self.assertEqual(taken(budget, 2.0), 20)
+        self.assertEqual(taken(budget, 1_000.0), 100)
+
+    def test_a_node_is_not_told_more_time_than_there_is(self):
+        for seconds, told in [(9.9996, 9.99), (0.4999, 0.499), (12.34, 12.3), (-1.0, 0.001)]:
+            self.assertAlmostEqual(_exact(seconds), told)
+
+
+class Values(unittest.TestCase):
+    def test_siblings_have_no_one_value(self):
+        two = GetResponse(versions=[Version(value=b"a"), Version(value=b"b")], context=b"seen")
+        read = versions("k", b"key", two)
+        self.assertEqual((read.values, read.context), ((b"a", b"b"), b"seen"))
+        with self.assertRaises(Conflict):
+            read.value
+
+    def test_an_answer_without_context_replaces_nothing(self):
+        with self.assertRaises(Refused) as raised:
+            versions("k", b"key", GetResponse(versions=[Version(value=b"")])).context
+        self.assertEqual(raised.exception.reason, "NO_CONTEXT")
+
+    def test_endpoints(self):
+        for endpoint in ("http://node:1", "[::1]:1", "127.0.0.1:1"):
+            Client.connect([endpoint])
+        for endpoint in ("https://node:1", "node", "not an:address", "ftp://node:1"):
+            with self.assertRaises(Refused):
+                Client.connect([endpoint])
+        with self.assertRaises(Refused):
+            Client.connect([])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,27 @@
+// The messages of `kv.proto` and the details of errors, read from the .proto files of this package.
+// Their types are generated while it is built.
+
+import * as path from "node:path";
+
+import { loadPackageDefinition } from "@grpc/grpc-js";
+import { loadSync, type MessageTypeDefinition } from "@grpc/proto-loader";
+
+import type { Status__Output } from "./generated/google/rpc/Status";
+import type { ProtoGrpcType } from "./generated/kv";
+
+const definition = loadSync(["stator/v1/kv.proto", "google/rpc/details.proto"], {
+  includeDirs: [path.join(__dirname, "..", "proto")],
+  longs: Number,
+  enums: String,
+  defaults: true,
+  oneofs: true,
+  // Details of errors are unpacked.
+  json: true,
+});
+
+export const { v1 } = (loadPackageDefinition(definition) as unknown as ProtoGrpcType).stator;
+
+export const Status = definition["google.rpc.Status"] as MessageTypeDefinition<
+  object,
+  Status__Output
+>;

@@ -1,0 +1,114 @@
+// The nodes that a client was given, and one request: whom it goes to, attempt by attempt.
+//
+// Every node takes every request. Requests go round the endpoints. One that does not answer is left
+// alone for a while, longer each time, and until it is connected again; it is asked nevertheless
+// where no other is left.
+//
+// A request is only sent on a connection that stands, so what fails before that has certainly done
+// nothing, and may go elsewhere whatever it is.
+//
+// Left out: going straight to the owners of a key, as the client in Rust does.
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { Metadata } from "@grpc/grpc-js";
+
+import { NOT_CONNECTED, refusedHere, StatorError } from "./errors";
+import { type Calls, now, Peer, type Tls } from "./peer";
+import { Budget, isWorthIt, pauseMs } from "./retry";
+
+/** How a client goes about its calls. */
+export interface Options {
+  /** How long a call may take with all its attempts; the nodes know it as the gRPC deadline. 10 s. */
+  readonly timeoutMs?: number;
+  /** How often a request is sent at most: 5 unless set; 1 turns retries off. */
+  readonly attemptsMax?: number;
+  /**
+   * Whether only owners count for a quorum: with r + w > n a get sees every put that was
+   * acknowledged before, whatever fails meanwhile.
+   */
+  readonly strict?: boolean;
+  /** Sent with each call, where nodes ask for one. */
+  readonly token?: string;
+  readonly tls?: Tls;
+}
+
+/** How one request is to go. */
+export interface Terms {
+  readonly isRepeatable: boolean;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+export class Nodes {
+  readonly #peers: Peer[];
+  readonly #attemptsMax: number;
+  readonly #metadata = new Metadata();
+  readonly #budget = new Budget(now());
+  #turn = 0;
+
+  constructor(endpoints: readonly string[], options: Options) {
+    if (endpoints.length === 0) {
+      throw refusedHere("BAD_ENDPOINT", "give the address of at least one node");
+    }
+    this.#peers = endpoints.map((endpoint) => new Peer(endpoint, options.tls));
+    this.#attemptsMax = options.attemptsMax ?? 5;
+    if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
+  }
+
+  close(): void {
+    for (const peer of this.#peers) peer.close();
+  }
+
+  #next(tries: Map<Peer, number>): Peer {
+    const count = this.#peers.length;
+    const rank = (peer: Peer) => (peer.isAvoided() ? 1e6 : 0) + (tries.get(peer) ?? 0);
+    const order = this.#peers.map((_, at) => this.#peers[(this.#turn + at) % count] as Peer);
+    this.#turn = (this.#turn + 1) % count;
+    // Of equals the first: sorting keeps their order.
+    const ranked = order.map((peer) => ({ peer, rank: rank(peer) }));
+    const { peer } = ranked.sort((a, b) => a.rank - b.rank)[0] as { peer: Peer };
+    tries.set(peer, (tries.get(peer) ?? 0) + 1);
+    peer.taken();
+    return peer;
+  }
+
+  /** Sends `request` until it is answered, may not be sent again, or time is up. */
+  async call<C extends keyof Calls>(
+    call: C,
+    request: Calls[C][0],
+    { isRepeatable, timeoutMs, signal }: Terms,
+  ): Promise<Calls[C][1]> {
+    const deadline = now() + timeoutMs;
+    const tries = new Map<Peer, number>();
+    this.#budget.request();
+    for (let attempt = 1; ; attempt += 1) {
+      signal?.throwIfAborted();
+      const peer = this.#next(tries);
+      const started = now();
+      const left = Math.max(deadline - started, 1);
+      const isLast = attempt >= this.#attemptsMax;
+      // Half of what is left where another node could follow.
+      const isShared = isRepeatable && !isLast && this.#peers.length > 1;
+      const terms = { timeoutMs: isShared ? left / 2 : left, metadata: this.#metadata, signal };
+      try {
+        const answer = await peer.ask(call, request, terms);
+        peer.judge(undefined, started);
+        return answer;
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (!(error instanceof StatorError)) throw error;
+        peer.judge(error, started);
+        if (isLast || !isWorthIt(error, isRepeatable)) throw error;
+        const isFresh = tries.size < this.#peers.length;
+        const pause = error.isSilence && isFresh ? 0 : pauseMs(attempt, error.retryAfterMs);
+        // A node that took its time to refuse will again: its answer is worth more than none.
+        const least = error.isSilence ? 0 : now() - started;
+        if (now() + pause + least >= deadline) throw error;
+        // What no node has received costs none of them anything.
+        if (error.reason !== NOT_CONNECTED && !this.#budget.take(now())) throw error;
+        await sleep(pause, undefined, signal === undefined ? {} : { signal });
+      }
+    }
+  }
+}

@@ -1,0 +1,143 @@
+// What can be told without a node: `tests/clients` of the repository has the rest.
+
+import { deepStrictEqual as equal, ok, throws } from "node:assert";
+import { test } from "node:test";
+
+import {
+  Client,
+  Code,
+  Conflict,
+  DeadlineExceeded,
+  LimitReached,
+  NotReached,
+  Overloaded,
+  Refused,
+  StatorError,
+  Unavailable,
+  Unreachable,
+  Versions,
+} from "..";
+import { errorOf, toldBy } from "../errors";
+import type { GetResponse__Output } from "../generated/stator/v1/GetResponse";
+import { Status, v1 } from "../messages";
+import { Budget, isWorthIt, PAUSE_MAX_MS, pauseMs } from "../retry";
+
+const detail = (type: string, fields: object) => ({
+  "@type": `type.googleapis.com/google.rpc.${type}`,
+  ...fields,
+});
+const SOON = detail("RetryInfo", { retryDelay: { nanos: 7e6 } });
+
+/** An error as a node gives it; without a reason as nobody does. */
+function said(
+  code: Code,
+  reason?: string,
+  metadata: Record<string, string> = {},
+  ...more: object[]
+): StatorError {
+  const info = { reason, domain: "stator", metadata };
+  const details = reason === undefined ? more : [detail("ErrorInfo", info), ...more];
+  return errorOf(toldBy(code, "words", Status.serialize({ details })));
+}
+
+test("class, reason and effect", () => {
+  const none = { effect: "NONE" };
+  const maybe = { effect: "MAYBE" };
+  const table: [StatorError, typeof StatorError, boolean][] = [
+    [said(Code.UNAVAILABLE, "QUORUM_NOT_REACHED", none), NotReached, false],
+    [said(Code.DEADLINE_EXCEEDED, "QUORUM_NOT_REACHED", maybe), NotReached, true],
+    [said(Code.UNAVAILABLE, "NEWER", { effect: "something newer" }), Unavailable, true],
+    [said(Code.NOT_FOUND, "UNKNOWN_MODULE"), Refused, false],
+    [said(Code.DEADLINE_EXCEEDED, "STOPPING", maybe), Unavailable, true],
+    [said(Code.RESOURCE_EXHAUSTED, "TOO_MANY_SIBLINGS"), LimitReached, false],
+    [said(Code.RESOURCE_EXHAUSTED, "OVERLOADED", {}, SOON), Overloaded, false],
+    [said(Code.UNAVAILABLE), Unreachable, true],
+    [said(Code.INTERNAL), Unreachable, true],
+    [said(Code.DEADLINE_EXCEEDED), DeadlineExceeded, true],
+    [said(Code.RESOURCE_EXHAUSTED), Unreachable, true],
+    [said(Code.DATA_LOSS), StatorError, true],
+  ];
+  for (const [error, kind, mayBeApplied] of table) {
+    equal([error.constructor, error.mayBeApplied], [kind, mayBeApplied], error.message);
+  }
+});
+
+test("details", () => {
+  const violation = { field: "key", description: "too long" };
+  const bad = detail("BadRequest", { fieldViolations: [violation] });
+  const error = said(Code.INVALID_ARGUMENT, "KEY_TOO_LARGE", { a: "b" }, bad, SOON);
+  equal(error.violations, [{ subject: "key", description: "too long" }]);
+  equal([error.metadata["a"], error.retryAfterMs], ["b", 7]);
+  equal(error.message, "words [KEY_TOO_LARGE]");
+});
+
+test("who is no node gives no reason", () => {
+  const elsewhere = detail("ErrorInfo", { reason: "QUORUM_NOT_REACHED", domain: "elsewhere" });
+  equal(said(Code.UNAVAILABLE, undefined, {}, elsewhere).reason, "NO_ANSWER");
+  equal(said(Code.NOT_FOUND).reason, "");
+});
+
+test("a write is repeated only if the first did nothing", () => {
+  const none = { effect: "NONE" };
+  const table: [StatorError, boolean, boolean][] = [
+    [said(Code.UNAVAILABLE, "R", none), true, true],
+    [said(Code.UNAVAILABLE), false, true],
+    [said(Code.DEADLINE_EXCEEDED, "R", { effect: "MAYBE" }), false, true],
+    [said(Code.RESOURCE_EXHAUSTED, "R", {}, SOON), true, true],
+    [said(Code.RESOURCE_EXHAUSTED, "R", none), false, false],
+    [said(Code.FAILED_PRECONDITION, "NODE_REMOVED", none), true, true],
+    [said(Code.INVALID_ARGUMENT, "R"), false, false],
+    [said(Code.INTERNAL, "R"), false, false],
+    [said(Code.INTERNAL), false, true],
+    [said(Code.RESOURCE_EXHAUSTED), false, true],
+    [said(Code.ABORTED, "R"), false, false],
+  ];
+  for (const [error, once, repeatable] of table) {
+    equal([isWorthIt(error, false), isWorthIt(error, true)], [once, repeatable], error.message);
+  }
+});
+
+test("pauses grow to a bound and honour what is asked", () => {
+  for (let attempt = 1; attempt < 50; attempt += 1) {
+    const most = Math.min(25 * 2 ** (attempt - 1), PAUSE_MAX_MS);
+    const pause = pauseMs(attempt, undefined);
+    ok(most / 2 <= pause && pause <= most, `${attempt}: ${pause}`);
+  }
+  ok(pauseMs(1, PAUSE_MAX_MS) > PAUSE_MAX_MS);
+});
+
+test("retries are a tenth of the requests", () => {
+  const budget = new Budget(0);
+  const taken = (nowMs: number) =>
+    Array.from({ length: 2000 }, () => budget.take(nowMs)).filter(Boolean).length;
+  equal(taken(0), 100);
+  for (let request = 0; request < 500; request += 1) budget.request();
+  ok([49, 50].includes(taken(0)));
+  equal(taken(2000), 20);
+  equal(taken(1e6), 100);
+});
+
+test("siblings have no one value, and no context replaces nothing", () => {
+  const { serialize, deserialize } = v1.GetResponse;
+  const read = (answer: object) => {
+    const message = deserialize(serialize(answer)) as GetResponse__Output;
+    return new Versions("k", Buffer.from("key"), message);
+  };
+  const versions = ["a", "b"].map((value) => ({ value: Buffer.from(value) }));
+  const two = read({ versions, context: Buffer.from("seen") });
+  equal([two.values.map(String), String(two.context)], [["a", "b"], "seen"]);
+  throws(() => two.value, Conflict);
+  const empty = read({ versions: [{ value: Buffer.alloc(0) }] });
+  equal(empty.value, Buffer.alloc(0));
+  throws(() => empty.context, { reason: "NO_CONTEXT" });
+});
+
+test("endpoints", () => {
+  for (const endpoint of ["http://node:1", "[::1]:1", "127.0.0.1:1"]) {
+    Client.connect([endpoint]).close();
+  }
+  const bad = ["https://node:1", "node", "not an:address", "ftp://node:1"];
+  for (const endpoints of [[], ...bad.map((endpoint) => [endpoint])]) {
+    throws(() => Client.connect(endpoints), Refused);
+  }
+});
