@@ -26,4 +26,5 @@ pub mod server;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;
+pub mod torture;
 pub mod transport;

@@ -18,6 +18,7 @@ mod failure;
 mod health;
 mod keyspace;
 mod kv;
+mod man;
 mod members;
 mod module;
 mod output;
@@ -27,6 +28,7 @@ mod session;
 mod signals;
 mod tls;
 mod tls_init;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -89,14 +91,7 @@ struct Global {
     )]
     admin: String,
     /// Text for people or one JSON document for programs
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
     output: Output,
     /// How long a request may take: 500ms, 10s, 2m
     #[arg(
@@ -155,10 +150,14 @@ enum Command {
     Tls(tls_init::Tls),
     /// Show on three real nodes that no cart item is lost or comes back through a partition
     Demo(demo::Demo),
+    /// Put a merge module under load among partitions and kills, on real nodes, and check the end
+    Torture(torture::Torture),
     /// Measure what a cluster does, and compare measurements
     Bench(Box<bench::Bench>),
     /// Print the completions of a shell
     Completions(completions::Completions),
+    /// Write the manual pages
+    Man(man::Man),
 }
 
 /// Runs the command that the process was called with. A node calls its own program with one that
@@ -182,6 +181,7 @@ pub fn main() -> ExitCode {
     let output = global.output;
     let result = match command {
         Command::Completions(command) => command.run::<Cli>(),
+        Command::Man(command) => command.run::<Cli>(),
         Command::Module(module::Module::Encode(command)) => command.run(output),
         Command::Tls(command) => command.run(output),
         command => run_async(global, command),
@@ -219,7 +219,9 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Conflicts(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
             Command::Bench(command) => command.run(&session).await,
+            Command::Torture(command) => command.run(global.output).await,
             Command::Completions(command) => command.run::<Cli>(),
+            Command::Man(command) => command.run::<Cli>(),
         }
     });
     // A read from standard input may still block a thread.

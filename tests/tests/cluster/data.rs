@@ -373,7 +373,7 @@ async fn a_backup_goes_to_an_s3_server_and_comes_back() {
     ];
     let stator = async |more: &[&str]| {
         let (admin, client) = (&cluster[0].addresses.admin, &cluster[0].addresses.client);
-        let global = ["-o", "json", "--admin", admin, "--endpoint", client];
+        let global = ["--output", "json", "--admin", admin, "--endpoint", client];
         let all = global.into_iter().chain(more.iter().copied());
         let output = crate::support::stator_with(&variables, all).await;
         let words = String::from_utf8_lossy(&output.stderr);
