@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod collection;
 mod conflicts;
+mod console;
 mod coordination;
 mod copies;
 mod crashes;

@@ -15,7 +15,7 @@ use super::DEADLINE;
 const TAIL_LINES: usize = 30;
 
 /// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let beside = || {
         let test = std::env::current_exe().expect("this test has a path");
         let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
@@ -52,6 +52,7 @@ pub struct Ready {
     pub admin: String,
     pub peer: String,
     pub metrics: Option<String>,
+    pub console: Option<String>,
 }
 
 /// A running `stator serve`. Dropped, it is killed.
