@@ -4,13 +4,18 @@ Every wait is for a condition. What the browser's console says is kept: a page t
 """
 
 import base64
+import io
 import json
+import os
 import pathlib
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import urllib.request
 
+from PIL import Image
 from websockets.sync.client import connect
 
 # Far beyond what anything takes: reached only if the condition never holds.
@@ -34,15 +39,17 @@ class Browser:
     """One page of one browser, which ends with the block."""
 
     def __enter__(self):
-        self.folder = tempfile.TemporaryDirectory(prefix="stator-console-")
+        self.folder = tempfile.mkdtemp(prefix="stator-console-")
         flags = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--no-first-run", "--disable-background-networking", "--disable-component-update",
             "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-port=0",
-            "--remote-allow-origins=*", f"--user-data-dir={self.folder.name}", "about:blank",
+            "--remote-allow-origins=*", f"--user-data-dir={self.folder}", "about:blank",
         ]
-        self.log = open(f"{self.folder.name}/chromium.log", "wb")
-        self.process = subprocess.Popen(["chromium", *flags], stdout=self.log, stderr=self.log)
+        self.log = open(f"{self.folder}/chromium.log", "wb")
+        # A group of its own: the browser is many processes.
+        self.process = subprocess.Popen(["chromium", *flags], stdout=self.log, stderr=self.log,
+                                        start_new_session=True)
         try:
             port = eventually("the browser starts", self._port)
             pages = lambda: [one for one in self._pages(port) if one["type"] == "page"]
@@ -57,16 +64,21 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.log.close()
-        self.folder.cleanup()
+        # Those that are just ending may still write.
+        eventually("its folder goes", self._is_gone)
+
+    def _is_gone(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return not os.path.exists(self.folder)
 
     def _port(self):
         if self.process.poll() is not None:
             log = pathlib.Path(self.log.name).read_text(errors="replace")
             raise AssertionError(f"the browser ended: {self.process.returncode}\n{log[-2000:]}")
-        file = pathlib.Path(self.folder.name, "DevToolsActivePort")
+        file = pathlib.Path(self.folder, "DevToolsActivePort")
         lines = file.read_text().splitlines() if file.exists() else []
         return int(lines[0]) if len(lines) > 1 else None
 
@@ -111,10 +123,20 @@ class Browser:
 
     def until(self, what, script):
         """Waits until a script's expression is true; tells what the page says if it never is."""
+        failed = []
+
+        def attempt():
+            # While a page goes and the next one comes there may be nothing to run it on.
+            try:
+                return self.run(script)
+            except AssertionError as error:
+                failed[:] = [error]
+
         try:
-            return eventually(what, lambda: self.run(script))
+            return eventually(what, attempt)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.run('document.body.innerText')}\n{self.said}") from None
+            words = self.run("document.body.innerText")
+            raise AssertionError(f"{error}\n{failed}\n{words}\n{self.said}") from None
 
     def size(self, width, height):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
@@ -131,5 +153,7 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
     def picture(self, path):
-        shot = self.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)
-        pathlib.Path(path).write_bytes(base64.b64decode(shot["data"]))
+        shot = self.call("Page.captureScreenshot", format="png")
+        picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+        # A quarter of the size, and nobody sees it.
+        picture.quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -134,8 +134,6 @@ fn transfer(transfer: &v1::Transfer) -> Value {
         "partition": transfer.partition,
         "source": given(&transfer.source_node_id),
         "target": given(&transfer.target_node_id),
-        "bytes_done": transfer.bytes_done,
-        "bytes_total": transfer.bytes_total,
         "keys_copied": transfer.keys_copied,
         "step": given(&transfer.step),
     })

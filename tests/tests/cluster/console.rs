@@ -30,7 +30,8 @@ fn skip(what: &str) {
 }
 
 async fn is_there(program: &str) -> bool {
-    let tried = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut tried = Command::new(program);
+    tried.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     tried.status().await.is_ok_and(|status| status.success())
 }
 

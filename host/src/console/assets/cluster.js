@@ -14,10 +14,14 @@ export function show(main) {
   const [alarms, picture, facts] = [el('div'), el('div'), el('div')];
   main.append(alarms, picture, facts);
   let drawn = '';
+  // The most that was seen to be pending in this version of the ring.
+  let pending = { version: 0, most: 0 };
   return poll(async () => {
     const told = await ask('cluster');
     render(alarms, told.alarms.map(alarm));
-    render(facts, members(told), hints(told), transfers(told), repairs(told), self(told));
+    const { ring_version: ring = 0, slots_pending: slots = 0 } = told.cluster ?? {};
+    pending = { version: ring, most: pending.version === ring ? Math.max(pending.most, slots) : slots };
+    render(facts, members(told), hints(told), transfers(told, pending.most), repairs(told), self(told));
     if (!told.cluster) {
       render(picture, el('p', {}, 'The node waits for a cluster: stator cluster init makes one.'));
       return;
@@ -41,7 +45,7 @@ function members(told) {
     const isSelf = member.reachability === 'self';
     const state = isSelf ? own.state : member.reachability;
     return [
-      el('span', {}, node(member.node_id), isSelf ? ' (this node)' : ''),
+      el('span', {}, node(member.node_id), isSelf ? ' (this)' : ''),
       member.zone || '–',
       el('span', {}, badge(state, KINDS[state]),
         member.seat === 'seated' ? '' : ` ${member.seat === 'none' ? 'no seat' : member.seat}`,
@@ -52,22 +56,21 @@ function members(told) {
       number(member.weight),
       number(member.hints_held),
       number(member.hints_delivered),
-      member.client_address,
-      member.admin_address,
+      el('span', { title: `operators ${member.admin_address}, nodes ${member.peer_address}` }, member.client_address),
     ];
   });
   return [
-    table('Nodes', ['node', 'zone', 'state', 'version', 'up', 'disk', '#weight', '#hints held for it',
-      '#hints delivered', 'clients', 'operators'], rows),
+    table('Nodes', ['node', 'zone', 'state', 'version', 'up', 'disk', '#weight', '#hints for it',
+      '#delivered', 'clients'], rows),
     el('p', { class: 'quiet' }, 'Version, time up and disk are what each node knows of itself: the '
       + 'others have consoles of their own, or ask stator cluster status.'),
   ];
 }
 
 function disk({ free_bytes: free, total_bytes: total }) {
-  const words = `${bytes(free)} of ${bytes(total)} free`;
+  const words = `${bytes(free)} free`;
   return el('span', {}, el('meter', {
-    min: 0, max: total, value: total - free, high: total * 0.9, optimum: 0, 'aria-label': words,
+    min: 0, max: total, value: total - free, high: total * 0.9, optimum: 0, title: `of ${bytes(total)}`, 'aria-label': words,
   }), ` ${words}`);
 }
 
@@ -86,22 +89,23 @@ function hints({ node: { hints: kept } }) {
   ];
 }
 
-function transfers({ transfers: all, transfers_shown_max: most, cluster }) {
+function transfers({ transfers: all, transfers_shown_max: shown, cluster }, most) {
   if (all.length === 0) return [];
   const rows = all.map(one => [
     number(one.partition),
     one.source ? node(one.source) : 'a further owner',
     one.target ? node(one.target) : 'an owner less',
-    el('span', {}, el('progress', {
-      max: Math.max(one.bytes_total, 1), value: Math.min(one.bytes_done, Math.max(one.bytes_total, 1)),
-      'aria-label': `partition ${one.partition}`,
-    }), ` ${bytes(one.bytes_done)} of about ${bytes(one.bytes_total)}`),
     number(one.keys_copied),
     one.step ?? 'not driven by this node',
   ]);
-  const more = cluster && cluster.slots_pending > most
-    ? el('p', { class: 'quiet' }, `The first ${most} of ${number(cluster.slots_pending)} are listed.`) : null;
-  return [table('Transfers', ['#partition', 'from', 'to', 'progress', '#keys copied', 'step'], rows), more];
+  const left = cluster.slots_pending;
+  return [
+    table(`Transfers: ${number(left)} ownerships are to be handed over`,
+      ['#partition', 'from', 'to', '#keys copied', 'step'], rows),
+    el('p', { class: 'quiet' }, el('progress', { max: most, value: most - left, 'aria-label': 'handed over' }),
+      ` ${number(most - left)} of ${number(most)} since this page is open.`,
+      left > shown ? ` The first ${shown} of the others are listed.` : ''),
+  ];
 }
 
 function repairs({ repairs: all }) {

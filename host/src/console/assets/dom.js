@@ -8,7 +8,7 @@ function fill(element, attributes, children) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? '' : value);
   }
-  element.append(...children.flat().filter(child => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
   return element;
 }
 
@@ -23,7 +23,7 @@ export function svg(tag, attributes, ...children) {
 /** Puts `children` into `region` in place of what it has; what has the focus keeps it. */
 export function render(region, ...children) {
   const focused = region.contains(document.activeElement) && document.activeElement.dataset.key;
-  region.replaceChildren(...children.flat().filter(child => child));
+  region.replaceChildren(...children.flat(Infinity).filter(child => child));
   if (focused) region.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 

@@ -14,7 +14,8 @@ export function show(main) {
     render(region, policies(told.keyspaces), figures(told.keyspaces, now, before), latencies(now.series),
       el('p', { class: 'quiet' }, 'All figures are this node’s own. Quantiles are of the last minutes; '
         + 'the node keeps no buckets, so they are all there is of the distributions. It measures latency '
-        + 'by method, not by keyspace, and counts gets and merges by keyspace, puts by method only.'));
+        + 'by method, not by keyspace, and counts gets and merges by keyspace, puts by method only. '
+        + 'In the pictures green is p50, amber p99, red p99.9.'));
     before = now;
   }, 2000);
 }
@@ -94,10 +95,11 @@ function figures(keyspaces, now, before) {
 function siblings(quantiles) {
   if (quantiles.some(value => value === undefined || value === null)) return '–';
   const width = value => Math.min(Math.max(value, 0), 10) * 9;
-  return el('span', {}, svg('svg', { class: 'bars', viewBox: '0 0 92 15', 'aria-hidden': 'true' },
+  const words = quantiles.map(value => Math.round(value)).join(' / ');
+  return el('span', {}, `${words} `, svg('svg', { class: 'bars', viewBox: '0 0 92 15', 'aria-hidden': 'true' },
     quantiles.map((value, at) => svg('rect', {
       class: `quantile-${at}`, x: 1, y: 1 + at * 5, height: 4, width: Math.max(width(value), 1),
-    }))), ` ${quantiles.map(value => Math.round(value)).join(' / ')}`);
+    }))));
 }
 
 const AXIS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1];

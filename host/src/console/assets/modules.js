@@ -25,7 +25,7 @@ function modules(all) {
       one.paused_in.length > 0 ? ` rests in ${one.paused_in.join(', ')}` : ''),
     laws(one),
   ]);
-  return table('Modules', ['name', 'digest', '#size', 'class', 'pushed', 'pinned or tried in', 'on this node',
+  return table('Pushed to the cluster', ['name', 'digest', '#size', 'class', 'pushed', 'pinned or tried in', 'on this node',
     'laws, as checked at the push'], rows);
 }
 

@@ -98,7 +98,8 @@ export function draw(ring, cluster) {
   const legend = el('div', { class: 'legend' }, zones.map(zone => el('section', {},
     el('h3', {}, zone ? `Zone ${zone}` : zones.length > 1 ? 'No zone' : 'Nodes'),
     ring.nodes.map((one, at) => ((one.zone ?? '') === zone ? button(one, at) : null)))),
-  el('p', { class: 'quiet' }, 'The outer circle is who is asked first, the inner ones the further owners.',
+  el('p', { class: 'quiet' }, 'The outer circle is the first owner of each partition, the inner ones the further owners.',
+    ring.shown.some(one => one.moves) ? ' A red mark: it is on its way to another owner.' : '',
     ring.shown_every > 1 ? ` One partition of ${ring.shown_every} is drawn.` : ''));
   return el('figure', { class: 'ring' }, picture, legend);
 }
