@@ -1,10 +1,10 @@
 """Looks at the web console of a node in a real browser, as an operator would.
 
-    look.py CONSOLE STATOR FOLDER ENDPOINT…
+    look.py CONSOLE STATOR FOLDER ADMIN ENDPOINT…
 
-CONSOLE is the first node's, STATOR the program, FOLDER where pictures go, ENDPOINTs are the nodes'
-client listeners. The cluster has a keyspace `carts` that merges carts, and `scores`, of which the
-merges fail.
+CONSOLE and ADMIN are the first node's, STATOR the program, FOLDER where pictures go, ENDPOINTs are the
+nodes' client listeners. The cluster has a module max-register, and keyspaces `carts` and `scores` that
+merge carts; those of `scores` fail.
 """
 
 import http.client
@@ -14,13 +14,13 @@ import sys
 
 from browser import Browser
 
-CONSOLE, STATOR, FOLDER, *ENDPOINTS = sys.argv[1:]
+CONSOLE, STATOR, FOLDER, ADMIN, *ENDPOINTS = sys.argv[1:]
 ROWS = "[...document.querySelectorAll('.feed tbody tr')].map(row => row.innerText)"
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
 def stator(endpoint, *arguments):
-    done = subprocess.run([STATOR, "--endpoint", endpoint, "--timeout", "30s", *arguments],
+    done = subprocess.run([STATOR, "--endpoint", endpoint, "--admin", ADMIN, "--timeout", "30s", *arguments],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, (arguments, done.stderr)
     return done.stdout
@@ -73,6 +73,14 @@ def keyspaces(browser):
     browser.picture(f"{FOLDER}/console-keyspaces.png")
 
 
+def choose(browser, keyspace, failures):
+    browser.run(f"""(() => {{
+        document.getElementById('failures').checked = {json.dumps(failures)};
+        document.getElementById('of').value = {json.dumps(keyspace)};
+        document.getElementById('of').dispatchEvent(new Event('change'));
+    }})()""")
+
+
 def merges(browser):
     browser.open(f"http://{CONSOLE}/#/merges?keyspace=carts")
     browser.until("the feed is live", "document.querySelector('[role=status]')?.innerText === 'live'")
@@ -81,7 +89,7 @@ def merges(browser):
     browser.run("document.querySelector('.feed').dataset.stays = 'yes'")
     assert "phone" in diverge(key)
     row = f"{ROWS}.find(row => row.includes({json.dumps(key)}))"
-    browser.until("the conflict comes in while one looks", row)
+    browser.until("the conflict comes in while one looks", f"Boolean({row})")
     assert browser.run("document.querySelector('.feed').dataset.stays") == "yes", "nothing was reloaded"
     assert browser.run("document.querySelectorAll('main img').length") == 0, "a key is never markup"
     assert "read" in browser.run(row) and "value" in browser.run(row)
@@ -95,17 +103,15 @@ def merges(browser):
     browser.run("document.querySelector('.filters button').click()")
     browser.until("it is shown", f"{ROWS}.some(row => row.includes('cart:paused'))")
 
-    choose = ("const of = document.getElementById('of'); of.value = '';"
-              "of.dispatchEvent(new Event('change')); document.getElementById('failures').click();")
-    browser.run(choose)
+    choose(browser, "", True)
     browser.until("failures are shown", f"{ROWS}.length > 0 && {ROWS}.every(row => row.includes('failed'))")
-    browser.run(f"{choose} of.value = 'carts'; of.dispatchEvent(new Event('change'))")
+    choose(browser, "carts", False)
     return key
 
 
 def explain(browser, key):
     link = f"[...document.querySelectorAll('.feed a')].find(one => one.innerText === {json.dumps(key)})"
-    browser.until("the key is a link", link)
+    browser.until("the key is a link", f"Boolean({link})")
     browser.run(f"{link}.click()")
     table = "[...document.querySelectorAll('table')].find(one => one.innerText.startsWith('As it is stored'))"
     browser.until("both siblings are told", f"{table}?.tBodies[0].rows.length === 2")
@@ -125,10 +131,15 @@ def explain(browser, key):
 
 
 def modules(browser):
+    why = "carts are no scores"
+    stator(ENDPOINTS[0], "keyspace", "activate", "scores", "max-register", "--reason", why)
     browser.open(f"http://{CONSOLE}/#/modules")
-    browser.until("the laws are told", "document.querySelectorAll('.laws li').length >= 5")
-    words = browser.run("document.querySelector('main').innerText")
-    assert "cart" in words and "pinned to" in words and "carts" in words, words
+    browser.until("the laws of both are told", "document.querySelectorAll('.laws').length === 2")
+    tables = "[...document.querySelectorAll('table')].map(one => one.innerText)"
+    history = browser.until("there is a history", f"{tables}.find(one => one.startsWith('History of scores'))")
+    latest, first = history.splitlines()[-2:]
+    assert "pinned to max-register" in latest and why in latest, history
+    assert "pinned to cart" in first, history
     browser.picture(f"{FOLDER}/console-modules.png")
 
 

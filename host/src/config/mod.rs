@@ -42,7 +42,7 @@ pub struct Config {
     /// takes a free one.
     #[serde(deserialize_with = "address::listening_setting")]
     pub peer_listen: SocketAddr,
-    /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it.
+    /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it or a console.
     pub metrics_listen: Option<SocketAddr>,
     /// Where browsers find the console; there is none without it.
     pub console_listen: Option<SocketAddr>,

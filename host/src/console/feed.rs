@@ -144,7 +144,8 @@ async fn page(node: &Weak<Node>, mut cursor: Cursor) -> Option<(Vec<Conflict>, C
     let node = node.upgrade()?;
     let read = tokio::task::spawn_blocking(move || {
         let read = node.conflicts.feed()?.read(&mut cursor, READ_BYTES, |_| true);
-        read.inspect_err(|error| tracing::warn!(%error, "the console cannot read the feed")).ok()
+        read.inspect_err(|error| tracing::warn!(%error, "the console cannot read the feed"))
+            .ok()
             .map(|read| (read, cursor))
     });
     read.await.ok().flatten()

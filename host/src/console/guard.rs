@@ -41,10 +41,7 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// Those of `addresses`, HOST:PORT, that the node tells others; all if certificates prove them.
-    pub(super) fn new<'a>(
-        addresses: impl IntoIterator<Item = &'a str>,
-        is_proved: bool,
-    ) -> Self {
+    pub(super) fn new<'a>(addresses: impl IntoIterator<Item = &'a str>, is_proved: bool) -> Self {
         let names = addresses.into_iter().filter_map(host_of).map(str::to_ascii_lowercase);
         Hosts { names: names.chain(["localhost".to_owned()]).collect(), is_proved }
     }

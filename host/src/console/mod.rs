@@ -9,7 +9,7 @@
 //! - `guard.rs` refuses requests for hosts that this node is not, and those that pages of other
 //!   sites make, and tells browsers to run nothing but these scripts.
 //! - A connection gets one answer, by a deadline; there are [`CONSOLE_CONNECTIONS_MAX`] of them, of
-//!   which [`STREAMS_MAX`] may be live feeds, which end after [`feed::LIFE`] and are asked for anew.
+//!   which [`STREAMS_MAX`] may be live feeds, which end after ten minutes and are asked for anew.
 //!
 //! | | |
 //! |---|---|
@@ -214,9 +214,8 @@ mod tests {
     }
 
     async fn ask(path: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, String) {
-        let request = headers.iter().fold(Request::get(path), |all, (name, value)| {
-            all.header(*name, *value)
-        });
+        let request =
+            headers.iter().fold(Request::get(path), |all, (name, value)| all.header(*name, *value));
         let request = request.body(Body::empty()).expect("a request");
         let response = console().oneshot(request).await.expect("answers never fail");
         let (head, body) = response.into_parts();
@@ -263,7 +262,8 @@ mod tests {
     #[tokio::test]
     async fn pages_of_other_sites_cause_nothing() {
         for site in ["cross-site", "same-site"] {
-            let (status, ..) = ask("/api/explain?keyspace=a&key=b", &[HERE, ("sec-fetch-site", site)]).await;
+            let (status, ..) =
+                ask("/api/explain?keyspace=a&key=b", &[HERE, ("sec-fetch-site", site)]).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{site}");
         }
         let (status, ..) = ask("/", &[HERE, ("sec-fetch-site", "cross-site")]).await;

@@ -52,6 +52,7 @@ async fn a_browser_shows_the_cluster_and_its_merges() {
     }
     let cluster = Cluster::start_with(3, flags).await;
     let cart = cluster.push_cart().await;
+    cluster.push("max-register").await;
     for name in ["carts", "scores"] {
         let reconcile = Some(cart.clone());
         cluster.create(v1::Keyspace { reconcile, ..keyspace(name, 3, 3) }).await;
@@ -62,7 +63,9 @@ async fn a_browser_shows_the_cluster_and_its_merges() {
     };
     let mut look = Command::new(python);
     look.arg(root().join("tests/console/look.py")).arg(console(&cluster[0])).arg(program());
-    look.arg(folder).args(cluster.nodes().iter().map(|node| &node.addresses.client));
+    look.arg(folder)
+        .arg(&cluster[0].addresses.admin)
+        .args(cluster.nodes().iter().map(|node| &node.addresses.client));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STATOR_") {
             look.env_remove(name);
