@@ -155,5 +155,5 @@ class Browser:
     def picture(self, path):
         shot = self.call("Page.captureScreenshot", format="png")
         picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
-        # A quarter of the size, and nobody sees it.
-        picture.quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
+        # Half of the size, and nobody sees it.
+        picture.quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)

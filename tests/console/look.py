@@ -165,7 +165,7 @@ def refusals():
 
 
 def main():
-    for number in range(1, 4):
+    for number in range(1, 10):
         diverge(f"cart:{number}")
     diverge("broken", "scores")
     with Browser() as browser:

@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer::{Answer, Refused};
 use super::{Console, Lasting, STREAMS_MAX, record};
 use crate::conflicts::Conflict;
-use crate::journal::Cursor;
+use crate::journal::{Cursor, Journal};
 use crate::node::Node;
 
 /// How long a live feed goes on. Browsers ask for it anew, from where they were.
@@ -38,6 +38,17 @@ const READ_BYTES: u64 = 64 << 10;
 const GATHER: Duration = Duration::from_millis(50);
 /// The most dead letters that are listed.
 const LETTERS_SHOWN_MAX: usize = 500;
+
+/// Who has a feed.
+trait Feeds: Send + Sync + 'static {
+    fn feed(&self) -> Option<&Journal<Conflict>>;
+}
+
+impl Feeds for Node {
+    fn feed(&self) -> Option<&Journal<Conflict>> {
+        self.conflicts.feed()
+    }
+}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
@@ -87,8 +98,8 @@ pub(super) async fn conflicts(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-fn events(
-    (node, mut last): (Weak<Node>, watch::Receiver<u64>),
+fn events<F: Feeds>(
+    (node, mut last): (Weak<F>, watch::Receiver<u64>),
     seen: Option<u64>,
     wanted: Wanted,
 ) -> impl Stream<Item = Event> {
@@ -140,10 +151,10 @@ fn events(
 }
 
 /// The next merges; none if the node or its disk is gone.
-async fn page(node: &Weak<Node>, mut cursor: Cursor) -> Option<(Vec<Conflict>, Cursor)> {
+async fn page<F: Feeds>(node: &Weak<F>, mut cursor: Cursor) -> Option<(Vec<Conflict>, Cursor)> {
     let node = node.upgrade()?;
     let read = tokio::task::spawn_blocking(move || {
-        let read = node.conflicts.feed()?.read(&mut cursor, READ_BYTES, |_| true);
+        let read = node.feed()?.read(&mut cursor, READ_BYTES, |_| true);
         read.inspect_err(|error| tracing::warn!(%error, "the console cannot read the feed"))
             .ok()
             .map(|read| (read, cursor))
@@ -176,4 +187,86 @@ pub(super) async fn letters(
         })
     });
     Ok(Json(json!({ "count": letters.len(), "letters": shown.collect::<Vec<_>>() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::StreamExt;
+
+    use super::*;
+
+    impl Feeds for Journal<Conflict> {
+        fn feed(&self) -> Option<&Journal<Conflict>> {
+            Some(self)
+        }
+    }
+
+    fn conflict(keyspace: &str, came: serde_json::Value) -> Conflict {
+        let conflict = json!({
+            "sequence": 0, "id": "1", "at_ms": 1, "keyspace": keyspace, "key": "YQ==",
+            "cause": "read", "module": "m", "came": came, "siblings": [["a"], ["b"]],
+            "bytes_in": 2, "bytes_out": 1, "fuel": 3, "micros": 4,
+        });
+        serde_json::from_value(conflict).expect("a conflict")
+    }
+
+    fn wanted(keyspace: &str, failures: bool) -> Wanted {
+        Wanted { keyspace: keyspace.to_owned(), failures }
+    }
+
+    /// The first `count` events of a reader, as they are sent, without their data.
+    async fn sent(
+        feed: &Arc<Journal<Conflict>>,
+        (seen, wanted): (Option<u64>, Wanted),
+        count: usize,
+    ) -> Vec<String> {
+        let events = events((Arc::downgrade(feed), feed.watch()), seen, wanted);
+        let events = events.take(count).map(Ok::<_, Infallible>);
+        let body = Sse::new(events).into_response().into_body();
+        let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+        let text = String::from_utf8(body.to_vec()).expect("text");
+        let told = |line: &&str| !line.is_empty() && !line.starts_with("data: {");
+        text.lines().filter(told).map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn a_reader_goes_on_where_it_was_or_is_told_what_it_missed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let feed = Arc::new(Journal::open(("test", folder.path()), 1 << 24).expect("opened"));
+        (0..3_000).for_each(|_| feed.append(&mut conflict("a", json!("value"))));
+        let all = || wanted("", false);
+        let begins = sent(&feed, (None, all()), 2).await;
+        assert_eq!(begins, [": merges follow", "event: conflict", "id: 2901"]);
+        let goes_on = sent(&feed, (Some(1_500), all()), 2).await;
+        assert_eq!(goes_on[1..], ["event: conflict", "id: 1501"], "not too far behind");
+        let lags = sent(&feed, (Some(10), all()), 3).await;
+        assert_eq!(lags[1..], ["event: missed", "data: 2890", "event: conflict", "id: 2901"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_wanted_is_passed_over_and_remembered_as_seen() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let feed = Arc::new(Journal::open(("test", folder.path()), 1 << 24).expect("opened"));
+        for keyspace in ["a", "b", "a"] {
+            feed.append(&mut conflict(keyspace, json!("value")));
+            feed.append(&mut conflict(keyspace, json!({ "failed": "no" })));
+        }
+        let of_b = sent(&feed, (None, wanted("b", true)), 3).await;
+        assert_eq!(of_b[1..], ["event: conflict", "id: 4", "id: 6"]);
+        let none = sent(&feed, (Some(6), wanted("c", false)), 1);
+        assert_eq!(none.await, [": merges follow"]);
+    }
+
+    #[tokio::test]
+    async fn a_feed_ends_with_its_node() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let feed = Arc::new(Journal::open(("test", folder.path()), 1 << 24).expect("opened"));
+        let mut events =
+            Box::pin(events((Arc::downgrade(&feed), feed.watch()), None, wanted("", false)));
+        assert!(events.next().await.is_some());
+        drop(feed);
+        assert!(events.next().await.is_none());
+    }
 }
