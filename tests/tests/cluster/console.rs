@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::support::{Authority, Cluster, Node, eventually, keyspace, must, program};
+use crate::support::{Authority, Cluster, Node, eventually, keyspace, must};
 
 /// As `host/src/console/mod.rs` has it.
 const STREAMS_MAX: usize = 8;
@@ -46,8 +46,8 @@ fn console(node: &Node) -> String {
 
 #[tokio::test]
 async fn a_browser_shows_the_cluster_and_its_merges() {
-    let python = root().join("target/console/venv/bin/python");
-    if !python.is_file() || !is_there("chromium").await {
+    let venv = root().join("target/console/venv");
+    if !venv.join("installed.txt").is_file() || !is_there("chromium").await {
         return skip("the web console in Chromium, which tests/console/install brings");
     }
     let cluster = Cluster::start_with(3, flags).await;
@@ -61,8 +61,10 @@ async fn a_browser_shows_the_cluster_and_its_merges() {
         Some(folder) => root().join(folder),
         None => root().join("target/console"),
     };
-    let mut look = Command::new(python);
-    look.arg(root().join("tests/console/look.py")).arg(console(&cluster[0])).arg(program());
+    let program = std::fs::read_link(format!("/proc/{}/exe", cluster[0].pid()));
+    let program = program.expect("the program under test");
+    let mut look = Command::new(venv.join("bin/python"));
+    look.arg(root().join("tests/console/look.py")).arg(console(&cluster[0])).arg(program);
     look.arg(folder)
         .arg(&cluster[0].addresses.admin)
         .args(cluster.nodes().iter().map(|node| &node.addresses.client));

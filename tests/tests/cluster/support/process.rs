@@ -15,7 +15,7 @@ use super::DEADLINE;
 const TAIL_LINES: usize = 30;
 
 /// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
-pub fn program() -> PathBuf {
+fn program() -> PathBuf {
     let beside = || {
         let test = std::env::current_exe().expect("this test has a path");
         let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
