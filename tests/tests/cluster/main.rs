@@ -13,6 +13,7 @@ mod client;
 mod clients;
 mod collection;
 mod conflicts;
+mod console;
 mod coordination;
 mod copies;
 mod crashes;

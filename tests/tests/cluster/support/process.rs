@@ -70,6 +70,7 @@ pub struct Ready {
     pub admin: String,
     pub peer: String,
     pub metrics: Option<String>,
+    pub console: Option<String>,
 }
 
 /// A running `stator serve`. Dropped, it is killed.
