@@ -7,6 +7,7 @@
 //! | peer | the transport's |
 //! | metrics | the page of [`crate::exporter`], if one is wanted |
 //! | console | the pages of [`crate::console`], if they are wanted |
+//! | http | the gateway ([`crate::gateway`]), if it is wanted |
 //!
 //! The first three have the same door ([`crate::listen`]) and certificates of their own, if any.
 
@@ -42,7 +43,9 @@ use crate::descriptors::{self, Doors};
 use crate::exporter::Exporter;
 use crate::listen::{AnswerBudget, BodyBudget, Door, Places, Speech};
 use crate::node::Node;
+use crate::gateway;
 use crate::telemetry;
+use crate::web;
 use crate::telemetry::vital::Vital;
 use crate::tls::{Tls, TlsFiles};
 use crate::transport::Transport;
@@ -74,6 +77,8 @@ pub struct RunningNode {
     pub metrics_addr: Option<SocketAddr>,
     /// Where browsers find the console, if anywhere.
     pub console_addr: Option<SocketAddr>,
+    /// Where keys are read and written by plain HTTP, if anywhere.
+    pub http_addr: Option<SocketAddr>,
     node: Arc<Node>,
     health: Healths,
     stop: watch::Sender<bool>,
@@ -132,6 +137,14 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
         None => None,
     };
     let metrics_addr = exporter.as_ref().map(Exporter::local_addr).transpose()?;
+    let gateway = match config.http_listen {
+        Some(address) => {
+            let tls = console_tls.clone();
+            Some(web::Listener::bind(("HTTP", address), tls, Duration::ZERO).await?)
+        }
+        None => None,
+    };
+    let http_addr = gateway.as_ref().map(web::Listener::local_addr).transpose()?;
     let console = match config.console_listen {
         Some(address) => {
             let recorder = exporter.as_ref().map(Exporter::recorder);
@@ -148,6 +161,7 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let stop = watch::Sender::new(false);
     let health = Healths::of(&node);
     let client_routes = client_routes(&node, health.client.subscribe())?;
+    let gateway_routes = client_routes.clone();
     let admin_routes = admin_routes(&node, health.admin.subscribe())?;
     let client_door = Door::new("clients", Speech::GRPC, doors.client, client_tls);
     let admin_door = Door::new("operators", Speech::GRPC, doors.admin, admin_tls);
@@ -159,6 +173,10 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     ];
     tokio::spawn(certificates.clone().watch(stop.subscribe()));
     listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
+    if let Some(gateway) = gateway {
+        let router = gateway::router(&Guard::for_clients(node.clone()), gateway_routes);
+        listeners.push(gateway.spawn("the gateway", router, stop.subscribe()));
+    }
     listeners.extend(console.map(|console| console.spawn(&node, stop.subscribe())));
     let node_id = node.id;
     Ok(RunningNode {
@@ -167,6 +185,7 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
         peer_addr,
         metrics_addr,
         console_addr,
+        http_addr,
         node_id,
         node,
         health,

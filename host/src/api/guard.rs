@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use stator_core::catalogue::{Access, Principal, Role};
+use stator_core::catalogue::{Access, Catalogue, Principal, Role};
 use tonic::codegen::http::{Extensions, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -131,6 +131,13 @@ fn who(access: &Access, token: Option<&str>, names: &[String]) -> Result<Caller,
     };
     let (name, principal) = found;
     Ok(Caller { name: name.clone(), principal: Arc::new(principal.clone()) })
+}
+
+/// Whether who shows this may read all keyspaces; anybody where nobody has a role.
+pub fn may_read_all(catalogue: &Catalogue, token: Option<&str>, names: &[String]) -> bool {
+    let access = &catalogue.access;
+    let caller = || who(access, token, names);
+    !access.is_on() || caller().is_ok_and(|caller| caller.principal.may(Role::Reader, None))
 }
 
 /// Guards a listener.

@@ -35,7 +35,7 @@ mod unread;
 mod versions;
 
 pub use admin::AdminService;
-pub use guard::{Caller, Guard, Need, need};
+pub use guard::{Caller, Guard, Guarded, Need, may_read_all, need};
 pub use health::HealthService;
 pub use kv::KvService;
 pub use membership::Membership;

@@ -74,6 +74,10 @@ struct Flags {
     #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     console_listen: Option<SocketAddr>,
+    /// Where keys are read and written by plain HTTP [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_listen: Option<SocketAddr>,
     /// What clients are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,6 +220,7 @@ fn announce(
             "peer": peer_addr,
             "metrics": node.metrics_addr,
             "console": node.console_addr,
+            "http": node.http_addr,
         });
         stdout.push(format!("{ready}\n").as_bytes());
         return Ok(());
@@ -227,6 +232,10 @@ fn announce(
     if let Some(address) = node.console_addr {
         let scheme = if console_tls { "https" } else { "http" };
         output::say(format!("console: {scheme}://{address}/"));
+    }
+    if let Some(address) = node.http_addr {
+        let scheme = if console_tls { "https" } else { "http" };
+        output::say(format!("gateway: {scheme}://{address}/v1/KEYSPACE/KEY"));
     }
     let defaults = Config::default();
     let option = |name: &str, addr: &SocketAddr, default: SocketAddr, has_tls: bool| {
@@ -269,6 +278,7 @@ mod tests {
             peer_listen: "127.0.0.1:0".parse().ok(),
             metrics_listen: "127.0.0.1:0".parse().ok(),
             console_listen: "127.0.0.1:0".parse().ok(),
+            http_listen: "127.0.0.1:0".parse().ok(),
             advertise_client: "a:1".parse().ok(),
             advertise_admin: "a:2".parse().ok(),
             advertise_peer: "a:3".parse().ok(),

@@ -123,13 +123,16 @@ impl Config {
                 return Err(Refusal::Unencrypted { setting, section, address });
             }
         }
-        let console = self.console_listen.filter(|address| !address.ip().is_loopback());
-        if let Some(address) = console
-            && !self.insecure
-            && self.tls.console.is_none()
+        for (setting, listen) in
+            [("console_listen", self.console_listen), ("http_listen", self.http_listen)]
         {
-            let (setting, section) = ("console_listen", "console");
-            return Err(Refusal::Unencrypted { setting, section, address });
+            let exposed = listen.filter(|address| !address.ip().is_loopback());
+            if let Some(address) = exposed
+                && !self.insecure
+                && self.tls.console.is_none()
+            {
+                return Err(Refusal::Unencrypted { setting, section: "console", address });
+            }
         }
         let metrics = self.metrics_listen.filter(|address| !address.ip().is_loopback());
         if let Some(address) = metrics

@@ -46,6 +46,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Where browsers find the console; there is none without it.
     pub console_listen: Option<SocketAddr>,
+    /// Where keys are read and written by plain HTTP; nowhere without it.
+    pub http_listen: Option<SocketAddr>,
     /// HOST:PORT told to clients instead of the address listened on.
     pub advertise_client: Option<HostPort>,
     /// HOST:PORT told to operators instead of the address listened on.
@@ -104,6 +106,7 @@ impl Default for Config {
             peer_listen: loopback(7103),
             metrics_listen: None,
             console_listen: None,
+            http_listen: None,
             advertise_client: None,
             advertise_admin: None,
             advertise_peer: None,

@@ -16,14 +16,15 @@ pub(super) type Answer = Result<Json<Value>, Refused>;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub struct Refused {
     status: StatusCode,
     reason: String,
     message: String,
 }
 
 impl Refused {
-    pub(super) fn new(status: StatusCode, reason: &str, message: impl Into<String>) -> Self {
+    /// With a status of HTTP, a reason for programs and words.
+    pub fn new(status: StatusCode, reason: &str, message: impl Into<String>) -> Self {
         Refused { status, reason: reason.to_owned(), message: message.into() }
     }
 
@@ -40,6 +41,9 @@ impl From<Status> for Refused {
             Code::InvalidArgument => StatusCode::BAD_REQUEST,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::FailedPrecondition | Code::Aborted => StatusCode::CONFLICT,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::PermissionDenied => StatusCode::FORBIDDEN,
+            Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,

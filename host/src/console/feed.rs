@@ -21,7 +21,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Refused};
-use super::{Console, Lasting, STREAMS_MAX, record};
+use super::{Console, STREAMS_MAX, record};
+use crate::web::Lasting;
 use crate::conflicts::Conflict;
 use crate::journal::{Cursor, Journal};
 use crate::node::Node;

@@ -8,13 +8,18 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::extract::{Request, State};
-use axum::http::header::{HOST, HeaderName, HeaderValue};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Console;
 use super::answer::Refused;
+use crate::api::may_read_all;
+use crate::web::Shown;
 
 /// With every answer.
 const HEADERS: [(&str, &str); 6] = [
@@ -93,15 +98,52 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut response = match console.hosts.check(request.uri(), request.headers()) {
+    let checked = console.hosts.check(request.uri(), request.headers());
+    let mut response = match checked.and_then(|()| console.admit(&request)) {
         Ok(()) => next.run(request).await,
         Err(refused) => refused.into_response(),
     };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let ask = HeaderValue::from_static("Basic realm=\"stator\", charset=\"UTF-8\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, ask);
+    }
     for (name, value) in HEADERS {
         let name = HeaderName::from_static(name);
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+impl Console {
+    /// Where somebody has a role, it shows what it shows to readers of all keyspaces.
+    fn admit(&self, request: &Request) -> Result<(), Refused> {
+        let Some(catalogue) = self.node.upgrade().and_then(|node| node.catalogue()) else {
+            return Ok(());
+        };
+        let shown = request.extensions().get::<Shown>();
+        let names = shown.map_or(&[][..], |shown| &shown.0);
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = header.and_then(token_of);
+        match may_read_all(&catalogue, token.as_deref(), names) {
+            true => Ok(()),
+            false => {
+                let message = "show the token of a reader of all keyspaces, as the password of any \
+                               name, or such a certificate";
+                Err(Refused::new(StatusCode::UNAUTHORIZED, "NOT_KNOWN", message))
+            }
+        }
+    }
+}
+
+/// A bearer's token, or the password that a browser asked for.
+fn token_of(header: &str) -> Option<String> {
+    let (scheme, rest) = header.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.trim().to_owned());
+    }
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest.trim()).ok());
+    let pair = String::from_utf8(decoded??).ok()?;
+    pair.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 #[cfg(test)]
@@ -123,6 +165,17 @@ mod tests {
         ];
         for (authority, host) in table {
             assert_eq!(host_of(authority), host, "{authority:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_a_bearers_or_a_password() {
+        let basic = format!("Basic {}", STANDARD.encode("anyone:stator_1"));
+        for header in ["Bearer stator_1", "bearer  stator_1", &basic] {
+            assert_eq!(token_of(header).as_deref(), Some("stator_1"), "{header}");
+        }
+        for header in ["Basic !", "Digest x", "stator_1", ""] {
+            assert_eq!(token_of(header), None, "{header}");
         }
     }
 

@@ -8,7 +8,9 @@
 //! - It listens on loopback, or has certificates (`[tls.console]`), or the operator said `insecure`.
 //! - `guard.rs` refuses requests for hosts that this node is not, and those that pages of other
 //!   sites make, and tells browsers to run nothing but these scripts.
-//! - A connection gets one answer, by a deadline; there are [`CONSOLE_CONNECTIONS_MAX`] of them, of
+//! - Where somebody has a role ([`crate::api::Guard`]) a browser asks for a token, as the password of any
+//!   name, of a reader of all keyspaces.
+//! - A connection gets one answer, by a deadline ([`crate::web`]); there are 32 of them, of
 //!   which [`STREAMS_MAX`] may be live feeds, which end after ten minutes and are asked for anew.
 //!
 //! | | |
@@ -18,7 +20,7 @@
 //! | `feed.rs`, `record.rs` | merges as they happen, dead letters |
 //! | `explain.rs` | how a key's value came to be |
 //!
-//! Left out: writes, logins, values on any page but the one that explains a key, and what only other
+//! Left out: writes, values on any page but the one that explains a key, and what only other
 //! nodes know: each node has a console of its own, and none dials another.
 
 mod answer;
@@ -32,49 +34,26 @@ mod pages;
 mod record;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
-use axum::http::Request;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
-use tower::util::ServiceExt;
+use tokio::task::JoinHandle;
 
-use crate::descriptors::CONSOLE_CONNECTIONS_MAX;
 use crate::node::Node;
-use crate::telemetry::vital::Vital;
 use crate::tls::Tls;
+use crate::web;
+pub use answer::Refused;
 use guard::Hosts;
 
 /// Live feeds at a time.
 pub const STREAMS_MAX: usize = 8;
-/// A connection is closed by then, however slowly its other side sends or reads, unless it carries
-/// a live feed. More than two gets of a key may take.
-const CONNECTION_DEADLINE: Duration = Duration::from_secs(20);
-/// A TLS handshake must be over by then.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
-const HEADERS_MAX: usize = 64;
-const HEADER_BYTES_MAX: usize = 16 << 10;
-/// After an error of `accept`.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-
 /// A console's listener whose port is taken, before the node starts.
 pub struct Listener {
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
+    listener: web::Listener,
     recorder: PrometheusHandle,
 }
 
@@ -87,10 +66,6 @@ struct Console {
     streams: Arc<Semaphore>,
 }
 
-/// Of a connection: whether its answer is a live feed.
-#[derive(Debug, Clone, Default)]
-struct Lasting(Arc<AtomicBool>);
-
 impl Listener {
     /// Takes the port. What `recorder` has measured is shown.
     ///
@@ -101,10 +76,8 @@ impl Listener {
         tls: Option<Arc<Tls>>,
         recorder: PrometheusHandle,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen for browsers at {address}"))?;
-        Ok(Listener { listener, tls, recorder })
+        let listener = web::Listener::bind(("browsers", address), tls, feed::LIFE).await?;
+        Ok(Listener { listener, recorder })
     }
 
     /// Where the console is.
@@ -112,36 +85,18 @@ impl Listener {
     /// # Errors
     /// The operating system does not say.
     pub fn local_addr(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
+        self.listener.local_addr()
     }
 
     /// Serves the console of `node` until `stop`.
-    pub fn spawn(self, node: &Arc<Node>, mut stop: watch::Receiver<bool>) -> JoinHandle<()> {
-        let Listener { listener, tls, recorder } = self;
+    pub fn spawn(self, node: &Arc<Node>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+        let Listener { listener, recorder } = self;
         let addresses = &node.addresses;
         let told = [&addresses.client, &addresses.admin, &addresses.peer];
-        let hosts = Arc::new(Hosts::new(told.map(String::as_str), tls.is_some()));
+        let hosts = Arc::new(Hosts::new(told.map(String::as_str), listener.has_tls()));
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         let router = router(Console { node: Arc::downgrade(node), recorder, hosts, streams });
-        tokio::spawn(async move {
-            let _vital = Vital("the console");
-            // Dropped at the stop, and with it who is still read to.
-            let mut connections = JoinSet::new();
-            loop {
-                while connections.try_join_next().is_some() {}
-                let is_full = connections.len() >= CONSOLE_CONNECTIONS_MAX;
-                tokio::select! {
-                    _ = async { stop.wait_for(|is_stopped| *is_stopped).await.is_ok() } => return,
-                    _ = connections.join_next(), if is_full => {}
-                    accepted = listener.accept(), if !is_full => match accepted {
-                        Ok((stream, _)) => {
-                            connections.spawn(open(stream, tls.clone(), router.clone()));
-                        }
-                        Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                    },
-                }
-            }
-        })
+        listener.spawn("the console", router, stop)
     }
 }
 
@@ -162,43 +117,12 @@ fn router(console: Console) -> Router {
         .with_state(console)
 }
 
-async fn open(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router) {
-    // Without it an answer's end may wait for an acknowledgement, up to 40 ms.
-    let _ = stream.set_nodelay(true);
-    match tls {
-        None => serve(stream, router).await,
-        Some(tls) => {
-            let opened = timeout(HANDSHAKE_DEADLINE, tls.acceptor().accept(stream)).await;
-            // Whoever speaks no TLS is told so by its end.
-            if let Ok(Ok(stream)) = opened {
-                serve(stream, router).await;
-            }
-        }
-    }
-}
-
-/// Answers one request on a connection, and closes it.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send, router: Router) {
-    let lasting = Lasting::default();
-    let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(lasting.clone());
-        router.clone().oneshot(request)
-    });
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).max_headers(HEADERS_MAX).max_buf_size(HEADER_BYTES_MAX);
-    let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let is_over = timeout(CONNECTION_DEADLINE, &mut served).await.is_ok();
-    if !is_over && lasting.0.load(Ordering::Relaxed) {
-        // A feed ends by itself; who does not read it to its end is not waited for.
-        let _ = timeout(feed::LIFE, served).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::http::{HeaderMap, StatusCode};
+    use axum::http::{HeaderMap, Request, StatusCode};
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower::util::ServiceExt;
 
     use super::*;
 

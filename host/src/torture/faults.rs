@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use stator_client::Admin;
 use stator_proto::v1;
 use tokio::time::sleep;
@@ -13,7 +13,7 @@ use crate::local::{Addresses, Nodes};
 
 /// Faults that follow from a seed.
 pub struct Faults {
-    rng: StdRng,
+    rng: ChaCha8Rng,
     cut_off: u64,
     killed: u64,
     stopped: u64,
@@ -21,7 +21,7 @@ pub struct Faults {
 
 impl Faults {
     pub(super) fn new(seed: u64) -> Self {
-        Faults { rng: StdRng::seed_from_u64(seed), cut_off: 0, killed: 0, stopped: 0 }
+        Faults { rng: ChaCha8Rng::seed_from_u64(seed), cut_off: 0, killed: 0, stopped: 0 }
     }
 
     /// How many nodes were cut off, killed and stopped.

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use stator_client::{Admin, Client, Options as ClientOptions};
 use stator_core::divergence::Divergence;
 use stator_proto::v1;
@@ -132,7 +132,7 @@ async fn torture(
             options: options.clone(),
             ledger: ledger.clone(),
             is_over: is_over.clone(),
-            rng: StdRng::seed_from_u64(options.seed.wrapping_add(number as u64)),
+            rng: ChaCha8Rng::seed_from_u64(options.seed.wrapping_add(number as u64)),
         };
         writers.spawn(one.run());
     }
@@ -200,7 +200,7 @@ struct Writer {
     options: Arc<Options>,
     ledger: Arc<Ledger>,
     is_over: Arc<AtomicBool>,
-    rng: StdRng,
+    rng: ChaCha8Rng,
 }
 
 impl Writer {

@@ -257,3 +257,60 @@ async fn certificates_that_the_program_made_carry_roles() {
     let refused = shop.put(put("default", "k", "v")).await.expect_err("no writer");
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
+
+/// A request of plain HTTP, as `curl` makes it.
+async fn http(address: &str, request: &str, headers: &str, body: &str) -> (u16, String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connected");
+    let length = body.len();
+    let text = format!(
+        "{request} HTTP/1.1\r\nhost: {address}\r\n{headers}content-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let code = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    let context = head.lines().find_map(|line| line.strip_prefix("x-stator-context: "));
+    (code, context.unwrap_or_default().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn the_gateway_reads_and_writes_by_plain_http_for_who_may() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("an address").to_string();
+    drop(port);
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Node::start(folder.path(), "node", &["--http-listen", &address]).await;
+    let (code, ..) = http(&address, "GET /v1/default/k", "", "").await;
+    assert_eq!(code, 404);
+    let (code, _, written) = http(&address, "PUT /v1/default/a/b", "", "one").await;
+    assert_eq!(code, 200, "{written}");
+    let (code, context, value) = http(&address, "GET /v1/default/a/b", "", "").await;
+    assert_eq!((code, value.as_str()), (200, "one"));
+    http(&address, "PUT /v1/default/a/b", "", "two").await;
+    let (code, both, siblings) = http(&address, "GET /v1/default/a/b", "", "").await;
+    assert!(code == 300 && siblings.contains("one") && siblings.contains("two"), "{siblings}");
+    // By the first context one of them is replaced, by the second what is left.
+    let old = format!("x-stator-context: {context}\r\n");
+    http(&address, "PUT /v1/default/a/b", &old, "three").await;
+    assert_eq!(http(&address, "GET /v1/default/a/b", "", "").await.0, 300);
+    let (code, ..) = http(&address, "PUT /v1/default/a/b?replace", "", "last").await;
+    assert_eq!(code, 200);
+    assert_eq!(http(&address, "GET /v1/default/a/b", "", "").await.2, "last");
+    assert!(!both.is_empty());
+    let (code, _, keys) = http(&address, "GET /v1/default?prefix=a", "", "").await;
+    assert!(code == 200 && keys.contains("a/b"), "{keys}");
+    assert_eq!(http(&address, "DELETE /v1/default/a/b", "", "").await.0, 200);
+    assert_eq!(http(&address, "GET /v1/default/a/b", "", "").await.0, 404);
+    assert_eq!(http(&address, "GET /v1/none/k", "", "").await.0, 404);
+    let wrong = http(&address, "PUT /v1/default/k", "x-stator-context: !\r\n", "x").await;
+    assert!(wrong.0 == 400 && wrong.2.contains("CONTEXT_FORGED"), "{wrong:?}");
+    let script = "sec-fetch-site: same-origin\r\n";
+    assert_eq!(http(&address, "GET /v1/default/k", script, "").await.0, 403, "a page's script");
+
+    let root = introduce(&node, None, "root", &["operator"]).await;
+    assert_eq!(http(&address, "GET /v1/default/k", "", "").await.0, 401);
+    let bearer = format!("authorization: Bearer {root}\r\n");
+    assert_eq!(http(&address, "PUT /v1/default/k", &bearer, "x").await.0, 200);
+}
