@@ -4,6 +4,7 @@ Usage: scenarios.py ADDRESS ADDRESS ADDRESS, the client listeners of three nodes
 """
 
 import asyncio
+import functools
 import json
 import sys
 import time
@@ -319,7 +320,8 @@ async def roles(client):
         return None
 
     for node in NODES[1:]:
-        error = await eventually(f"{node} serves only who has a role", lambda: is_closed(node))
+        closed = functools.partial(is_closed, node)
+        error = await eventually(f"{node} serves only who has a role", closed)
         equal((error.reason, error.effect), ("NOT_KNOWN", "NONE"), error)
         async with Client.connect([node], token=token) as reader:
 

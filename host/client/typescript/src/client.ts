@@ -134,12 +134,7 @@ export class Client {
    * Writes a value in place of what `context` covers, beside everything else. Without a context it
    * replaces nothing.
    */
-  async put(
-    keyspace: string,
-    key: Data,
-    value: Data,
-    options: PutOptions = {},
-  ): Promise<Written> {
+  async put(keyspace: string, key: Data, value: Data, options: PutOptions = {}): Promise<Written> {
     const request = {
       ...this.#write(keyspace, key, options),
       value: bytes(value),
@@ -241,7 +236,8 @@ export class Client {
 
   #write(keyspace: string, key: Data, options: WriteOptions & Naming) {
     const { context, durability, w } = options;
-    const contexts = context === undefined ? [] : context instanceof Uint8Array ? [context] : context;
+    const contexts =
+      context === undefined ? [] : context instanceof Uint8Array ? [context] : context;
     return {
       keyspace,
       key: bytes(key),

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 from . import kv_pb2
 from .errors import StaleContext, StatorError, refused_here
@@ -22,8 +22,8 @@ from .nodes import Nodes, Options
 from .peer import Tls
 from .values import Version, Versions, Written, versions, written
 
-Data = Union[bytes, bytearray, memoryview, str]
-Context = Union[bytes, Iterable[bytes]]
+Data = bytes | bytearray | memoryview | str
+Context = bytes | Iterable[bytes]
 Durability = Literal["all", "one", "buffered"]
 
 
@@ -34,10 +34,10 @@ class _Delete(Enum):
 #: What a `change` returns to have the key deleted.
 DELETE = _Delete.DELETE
 
-Change = Callable[
-    [Union[bytes, None]], Union[Data, None, _Delete, Awaitable[Union[Data, None, _Delete]]]
-]
-Settle = Callable[[tuple[Version, ...]], Union[Data, Awaitable[Data]]]
+#: What a `change` returns; None leaves the key as it is.
+Next = Data | _Delete | None
+Change = Callable[[bytes | None], Next | Awaitable[Next]]
+Settle = Callable[[tuple[Version, ...]], Data | Awaitable[Data]]
 
 #: How often `update` tries to leave one version behind.
 SETTLE_ROUNDS = 5

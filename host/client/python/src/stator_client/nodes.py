@@ -94,7 +94,7 @@ class Nodes:
                 silent = is_silence(error)
                 is_fresh = len(tries) < len(self._peers)
                 wait = 0.0 if silent and is_fresh else pause(attempt, error.retry_after)
-                # A node that took its time to refuse will again: its answer is worth more than none.
+                # A node that took its time to refuse will again: better its answer than none.
                 least = 0.0 if silent else now - started
                 if now + wait + least >= deadline:
                     raise
