@@ -9,7 +9,7 @@ TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
 
-.PHONY: help build release guests components rules languages demo test simulate faults bench compare wasm-target
+.PHONY: help build release guests components rules languages release-static image deb packaging demo test simulate faults bench compare wasm-target
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,22 @@ languages: components ## build the cart of every language whose compiler is here
 
 release: ## the program as it is handed out: optimised, stripped, target/release/stator
 	cargo build --release -p stator --bin stator
+
+release-static: ## as release, without shared libraries: needs musl-gcc
+	rustup target add x86_64-unknown-linux-musl
+	CC_x86_64_unknown_linux_musl=musl-gcc cargo build --release -p stator --bin stator \
+	    --target x86_64-unknown-linux-musl
+
+image: release ## a container image, target/stator-image.tar, for docker load or podman load
+	host/packaging/docker/build target/release/stator target/stator-image.tar
+
+deb: release ## a Debian package, target/stator.deb
+	rm -rf target/man
+	target/release/stator man --to target/man
+	MAN=target/man host/packaging/deb/build target/release/stator target/stator.deb
+
+packaging: build ## check packages, manifests and alerts, as far as this machine can
+	host/packaging/check target/debug/stator
 
 demo: guests ## three nodes merge shopping carts through a partition
 	target/debug/stator demo

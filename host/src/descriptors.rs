@@ -15,6 +15,8 @@ use crate::listen::{DoorLimits, FAREWELLS_MAX};
 const RESERVED: u64 = 400;
 /// Connections to the page of metrics.
 pub const METRICS_CONNECTIONS_MAX: usize = 16;
+/// Connections to the console.
+pub const CONSOLE_CONNECTIONS_MAX: usize = 32;
 /// The fewest connections per listener with which a node is of use.
 const CONNECTIONS_MIN: usize = 16;
 
@@ -62,7 +64,8 @@ impl Doors {
     /// # Errors
     /// They are too few for any node.
     pub fn fit(listeners: &Listeners, limit: u64) -> Result<Doors, TooFew> {
-        let others = RESERVED + 3 * FAREWELLS_MAX as u64 + METRICS_CONNECTIONS_MAX as u64;
+        let pages = METRICS_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX;
+        let others = RESERVED + 3 * FAREWELLS_MAX as u64 + pages as u64;
         let left = usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX);
         if left < 4 * CONNECTIONS_MIN {
             let needed = others + 4 * CONNECTIONS_MIN as u64;
@@ -111,7 +114,8 @@ mod tests {
         let doors = Doors::fit(&listeners, 1 << 20).expect("plenty");
         assert_eq!(all(&doors), [2_048; 3]);
         let doors = Doors::fit(&listeners, 1_024).expect("some");
-        let held = all(&doors).iter().sum::<usize>() + 3 * FAREWELLS_MAX + METRICS_CONNECTIONS_MAX;
+        let pages = METRICS_CONNECTIONS_MAX + CONSOLE_CONNECTIONS_MAX;
+        let held = all(&doors).iter().sum::<usize>() + 3 * FAREWELLS_MAX + pages;
         assert!(held as u64 + RESERVED <= 1_024, "{doors:?}");
         assert!(all(&doors).into_iter().all(|most| most > 64), "{doors:?}");
         assert_eq!(doors.client.connections_per_address_max, doors.client.connections_max / 2);

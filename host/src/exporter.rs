@@ -53,6 +53,11 @@ impl Exporter {
         Ok(Exporter { listener, handle: crate::telemetry::install()? })
     }
 
+    /// What has been recorded, for whoever else shows it.
+    pub fn recorder(&self) -> PrometheusHandle {
+        self.handle.clone()
+    }
+
     /// Where the page is.
     ///
     /// # Errors

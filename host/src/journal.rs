@@ -218,15 +218,19 @@ impl<T: Entry> Journal<T> {
             let mut reader = BufReader::new(file);
             while let Some(line) = next(&mut reader)? {
                 let length = line.len() as u64 + 1;
-                (number, place, bytes) = (number + 1, place + length, bytes + length);
-                if number > cursor.after {
-                    cursor.after = number;
-                    // Of a damaged line there is nothing to be had, of those behind it there is.
-                    read.extend(
-                        may_be(&line).then(|| serde_json::from_slice(&line).ok()).flatten(),
-                    );
+                (number, place) = (number + 1, place + length);
+                // A place before the cursor would be taken for the cursor's.
+                if number < cursor.after {
+                    continue;
                 }
                 cursor.place = Some((segment.first, place));
+                if number == cursor.after {
+                    continue;
+                }
+                bytes += length;
+                cursor.after = number;
+                // Of a damaged line there is nothing to be had, of those behind it there is.
+                read.extend(may_be(&line).then(|| serde_json::from_slice(&line).ok()).flatten());
                 if bytes >= bytes_max {
                     break;
                 }
@@ -341,6 +345,9 @@ mod tests {
             "in small pieces too"
         );
         assert_eq!(numbers(&journal, &mut first), [2, 3, 4, 5]);
+        let mut late = Cursor::after(4);
+        let read = journal.read(&mut late, 1, |_| true).expect("read");
+        assert_eq!(read[0].number, 5, "what is before it is passed over, however much that is");
     }
 
     #[test]

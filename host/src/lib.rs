@@ -1,8 +1,8 @@
 //! Stator's host: everything around the pure protocol of `stator-core`.
 //!
-//! Imports point one way: `cli, server -> api -> node -> driver -> {storage, transport, merge}
+//! Imports point one way: `cli, server -> console -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
-//! protobuf in `api`, `cli` and `transport`, WIT in `merge`. Below all of them are `telemetry`, names
+//! protobuf in `api`, `console`, `cli` and `transport`, WIT in `merge`. Below all of them are `telemetry`, names
 //! and a recorder, as for logs, `budget`, bytes that are counted, and `pause`, which notices that the
 //! process was stopped.
 
@@ -12,6 +12,7 @@ pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod conflicts;
+pub mod console;
 pub mod demo;
 pub mod descriptors;
 pub mod driver;
@@ -26,4 +27,5 @@ pub mod server;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;
+pub mod torture;
 pub mod transport;

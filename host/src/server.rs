@@ -6,8 +6,9 @@
 //! | admin | Admin, health, reflection |
 //! | peer | the transport's |
 //! | metrics | the page of [`crate::exporter`], if one is wanted |
+//! | console | the pages of [`crate::console`], if they are wanted |
 //!
-//! All three have the same door ([`crate::listen`]) and certificates of their own, if any.
+//! The first three have the same door ([`crate::listen`]) and certificates of their own, if any.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,10 +37,12 @@ use crate::api::{
     explain_unread, refuse_answer, refuse_body,
 };
 use crate::config::{Config, Listeners};
+use crate::console;
 use crate::descriptors::{self, Doors};
 use crate::exporter::Exporter;
 use crate::listen::{AnswerBudget, BodyBudget, Door, Places, Speech};
 use crate::node::Node;
+use crate::telemetry;
 use crate::telemetry::vital::Vital;
 use crate::tls::{Tls, TlsFiles};
 use crate::transport::Transport;
@@ -69,6 +72,8 @@ pub struct RunningNode {
     pub node_id: NodeId,
     /// Where metrics are read, if anywhere.
     pub metrics_addr: Option<SocketAddr>,
+    /// Where browsers find the console, if anywhere.
+    pub console_addr: Option<SocketAddr>,
     node: Arc<Node>,
     health: Healths,
     stop: watch::Sender<bool>,
@@ -114,7 +119,8 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let client_tls = load("tls.client", sections.client.as_ref())?;
     let admin_tls = load("tls.admin", sections.admin.as_ref())?;
     let peer_tls = load("tls.peer", sections.peer.as_ref())?;
-    let all = [&client_tls, &admin_tls, &peer_tls];
+    let console_tls = load("tls.console", sections.console.as_ref())?;
+    let all = [&client_tls, &admin_tls, &peer_tls, &console_tls];
     let certificates = Certificates(all.into_iter().flatten().cloned().collect());
     let limits = config.listeners.clone();
     // All ports first: a node that cannot be reached leaves its data untouched.
@@ -126,6 +132,15 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
         None => None,
     };
     let metrics_addr = exporter.as_ref().map(Exporter::local_addr).transpose()?;
+    let console = match config.console_listen {
+        Some(address) => {
+            let recorder = exporter.as_ref().map(Exporter::recorder);
+            let recorder = recorder.map_or_else(telemetry::install, Ok)?;
+            Some(console::Listener::bind(address, console_tls, recorder).await?)
+        }
+        None => None,
+    };
+    let console_addr = console.as_ref().map(console::Listener::local_addr).transpose()?;
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
     let node = Node::start(config, peer, doors.peer, (client_addr, admin_addr)).await?;
@@ -144,12 +159,14 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     ];
     tokio::spawn(certificates.clone().watch(stop.subscribe()));
     listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));
+    listeners.extend(console.map(|console| console.spawn(&node, stop.subscribe())));
     let node_id = node.id;
     Ok(RunningNode {
         client_addr,
         admin_addr,
         peer_addr,
         metrics_addr,
+        console_addr,
         node_id,
         node,
         health,

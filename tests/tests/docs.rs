@@ -1,5 +1,4 @@
-//! Pages of `docs/`, word by word: what a reader types is run, what they would
-//! see is compared.
+//! Pages of `docs/`, word by word: what a reader types is run, what they would see is compared.
 //!
 //! - Of a `console` block the lines behind `$ ` are commands (`\` at the end goes on), the others
 //!   the output, standard error included. `…` stands for any text in a line, alone for any lines.
@@ -8,8 +7,10 @@
 //!   has found a compiler for that language; otherwise that is said on standard error.
 //!
 //! Commands run in one new folder, by `bash`, with the built `stator` first in the path.
-//! `stator serve &` gets free ports, and those after it are told them. Crates build in the target
-//! folder of this workspace, where `make test` has built what they depend on, and without network.
+//! `stator serve … &` gets free ports; where the page names ports, the commands after it are given those
+//! that the node took, and what they print is compared with the page's. What names none is told the first
+//! node's. Crates build in the target folder of this workspace, where `make test` has built what they
+//! depend on, and without network.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -107,17 +108,19 @@ fn output_fits(pattern: &[String], lines: &[&str]) -> bool {
     }
 }
 
-/// The reader: a folder, where in it they are, and the node they have started.
+/// The reader: a folder, where in it they are, and the nodes they have started.
 struct Reader {
     folder: TempDir,
     place: PathBuf,
-    node: Option<Child>,
+    nodes: Vec<Child>,
     variables: Vec<(&'static str, String)>,
+    /// Where nodes listen by the page, and where they really do.
+    addresses: Vec<(String, String)>,
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(node) = &mut self.node {
+        for node in &mut self.nodes {
             // Its end is not what is tested.
             let _ = node.kill();
             let _ = node.wait();
@@ -128,7 +131,9 @@ impl Drop for Reader {
 impl Reader {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Reader { place: folder.path().to_owned(), folder, node: None, variables: Vec::new() }
+        let place = folder.path().to_owned();
+        let (nodes, variables, addresses) = (Vec::new(), Vec::new(), Vec::new());
+        Reader { folder, place, nodes, variables, addresses }
     }
 
     fn follow(&mut self, step: &Step) {
@@ -145,9 +150,10 @@ impl Reader {
                         assert!(self.place.is_dir(), "{command}: there is no such folder");
                         String::new()
                     }
-                    None if command == "stator serve &" => self.serve(),
-                    None => self.run(command),
+                    None if command.starts_with("stator serve ") => self.serve(command),
+                    None => self.run(&self.in_place_of(command, |(page, real)| (page, real))),
                 };
+                let output = self.in_place_of(&output, |(page, real)| (real, page));
                 let lines: Vec<_> = output.lines().collect();
                 assert!(
                     output_fits(expected, &lines),
@@ -167,26 +173,58 @@ impl Reader {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Starts the node and keeps it; returns the line that says where it listens.
-    fn serve(&mut self) -> String {
+    /// `text` with the addresses of the page in place of the real ones, or the other way round.
+    fn in_place_of(
+        &self,
+        text: &str,
+        which: fn(&(String, String)) -> (&String, &String),
+    ) -> String {
+        self.addresses
+            .iter()
+            .map(which)
+            .fold(text.to_owned(), |text, (old, new)| text.replace(old, new))
+    }
+
+    /// Starts a node and keeps it; returns the line that says where it listens.
+    fn serve(&mut self, command: &str) -> String {
+        let words: Vec<_> = command.split_whitespace().filter(|word| *word != "\\").collect();
+        let ["stator", options @ .., "&"] = words.as_slice() else {
+            panic!("{command} does not go on in the background");
+        };
         let mut serve = self.prepared(Command::new(program()));
         for listener in ["CLIENT", "ADMIN", "PEER"] {
             serve.env(format!("STATOR_{listener}_LISTEN"), "127.0.0.1:0");
         }
-        let log = fs::File::create(self.folder.path().join("node.log")).expect("a log");
-        serve.arg("serve").stdout(Stdio::piped()).stderr(log);
-        let mut node = serve.spawn().expect("the node starts");
+        let listens = |option: &str| option.starts_with("--") && option.ends_with("-listen");
+        let named = |whom: &str| {
+            let option = format!("--{whom}-listen");
+            let at = options.iter().position(|word| *word == option)?;
+            options.get(at + 1).map(|address| (*address).to_owned())
+        };
+        for (at, option) in options.iter().enumerate() {
+            let is_address = at > 0 && listens(options[at - 1]);
+            serve.arg(if is_address { "127.0.0.1:0" } else { option });
+        }
+        let log = format!("node-{}.log", self.nodes.len());
+        let log = fs::File::create(self.folder.path().join(log)).expect("a log");
+        let mut node = serve.stdout(Stdio::piped()).stderr(log).spawn().expect("the node starts");
         let mut stdout = BufReader::new(node.stdout.take().expect("piped"));
-        self.node = Some(node);
+        self.nodes.push(node);
         let mut line = String::new();
         stdout.read_line(&mut line).expect("its first line");
         let address = |whom: &str| {
             let rest = line.split_once(&format!("{whom} ")).map(|(_, rest)| rest);
             let address = rest.and_then(|rest| rest.split([',', '\n']).next());
-            format!("http://{}", address.unwrap_or_else(|| panic!("no address of {whom}: {line}")))
+            address.unwrap_or_else(|| panic!("no address of {whom}: {line}")).to_owned()
         };
-        let told = [("STATOR_ENDPOINT", address("clients")), ("STATOR_ADMIN", address("admin"))];
-        self.variables.extend(told);
+        for (whom, option) in [("clients", "client"), ("admin", "admin"), ("peers", "peer")] {
+            self.addresses.extend(named(option).map(|page| (page, address(whom))));
+        }
+        if self.nodes.len() == 1 {
+            let told = [("STATOR_ENDPOINT", "clients"), ("STATOR_ADMIN", "admin")];
+            self.variables
+                .extend(told.map(|(name, whom)| (name, format!("http://{}", address(whom)))));
+        }
         line
     }
 
@@ -261,6 +299,11 @@ fn follow(page: &str) {
     for step in &steps(&page, has) {
         reader.follow(step);
     }
+}
+
+#[test]
+fn the_quick_start_does_what_it_says() {
+    follow("quick-start.md");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn no_module_of_the_core_knows_what_stands_above_it() {
 fn adapters_do_not_know_one_another_nor_what_is_above_them() {
     let layers = ["storage", "transport", "merge"];
     for adapter in layers {
-        let above = ["driver", "node", "api", "server", "cli", "demo"];
+        let above = ["driver", "node", "api", "console", "server", "cli", "demo"];
         let others = layers.iter().filter(|other| **other != adapter).chain(&above);
         let words: Vec<String> = others.map(|other| format!("crate::{other}")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -142,9 +142,10 @@ fn adapters_do_not_know_one_another_nor_what_is_above_them() {
 #[test]
 fn imports_point_one_way() {
     let ladder = [
-        ("driver", &["node", "api", "server", "cli", "demo"][..]),
-        ("node", &["api", "server", "cli", "demo"][..]),
-        ("api", &["server", "cli", "demo"][..]),
+        ("driver", &["node", "api", "console", "server", "cli", "demo"][..]),
+        ("node", &["api", "console", "server", "cli", "demo"][..]),
+        ("api", &["console", "server", "cli", "demo"][..]),
+        ("console", &["server", "cli", "demo"][..]),
     ];
     for (layer, above) in ladder {
         let words: Vec<String> = above.iter().map(|other| format!("crate::{other}")).collect();

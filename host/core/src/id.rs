@@ -137,6 +137,27 @@ impl fmt::Display for Dot {
     }
 }
 
+/// A dot's text was not the form that [`fmt::Display`] prints.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no write: NODE.INCARNATION.EPOCH:COUNTER is expected")]
+pub struct ParseDotError(String);
+
+impl FromStr for Dot {
+    type Err = ParseDotError;
+    fn from_str(text: &str) -> Result<Self, ParseDotError> {
+        let read = || {
+            let (actor, counter) = text.split_once(':')?;
+            let mut parts = actor.split('.');
+            let (node, incarnation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            let epoch = parts.next()?.parse().ok()?;
+            let counter = counter.parse().ok().filter(|counter| *counter > 0)?;
+            let is_over = parts.next().is_none();
+            is_over.then_some(Dot { actor: Actor { node, incarnation, epoch }, counter })
+        };
+        read().ok_or_else(|| ParseDotError(text.to_owned()))
+    }
+}
+
 /// The BLAKE3 digest of a merge module's component bytes: what a keyspace pins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleDigest(pub [u8; 32]);

@@ -15,7 +15,7 @@ use crate::collect::{CollectAnswer, CollectAsk};
 pub use crate::id::RequestId;
 use crate::id::{Dot, KeyspaceId, NodeId, PartitionId};
 use crate::listing::{KeyRange, Slice};
-use crate::request::{PutRequest, RequestError};
+use crate::request::{PutRequest, QuorumKind, RequestError};
 use crate::ring::MadeMoves;
 use crate::tree::{TreeAnswer, TreeRead};
 
@@ -279,6 +279,7 @@ impl Message {
     pub fn since(&self) -> u32 {
         match self {
             Message::List { .. } | Message::ListReply { .. } => 4,
+            Message::Forward { put, .. } if put.quorum == QuorumKind::Local => 4,
             _ => 3,
         }
     }

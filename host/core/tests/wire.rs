@@ -94,7 +94,11 @@ fn any_put() -> impl Strategy<Value = PutRequest> {
         (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels(), option::of(any_name()));
     let durability =
         prop_oneof![Just(Durability::All), Just(Durability::One), Just(Durability::Buffered)];
-    let quorum = prop_oneof![Just(QuorumKind::Sloppy), Just(QuorumKind::Strict)];
+    let quorum = prop_oneof![
+        Just(QuorumKind::Sloppy),
+        Just(QuorumKind::Strict),
+        Just(QuorumKind::Local)
+    ];
     let target = (any::<u64>(), any_bytes(), any_context());
     let rest = (any::<Option<u32>>(), quorum, option::of(durability));
     let limits = (any::<usize>(), any::<usize>(), any::<u64>());
@@ -151,6 +155,11 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         any_dot().prop_map(|dot| RequestError::Refused(WriteRefused::RequestReused(dot))),
         any::<u64>().prop_map(|id| RequestError::UnknownKeyspace(KeyspaceId(id))),
         (name(), two()).prop_map(|(name, (found, n))| RequestError::BadQuorum { name, found, n }),
+        (name(), two()).prop_map(|(name, (needed, owners))| RequestError::TooFewNear {
+            name,
+            needed,
+            owners
+        }),
         (name(), two()).prop_map(|(name, (needed, owners))| RequestError::TooFewNodes {
             name,
             needed,

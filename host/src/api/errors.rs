@@ -221,6 +221,12 @@ pub(super) fn request(error: &RequestError) -> Status {
             message,
             &[("needed", needed.to_string()), ("owners", owners.to_string())],
         ),
+        RequestError::TooFewNear { needed, owners, .. } => status(
+            Code::FailedPrecondition,
+            "TOO_FEW_LOCAL_OWNERS",
+            message,
+            &[("needed", needed.to_string()), ("owners", owners.to_string())],
+        ),
         RequestError::QuorumNotReached { needed, answered, effect } => fell_short(
             *effect,
             "QUORUM_NOT_REACHED",

@@ -14,7 +14,7 @@ use stator_core::request::{
     GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError,
 };
 use stator_core::version::Payload;
-use stator_core::write::{Draft, SiblingLimits};
+use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 use stator_proto::v1;
 use stator_proto::v1::kv_server::Kv;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ use super::guard::Caller;
 use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
-use super::{errors, names, versions};
+use super::{conditions, errors, names, versions};
 use crate::conflicts::Cause;
 use crate::driver::Held;
 use crate::node::{Node, Reading};
@@ -95,7 +95,7 @@ impl KvService {
         arrived.unwrap_or_else(Instant::now) + waits
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         named: &Named,
         (r, quorum): (Option<u32>, QuorumKind),
@@ -165,15 +165,20 @@ impl KvService {
             quorum: write.quorum,
             durability: write.durability,
             limits: SiblingLimits {
-                siblings_max: limits.siblings_max,
+                // Beside what it has not seen it may not stand.
+                siblings_max: if write.only_if_current { 1 } else { limits.siblings_max },
                 siblings_bytes_max: limits.siblings_bytes_max,
             },
             // Known when its turn has come.
             timeout_ms: 0,
         };
         let answer = self.node.driver.put(request, write.deadline.into(), held.clone()).await;
-        let answer = answer.map_err(errors::stopped)?;
-        answer.map_err(|error| errors::request(&error))
+        answer.map_err(errors::stopped)?.map_err(|error| match error {
+            RequestError::Refused(WriteRefused::TooManySiblings { .. }) if write.only_if_current => {
+                conditions::changed()
+            }
+            error => errors::request(&error),
+        })
     }
 
     async fn answer(
@@ -258,12 +263,14 @@ struct Write {
     quorum: QuorumKind,
     durability: Option<Durability>,
     deadline: Instant,
+    only_if_current: bool,
 }
 
 fn quorum(value: i32) -> Result<QuorumKind, Status> {
     match v1::Quorum::try_from(value) {
         Ok(v1::Quorum::Unspecified | v1::Quorum::Sloppy) => Ok(QuorumKind::Sloppy),
         Ok(v1::Quorum::Strict) => Ok(QuorumKind::Strict),
+        Ok(v1::Quorum::Local) => Ok(QuorumKind::Local),
         Err(_) => Err(errors::unimplemented(&format!("quorum {value}"))),
     }
 }
@@ -301,7 +308,11 @@ impl Kv for KvService {
         let named = self.named(&get.keyspace, get.key)?;
         let view = v1::View::try_from(get.view)
             .map_err(|_| errors::unimplemented(&format!("view {}", get.view)))?;
-        let receipt = self.read(&named, (get.r, quorum(get.quorum)?), deadline, &held).await?;
+        let quorum = quorum(get.quorum)?;
+        let receipt = match get.at_least.is_empty() {
+            true => self.read(&named, (get.r, quorum), deadline, &held).await?,
+            false => self.read_after(&named, (get.r, quorum), &get.at_least, deadline, &held).await?,
+        };
         Ok(Response::new(self.answer(&named, view, receipt, deadline).await))
     }
 
@@ -348,8 +359,13 @@ impl Kv for KvService {
         labels(&put.labels)?;
         let named = self.named(&put.keyspace, put.key)?;
         self.validate(&named, (&put.value, put.schema), deadline).await?;
+        let context = named.opened(&put.contexts)?;
+        if put.only_if_current {
+            self.is_current(&named, (&context, request.as_ref()), deadline, &held).await?;
+        }
         let write = Write {
-            context: named.opened(&put.contexts)?,
+            only_if_current: put.only_if_current,
+            context,
             draft: Draft {
                 payload: Payload::Value(put.value),
                 schema: put.schema,
@@ -400,6 +416,9 @@ impl Kv for KvService {
                 return Err(errors::bad_field("contexts", "CONTEXT_MISSING", message));
             }
         };
+        if delete.only_if_current {
+            self.is_current(&named, (&context, request.as_ref()), deadline, &held).await?;
+        }
         let draft = Draft {
             payload: Payload::Tombstone,
             schema: 0,
@@ -408,7 +427,9 @@ impl Kv for KvService {
             request,
         };
         let durability = durability(delete.durability)?;
-        let write = Write { context, draft, w: delete.w, quorum, durability, deadline };
+        let only_if_current = delete.only_if_current;
+        let write =
+            Write { only_if_current, context, draft, w: delete.w, quorum, durability, deadline };
         let receipt = self.write(&named, write, &held).await?;
         Ok(Response::new(v1::DeleteResponse {
             dot: receipt.dot.to_string(),

@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod audit;
 mod batch;
+mod conditions;
 mod conflicts;
 mod errors;
 mod guard;

@@ -15,8 +15,10 @@ mod data;
 mod demo;
 
 mod failure;
+mod health;
 mod keyspace;
 mod kv;
+mod man;
 mod members;
 mod module;
 mod output;
@@ -26,6 +28,7 @@ mod session;
 mod signals;
 mod tls;
 mod tls_init;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -54,7 +57,7 @@ Exit codes:
 
 /// A replicated key-value store whose conflict resolution is your own WebAssembly module.
 #[derive(Debug, Parser)]
-#[command(name = "stator", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "stator", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -140,15 +143,21 @@ enum Command {
     /// Say who may do what, make tokens and withdraw them, read the audit log
     #[command(subcommand)]
     Access(access::Access),
+    /// Tell whether a node serves clients
+    Health(health::Health),
     /// Make certificates for a cluster to start with
     #[command(subcommand)]
     Tls(tls_init::Tls),
     /// Show on three real nodes that no cart item is lost or comes back through a partition
     Demo(demo::Demo),
+    /// Put a merge module under load among partitions and kills, on real nodes, and check the end
+    Torture(torture::Torture),
     /// Measure what a cluster does, and compare measurements
     Bench(Box<bench::Bench>),
     /// Print the completions of a shell
     Completions(completions::Completions),
+    /// Write the manual pages
+    Man(man::Man),
 }
 
 /// Runs the command that the process was called with. A node calls its own program with one that
@@ -172,6 +181,7 @@ pub fn main() -> ExitCode {
     let output = global.output;
     let result = match command {
         Command::Completions(command) => command.run::<Cli>(),
+        Command::Man(command) => command.run::<Cli>(),
         Command::Module(module::Module::Encode(command)) => command.run(output),
         Command::Tls(command) => command.run(output),
         command => run_async(global, command),
@@ -204,11 +214,14 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Kv(command) => command.run(&session).await,
             Command::Backup(command) => command.run(&session).await,
             Command::Access(command) => command.run(&session).await,
+            Command::Health(command) => command.run(&session).await,
             Command::Tls(command) => command.run(global.output),
             Command::Conflicts(command) => command.run(&session).await,
             Command::Demo(command) => command.run(global.output).await,
             Command::Bench(command) => command.run(&session).await,
+            Command::Torture(command) => command.run(global.output).await,
             Command::Completions(command) => command.run::<Cli>(),
+            Command::Man(command) => command.run::<Cli>(),
         }
     });
     // A read from standard input may still block a thread.

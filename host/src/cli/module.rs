@@ -31,6 +31,8 @@ use stator_core::catalogue::ModuleClass;
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
 
+pub(super) use test::Bench;
+
 use super::failure::{Failure, Kind};
 use super::members::{self, short};
 use super::output::{self, Output};
@@ -327,7 +329,7 @@ fn class_name(module: &v1::Module) -> &'static str {
     }
 }
 
-fn read(path: &Path) -> Result<Bytes, Failure> {
+pub(super) fn read(path: &Path) -> Result<Bytes, Failure> {
     let bytes = fs::read(path)
         .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
     Ok(bytes.into())

@@ -31,7 +31,7 @@ Examples:
 
 Settings come from the --config file (TOML), then STATOR_* variables, then flags; later ones win.
 A file has the names of the flags with _ for -, and the sections [limits], [timings], [listeners],
-[tls.client], [tls.admin] and [tls.peer].
+[tls.client], [tls.admin], [tls.peer] and [tls.console].
 Once it answers it prints its addresses; with --output json as one line:
   {\"ready\":true,\"node\":\"…\",\"client\":\"127.0.0.1:7101\",\"admin\":\"…\",\"peer\":\"…\"}
 SIGTERM or ctrl-c stops it cleanly, a second ctrl-c at once; SIGHUP reads changed certificates.";
@@ -70,6 +70,10 @@ struct Flags {
     #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_listen: Option<SocketAddr>,
+    /// Where browsers find the console [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console_listen: Option<SocketAddr>,
     /// What clients are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +145,8 @@ impl Serve {
         let mut stop = Stop::new()?;
         let hangup = signals::hangup()?;
         let bootstrap = config.bootstrap;
-        let has_tls = (config.tls.client.is_some(), config.tls.admin.is_some());
+        let tls = &config.tls;
+        let has_tls = [&tls.client, &tls.admin, &tls.console].map(Option::is_some);
         let mut starting = std::pin::pin!(server::serve(config));
         let node = tokio::select! {
             node = &mut starting => node?,
@@ -196,7 +201,7 @@ fn wants_colours() -> bool {
 fn announce(
     node: &RunningNode,
     bootstrap: Bootstrap,
-    (client_tls, admin_tls): (bool, bool),
+    [client_tls, admin_tls, console_tls]: [bool; 3],
     output: Output,
 ) -> Result<(), Failure> {
     let RunningNode { client_addr, admin_addr, peer_addr, node_id, .. } = node;
@@ -210,6 +215,7 @@ fn announce(
             "admin": admin_addr,
             "peer": peer_addr,
             "metrics": node.metrics_addr,
+            "console": node.console_addr,
         });
         stdout.push(format!("{ready}\n").as_bytes());
         return Ok(());
@@ -218,6 +224,10 @@ fn announce(
         "node {node_id} is ready: clients {client_addr}, admin {admin_addr}, peers {peer_addr}\n"
     );
     stdout.push(ready.as_bytes());
+    if let Some(address) = node.console_addr {
+        let scheme = if console_tls { "https" } else { "http" };
+        output::say(format!("console: {scheme}://{address}/"));
+    }
     let defaults = Config::default();
     let option = |name: &str, addr: &SocketAddr, default: SocketAddr, has_tls: bool| {
         let address = if *addr == default { String::new() } else { format!(" --{name} {addr}") };
@@ -258,6 +268,7 @@ mod tests {
             admin_listen: "127.0.0.1:0".parse().ok(),
             peer_listen: "127.0.0.1:0".parse().ok(),
             metrics_listen: "127.0.0.1:0".parse().ok(),
+            console_listen: "127.0.0.1:0".parse().ok(),
             advertise_client: "a:1".parse().ok(),
             advertise_admin: "a:2".parse().ok(),
             advertise_peer: "a:3".parse().ok(),

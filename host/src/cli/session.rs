@@ -50,6 +50,11 @@ impl Session {
         Session { attempts_max: u32::MAX, ..self.clone() }
     }
 
+    /// The way to the node's client listener, which is there.
+    pub(super) async fn client_channel(&self) -> Result<Channel, Failure> {
+        self.connect(&self.endpoint, "--endpoint").await
+    }
+
     /// How long a request may take.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
@@ -58,7 +63,7 @@ impl Session {
     /// A client of the node's client listener, which is there. It knows no ring: a command is one
     /// request, which is over before a ring would be there, and goes to the node that was named.
     pub(super) async fn kv(&self) -> Result<Client, Failure> {
-        let channel = self.connect(&self.endpoint, "--endpoint").await?;
+        let channel = self.client_channel().await?;
         Ok(Client::over(vec![channel], self.options())?)
     }
 

@@ -123,13 +123,21 @@ impl Config {
                 return Err(Refusal::Unencrypted { setting, section, address });
             }
         }
+        let console = self.console_listen.filter(|address| !address.ip().is_loopback());
+        if let Some(address) = console
+            && !self.insecure
+            && self.tls.console.is_none()
+        {
+            let (setting, section) = ("console_listen", "console");
+            return Err(Refusal::Unencrypted { setting, section, address });
+        }
         let metrics = self.metrics_listen.filter(|address| !address.ip().is_loopback());
         if let Some(address) = metrics
             && !self.insecure
         {
             return Err(Refusal::MetricsExposed(address));
         }
-        for (section, tls) in sections {
+        for (section, tls) in sections.into_iter().chain([("console", &self.tls.console)]) {
             if tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
                 return Err(Refusal::NameOfNobody(section));
             }
@@ -259,6 +267,19 @@ mod tests {
         config.tls.admin =
             Some(TlsFiles { server_name: Some("a".to_owned()), ..TlsFiles::default() });
         assert_eq!(config.check(), Err(Refusal::NameOfNobody("admin")));
+    }
+
+    #[test]
+    fn a_console_that_others_reach_has_certificates_or_is_insecure() {
+        let console_listen = "0.0.0.0:7105".parse().ok();
+        let mut config = Config { console_listen, ..Config::default() };
+        let words = config.check().expect_err("unencrypted").to_string();
+        assert!(words.contains("console_listen") && words.contains("[tls.console]"), "{words}");
+        config.tls.console = Some(TlsFiles::default());
+        assert_eq!(config.check(), Ok(()));
+        config.tls.console = None;
+        config.insecure = true;
+        assert_eq!(config.check(), Ok(()));
     }
 
     #[test]

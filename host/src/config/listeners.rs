@@ -105,6 +105,8 @@ pub struct TlsSections {
     pub client: Option<crate::tls::TlsFiles>,
     /// Of the listener for operators.
     pub admin: Option<crate::tls::TlsFiles>,
+    /// Of the console for browsers.
+    pub console: Option<crate::tls::TlsFiles>,
     /// Between nodes, both ways.
     pub peer: Option<crate::tls::TlsFiles>,
 }

@@ -42,8 +42,10 @@ pub struct Config {
     /// takes a free one.
     #[serde(deserialize_with = "address::listening_setting")]
     pub peer_listen: SocketAddr,
-    /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it.
+    /// Where Prometheus reads metrics, by HTTP at `/metrics`; nothing is measured without it or a console.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where browsers find the console; there is none without it.
+    pub console_listen: Option<SocketAddr>,
     /// HOST:PORT told to clients instead of the address listened on.
     pub advertise_client: Option<HostPort>,
     /// HOST:PORT told to operators instead of the address listened on.
@@ -101,6 +103,7 @@ impl Default for Config {
             admin_listen: loopback(7102),
             peer_listen: loopback(7103),
             metrics_listen: None,
+            console_listen: None,
             advertise_client: None,
             advertise_admin: None,
             advertise_peer: None,

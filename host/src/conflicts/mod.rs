@@ -312,7 +312,9 @@ impl Inner {
             Ok(resolution) => (resolution.fuel_used, false),
             // What a failed one has used the host does not tell, but it had its limit.
             Err(MergeFailure::OutOfFuel { limit }) => (*limit, true),
-            Err(failure) => (0, failure.is_lasting()),
+            // The node's own fault says nothing of the module.
+            Err(failure) if !failure.is_lasting() => return,
+            Err(_) => (0, true),
         };
         metrics::counter!(KEYSPACE_FUEL.name, "keyspace" => keyspace.name.clone())
             .increment(spent.0);

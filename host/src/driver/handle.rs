@@ -211,6 +211,11 @@ impl Shared {
         self.repairs.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    /// The repairs that are remembered, by their ids.
+    pub fn repairs(&self) -> BTreeMap<RepairId, RepairFigures> {
+        self.repairs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn show_repair(&self, id: RepairId, figures: RepairFigures) {
         let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
         repairs.insert(id, figures);

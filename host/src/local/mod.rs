@@ -22,6 +22,11 @@ use link::Link;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take to stop cleanly.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a node is started again in vain, and the pause between.
+const RESTARTS: usize = 20;
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// A free port.
+const FREE: &str = "127.0.0.1:0";
 /// How much of each node's log a failure shows.
 const TAIL_LINES: usize = 20;
 /// By which the runtime is told how many threads to have. Nodes that share a machine share its cores:
@@ -50,7 +55,7 @@ pub struct Nodes {
     // Before the folder: they die first.
     processes: Vec<Process>,
     folder: TempDir,
-    keep: bool,
+    launch: Launch,
 }
 
 #[derive(Debug)]
@@ -88,7 +93,7 @@ impl Nodes {
         for index in 0..launch.nodes {
             processes.push(start_node(folder.path(), index, launch).await?);
         }
-        Ok(Nodes { processes, folder, keep: launch.keep })
+        Ok(Nodes { processes, folder, launch: launch.clone() })
     }
 
     /// Where each node listens.
@@ -106,6 +111,44 @@ impl Nodes {
         self.processes.iter().filter_map(|process| process.child.id()).collect()
     }
 
+    /// Sends a node a signal; one that has ended gets none.
+    pub fn signal(&self, index: usize, signal: i32) {
+        if let Some(pid) = self.processes.get(index).and_then(|process| process.child.id()) {
+            // SAFETY: kill takes plain numbers. The pid is of our own child, which is not reaped
+            // yet, so it cannot have been given to another process.
+            unsafe { libc::kill(pid.cast_signed(), signal) };
+        }
+    }
+
+    /// Kills a node as a crash does, and waits until it is gone.
+    pub async fn kill(&mut self, index: usize) {
+        if let Some(process) = self.processes.get_mut(index) {
+            // If even that fails the process is gone already.
+            let _ = process.child.kill().await;
+        }
+    }
+
+    /// Starts a node again that has ended, with its data, where it listened.
+    ///
+    /// # Errors
+    /// It did not start; its log is in the message.
+    pub async fn restart(&mut self, index: usize) -> Result<()> {
+        let Some(process) = self.processes.get_mut(index) else { return Ok(()) };
+        let (folder, launch) = (self.folder.path(), &self.launch);
+        let at = Some(process.addresses.clone());
+        let mut again = start_process(folder, index, (launch, &launch.flags), at.as_ref()).await;
+        // An outgoing connection of anyone may have taken a port meanwhile, for a while.
+        for _ in 0..RESTARTS {
+            if again.is_ok() {
+                break;
+            }
+            tokio::time::sleep(RESTART_PAUSE).await;
+            again = start_process(folder, index, (launch, &launch.flags), at.as_ref()).await;
+        }
+        process.child = again?.child;
+        Ok(())
+    }
+
     /// Stops the nodes, cleanly if they can. Tells the folder if it is kept.
     pub async fn stop(mut self) -> Option<PathBuf> {
         for process in &self.processes {
@@ -121,7 +164,7 @@ impl Nodes {
                 let _ = process.child.kill().await;
             }
         }
-        self.keep.then(|| self.folder.path().to_owned())
+        self.launch.keep.then(|| self.folder.path().to_owned())
     }
 }
 
@@ -131,13 +174,13 @@ async fn start_node(folder: &Path, index: usize, launch: &Launch) -> Result<Proc
         None => None,
     };
     let Some((client, peer)) = links else {
-        return start_process(folder, index, launch, &launch.flags).await;
+        return start_process(folder, index, (launch, &launch.flags), None).await;
     };
     let (near_client, near_peer) = (client.address().to_string(), peer.address().to_string());
     let mut flags = launch.flags.clone();
     flags.push(format!("--advertise-client={near_client}"));
     flags.push(format!("--advertise-peer={near_peer}"));
-    let mut process = start_process(folder, index, launch, &flags).await?;
+    let mut process = start_process(folder, index, (launch, &flags), None).await?;
     client.carry(process.addresses.client.parse()?, &mut process.links);
     peer.carry(process.addresses.peer.parse()?, &mut process.links);
     (process.addresses.client, process.addresses.peer) = (near_client, near_peer);
@@ -147,19 +190,20 @@ async fn start_node(folder: &Path, index: usize, launch: &Launch) -> Result<Proc
 async fn start_process(
     folder: &Path,
     index: usize,
-    launch: &Launch,
-    flags: &[String],
+    (launch, flags): (&Launch, &[String]),
+    at: Option<&Addresses>,
 ) -> Result<Process> {
     let number = index + 1;
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let log = folder.join(format!("node-{number}.log"));
     let log_file =
-        std::fs::File::create(&log).with_context(|| format!("no log {}", log.display()))?;
+        std::fs::File::options().create(true).append(true).open(&log).with_context(|| format!("no log {}", log.display()))?;
     let mut command = Command::new(program);
     command
         .args(["serve", "--bootstrap", "wait", "--output", "json"])
-        .args(["--client-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-        .args(["--peer-listen", "127.0.0.1:0", "--data-dir"])
+        .args(["--client-listen", at.map_or(FREE, |at| &at.client)])
+        .args(["--admin-listen", at.map_or(FREE, |at| &at.admin)])
+        .args(["--peer-listen", at.map_or(FREE, |at| &at.peer), "--data-dir"])
         .arg(folder.join(format!("node-{number}")))
         .args(flags)
         .stdin(Stdio::null())

@@ -8,7 +8,7 @@
 //! - what is (hints held, queue depths, memory) is looked at only when the page is asked for,
 //!   by [`crate::exporter`].
 //!
-//! Without a metrics listener no recorder is installed and counting costs next to nothing.
+//! Without a metrics listener or a console no recorder is installed and counting costs next to nothing.
 //!
 //! Beside the figures: the way of log [lines] out of the process, and which parts of it are
 //! [vital].

@@ -10,12 +10,14 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::dial::ClientTls;
 use super::files::{Named, authorities, identity};
-use super::{ALPN_GRPC, ALPN_PEER, TlsError, TlsFiles, provider};
+use super::{ALPN_BROWSER, ALPN_GRPC, ALPN_PEER, TlsError, TlsFiles, provider};
 
 pub use tokio_rustls::TlsAcceptor;
 
 /// The section of the settings that is for other nodes.
 const PEERS: &str = "tls.peer";
+/// That for browsers.
+const CONSOLE: &str = "tls.console";
 
 /// The certificates of one listener. New connections use what was loaded last, those that are
 /// open stay as they began.
@@ -98,7 +100,11 @@ impl Contents {
             file.read().map(|contents| (file, contents))
         };
         Ok(Contents {
-            alpn: if section == PEERS { ALPN_PEER } else { ALPN_GRPC },
+            alpn: match section {
+                PEERS => ALPN_PEER,
+                CONSOLE => ALPN_BROWSER,
+                _ => ALPN_GRPC,
+            },
             cert: read("cert", &files.cert)?,
             key: read("key", &files.key)?,
             client_ca: files

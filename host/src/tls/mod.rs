@@ -3,7 +3,7 @@
 //!
 //! [`TlsFiles`] says where the certificates are, [`Tls`] is what a listener (and, between nodes,
 //! a dialler) makes of them, [`ClientTls`] what a client does. Only TLS 1.3 is spoken, with ring
-//! as its cryptography, and inside it only HTTP/2, or between nodes their own protocol. Roots come from the given authority alone:
+//! as its cryptography, and inside it only HTTP/2, with browsers HTTP/1.1, or between nodes their own protocol. Roots come from the given authority alone:
 //! what the system trusts is not asked, because a public authority has no say about the members
 //! of a cluster.
 //!
@@ -59,6 +59,8 @@ pub struct TlsError {
 
 /// What is spoken inside TLS with clients and operators.
 const ALPN_GRPC: &[u8] = b"h2";
+/// What is spoken with browsers.
+const ALPN_BROWSER: &[u8] = b"http/1.1";
 /// What is spoken between nodes.
 const ALPN_PEER: &[u8] = b"stator-peer";
 

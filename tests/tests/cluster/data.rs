@@ -331,3 +331,67 @@ fn some_chunk(folder: &Path) -> std::path::PathBuf {
     let largest = files.max_by_key(|file| file.metadata().expect("a length").len());
     largest.expect("a chunk").path()
 }
+
+/// The S3 server that `tests/s3/install` brought.
+fn s3_server() -> Option<std::path::PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/s3/bin/s3s-fs");
+    path.is_file().then_some(path)
+}
+
+#[tokio::test]
+async fn a_backup_goes_to_an_s3_server_and_comes_back() {
+    let Some(program) = s3_server() else {
+        use std::io::Write;
+        // Not by a macro, whose words the harness keeps of a test that passes.
+        let _ = writeln!(std::io::stderr(), "skipped: backups to S3, see tests/s3/install");
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("bucket")).expect("a bucket");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = port.local_addr().expect("an address").port();
+    let mut server = tokio::process::Command::new(program);
+    server.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+    server.args(["--access-key", "key", "--secret-key", "secret"]).arg(folder.path());
+    let _server = server.kill_on_drop(true).spawn().expect("it starts");
+    eventually("the S3 server answers", async || {
+        let dialled = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+        dialled.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+
+    let cluster = Cluster::start(3).await;
+    cluster.create(keyspace("data", 2, 2)).await;
+    let expected = fill(&cluster, "data").await;
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_ENDPOINT", &endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    let stator = async |more: &[&str]| {
+        let (admin, client) = (&cluster[0].addresses.admin, &cluster[0].addresses.client);
+        let global = ["--output", "json", "--admin", admin, "--endpoint", client];
+        let all = global.into_iter().chain(more.iter().copied());
+        let output = crate::support::stator_with(&variables, all).await;
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{more:?}: {words}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let place = "s3://bucket/stator";
+    let made = stator(&["backup", "create", place, "--id", "one"]).await;
+    assert_eq!(made["keys"], expected.len());
+    let again = stator(&["backup", "create", place, "--id", "two"]).await;
+    assert!(again["new_bytes"].as_u64() < made["new_bytes"].as_u64(), "{again}");
+    stator(&["backup", "verify", place, "two"]).await;
+    let restore = ["backup", "restore", place, "one", "-k", "data", "--as", "copy"];
+    let restored = stator(&restore).await;
+    assert_eq!(restored["keyspaces"][0]["taken"], expected.len());
+    stator(&["backup", "delete", place, "two"]).await;
+    let listed = stator(&["backup", "list", place]).await;
+    assert_eq!(listed["backups"].as_array().map(Vec::len), Some(1));
+    let found = cluster[1].kv().get(get("copy", "key-0599")).await.expect("answered").into_inner();
+    assert_eq!(values(&found).into_iter().next(), expected.get("key-0599").cloned());
+}

@@ -28,7 +28,10 @@ impl Node {
         };
         let deadline_ms = self.in_ms(get.timeout_ms);
         let Prepared { key, list, needed, read_repair_percent, .. } = prepared;
-        let needed = needed as usize;
+        let needed = match self.needed_of(get.quorum, &list, ("r", get.r, needed)) {
+            Ok(needed) => needed as usize,
+            Err(error) => return self.act(Action::GetDone(ticket, Err(error))),
+        };
         let rules = (get.quorum, self.survivors(key.keyspace));
         let now_ms = self.now.monotonic_ms;
         let state = Get::new(Some(ticket), key, deadline_ms, needed, rules, &list, |node| {
@@ -37,7 +40,7 @@ impl Node {
                 true => 0,
                 false => 1 + u8::from(self.hedges.is_silent(node, now_ms)),
             };
-            self.is_reachable(node).then_some(rank)
+            (self.is_reachable(node) && self.counts_for(get.quorum, node)).then_some(rank)
         });
         self.hedges.earn();
         let owners = list.primaries().len();

@@ -6,6 +6,7 @@
 //! - `replica`: what it does for other coordinators;
 //! - `direct`: and for clients that coordinate gets themselves;
 //! - `list`: pages of a keyspace in key order;
+//! - `regions`: quorums of a region;
 //! - `fold`: replacing siblings by what a module makes of them;
 //! - `handoff`: delivering the hints it keeps;
 //! - `exchange`: comparing hash trees with other owners, and copying what differs;
@@ -42,6 +43,7 @@ mod holding;
 mod list;
 mod outgoing;
 mod put;
+mod regions;
 mod removed;
 mod replica;
 mod saves;

@@ -41,16 +41,28 @@ impl Node {
             Err(error) => return self.put_done(ticket, Err(error)),
         };
         let Prepared { key, list, needed, durability, .. } = prepared;
+        let needed = match self.needed_of(put.quorum, &list, ("w", put.w, needed)) {
+            Ok(needed) => needed,
+            Err(error) => return self.put_done(ticket, Err(error)),
+        };
         let namers = self.namers(&key, &put, list.primaries());
         let durability = put.durability.unwrap_or(durability);
         let is_stuck = namers.is_empty() && list.is_primary(self.id);
         let is_alone =
-            namers.is_empty() && !list.is_primary(self.id) && put.quorum == QuorumKind::Strict;
+            namers.is_empty() && !list.is_primary(self.id) && put.quorum != QuorumKind::Sloppy;
+        let kind = put.quorum;
         let deadline_ms = self.in_ms(put.timeout_ms);
         let terms = (deadline_ms, durability, needed as usize);
         let state = Put::new((ticket, put), key, terms, (self.id, &list), namers, |node| {
             self.is_reachable(node)
         });
+        let state = match kind {
+            QuorumKind::Local => {
+                let owners = list.primaries().iter().copied();
+                state.counting(owners.filter(|owner| self.is_near(*owner)))
+            }
+            QuorumKind::Sloppy | QuorumKind::Strict => state,
+        };
         if is_stuck {
             // Another owner may take it; this one would not hold it when it hands over.
             let reason = "the partition is being handed over to another node".to_owned();
@@ -103,6 +115,10 @@ impl Node {
         let is_frozen = self.is_frozen(key.partition, self.id);
         let mut namers: VecDeque<NodeId> = owners.iter().copied().collect();
         namers.retain(|owner| self.is_reachable(*owner) && !(is_frozen && *owner == self.id));
+        if put.quorum == QuorumKind::Local {
+            // Its dot comes from a node that counts, if one is there.
+            namers.make_contiguous().sort_by_key(|owner| !self.is_near(*owner));
+        }
         if put.draft.request.is_none()
             && let Some(place) = namers.iter().position(|owner| *owner == self.id)
         {

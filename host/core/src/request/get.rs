@@ -68,7 +68,7 @@ impl Get {
     ) -> Self {
         let fallbacks = match kind {
             QuorumKind::Sloppy => list.fallbacks(),
-            QuorumKind::Strict => &[],
+            QuorumKind::Strict | QuorumKind::Local => &[],
         };
         let ranked = |node: &NodeId| Some((rank(*node)?, *node));
         let mut owners: Vec<(u8, NodeId)> = list.primaries().iter().filter_map(ranked).collect();

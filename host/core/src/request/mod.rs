@@ -25,6 +25,8 @@ pub enum QuorumKind {
     Sloppy,
     /// Owners only.
     Strict,
+    /// Owners in the coordinator's region only: see [`crate::node`]'s `regions`.
+    Local,
 }
 
 /// A client's get.
@@ -191,6 +193,19 @@ pub enum RequestError {
         /// What was asked.
         needed: u32,
         /// Owners of the key.
+        owners: u32,
+    },
+    /// Too few owners of the key are in the coordinator's region.
+    #[error(
+        "{name}={needed} cannot be reached in this region: {owners} owners of the key are in it; \
+         nothing was changed: ask a node of a region that has more, or do not ask for a local quorum"
+    )]
+    TooFewNear {
+        /// `r` or `w`.
+        name: &'static str,
+        /// What was asked, or the majority.
+        needed: u32,
+        /// Owners of the key in the region.
         owners: u32,
     },
     /// Too few nodes answered in time.

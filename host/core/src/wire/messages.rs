@@ -69,6 +69,7 @@ wire_enums! {
         11 => RequestReused(dot),
         12 => Store { reason, effect },
         13 => NoRoom { bytes_max },
+        14 => TooFewNear { name, needed, owners },
     }
     WriteRefused {
         1 => TooManySiblings { found, max },
@@ -80,7 +81,7 @@ wire_enums! {
         7 => RequestReused(dot),
     }
     Effect { 1 => None, 2 => Maybe }
-    QuorumKind { 1 => Sloppy, 2 => Strict }
+    QuorumKind { 1 => Sloppy, 2 => Strict, 3 => Local }
     Durability { 1 => All, 2 => One, 3 => Buffered }
     Payload { 1 => Value(bytes), 2 => Tombstone }
     TreeQuery {

@@ -173,7 +173,16 @@ impl World {
 
     /// The same with these settings of every node.
     pub fn with_settings(members: u64, keyspace: KeyspaceSpec, settings: Settings) -> Self {
-        let mut known = catalogue(members);
+        Self::knowing(members, catalogue(members), keyspace, settings)
+    }
+
+    /// The same with this catalogue, of the same members.
+    pub fn knowing(
+        members: u64,
+        mut known: Catalogue,
+        keyspace: KeyspaceSpec,
+        settings: Settings,
+    ) -> Self {
         let module = Module {
             pushed_at_ms: 0,
             name: "union".to_owned(),
@@ -276,6 +285,13 @@ impl World {
             quorum: QuorumKind::Sloppy,
             timeout_ms: 2_000,
         };
+        self.happen(at, Event::Get(self.tickets, get));
+        self.tickets
+    }
+
+    /// Any get.
+    pub fn ask(&mut self, at: NodeId, get: GetRequest) -> Ticket {
+        self.tickets += 1;
         self.happen(at, Event::Get(self.tickets, get));
         self.tickets
     }

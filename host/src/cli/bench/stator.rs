@@ -178,6 +178,7 @@ impl Stator {
             quorum: self.terms.quorum,
             view: v1::View::Merged.into(),
             ring_version: 0,
+            ..Default::default()
         };
         let answer = self.client.send_get(request).await?;
         let merged = answer.merge.map(|merge| merge.sibling_count);

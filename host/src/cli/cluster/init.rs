@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use stator_client::Admin;
 use stator_proto::v1;
 use tokio::time::{Instant, sleep};
 
@@ -43,6 +44,9 @@ pub(in crate::cli) struct Init {
     /// The most replicas a keyspace may have [default: 3, or the number of nodes if less]
     #[arg(long, value_name = "REPLICAS")]
     replicas_max: Option<u32>,
+    /// Make no keyspace `default`
+    #[arg(long)]
+    no_default: bool,
 }
 
 impl Init {
@@ -74,6 +78,9 @@ impl Init {
         for address in &self.nodes {
             wait_until_member(session, address, &cluster).await?;
         }
+        if is_new && !self.no_default {
+            make_default(&admin).await?;
+        }
         match session.output {
             Output::Json => output::json(&json!({
                 "cluster_id": cluster.id,
@@ -91,13 +98,22 @@ impl Init {
                     cluster.partitions,
                     cluster.ring_version
                 ))?;
-                output::say(match is_new {
-                    true => format!("next: stator keyspace create default --admin {first}"),
-                    false => "these nodes were this cluster already".to_owned(),
-                });
+                if !is_new {
+                    output::say("these nodes were this cluster already");
+                }
                 Ok(())
             }
         }
+    }
+}
+
+/// What a first put needs. Somebody may have made it already, in another way.
+async fn make_default(admin: &Admin) -> Result<(), Failure> {
+    let keyspace = v1::Keyspace { name: "default".to_owned(), ..Default::default() };
+    let request = v1::CreateKeyspaceRequest { keyspace: Some(keyspace), validate_only: false };
+    match admin.create_keyspace(request).await {
+        Err(error) if error.reason() != "KEYSPACE_EXISTS" => Err(error.into()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

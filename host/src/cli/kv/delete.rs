@@ -25,6 +25,9 @@ pub(in crate::cli) struct Delete {
     target: Target,
     #[command(flatten)]
     contexts: Contexts,
+    /// Only if the contexts have seen all that the key holds
+    #[arg(long)]
+    if_current: bool,
     /// How many replicas must acknowledge [default: the keyspace's w]
     #[arg(short, value_name = "REPLICAS")]
     w: Option<u32>,
@@ -54,6 +57,7 @@ impl Delete {
             durability: Durability::number(self.durability),
             labels: self.labels.into_iter().collect(),
             request_id: self.request_id.into_bytes().into(),
+            only_if_current: self.if_current,
             ..Default::default()
         };
         let answer = session.kv().await?.send_delete(request).await?;

@@ -37,7 +37,7 @@ impl Explain {
             r: None,
             quorum: v1::Quorum::Unspecified as i32,
             view: view as i32,
-            ring_version: 0,
+            ..Default::default()
         };
         let stored = client.send_get(get(v1::View::Metadata)).await?;
         let merged = client.send_get(get(v1::View::Merged)).await?;

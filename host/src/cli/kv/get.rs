@@ -37,6 +37,9 @@ pub(in crate::cli) struct Get {
     /// What to print
     #[arg(long, value_enum, default_value = "merged")]
     view: View,
+    /// A write that the answer must have seen, as put and get name it; may be given several times
+    #[arg(long, value_name = "WRITE")]
+    at_least: Vec<String>,
     /// Write the context to this file, for the put that replaces what is printed
     #[arg(long, value_name = "FILE")]
     context_file: Option<PathBuf>,
@@ -66,6 +69,7 @@ impl Get {
             quorum: self.replicas.quorum(),
             view: view as i32,
             ring_version: 0,
+            at_least: self.at_least.clone(),
         };
         let answer = session.kv().await?.send_get(request).await?;
         self.save_context(&answer)?;

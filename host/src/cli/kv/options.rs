@@ -36,6 +36,10 @@ pub(in crate::cli) struct Replicas {
     /// Count the owners of the key only, no fallbacks
     #[arg(long)]
     strict: bool,
+    /// Count the owners in the region of the node that is asked only; a majority of them, unless
+    /// -r or -w says how many
+    #[arg(long, conflicts_with = "strict")]
+    local: bool,
 }
 
 impl Replicas {
@@ -44,7 +48,11 @@ impl Replicas {
     }
 
     pub(in crate::cli) fn quorum(&self) -> i32 {
-        let quorum = if self.strict { v1::Quorum::Strict } else { v1::Quorum::Sloppy };
+        let quorum = match (self.strict, self.local) {
+            (true, _) => v1::Quorum::Strict,
+            (_, true) => v1::Quorum::Local,
+            _ => v1::Quorum::Sloppy,
+        };
         quorum as i32
     }
 }

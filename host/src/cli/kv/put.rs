@@ -42,6 +42,9 @@ pub(in crate::cli) struct Put {
     /// In the place of what the key holds now: it is read first, and its context taken
     #[arg(long, conflicts_with_all = ["contexts", "context_file"])]
     replace: bool,
+    /// Only if the contexts have seen all that the key holds; without one, if it holds nothing
+    #[arg(long)]
+    if_current: bool,
     /// How many replicas must acknowledge [default: the keyspace's w]
     #[arg(short, value_name = "REPLICAS")]
     w: Option<u32>,
@@ -94,6 +97,7 @@ impl Put {
             durability: Durability::number(self.durability),
             request_id: self.request_id.into_bytes().into(),
             ring_version: 0,
+            only_if_current: self.if_current,
         };
         let answer = client.send_put(request).await?;
         let written = Written {

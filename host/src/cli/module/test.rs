@@ -124,8 +124,8 @@ impl Test {
 }
 
 /// A merge host for one module, with a cache that goes with it.
-pub(super) struct Bench {
-    pub(super) host: MergeHost,
+pub(in crate::cli) struct Bench {
+    pub(in crate::cli) host: MergeHost,
     _cache: TempDir,
 }
 
@@ -141,7 +141,7 @@ impl Bench {
     }
 
     /// One with the component in a file, taken as a node would.
-    pub(super) async fn admit(
+    pub(in crate::cli) async fn admit(
         file: &Path,
         class: ModuleClass,
     ) -> Result<(Self, ModuleInfo), Failure> {

@@ -106,6 +106,20 @@ impl MergeHost {
         }
     }
 
+    /// What the module's sampler gives: at most so many divergences. None without a sampler.
+    pub async fn samples(
+        &self,
+        module: &ModuleDigest,
+        cases: u64,
+        seed: u64,
+    ) -> Result<Vec<Divergence>, MergeFailure> {
+        let loaded = self.0.module(module).ok_or(MergeFailure::NotLoaded(*module))?;
+        let running = self.running(loaded, None);
+        let plan = Plan { cases, seed, ..Plan::OF_NODE };
+        let samples = spawn_blocking(move || running.samples(&plan)).await;
+        samples.unwrap_or_else(|error| Err(MergeFailure::Unavailable(error.to_string())))
+    }
+
     /// Checks the laws by a plan, on `samples` or on those of the module's sampler.
     pub async fn check_laws(
         &self,

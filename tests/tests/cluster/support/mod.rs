@@ -16,7 +16,7 @@ pub use guests::{
     LOOP, ambush, built, compile_bomb, core_module, foreign_import, module, other_world, pushing,
 };
 pub use node::Node;
-pub use process::stator;
+pub use process::{stator, stator_with};
 pub use requests::{get, keyspace, put, values};
 pub use writer::{Writer, nothing_is_lost};
 

@@ -164,6 +164,18 @@ impl Node {
         self.process = Some(process);
     }
 
+    /// Starts it again as another program, with the same data and addresses.
+    pub async fn restart_as(&mut self, program: &Path) {
+        let Ready { client, admin, peer, .. } = &self.addresses;
+        let mut flags = self.flags.clone();
+        flags.extend(listeners(client, admin, peer));
+        let (process, _) = eventually("the node starts as another program", async || {
+            Process::serve_as(program, &flags, &self.log).await
+        })
+        .await;
+        self.process = Some(process);
+    }
+
     /// Starts it again with the same data, further flags and other addresses.
     pub async fn restart_elsewhere(&mut self, more: &[&str]) {
         let mut flags = self.flags.clone();

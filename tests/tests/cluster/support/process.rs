@@ -28,7 +28,14 @@ fn program() -> PathBuf {
 
 /// The program with `arguments`, free of the settings of whoever runs the tests.
 fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let mut command = Command::new(program());
+    command_of(&program(), arguments)
+}
+
+fn command_of(
+    program: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Command {
+    let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STATOR_") {
@@ -44,6 +51,17 @@ pub async fn stator<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> 
     output.expect("the program ends").expect("the program starts")
 }
 
+/// The same with these variables in its environment.
+pub async fn stator_with<S: AsRef<OsStr>>(
+    variables: &[(&str, &str)],
+    arguments: impl IntoIterator<Item = S>,
+) -> Output {
+    let mut command = command(arguments);
+    command.envs(variables.iter().copied());
+    let output = timeout(DEADLINE, command.output()).await;
+    output.expect("the program ends").expect("the program starts")
+}
+
 /// The line that `stator serve --output json` prints once it answers.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
@@ -52,6 +70,7 @@ pub struct Ready {
     pub admin: String,
     pub peer: String,
     pub metrics: Option<String>,
+    pub console: Option<String>,
 }
 
 /// A running `stator serve`. Dropped, it is killed.
@@ -68,6 +87,17 @@ impl Process {
     pub async fn serve(flags: &[String], log: &Path) -> Result<(Process, Ready), String> {
         let to_log = std::fs::File::options().create(true).append(true).open(log);
         let serve = command(["serve", "--output", "json"]);
+        Process::run(serve, flags, to_log.expect("a log").into(), log).await
+    }
+
+    /// The same by another program.
+    pub async fn serve_as(
+        program: &Path,
+        flags: &[String],
+        log: &Path,
+    ) -> Result<(Process, Ready), String> {
+        let to_log = std::fs::File::options().create(true).append(true).open(log);
+        let serve = command_of(program, ["serve", "--output", "json"]);
         Process::run(serve, flags, to_log.expect("a log").into(), log).await
     }
 

@@ -239,10 +239,10 @@ impl Debts {
         self.owners.values().filter(|owner| is_so(owner.owed)).count()
     }
 
-    /// How many other nodes may come to acknowledge it.
-    pub(super) fn possible(&self) -> usize {
-        let sent = self.count(|owed| matches!(owed, Owed::Sent { .. }));
-        sent + self.spares.len() + self.late.len()
+    /// How many other nodes that count may come to acknowledge it.
+    pub(super) fn possible(&self, counts: impl Fn(NodeId) -> bool) -> usize {
+        let sent = self.count(|owed| matches!(owed, Owed::Sent { to, .. } if counts(to)));
+        sent + self.spares.len() + self.late.iter().filter(|node| counts(**node)).count()
     }
 
     /// Whether a hint is being stored here.

@@ -4,7 +4,7 @@
 mod debts;
 mod naming;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Effect, PutReceipt, PutRequest, QuorumKind, RequestError};
@@ -41,6 +41,8 @@ pub struct Put {
     me: NodeId,
     kind: QuorumKind,
     tally: Tally,
+    /// Who counts: all, or the owners of a region.
+    counting: Option<BTreeSet<NodeId>>,
     hinted: u32,
     primaries: Vec<NodeId>,
     name: Name,
@@ -91,7 +93,7 @@ impl Put {
     ) -> Self {
         let fallbacks = match kind {
             QuorumKind::Sloppy => list.fallbacks(),
-            QuorumKind::Strict => &[],
+            QuorumKind::Strict | QuorumKind::Local => &[],
         };
         let spare = |node: &NodeId| *node != me && is_reachable(*node);
         let spares = fallbacks.iter().copied().filter(spare).collect();
@@ -103,6 +105,7 @@ impl Put {
             me,
             kind,
             tally: Tally::new(needed),
+            counting: None,
             hinted: 0,
             primaries: list.primaries().to_vec(),
             name,
@@ -113,10 +116,29 @@ impl Put {
         }
     }
 
+    /// The same with only these owners counting.
+    pub fn counting(self, owners: impl Iterator<Item = NodeId>) -> Self {
+        Put { counting: Some(owners.collect()), ..self }
+    }
+
+    fn counts(&self, node: NodeId) -> bool {
+        self.counting.as_ref().is_none_or(|counting| counting.contains(&node))
+    }
+
+    fn count(&mut self, node: NodeId) {
+        if self.counts(node) {
+            self.tally.count(node);
+        }
+    }
+
     /// How many distinct nodes could hold the write, as far as `is_reachable`.
     pub fn possible(&self, is_reachable: impl Fn(NodeId) -> bool) -> usize {
-        let owners =
-            self.primaries.iter().filter(|node| **node == self.me || is_reachable(**node)).count();
+        let is_there = |node: NodeId| node == self.me || is_reachable(node);
+        let owners = self.primaries.iter().filter(|node| is_there(**node)).count();
+        if self.counting.is_some() {
+            let counts = |node: &&NodeId| self.counts(**node) && is_there(**node);
+            return self.primaries.iter().filter(counts).count();
+        }
         let is_minting = matches!(&self.name, Name::Wanted(naming) if naming.is_last());
         // More owners are away than others stand in for: this node does.
         let is_standing_in = self.primaries.len() - owners > self.debts.spares();
@@ -194,7 +216,7 @@ impl Put {
     /// The write is minted and stored here.
     pub fn minted(&mut self, dot: Dot, siblings: Arc<Siblings>) {
         self.name = Name::Given(dot, siblings);
-        self.tally.count(self.me);
+        self.count(self.me);
         self.is_minted_here = true;
         self.debts.is_covered = !self.is_owner();
         self.hinted += u32::from(self.debts.is_covered);
@@ -225,7 +247,7 @@ impl Put {
     /// `node` holds the write.
     pub fn acknowledged(&mut self, node: NodeId) {
         self.hinted += u32::from(self.debts.acknowledged(node));
-        self.tally.count(node);
+        self.count(node);
     }
 
     /// The hint for `owner` is stored here.
@@ -274,7 +296,7 @@ impl Put {
         let is_required = self.debts.is_required();
         let may_count = self.may_stand_in() && !self.tally.has_counted(self.me);
         let own = usize::from(may_count && self.debts.is_storing());
-        let standing = self.tally.standing(self.debts.possible() + own);
+        let standing = self.tally.standing(self.debts.possible(|node| self.counts(node)) + own);
         let is_early = now_ms < self.deadline_ms;
         let short = |effect| {
             let needed = self.tally.needed() as u32;
