@@ -174,6 +174,10 @@ async def errors(client):
     await fails(Refused, "BAD_QUORUM", client.put("kept", "k", "v", w=4))
     await fails(Refused, "NO_CONTEXT", client.delete("kept", "k"))
     await fails(StaleContext, "CONTEXT_FORGED", client.put("kept", "k", "v", context=b"forged"))
+    current = {"context": (await client.get("kept", "one")).context, "only_if_current": True}
+    first = await client.put("kept", "one", "first", **current)
+    await fails(StaleContext, "CHANGED", client.put("kept", "one", "second", **current))
+    equal((await client.get("kept", "one", at_least=[first.dot])).text, "first", "its own write")
 
 
 async def request_ids(client):

@@ -17,13 +17,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.message import Message
 
 from .errors import NOT_CONNECTED, StatorError, refused_here
 from .peer import Peer, Tls, is_silence
 from .retry import Budget, is_worth_it, pause
+
+Quorum = Literal["sloppy", "strict", "local"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Options:
     timeout: float = 10.0
     #: How often a request is sent at most; 1 turns retries off.
     attempts_max: int = 5
-    #: Whether only owners count for a quorum: with r + w > n a get sees every put that was
-    #: acknowledged before, whatever fails meanwhile.
-    strict: bool = False
+    #: Who counts for a quorum. Strict, only owners of the key: with r + w > n a get sees every put
+    #: that was acknowledged before, whatever fails meanwhile. Local, those in the node's region.
+    quorum: Quorum = "sloppy"
     #: Sent with each call, where nodes ask for one.
     token: str | None = field(default=None, repr=False)
     tls: Tls | None = None
