@@ -4,6 +4,7 @@ Usage: scenarios.py ADDRESS ADDRESS ADDRESS, the client listeners of three nodes
 """
 
 import asyncio
+import functools
 import json
 import sys
 import time
@@ -173,6 +174,10 @@ async def errors(client):
     await fails(Refused, "BAD_QUORUM", client.put("kept", "k", "v", w=4))
     await fails(Refused, "NO_CONTEXT", client.delete("kept", "k"))
     await fails(StaleContext, "CONTEXT_FORGED", client.put("kept", "k", "v", context=b"forged"))
+    current = {"context": (await client.get("kept", "one")).context, "only_if_current": True}
+    first = await client.put("kept", "one", "first", **current)
+    await fails(StaleContext, "CHANGED", client.put("kept", "one", "second", **current))
+    equal((await client.get("kept", "one", at_least=[first.dot])).text, "first", "its own write")
 
 
 async def request_ids(client):
@@ -319,7 +324,8 @@ async def roles(client):
         return None
 
     for node in NODES[1:]:
-        error = await eventually(f"{node} serves only who has a role", lambda: is_closed(node))
+        closed = functools.partial(is_closed, node)
+        error = await eventually(f"{node} serves only who has a role", closed)
         equal((error.reason, error.effect), ("NOT_KNOWN", "NONE"), error)
         async with Client.connect([node], token=token) as reader:
 

@@ -176,6 +176,11 @@ async function errors(client: Client): Promise<void> {
   await fails(Refused, "NO_CONTEXT", () => client.delete("kept", "k"));
   const forged = { context: Buffer.from("forged") };
   await fails(StaleContext, "CONTEXT_FORGED", () => client.put("kept", "k", "v", forged));
+  const { context } = await client.get("kept", "one");
+  const current = { context, onlyIfCurrent: true };
+  const { dot } = await client.put("kept", "one", "first", current);
+  await fails(StaleContext, "CHANGED", () => client.put("kept", "one", "second", current));
+  equal((await client.get("kept", "one", { atLeast: [dot] })).text, "first", "its own write");
 }
 
 async function requestIds(client: Client): Promise<void> {

@@ -121,7 +121,7 @@ async fn close(cluster: &Cluster, node: usize) -> String {
     let file = folder.path().join("token");
     std::fs::write(&file, root).expect("written");
     let shows = ["--token-file", file.to_str().expect("text")];
-    let as_root = |words: &'static [&str]| [&shows[..], words].concat();
+    let as_root = |words: &'static [&'static str]| [&shows[..], words].concat();
     let shop = token(must_run(node, &as_root(&["access", "token", "shop"])).await);
     must_run(node, &as_root(&["access", "grant", "shop", "reader"])).await;
     shop

@@ -4,6 +4,7 @@ import unittest
 
 from google.rpc import error_details_pb2 as rpc
 from google.rpc import status_pb2
+from stator_client.kv_pb2 import GetResponse, Version
 
 from stator_client import (
     Client,
@@ -18,7 +19,6 @@ from stator_client import (
     Unreachable,
 )
 from stator_client.errors import Code, error_of, told_by
-from stator_client.kv_pb2 import GetResponse, Version
 from stator_client.peer import _exact
 from stator_client.retry import PAUSE_MAX, Budget, is_worth_it, pause
 from stator_client.values import versions
@@ -41,7 +41,11 @@ class Errors(unittest.TestCase):
         soon.retry_delay.FromMilliseconds(7)
         table = [
             (said(Code.UNAVAILABLE, "QUORUM_NOT_REACHED", {"effect": "NONE"}), NotReached, False),
-            (said(Code.DEADLINE_EXCEEDED, "QUORUM_NOT_REACHED", {"effect": "MAYBE"}), NotReached, True),
+            (
+                said(Code.DEADLINE_EXCEEDED, "QUORUM_NOT_REACHED", {"effect": "MAYBE"}),
+                NotReached,
+                True,
+            ),
             (said(Code.UNAVAILABLE, "NEWER", {"effect": "something newer"}), Unavailable, True),
             (said(Code.NOT_FOUND, "UNKNOWN_MODULE"), Refused, False),
             (said(Code.DEADLINE_EXCEEDED, "STOPPING", {"effect": "MAYBE"}), Unavailable, True),

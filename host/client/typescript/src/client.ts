@@ -33,12 +33,19 @@ export interface CallOptions {
 export interface GetOptions extends CallOptions {
   /** How many replicas must answer. */
   readonly r?: number;
+  /** Dots of writes of the key that the answer must have seen, such as that of one's own put. */
+  readonly atLeast?: readonly string[];
 }
 
 export interface WriteOptions extends CallOptions {
   /** How many replicas must acknowledge. */
   readonly w?: number;
   readonly labels?: Readonly<Record<string, string>>;
+  /**
+   * Only if the context has seen all that the key holds, else `StaleContext`. It is no lock: what is
+   * written in the same moment may still become a sibling.
+   */
+  readonly onlyIfCurrent?: boolean;
   /** When an acknowledgement counts, unless as the keyspace says. */
   readonly durability?: "all" | "one" | "buffered";
 }
@@ -78,12 +85,12 @@ const SETTLE_ROUNDS = 5;
 export class Client {
   readonly #nodes: Nodes;
   readonly #timeoutMs: number;
-  readonly #quorum: "QUORUM_STRICT" | "QUORUM_SLOPPY";
+  readonly #quorum: "QUORUM_SLOPPY" | "QUORUM_STRICT" | "QUORUM_LOCAL";
 
   private constructor(endpoints: readonly string[], options: Options) {
     this.#nodes = new Nodes(endpoints, options);
     this.#timeoutMs = options.timeoutMs ?? 10_000;
-    this.#quorum = options.strict === true ? "QUORUM_STRICT" : "QUORUM_SLOPPY";
+    this.#quorum = QUORUM[options.quorum ?? "sloppy"];
   }
 
   /**
@@ -124,6 +131,7 @@ export class Client {
       key: name,
       quorum: this.#quorum,
       view,
+      atLeast: [...(options.atLeast ?? [])],
       ...(options.r === undefined ? {} : { r: options.r }),
     };
     const answer = await this.#nodes.call("get", request, this.#terms(options, true));
@@ -134,12 +142,7 @@ export class Client {
    * Writes a value in place of what `context` covers, beside everything else. Without a context it
    * replaces nothing.
    */
-  async put(
-    keyspace: string,
-    key: Data,
-    value: Data,
-    options: PutOptions = {},
-  ): Promise<Written> {
+  async put(keyspace: string, key: Data, value: Data, options: PutOptions = {}): Promise<Written> {
     const request = {
       ...this.#write(keyspace, key, options),
       value: bytes(value),
@@ -169,7 +172,8 @@ export class Client {
    * without it siblings throw `Conflict`, so give it where the keyspace does not merge.
    *
    * The change is written once: it is made anew only where the context had become stale and
-   * certainly nothing was written. Answers nothing if nothing was written.
+   * certainly nothing was written: with `onlyIfCurrent` also where somebody has written since it was
+   * read. Answers nothing if nothing was written.
    */
   async update(
     keyspace: string,
@@ -179,7 +183,7 @@ export class Client {
   ): Promise<Written | undefined> {
     const { settle } = options;
     const deadline = now() + (options.timeoutMs ?? this.#timeoutMs);
-    for (;;) {
+    for (let attempt = 0; ; attempt += 1) {
       const seen = await this.get(keyspace, key, within(options, deadline));
       const value = settle === undefined ? seen.value : await settled(settle, seen);
       const next = await change(value);
@@ -188,6 +192,7 @@ export class Client {
         done = await this.#replace(seen, next, options, deadline);
       } catch (error) {
         if (!(error instanceof StaleContext) || now() >= deadline) throw error;
+        await scatter(attempt);
         continue;
       }
       if (done === undefined || !done.siblingsRemain || settle === undefined) return done;
@@ -222,7 +227,7 @@ export class Client {
     deadline: number,
   ): Promise<Written> {
     for (let round = 0; round < SETTLE_ROUNDS && now() < deadline; round += 1) {
-      await sleep(Math.random() * 10 * 2 ** round);
+      await scatter(round);
       try {
         const seen = await this.get(keyspace, key, within(options, deadline));
         if (seen.siblings.length < 2) {
@@ -241,7 +246,8 @@ export class Client {
 
   #write(keyspace: string, key: Data, options: WriteOptions & Naming) {
     const { context, durability, w } = options;
-    const contexts = context === undefined ? [] : context instanceof Uint8Array ? [context] : context;
+    const contexts =
+      context === undefined ? [] : context instanceof Uint8Array ? [context] : context;
     return {
       keyspace,
       key: bytes(key),
@@ -250,6 +256,7 @@ export class Client {
       durability: DURABILITY[durability ?? "unset"],
       requestId: bytes(options.requestId ?? ""),
       labels: { ...options.labels },
+      onlyIfCurrent: options.onlyIfCurrent ?? false,
       ...(w === undefined ? {} : { w }),
     };
   }
@@ -259,6 +266,12 @@ export class Client {
     return { isRepeatable, timeoutMs, signal: options.signal };
   }
 }
+
+const QUORUM = {
+  sloppy: "QUORUM_SLOPPY",
+  strict: "QUORUM_STRICT",
+  local: "QUORUM_LOCAL",
+} as const;
 
 const DURABILITY = {
   unset: "DURABILITY_UNSPECIFIED",
@@ -271,6 +284,11 @@ function bytes(data: Data): Buffer {
   return typeof data === "string"
     ? Buffer.from(data)
     : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** Waits for a while by chance, so that those who write a key do not meet again. */
+function scatter(attempt: number): Promise<void> {
+  return sleep(Math.random() * 10 * 2 ** Math.min(attempt, 5));
 }
 
 function isDelete(next: Next): next is typeof DELETE {

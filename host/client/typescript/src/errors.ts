@@ -78,7 +78,10 @@ export class Refused extends StatorError {}
 /** There is no keyspace of this name. */
 export class UnknownKeyspace extends Refused {}
 
-/** The context does not serve any more, or is of another key: get, and write with what comes. */
+/**
+ * The context does not serve any more, has not seen all (`onlyIfCurrent`), or is of another key: get,
+ * and write with what comes.
+ */
 export class StaleContext extends Refused {}
 
 /** Another write of the key has this request id: a new write needs a new one. */
@@ -132,6 +135,7 @@ const BY_REASON: Readonly<Record<string, typeof StatorError>> = {
   CONTEXT_TOO_LARGE: StaleContext,
   CONTEXT_SECRET_UNKNOWN: StaleContext,
   PARTLY_FOLDED: StaleContext,
+  CHANGED: StaleContext,
   REQUEST_ID_REUSED: RequestIdReused,
   QUORUM_NOT_REACHED: NotReached,
   NODE_REMOVED: Unavailable,

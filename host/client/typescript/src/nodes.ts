@@ -24,10 +24,11 @@ export interface Options {
   /** How often a request is sent at most: 5 unless set; 1 turns retries off. */
   readonly attemptsMax?: number;
   /**
-   * Whether only owners count for a quorum: with r + w > n a get sees every put that was
-   * acknowledged before, whatever fails meanwhile.
+   * Who counts for a quorum: `"sloppy"` unless set. Strict, only owners of the key: with r + w > n a
+   * get sees every put that was acknowledged before, whatever fails meanwhile. Local, those in the
+   * node's region.
    */
-  readonly strict?: boolean;
+  readonly quorum?: "sloppy" | "strict" | "local";
   /** Sent with each call, where nodes ask for one. */
   readonly token?: string;
   readonly tls?: Tls;

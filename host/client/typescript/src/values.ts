@@ -125,7 +125,15 @@ function version(version: Version__Output): Version {
   const mergedBy = version.origin?.merge?.moduleDigest;
   const isTombstone = version.tombstone;
   return {
-    value, isTombstone, dots, writtenAtMs, expiresAtMs, schema, labels, valueBytes, mergedBy,
+    value,
+    isTombstone,
+    dots,
+    writtenAtMs,
+    expiresAtMs,
+    schema,
+    labels,
+    valueBytes,
+    mergedBy,
   };
 }
 

@@ -212,6 +212,13 @@ async fn errors(client: &Client) {
     fails("NO_CONTEXT", client.delete(Entry::blind("kept", "k"))).await;
     let forged = v1::PutRequest { contexts: vec!["forged".into()], ..put("kept", "k", "v") };
     fails("CONTEXT_FORGED", client.send_put(forged)).await;
+    let first = v1::PutRequest { only_if_current: true, ..put("kept", "one", "first") };
+    let second = v1::PutRequest { value: "second".into(), ..first.clone() };
+    let written = client.send_put(first).await.expect("the key holds nothing");
+    fails("CHANGED", client.send_put(second)).await;
+    let own = v1::GetRequest { at_least: vec![written.dot], ..get("kept", "one") };
+    let answer = client.send_get(own).await.expect("answered");
+    assert_eq!(texts(&answer), BTreeSet::from(["first".to_owned()]), "its own write");
 }
 
 async fn request_ids(client: &Client) {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import os
 import random
 import time
@@ -14,16 +15,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal, Union
+from typing import Any, Literal
 
 from . import kv_pb2
 from .errors import StaleContext, StatorError, refused_here
-from .nodes import Nodes, Options
+from .nodes import Nodes, Options, Quorum
 from .peer import Tls
 from .values import Version, Versions, Written, versions, written
 
-Data = Union[bytes, bytearray, memoryview, str]
-Context = Union[bytes, Iterable[bytes]]
+Data = bytes | bytearray | memoryview | str
+Context = bytes | Iterable[bytes]
 Durability = Literal["all", "one", "buffered"]
 
 
@@ -34,10 +35,10 @@ class _Delete(Enum):
 #: What a `change` returns to have the key deleted.
 DELETE = _Delete.DELETE
 
-Change = Callable[
-    [Union[bytes, None]], Union[Data, None, _Delete, Awaitable[Union[Data, None, _Delete]]]
-]
-Settle = Callable[[tuple[Version, ...]], Union[Data, Awaitable[Data]]]
+#: What a `change` returns; None leaves the key as it is.
+Next = Data | _Delete | None
+Change = Callable[[bytes | None], Next | Awaitable[Next]]
+Settle = Callable[[tuple[Version, ...]], Data | Awaitable[Data]]
 
 #: How often `update` tries to leave one version behind.
 SETTLE_ROUNDS = 5
@@ -56,7 +57,7 @@ class Client:
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
         self._options = nodes.options
-        self._quorum = kv_pb2.QUORUM_STRICT if nodes.options.strict else kv_pb2.QUORUM_SLOPPY
+        self._quorum: Any = f"QUORUM_{nodes.options.quorum.upper()}"
 
     @classmethod
     def connect(
@@ -67,16 +68,16 @@ class Client:
         token: str | None = None,
         timeout: float = 10.0,
         attempts_max: int = 5,
-        strict: bool = False,
+        quorum: Quorum = "sloppy",
     ) -> Client:
         """A client of the client listeners at `endpoints`, each HOST:PORT.
 
-        Connections are made when they are first used. For `timeout`, `attempts_max` and `strict`
+        Connections are made when they are first used. For `timeout`, `attempts_max` and `quorum`
         see `Options`; `token` is sent with each call.
         """
         if isinstance(endpoints, str):
             endpoints = [endpoints]
-        return cls(Nodes(list(endpoints), Options(timeout, attempts_max, strict, token, tls)))
+        return cls(Nodes(list(endpoints), Options(timeout, attempts_max, quorum, token, tls)))
 
     async def close(self) -> None:
         """Closes the connections; what is under way is given up."""
@@ -89,30 +90,47 @@ class Client:
         await self.close()
 
     async def get(
-        self, keyspace: str, key: Data, *, r: int | None = None, timeout: float | None = None
+        self,
+        keyspace: str,
+        key: Data,
+        *,
+        r: int | None = None,
+        at_least: Iterable[str] = (),
+        timeout: float | None = None,
     ) -> Versions:
         """Reads a key as its keyspace's policy makes it: one version, none, or siblings where the
-        policy keeps them or the merge failed. `r`: how many replicas must answer."""
-        return await self._read(keyspace, key, kv_pb2.VIEW_MERGED, r, timeout)
+        policy keeps them or the merge failed.
+
+        `r`: how many replicas must answer. `at_least`: dots of writes of the key that the answer
+        must have seen, such as that of one's own put.
+        """
+        terms = (r, at_least, timeout)
+        return await self._read(keyspace, key, kv_pb2.VIEW_MERGED, *terms)
 
     async def siblings(
         self, keyspace: str, key: Data, *, r: int | None = None, timeout: float | None = None
     ) -> Versions:
         """Reads every sibling of a key as it is stored, deletes too."""
-        return await self._read(keyspace, key, kv_pb2.VIEW_SIBLINGS, r, timeout)
+        return await self._read(keyspace, key, kv_pb2.VIEW_SIBLINGS, r, (), timeout)
 
     async def metadata(
         self, keyspace: str, key: Data, *, r: int | None = None, timeout: float | None = None
     ) -> Versions:
         """As `siblings`, without the values."""
-        return await self._read(keyspace, key, kv_pb2.VIEW_METADATA, r, timeout)
+        return await self._read(keyspace, key, kv_pb2.VIEW_METADATA, r, (), timeout)
 
     async def _read(
-        self, keyspace: str, key: Data, view: Any, r: int | None, timeout: float | None
+        self,
+        keyspace: str,
+        key: Data,
+        view: Any,
+        r: int | None,
+        at_least: Iterable[str],
+        timeout: float | None,
     ) -> Versions:
         name = _bytes(key)
         request = kv_pb2.GetRequest(
-            keyspace=keyspace, key=name, r=r, quorum=self._quorum, view=view
+            keyspace=keyspace, key=name, r=r, quorum=self._quorum, view=view, at_least=at_least
         )
         answer = await self._nodes.call("Get", request, True, self._seconds(timeout))
         return versions(keyspace, name, answer)
@@ -130,6 +148,7 @@ class Client:
         schema: int = 0,
         durability: Durability | None = None,
         request_id: Data = b"",
+        only_if_current: bool = False,
         timeout: float | None = None,
     ) -> Written:
         """Writes a value in place of what `context` covers, beside everything else.
@@ -137,6 +156,8 @@ class Client:
         Without a context it replaces nothing. Several contexts are joined. `ttl` is in seconds.
         `request_id`, up to 64 bytes of your choice for one write of a key, names it: then it is
         sent again even where the outcome is unknown, and the attempts are one write.
+        `only_if_current`: only if the context has seen all that the key holds, else `StaleContext`;
+        it is no lock, what is written in the same moment may still become a sibling.
         """
         request = kv_pb2.PutRequest(
             keyspace=keyspace,
@@ -150,6 +171,7 @@ class Client:
             quorum=self._quorum,
             durability=_durability(durability),
             request_id=_bytes(request_id),
+            only_if_current=only_if_current,
         )
         seconds = self._seconds(timeout)
         return written(await self._nodes.call("Put", request, bool(request_id), seconds))
@@ -165,6 +187,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         durability: Durability | None = None,
         request_id: Data = b"",
+        only_if_current: bool = False,
         timeout: float | None = None,
     ) -> Written:
         """Deletes exactly what `context` covers, or with `observed` what the node that is asked
@@ -182,6 +205,7 @@ class Client:
             quorum=self._quorum,
             durability=_durability(durability),
             request_id=_bytes(request_id),
+            only_if_current=only_if_current,
             labels=labels,
         )
         seconds = self._seconds(timeout)
@@ -205,10 +229,11 @@ class Client:
         where the keyspace does not merge. Both may be async.
 
         The change is written once: it is made anew only where the context had become stale and
-        certainly nothing was written. `fields` are those of `put`. None: nothing was written.
+        certainly nothing was written: with `only_if_current=True` also where somebody has written
+        since it was read. `fields` are those of `put`. None: nothing was written.
         """
         deadline = time.monotonic() + self._seconds(timeout)
-        while True:
+        for attempt in itertools.count():
             seen = await self.get(keyspace, key, timeout=_left(deadline))
             value = seen.value if settle is None else await _settled(settle, seen)
             made = await _awaited(change(value))
@@ -217,10 +242,12 @@ class Client:
             except StaleContext:
                 if time.monotonic() >= deadline:
                     raise
+                await _scatter(attempt)
                 continue
             if done is None or not done.siblings_remain or settle is None:
                 return done
             return await self._leave_one(seen, settle, done, deadline, fields)
+        raise AssertionError("it has no end")
 
     async def _replace(
         self, seen: Versions, made: Any, deadline: float, fields: Mapping[str, Any]
@@ -236,7 +263,10 @@ class Client:
         }
         if made is not DELETE:
             return await self.put(seen.keyspace, seen.key, made, **named)
-        taken = ("w", "labels", "durability", "context", "request_id", "timeout")
+        taken = (
+            *("w", "labels", "durability", "only_if_current"),
+            *("context", "request_id", "timeout"),
+        )
         named = {name: value for name, value in named.items() if name in taken}
         return await self.delete(seen.keyspace, seen.key, **named)
 
@@ -246,7 +276,7 @@ class Client:
         """Makes one of what `done` and others wrote at the same time, without haste: who reads
         next can do it as well. What `done` wrote stands, whatever comes of this."""
         for attempt in range(SETTLE_ROUNDS):
-            await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+            await _scatter(attempt)
             if time.monotonic() >= deadline:
                 break
             try:
@@ -273,6 +303,11 @@ async def _settled(settle: Settle, seen: Versions) -> bytes | None:
     if len(seen.siblings) < 2:
         return seen.value
     return _bytes(await _awaited(settle(seen.siblings)))
+
+
+async def _scatter(attempt: int) -> None:
+    """Waits for a while by chance, so that those who write a key do not meet again."""
+    await asyncio.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 5)))
 
 
 def _left(deadline: float) -> float:

@@ -85,7 +85,8 @@ class UnknownKeyspace(Refused):
 
 
 class StaleContext(Refused):
-    """The context does not serve any more, or is of another key: get, and write with what comes."""
+    """The context does not serve any more, has not seen all (`only_if_current`), or is of another
+    key: get, and write with what comes."""
 
 
 class RequestIdReused(Refused):
@@ -145,6 +146,7 @@ _BY_REASON: dict[str, type[StatorError]] = {
     "CONTEXT_TOO_LARGE": StaleContext,
     "CONTEXT_SECRET_UNKNOWN": StaleContext,
     "PARTLY_FOLDED": StaleContext,
+    "CHANGED": StaleContext,
     "REQUEST_ID_REUSED": RequestIdReused,
     "QUORUM_NOT_REACHED": NotReached,
     "NODE_REMOVED": Unavailable,

@@ -17,13 +17,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from google.protobuf.message import Message
 
 from .errors import NOT_CONNECTED, StatorError, refused_here
 from .peer import Peer, Tls, is_silence
 from .retry import Budget, is_worth_it, pause
+
+Quorum = Literal["sloppy", "strict", "local"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Options:
     timeout: float = 10.0
     #: How often a request is sent at most; 1 turns retries off.
     attempts_max: int = 5
-    #: Whether only owners count for a quorum: with r + w > n a get sees every put that was
-    #: acknowledged before, whatever fails meanwhile.
-    strict: bool = False
+    #: Who counts for a quorum. Strict, only owners of the key: with r + w > n a get sees every put
+    #: that was acknowledged before, whatever fails meanwhile. Local, those in the node's region.
+    quorum: Quorum = "sloppy"
     #: Sent with each call, where nodes ask for one.
     token: str | None = field(default=None, repr=False)
     tls: Tls | None = None
@@ -94,7 +96,7 @@ class Nodes:
                 silent = is_silence(error)
                 is_fresh = len(tries) < len(self._peers)
                 wait = 0.0 if silent and is_fresh else pause(attempt, error.retry_after)
-                # A node that took its time to refuse will again: its answer is worth more than none.
+                # A node that took its time to refuse will again: better its answer than none.
                 least = 0.0 if silent else now - started
                 if now + wait + least >= deadline:
                     raise
