@@ -118,13 +118,16 @@ async fn read(
     let context = with_context(found.context.as_ref());
     let values: Vec<_> = found.versions.iter().filter(|version| !version.tombstone).collect();
     Ok(match values[..] {
-        [] => (StatusCode::NOT_FOUND, context, Json(json!({ "reason": "NO_VALUE" }))).into_response(),
+        [] => {
+            (StatusCode::NOT_FOUND, context, Json(json!({ "reason": "NO_VALUE" }))).into_response()
+        }
         [version] if found.versions.len() == 1 => {
             (context, version.value.clone().unwrap_or_default()).into_response()
         }
         _ => {
             let all: Vec<_> = found.versions.iter().map(version_json).collect();
-            (StatusCode::MULTIPLE_CHOICES, context, Json(json!({ "siblings": all }))).into_response()
+            (StatusCode::MULTIPLE_CHOICES, context, Json(json!({ "siblings": all })))
+                .into_response()
         }
     })
 }

@@ -41,14 +41,14 @@ use crate::config::{Config, Listeners};
 use crate::console;
 use crate::descriptors::{self, Doors};
 use crate::exporter::Exporter;
+use crate::gateway;
 use crate::listen::{AnswerBudget, BodyBudget, Door, Places, Speech};
 use crate::node::Node;
-use crate::gateway;
 use crate::telemetry;
-use crate::web;
 use crate::telemetry::vital::Vital;
 use crate::tls::{Tls, TlsFiles};
 use crate::transport::Transport;
+use crate::web;
 
 /// What a message may weigh beside the keys and values in it.
 const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
@@ -168,8 +168,18 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let places = vec![client_door.places(), admin_door.places()];
     // From here on nothing fails or waits: who is served once is told of a stop.
     let mut listeners = vec![
-        spawn((client, client_door), &limits, (Guard::for_clients(node.clone()), client_routes), stop.subscribe()),
-        spawn((admin, admin_door), &limits, (Guard::for_operators(node.clone()), admin_routes), stop.subscribe()),
+        spawn(
+            (client, client_door),
+            &limits,
+            (Guard::for_clients(node.clone()), client_routes),
+            stop.subscribe(),
+        ),
+        spawn(
+            (admin, admin_door),
+            &limits,
+            (Guard::for_operators(node.clone()), admin_routes),
+            stop.subscribe(),
+        ),
     ];
     tokio::spawn(certificates.clone().watch(stop.subscribe()));
     listeners.extend(exporter.map(|exporter| exporter.spawn(&node, stop.subscribe())));

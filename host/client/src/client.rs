@@ -215,7 +215,8 @@ impl Client {
                 return Ok(Some(written));
             }
         }
-        let message = "others write the key as well: what this client wrote is stored, as a sibling";
+        let message =
+            "others write the key as well: what this client wrote is stored, as a sibling";
         Err(Error::local(reason::SIBLINGS_REMAIN, message))
     }
 

@@ -142,7 +142,10 @@ impl From<Status> for Error {
         let effect = match metadata.get("effect").map(String::as_str) {
             Some("NONE") => Effect::None,
             Some(_) => Effect::Maybe,
-            None if is_unsent || is_refusal(status.code()) => Effect::None,
+            None if is_unsent => Effect::None,
+            // A connection that is closed for its owner's manners has this code, and no reason.
+            None if status.code() == Code::ResourceExhausted && reason.is_empty() => Effect::Maybe,
+            None if is_refusal(status.code()) => Effect::None,
             None => Effect::Maybe,
         };
         let mut violations = Vec::new();

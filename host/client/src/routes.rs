@@ -88,7 +88,13 @@ impl Drop for Routes {
 impl Routes {
     pub(crate) fn new(nodes: Nodes, dial: Option<Dial>) -> Arc<Self> {
         let (is_used, is_kept) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Routes { nodes: Arc::new(nodes), dial, known: RwLock::default(), is_used, is_kept })
+        Arc::new(Routes {
+            nodes: Arc::new(nodes),
+            dial,
+            known: RwLock::default(),
+            is_used,
+            is_kept,
+        })
     }
 
     /// Who coordinates. Without a way to dial them owners can do nothing.

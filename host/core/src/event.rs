@@ -31,8 +31,8 @@ use crate::keys::StoreKey;
 use crate::listing::{KeyRange, ListPage, ListRequest, Slice};
 use crate::message::Message;
 use crate::request::{
-    GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
-    RequestError,
+    GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused,
+    ReplicaRequest, RequestError,
 };
 use crate::ring::{MadeMoves, Move};
 use crate::tree::{TreeAnswer, TreeRead};

@@ -187,9 +187,10 @@ mod tests {
     fn slice(held: &BTreeMap<u8, BTreeSet<u64>>, from: &Bytes, most: usize) -> Slice {
         let all = held.iter().map(|(key, writes)| (Bytes::from(vec![*key]), writes));
         let mut rest = all.filter(|(key, _)| key >= from);
-        let taken = rest.by_ref().take(most).map(|(key, writes)| {
-            (key, object(&writes.iter().copied().collect::<Vec<_>>()))
-        });
+        let taken = rest
+            .by_ref()
+            .take(most)
+            .map(|(key, writes)| (key, object(&writes.iter().copied().collect::<Vec<_>>())));
         let objects = taken.collect();
         Slice { objects, is_cut: rest.next().is_some() }
     }

@@ -94,11 +94,8 @@ fn any_put() -> impl Strategy<Value = PutRequest> {
         (any_payload(), any::<u32>(), any::<Option<u64>>(), any_labels(), option::of(any_name()));
     let durability =
         prop_oneof![Just(Durability::All), Just(Durability::One), Just(Durability::Buffered)];
-    let quorum = prop_oneof![
-        Just(QuorumKind::Sloppy),
-        Just(QuorumKind::Strict),
-        Just(QuorumKind::Local)
-    ];
+    let quorum =
+        prop_oneof![Just(QuorumKind::Sloppy), Just(QuorumKind::Strict), Just(QuorumKind::Local)];
     let target = (any::<u64>(), any_bytes(), any_context());
     let rest = (any::<Option<u32>>(), quorum, option::of(durability));
     let limits = (any::<usize>(), any::<usize>(), any::<u64>());

@@ -74,10 +74,10 @@ fn message(name: &str, principal: &Principal) -> v1::Principal {
         role: role_number(grant.role).into(),
         keyspace: grant.keyspace.clone(),
     });
-    let tokens = principal.tokens.iter().map(|(digest, at_ms)| v1::AccessToken {
-        id: digest.id().to_owned(),
-        made_at_ms: *at_ms,
-    });
+    let tokens = principal
+        .tokens
+        .iter()
+        .map(|(digest, at_ms)| v1::AccessToken { id: digest.id().to_owned(), made_at_ms: *at_ms });
     v1::Principal { name: name.to_owned(), grants: grants.collect(), tokens: tokens.collect() }
 }
 

@@ -10,7 +10,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::guard::Caller;
 use super::journals::Listed;
 use super::{
-    access, audit, conflicts, errors, journals, keyspaces, modules, objects, recover, repair, ring, status, trials,
+    access, audit, conflicts, errors, journals, keyspaces, modules, objects, recover, repair, ring,
+    status, trials,
 };
 use crate::node::{InitError, InitRequest, Node};
 use crate::transport::setup::SetupError;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use stator_proto::v1;
-use tonic::codegen::http::Request;
 use tonic::Code;
+use tonic::codegen::http::Request;
 
 use super::journals::Listed;
 use super::{errors, journals};

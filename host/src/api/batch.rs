@@ -75,7 +75,9 @@ impl KvService {
                 let request = Request::from_parts(metadata, extensions, delete);
                 Ok(Outcome::Delete(self.delete(request).await?.into_inner()))
             }
-            None => Err(errors::bad_field("items", "ITEM_EMPTY", "an item is a get, put or delete")),
+            None => {
+                Err(errors::bad_field("items", "ITEM_EMPTY", "an item is a get, put or delete"))
+            }
         }
     }
 }

@@ -36,12 +36,11 @@ impl KvService {
             return Err(errors::bad_field("at_least", "TOO_MANY_DOTS", message));
         }
         let dots = at_least.iter().map(|text| text.parse::<Dot>());
-        let dots: Vec<Dot> = dots.collect::<Result<_, _>>().map_err(|error| {
-            errors::bad_field("at_least", "BAD_DOT", error.to_string())
-        })?;
-        let has_all = |receipt: &GetReceipt| {
-            dots.iter().all(|dot| receipt.siblings.vector().contains(dot))
-        };
+        let dots: Vec<Dot> = dots
+            .collect::<Result<_, _>>()
+            .map_err(|error| errors::bad_field("at_least", "BAD_DOT", error.to_string()))?;
+        let has_all =
+            |receipt: &GetReceipt| dots.iter().all(|dot| receipt.siblings.vector().contains(dot));
         let first = self.read(named, (r, quorum), deadline, held).await?;
         if has_all(&first) {
             return Ok(first);

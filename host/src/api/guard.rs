@@ -103,7 +103,8 @@ impl Caller {
 
 fn not_allowed(name: &str, role: Role, keyspace: Option<&str>) -> Status {
     let role = format!("{role:?}").to_lowercase();
-    let place = keyspace.map_or("all keyspaces".to_owned(), |keyspace| format!("keyspace {keyspace}"));
+    let place =
+        keyspace.map_or("all keyspaces".to_owned(), |keyspace| format!("keyspace {keyspace}"));
     let message = format!("{name} is no {role} of {place}; nothing was done");
     let facts = [("principal", name.to_owned()), ("role", role)];
     errors::status(Code::PermissionDenied, "NOT_ALLOWED", message, &facts)

@@ -174,7 +174,9 @@ impl KvService {
         };
         let answer = self.node.driver.put(request, write.deadline.into(), held.clone()).await;
         answer.map_err(errors::stopped)?.map_err(|error| match error {
-            RequestError::Refused(WriteRefused::TooManySiblings { .. }) if write.only_if_current => {
+            RequestError::Refused(WriteRefused::TooManySiblings { .. })
+                if write.only_if_current =>
+            {
                 conditions::changed()
             }
             error => errors::request(&error),
@@ -232,7 +234,10 @@ fn cut(found: &mut Vec<v1::Version>) {
     }
 }
 
-pub(super) fn merged_view(reading: Reading, sibling_count: u32) -> (Vec<v1::Version>, v1::MergeInfo) {
+pub(super) fn merged_view(
+    reading: Reading,
+    sibling_count: u32,
+) -> (Vec<v1::Version>, v1::MergeInfo) {
     let mut info = v1::MergeInfo { sibling_count, ..Default::default() };
     let all = |inputs: Vec<_>| inputs.iter().map(|live| versions::version(live, false)).collect();
     match reading {
@@ -311,7 +316,9 @@ impl Kv for KvService {
         let quorum = quorum(get.quorum)?;
         let receipt = match get.at_least.is_empty() {
             true => self.read(&named, (get.r, quorum), deadline, &held).await?,
-            false => self.read_after(&named, (get.r, quorum), &get.at_least, deadline, &held).await?,
+            false => {
+                self.read_after(&named, (get.r, quorum), &get.at_least, deadline, &held).await?
+            }
         };
         Ok(Response::new(self.answer(&named, view, receipt, deadline).await))
     }

@@ -59,7 +59,11 @@ pub(super) fn timeout_ms(metadata: &MetadataMap, default_ms: u64) -> u64 {
         .and_then(parse_timeout)
         .map(|timeout| timeout.as_millis() as u64);
     match asked {
-        Some(ms) => ms.saturating_sub(ANSWER_MARGIN_MS.min(ms / 4)).clamp(1, TIMEOUT_MS_MAX),
+        Some(ms) => {
+            // Some clients round what they tell up to three digits.
+            let margin_ms = ANSWER_MARGIN_MS.max(ms / 100).min(ms / 4);
+            ms.saturating_sub(margin_ms).clamp(1, TIMEOUT_MS_MAX)
+        }
         None => default_ms,
     }
 }

@@ -155,8 +155,12 @@ impl Walk {
             let reading = self.node.read(&named.keyspace, &named.key, siblings, until).await;
             let (versions, info) = merged_view(reading, count);
             let context = context();
-            return (!versions.is_empty())
-                .then_some(v1::ListedKey { key: named.key, versions, context, merge: Some(info) });
+            return (!versions.is_empty()).then_some(v1::ListedKey {
+                key: named.key,
+                versions,
+                context,
+                merge: Some(info),
+            });
         }
         let now_ms = self.node.clock.now().wall_ms;
         let has_value = reconcile::view(siblings, now_ms) != View::Absent;

@@ -20,9 +20,9 @@ use stator_proto::v1;
 use stator_proto::v1::import_objects_request::Part;
 use tonic::{Request, Status, Streaming};
 
+use super::errors;
 use super::journals::Listed;
 use super::list::{in_time, place, stream_deadline, walk_failed, walk_place, with_prefix};
-use super::errors;
 use crate::node::Node;
 
 /// A part of an object that does not fit one message.

@@ -209,9 +209,10 @@ async fn list(session: &Session) -> Result<(), Failure> {
         output::say("nobody has a role: everybody may do everything");
     }
     let rows = answer.principals.iter().map(|principal| {
-        let tokens = principal.tokens.iter().map(|token| {
-            format!("{} of {}", token.id, output::utc(token.made_at_ms))
-        });
+        let tokens = principal
+            .tokens
+            .iter()
+            .map(|token| format!("{} of {}", token.id, output::utc(token.made_at_ms)));
         let tokens: Vec<_> = tokens.collect();
         [principal.name.clone(), roles(principal), tokens.join(", ")]
     });
@@ -238,12 +239,14 @@ fn roles(principal: &v1::Principal) -> String {
 }
 
 fn document(principal: &v1::Principal) -> Value {
-    let grants = principal.grants.iter().map(|grant| {
-        json!({ "role": role_word(grant), "keyspace": grant.keyspace })
-    });
-    let tokens = principal.tokens.iter().map(|token| {
-        json!({ "id": token.id, "made_at_ms": token.made_at_ms })
-    });
+    let grants = principal
+        .grants
+        .iter()
+        .map(|grant| json!({ "role": role_word(grant), "keyspace": grant.keyspace }));
+    let tokens = principal
+        .tokens
+        .iter()
+        .map(|token| json!({ "id": token.id, "made_at_ms": token.made_at_ms }));
     json!({
         "name": principal.name,
         "grants": grants.collect::<Vec<_>>(),

@@ -64,8 +64,7 @@ async fn check(session: &Session) -> Result<(), Failure> {
         _ => {
             let message = "the node answers and does not serve clients: it has no cluster yet, or \
                            was removed from it, or is stopping";
-            Err(Failure::new(Kind::Unavailable, message)
-                .hint("`stator cluster status` says more"))
+            Err(Failure::new(Kind::Unavailable, message).hint("`stator cluster status` says more"))
         }
     }
 }

@@ -69,7 +69,9 @@ pub(super) fn key(text: &str, is_base64: bool) -> Result<Bytes, Failure> {
         return Ok(Bytes::copy_from_slice(text.as_bytes()));
     }
     let decoded = BASE64.decode(text);
-    decoded.map(Bytes::from).map_err(|error| Failure::usage(format!("{text} is no base64: {error}")))
+    decoded
+        .map(Bytes::from)
+        .map_err(|error| Failure::usage(format!("{text} is no base64: {error}")))
 }
 
 /// A key for people: as it is where it is plain text, else in base64.

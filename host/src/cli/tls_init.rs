@@ -145,7 +145,9 @@ impl Make {
             made.push(self.certificate(&issuer, client, vec![client.clone()], &uses)?);
         }
         match output {
-            Output::Json => output::json(&json!({ "authority": self.to.join("ca.pem"), "made": made })),
+            Output::Json => {
+                output::json(&json!({ "authority": self.to.join("ca.pem"), "made": made }))
+            }
             Output::Table => {
                 made.iter().try_for_each(|path| output::line(path.display().to_string()))
             }

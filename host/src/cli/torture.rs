@@ -87,8 +87,12 @@ impl Torture {
 
 fn print(report: &Report) -> Result<(), Failure> {
     let Report { acknowledged, failed, read, merged, cut_off, killed, stopped, .. } = report;
-    output::line(format!("{acknowledged} puts acknowledged, {failed} not; {read} gets, {merged} of them merged"))?;
-    output::line(format!("{cut_off} times a node was cut off, {killed} killed, {stopped} stopped"))?;
+    output::line(format!(
+        "{acknowledged} puts acknowledged, {failed} not; {read} gets, {merged} of them merged"
+    ))?;
+    output::line(format!(
+        "{cut_off} times a node was cut off, {killed} killed, {stopped} stopped"
+    ))?;
     match report.wrong.is_empty() {
         true => output::line("no write is lost, all nodes read the same, every key merges"),
         false => report.wrong.iter().try_for_each(output::line),

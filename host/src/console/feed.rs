@@ -22,10 +22,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answer, Refused};
 use super::{Console, STREAMS_MAX, record};
-use crate::web::Lasting;
 use crate::conflicts::Conflict;
 use crate::journal::{Cursor, Journal};
 use crate::node::Node;
+use crate::web::Lasting;
 
 /// How long a live feed goes on. Browsers ask for it anew, from where they were.
 pub(super) const LIFE: Duration = Duration::from_secs(600);

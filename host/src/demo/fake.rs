@@ -234,10 +234,7 @@ impl Admin for Fake {
 
     type ListAuditStream = futures::stream::Empty<Result<v1::AuditEntry, Status>>;
 
-    async fn list_audit(
-        &self,
-        _: Request<v1::ListAuditRequest>,
-    ) -> Answer<Self::ListAuditStream> {
+    async fn list_audit(&self, _: Request<v1::ListAuditRequest>) -> Answer<Self::ListAuditStream> {
         unsupported()
     }
 

@@ -20,8 +20,8 @@ use super::inbox::Inbox;
 use super::persist::{Persist, persist_all};
 use crate::conflicts::{Cause, Conflicts};
 use crate::storage::{
-    Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, ScanJob, ScanPage,
-    StoreError, Stores, TreeJob, WriteDone, WriteJob,
+    Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, ScanJob,
+    ScanPage, StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
 use crate::transport::Transport;
 

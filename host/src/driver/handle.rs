@@ -16,8 +16,8 @@ use stator_core::id::{KeyspaceId, NodeId};
 use stator_core::listing::{ListPage, ListRequest};
 use stator_core::node::CollectFigures;
 use stator_core::request::{
-    GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused, ReplicaRequest,
-    RequestError,
+    GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused,
+    ReplicaRequest, RequestError,
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};

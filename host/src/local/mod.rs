@@ -196,8 +196,11 @@ async fn start_process(
     let number = index + 1;
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let log = folder.join(format!("node-{number}.log"));
-    let log_file =
-        std::fs::File::options().create(true).append(true).open(&log).with_context(|| format!("no log {}", log.display()))?;
+    let log_file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .with_context(|| format!("no log {}", log.display()))?;
     let mut command = Command::new(program);
     command
         .args(["serve", "--bootstrap", "wait", "--output", "json"])

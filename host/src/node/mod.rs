@@ -27,8 +27,8 @@ use contact::Contact;
 
 use crate::config::Config;
 use crate::conflicts::Conflicts;
-use crate::journal::Journal;
 use crate::driver::{Clock, DriverHandle};
+use crate::journal::Journal;
 use crate::merge::MergeHost;
 use crate::storage::{Home, Stores};
 use crate::transport::Transport;

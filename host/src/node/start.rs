@@ -23,19 +23,19 @@ use stator_core::node::{Node as Protocol, Settings};
 use stator_core::ring::MadeMoves;
 
 use super::acquaint;
-use super::cluster::{Desk, kept_promise, single};
 use super::audit::Call;
+use super::cluster::{Desk, kept_promise, single};
 use super::contact::Contact;
 use super::{ModuleFiles, ModuleKeeper, Node, conflicts};
 use crate::address::HostPort;
 use crate::budget::ByteBudget;
 use crate::config::{Bootstrap, Config, EngineKind};
 use crate::conflicts::{Conflicts, TrialOver};
-use crate::journal::Journal;
 use crate::driver::{
     self, BALLOT_FILE, CATALOGUE_FILE, Clock, EPOCHS_FILE, Effects, FILL_FILE, Inbox, MOVES_FILE,
     Mailbox, Shared,
 };
+use crate::journal::Journal;
 use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};

@@ -139,10 +139,9 @@ mod tests {
 
     #[test]
     fn a_place_reads_back_and_nonsense_does_not() {
-        for place in [
-            Place::default(),
-            Place { partition: 65_535, from: Bytes::from_static(b"a.b") },
-        ] {
+        for place in
+            [Place::default(), Place { partition: 65_535, from: Bytes::from_static(b"a.b") }]
+        {
             assert_eq!(Place::parse(&place.print()), Some(place));
         }
         assert_eq!(Place::parse(""), Some(Place::default()));

@@ -14,9 +14,9 @@
 //! to be rid of a stolen key.
 
 mod dial;
-mod names;
 mod files;
 mod live;
+mod names;
 mod validity;
 
 use std::path::PathBuf;

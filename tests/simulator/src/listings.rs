@@ -24,7 +24,8 @@ impl World {
 
     /// Asks for the page from `from` on, with what is left of the get's time.
     pub(super) fn list(&mut self, machine: usize, ticket: Ticket, get: &GetRequest, from: &[u8]) {
-        let (Some(started_us), Some(node)) = (self.started_us(ticket), &self.machines[machine].node)
+        let (Some(started_us), Some(node)) =
+            (self.started_us(ticket), &self.machines[machine].node)
         else {
             return;
         };
@@ -60,11 +61,7 @@ impl World {
 
 impl Store {
     /// What is held of a range, at most `count_max` objects of it.
-    pub(super) fn scan(
-        &self,
-        range: &KeyRange,
-        count_max: usize,
-    ) -> Result<Slice, StoreFailure> {
+    pub(super) fn scan(&self, range: &KeyRange, count_max: usize) -> Result<Slice, StoreFailure> {
         let mut slice = Slice::default();
         let is_meant = |key: &&StoreKey| {
             (key.partition, key.keyspace) == (range.partition, range.keyspace)

@@ -248,8 +248,10 @@ impl World {
     fn request(&mut self, machine: usize, asked: Asked, timeout_us: Micros) -> Ticket {
         self.last_ticket += 1;
         let started_us = self.now_us;
-        self.requests
-            .insert(self.last_ticket, Request { machine, asked, started_us, is_unread: false, listed: None });
+        self.requests.insert(
+            self.last_ticket,
+            Request { machine, asked, started_us, is_unread: false, listed: None },
+        );
         let at_us = self.now_us + timeout_us + GRACE_US;
         self.plan_in(machine, at_us, Inner::Overdue(self.last_ticket));
         self.last_ticket

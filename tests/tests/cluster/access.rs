@@ -72,7 +72,11 @@ async fn codes(channel: &Channel, service: &str, token: Option<&str>) -> BTreeMa
 /// The methods that did not end with a refusal of the caller.
 fn passed(codes: &BTreeMap<String, Code>) -> Vec<&str> {
     let refused = [Code::PermissionDenied, Code::Unauthenticated];
-    codes.iter().filter(|(_, code)| !refused.contains(code)).map(|(name, _)| name.as_str()).collect()
+    codes
+        .iter()
+        .filter(|(_, code)| !refused.contains(code))
+        .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -93,9 +97,11 @@ async fn every_method_asks_who_calls_and_lets_pass_who_may() {
     }
     tokens.insert("operator", root.clone());
 
-    for (service, channel) in
-        [("Kv", node.client_channel()), ("Routing", node.client_channel()), ("Admin", node.admin_channel())]
-    {
+    for (service, channel) in [
+        ("Kv", node.client_channel()),
+        ("Routing", node.client_channel()),
+        ("Admin", node.admin_channel()),
+    ] {
         let nobody = codes(&channel, service, None).await;
         assert!(nobody.values().all(|code| *code == Code::Unauthenticated), "{nobody:?}");
         let wrong = codes(&channel, service, Some("stator_00")).await;
@@ -123,7 +129,8 @@ async fn every_method_asks_who_calls_and_lets_pass_who_may() {
     for method in ["PushModule", "BeginTrial", "DeleteModule", "PullModule"] {
         assert!(may.contains(&method), "{method}: {may:?}");
     }
-    for method in ["CreateKeyspace", "ChangeAccess", "ListAudit", "ExportObjects", "UpdateKeyspace"] {
+    for method in ["CreateKeyspace", "ChangeAccess", "ListAudit", "ExportObjects", "UpdateKeyspace"]
+    {
         assert!(!may.contains(&method), "{method}: {may:?}");
     }
 }
@@ -152,8 +159,10 @@ async fn roles_hold_by_keyspace_on_all_nodes_and_a_stolen_token_is_withdrawn_eve
     must_run(&cluster[1], &grant).await;
     for node in cluster.nodes() {
         eventually("the node knows", async || {
-            let (carts, users) = (tries(node, "carts", &shop).await, tries(node, "users", &shop).await);
-            let holds = carts == (Code::Ok, Code::Ok) && users == (Code::Ok, Code::PermissionDenied);
+            let (carts, users) =
+                (tries(node, "carts", &shop).await, tries(node, "users", &shop).await);
+            let holds =
+                carts == (Code::Ok, Code::Ok) && users == (Code::Ok, Code::PermissionDenied);
             must(holds, || format!("{carts:?} {users:?}"))
         })
         .await;
@@ -165,10 +174,14 @@ async fn roles_hold_by_keyspace_on_all_nodes_and_a_stolen_token_is_withdrawn_eve
         ],
     };
     let answer = cluster[0].kv().batch(bearing(batch, &shop)).await.expect("answered").into_inner();
-    let reasons: Vec<_> = answer.outcomes.iter().map(|outcome| match &outcome.outcome {
-        Some(v1::batch_outcome::Outcome::Failure(failure)) => failure.reason.as_str(),
-        _ => "done",
-    }).collect();
+    let reasons: Vec<_> = answer
+        .outcomes
+        .iter()
+        .map(|outcome| match &outcome.outcome {
+            Some(v1::batch_outcome::Outcome::Failure(failure)) => failure.reason.as_str(),
+            _ => "done",
+        })
+        .collect();
     assert_eq!(reasons, ["done", "NOT_ALLOWED"], "each item is asked for");
     let unknown = [&by_root[..], &["access", "grant", "shop", "reader", "-k", "cart"]].concat();
     assert!(run(&cluster[0], &unknown).await.expect_err("no such keyspace").contains("cart"));
@@ -193,7 +206,13 @@ async fn roles_hold_by_keyspace_on_all_nodes_and_a_stolen_token_is_withdrawn_eve
     let log = must_run(&cluster[0], &[&by_root[..], &["access", "log"]].concat()).await;
     let calls = log["entries"].as_array().expect("entries").iter();
     let told: Vec<_> = calls
-        .map(|call| (call["principal"].as_str(), call["method"].as_str().expect("text"), call["code"].as_str().expect("text")))
+        .map(|call| {
+            (
+                call["principal"].as_str(),
+                call["method"].as_str().expect("text"),
+                call["code"].as_str().expect("text"),
+            )
+        })
         .collect();
     for expected in [
         (None, "CreateKeyspace", "Ok"),
@@ -225,27 +244,45 @@ fn is_on_disk(folder: &Path, text: &str) -> bool {
 async fn certificates_that_the_program_made_carry_roles() {
     let folder = tempfile::tempdir().expect("a folder");
     let certs = folder.path().join("certs").display().to_string();
-    let init = ["tls", "init", "--to", &certs, "--node", "node,127.0.0.1", "--client", "root", "--client", "shop"];
+    let init = [
+        "tls",
+        "init",
+        "--to",
+        &certs,
+        "--node",
+        "node,127.0.0.1",
+        "--client",
+        "root",
+        "--client",
+        "shop",
+    ];
     let made = crate::support::stator(init).await;
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let again = crate::support::stator(init).await;
     assert!(!again.status.success(), "nothing is overwritten");
     let section = |name: &str| {
-        format!("[tls.{name}]\ncert = '{certs}/node.pem'\nkey = '{certs}/node.key'\nclient_ca = '{certs}/ca.pem'\n")
+        format!(
+            "[tls.{name}]\ncert = '{certs}/node.pem'\nkey = '{certs}/node.key'\nclient_ca = '{certs}/ca.pem'\n"
+        )
     };
     let config = folder.path().join("stator.toml");
     std::fs::write(&config, section("client") + &section("admin")).expect("written");
-    let node = Node::start(folder.path(), "node", &["--config", config.to_str().expect("text")]).await;
+    let node =
+        Node::start(folder.path(), "node", &["--config", config.to_str().expect("text")]).await;
     let channel = async |address: &str, who: &str| -> Channel {
         let path = |file: String| folder.path().join("certs").join(file);
         let (cert, key) = (path(format!("{who}.pem")), path(format!("{who}.key")));
-        let tls = stator::tls::ClientTls::load(&path("ca.pem".to_owned()), Some((&cert, &key)), None);
+        let tls =
+            stator::tls::ClientTls::load(&path("ca.pem".to_owned()), Some((&cert, &key)), None);
         let endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
         stator::tls::connect(&endpoint, Some(&tls.expect("files"))).await.expect("connected")
     };
     let grant = |name: &str, role: v1::Role| v1::ChangeAccessRequest {
         principal: name.to_owned(),
-        change: Some(v1::change_access_request::Change::Grant(v1::Grant { role: role.into(), keyspace: None })),
+        change: Some(v1::change_access_request::Change::Grant(v1::Grant {
+            role: role.into(),
+            keyspace: None,
+        })),
     };
     let mut root = AdminClient::new(channel(&node.addresses.admin, "root").await);
     root.change_access(grant("root", v1::Role::Operator)).await.expect("the first");

@@ -3,7 +3,9 @@
 use stator_proto::v1;
 
 use crate::conflicts::{must_run, run};
-use crate::support::{Cluster, Writer, eventually, get, keyspace, must, nothing_is_lost, put, values};
+use crate::support::{
+    Cluster, Writer, eventually, get, keyspace, must, nothing_is_lost, put, values,
+};
 
 fn local(value: &str) -> v1::PutRequest {
     v1::PutRequest { quorum: v1::Quorum::Local.into(), ..put("data", "k", value) }

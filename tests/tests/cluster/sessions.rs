@@ -42,7 +42,8 @@ async fn a_put_is_made_only_of_what_is_there() {
     let first = cluster[0].kv().put(only("1", None)).await.expect("there is nothing").into_inner();
     let again = cluster[1].kv().put(only("2", None)).await;
     assert_eq!(reason(again).as_deref(), Some("CHANGED"), "there is something");
-    let second = cluster[2].kv().put(only("2", first.context.clone())).await.expect("it is current");
+    let second =
+        cluster[2].kv().put(only("2", first.context.clone())).await.expect("it is current");
     let late = cluster[0].kv().put(only("3", first.context.clone())).await;
     assert_eq!(reason(late).as_deref(), Some("CHANGED"), "another was first");
     let delete = |context: Option<bytes::Bytes>| v1::DeleteRequest {
@@ -52,7 +53,10 @@ async fn a_put_is_made_only_of_what_is_there() {
         only_if_current: true,
         ..Default::default()
     };
-    assert_eq!(reason(cluster[1].kv().delete(delete(first.context)).await).as_deref(), Some("CHANGED"));
+    assert_eq!(
+        reason(cluster[1].kv().delete(delete(first.context)).await).as_deref(),
+        Some("CHANGED")
+    );
     let found = cluster[1].kv().get(get("data", "k")).await.expect("answered").into_inner();
     assert_eq!(values(&found), ["2".to_owned()].into(), "nothing was written by those");
     cluster[1].kv().delete(delete(second.into_inner().context)).await.expect("it is current");

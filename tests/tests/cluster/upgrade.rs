@@ -27,7 +27,8 @@ async fn turn_to(cluster: &mut Cluster, program: &Path, writer: &Writer) {
 
 #[tokio::test]
 async fn a_cluster_is_upgraded_and_rolled_back_under_load_and_loses_nothing() {
-    let programs = ["STATOR_BIN", "STATOR_NEXT"].map(|name| std::env::var_os(name).map(PathBuf::from));
+    let programs =
+        ["STATOR_BIN", "STATOR_NEXT"].map(|name| std::env::var_os(name).map(PathBuf::from));
     let [Some(before), Some(next)] = programs else {
         return eprintln!("skipped: tests/upgrade/run names the two programs");
     };
@@ -35,7 +36,10 @@ async fn a_cluster_is_upgraded_and_rolled_back_under_load_and_loses_nothing() {
     cluster.create(keyspace("data", 2, 2)).await;
     let cart = cluster.push_cart().await;
     cluster.create(v1::Keyspace { reconcile: Some(cart), ..keyspace("carts", 2, 2) }).await;
-    let carts = [r#"{"items":{"a:1":{"quantity":1,"sku":"x"}}}"#, r#"{"items":{"b:1":{"quantity":2,"sku":"y"}}}"#];
+    let carts = [
+        r#"{"items":{"a:1":{"quantity":1,"sku":"x"}}}"#,
+        r#"{"items":{"b:1":{"quantity":2,"sku":"y"}}}"#,
+    ];
     for (place, value) in carts.into_iter().enumerate() {
         let request = v1::PutRequest { w: Some(3), ..put("carts", "c", value) };
         cluster[place].kv().put(request).await.expect("acknowledged");
@@ -60,8 +64,10 @@ async fn a_cluster_is_upgraded_and_rolled_back_under_load_and_loses_nothing() {
         nothing_is_lost(node, "data", 2, &acknowledged).await.expect("nothing is lost");
     }
     // What a node that stops answers, and what a connection that breaks comes to; a retry cures each.
-    let passes = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown, Code::Internal];
-    let lasting: Vec<_> = failures.iter().filter(|status| !passes.contains(&status.code())).collect();
+    let passes =
+        [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown, Code::Internal];
+    let lasting: Vec<_> =
+        failures.iter().filter(|status| !passes.contains(&status.code())).collect();
     assert!(lasting.is_empty(), "{lasting:?}");
     println!("{} puts were acknowledged, {} failed in passing", acknowledged.len(), failures.len());
 }

@@ -277,7 +277,9 @@ mod tests {
         access.change("shop", &grant(Role::Writer, Some("carts"))).unwrap();
         let shop = access.named("shop").unwrap();
         assert!(shop.may(Role::Reader, Some("carts")) && shop.may(Role::Writer, Some("carts")));
-        assert!(!shop.may(Role::Publisher, Some("carts")) && !shop.may(Role::Reader, Some("users")));
+        assert!(
+            !shop.may(Role::Publisher, Some("carts")) && !shop.may(Role::Reader, Some("users"))
+        );
         assert!(!shop.may(Role::Reader, None) && shop.may_somewhere(Role::Reader));
         let root = access.named("root").unwrap();
         assert!(root.may(Role::Publisher, Some("carts")) && root.may(Role::Operator, None));

@@ -297,7 +297,9 @@ impl CatalogueChange {
                 state.try_module(None, *at_ms, reason);
                 Ok(())
             }
-            CatalogueChange::Access { name, change } => Ok(catalogue.access.change(name, change)?),
+            CatalogueChange::Access { name, change } => {
+                Ok(catalogue.access.change(name, change)?)
+            }
             CatalogueChange::Admit { node, member, change } => {
                 stage::admit(catalogue, *node, member)?;
                 Ok(stage::stage(catalogue, change)?)

@@ -26,7 +26,11 @@ pub(super) struct Cutter {
 
 impl Cutter {
     /// Takes an object, and gives the chunk that it ends with its number of keys.
-    pub(super) fn add(&mut self, key: &[u8], object: &[u8]) -> Result<Option<(Bytes, u64)>, Failure> {
+    pub(super) fn add(
+        &mut self,
+        key: &[u8],
+        object: &[u8],
+    ) -> Result<Option<(Bytes, u64)>, Failure> {
         record(&mut self.bytes, key, object)?;
         self.keys += 1;
         let size = self.bytes.len();

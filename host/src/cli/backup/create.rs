@@ -72,7 +72,9 @@ impl Create {
         let started_at_ms = now_ms();
         let id = self.id.clone().unwrap_or_else(|| output::utc(started_at_ms).replace(':', "-"));
         if store.manifests().await?.iter().any(|manifest| manifest.id == id) {
-            return Err(Failure::usage(format!("there is a backup {id} already: choose another --id")));
+            return Err(Failure::usage(format!(
+                "there is a backup {id} already: choose another --id"
+            )));
         }
         let mut manifest = Manifest::new(id, &cluster, started_at_ms);
         let mut known = store.chunks().await?;
@@ -103,7 +105,8 @@ impl Create {
         if let Some(name) = missing {
             return Err(Failure::new(Kind::NotFound, format!("there is no keyspace {name:?}")));
         }
-        let is_chosen = |k: &v1::Keyspace| self.keyspace.is_empty() || self.keyspace.contains(&k.name);
+        let is_chosen =
+            |k: &v1::Keyspace| self.keyspace.is_empty() || self.keyspace.contains(&k.name);
         Ok(all.into_iter().filter(is_chosen).collect())
     }
 
@@ -173,7 +176,8 @@ impl Create {
         keyspaces: &[v1::Keyspace],
         manifest: &mut Manifest,
     ) -> Result<(), Failure> {
-        let pinned = keyspaces.iter().filter_map(|k| Some(k.reconcile.as_ref()?.module_digest.clone()));
+        let pinned =
+            keyspaces.iter().filter_map(|k| Some(k.reconcile.as_ref()?.module_digest.clone()));
         let pinned: BTreeSet<String> = pinned.filter(|digest| !digest.is_empty()).collect();
         for module in admin.modules().await? {
             if !pinned.contains(&module.digest) {
@@ -190,9 +194,9 @@ impl Create {
 
 /// A backup for programs.
 pub(super) fn summary(manifest: &Manifest) -> serde_json::Value {
-    let keyspaces = manifest.keyspaces.iter().map(|keyspace| {
-        json!({ "name": keyspace.name, "keys": keyspace.keys, "bytes": keyspace.bytes })
-    });
+    let keyspaces = manifest.keyspaces.iter().map(
+        |keyspace| json!({ "name": keyspace.name, "keys": keyspace.keys, "bytes": keyspace.bytes }),
+    );
     json!({
         "id": manifest.id,
         "cluster_id": manifest.cluster_id,

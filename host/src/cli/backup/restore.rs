@@ -131,8 +131,7 @@ impl Restore {
             admin.push_module_as(class, module_name, digest, bytes, false).await?;
         }
         let n = settings.n;
-        let request =
-            v1::CreateKeyspaceRequest { keyspace: Some(settings), validate_only: false };
+        let request = v1::CreateKeyspaceRequest { keyspace: Some(settings), validate_only: false };
         admin.create_keyspace(request).await.map(drop).map_err(|error| {
             Failure::from(error).hint(format!(
                 "keyspace {name} had n={n}: where that is not possible, create it as it shall be \

@@ -58,7 +58,8 @@ impl Place {
                 if is_new {
                     std::fs::create_dir_all(path).map_err(|error| wrong(&error))?;
                 }
-                let local = LocalFileSystem::new_with_prefix(path).map_err(|error| wrong(&error))?;
+                let local =
+                    LocalFileSystem::new_with_prefix(path).map_err(|error| wrong(&error))?;
                 Arc::new(local.with_automatic_cleanup(true))
             }
         };
@@ -122,8 +123,9 @@ impl Store {
 
     /// Writes a manifest; one of the same id must not be there.
     pub(super) async fn put_manifest(&self, manifest: &Manifest) -> Result<(), Failure> {
-        let text = serde_json::to_vec_pretty(manifest)
-            .map_err(|error| Failure::refused(format!("the manifest cannot be written: {error}")))?;
+        let text = serde_json::to_vec_pretty(manifest).map_err(|error| {
+            Failure::refused(format!("the manifest cannot be written: {error}"))
+        })?;
         let name = Name::from(format!("backups/{}.json", manifest.id));
         let once = PutOptions { mode: PutMode::Create, ..Default::default() };
         let put = self.inner.put_opts(&name, PutPayload::from(text), once).await;

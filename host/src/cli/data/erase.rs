@@ -62,8 +62,7 @@ impl Erase {
                 }
             }
             None => {
-                let mut listing =
-                    session.kv().await?.list(range.request(v1::View::Metadata)?);
+                let mut listing = session.kv().await?.list(range.request(v1::View::Metadata)?);
                 let bar = progress::permille();
                 while let Some(page) = listing.next().await? {
                     bar.set_position(page.permille.into());
@@ -129,8 +128,7 @@ impl Work<'_> {
         for outcome in answer.outcomes {
             match outcome.outcome {
                 Some(Outcome::Failure(failure)) => {
-                    let (count, _) =
-                        self.failed.get_or_insert((0, failure.message));
+                    let (count, _) = self.failed.get_or_insert((0, failure.message));
                     *count += 1;
                 }
                 _ => self.done += 1,

@@ -76,7 +76,8 @@ impl PlainValue {
             (Some(Value::String(text)), None) => Ok(text.clone().into()),
             (Some(json), None) => Ok(json.to_string().into()),
             (None, Some(text)) => {
-                let bytes = BASE64.decode(text).map_err(|error| format!("value_base64: {error}"))?;
+                let bytes =
+                    BASE64.decode(text).map_err(|error| format!("value_base64: {error}"))?;
                 Ok(bytes.into())
             }
             _ => Err("give one of value and value_base64".to_owned()),
@@ -138,7 +139,8 @@ impl<W: Write> Writer<W> {
 
 /// Writes one record of the binary form.
 pub(in crate::cli) fn record(out: &mut impl Write, key: &[u8], object: &[u8]) -> io::Result<()> {
-    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| bad("a record is too large"));
+    let length =
+        |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| bad("a record is too large"));
     out.write_all(&length(key)?.to_be_bytes())?;
     out.write_all(&length(object)?.to_be_bytes())?;
     out.write_all(key)?;

@@ -76,9 +76,8 @@ pub(in crate::cli) struct Upload {
     pub(in crate::cli) outcome: Outcome,
 }
 
-type Running = std::pin::Pin<
-    Box<dyn Future<Output = Result<v1::ImportObjectsResponse, Error>> + Send>,
->;
+type Running =
+    std::pin::Pin<Box<dyn Future<Output = Result<v1::ImportObjectsResponse, Error>> + Send>>;
 
 impl Upload {
     pub(in crate::cli) fn new(admin: Admin, header: v1::ImportHeader) -> Self {
@@ -141,11 +140,8 @@ impl Import {
         // A node that is away for a moment must not end it.
         let session = session.patient(std::time::Duration::from_secs(60)).persistent();
         let mut reader = Reader::new(from)?;
-        let header = v1::ImportHeader {
-            keyspace: self.keyspace.clone(),
-            w: self.w,
-            ..Default::default()
-        };
+        let header =
+            v1::ImportHeader { keyspace: self.keyspace.clone(), w: self.w, ..Default::default() };
         let mut upload = Upload::new(session.admin().await?, header);
         let mut puts = Puts::new(session.kv().await?, &self);
         let bar = progress::bytes(bytes);
@@ -215,7 +211,14 @@ impl Puts {
             let contexts = found.context.into_iter().collect();
             let (schema, labels) = (plain.schema, plain.labels);
             let put = v1::PutRequest {
-                keyspace, key, value, contexts, schema, labels, w, ..Default::default()
+                keyspace,
+                key,
+                value,
+                contexts,
+                schema,
+                labels,
+                w,
+                ..Default::default()
             };
             client.send_put(put).await.map(|_| true)
         }));

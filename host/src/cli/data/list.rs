@@ -48,10 +48,7 @@ impl List {
         let mut listing = session.kv().await?.list(request);
         let mut is_first = true;
         if session.output == Output::Json {
-            output::text(format!(
-                "{{\"keyspace\":{},\"keys\":[",
-                json!(self.range.keyspace)
-            ))?;
+            output::text(format!("{{\"keyspace\":{},\"keys\":[", json!(self.range.keyspace)))?;
         }
         while let Some(page) = listing.next().await? {
             for key in &page.keys {
@@ -62,7 +59,10 @@ impl List {
                     }
                     Output::Table if self.long => {
                         if is_first {
-                            output::line(format!("{:>10}  {:>8}  {:24}  KEY", "BYTES", "VERSIONS", "WRITTEN"))?;
+                            output::line(format!(
+                                "{:>10}  {:>8}  {:24}  KEY",
+                                "BYTES", "VERSIONS", "WRITTEN"
+                            ))?;
                         }
                         output::line(row(key))?;
                     }
