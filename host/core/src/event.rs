@@ -356,6 +356,8 @@ pub enum Notice {
     HintStored(NodeId, KeyspaceId),
     /// A write that should have become a hint did not; anti-entropy or a read must repair it.
     HintLost(NodeId, KeyspaceId, String),
+    /// All owners acknowledged a put that this node coordinates, so many milliseconds after it began.
+    Everywhere(KeyspaceId, u64),
     /// A hint reached its target, which synced it.
     HintDelivered(NodeId, KeyspaceId),
     /// A stale replica was sent what it lacked after a get.

@@ -24,9 +24,12 @@ OF_ALERTS = {"alertname", "severity"}
 def metrics():
     """Labels and kind by name."""
     text = (ROOT / "host/src/telemetry/names.rs").read_text()
-    found = re.findall(r'= (Counter|Gauge|Summary) "(\w+)" \[([^\]]*)\]', text)
+    found = re.findall(r'= (Counter|Gauge|Summary|Histogram) "(\w+)" \[([^\]]*)\]', text)
     known = {name: set(re.findall(r"\w+", labels)) for _, name, labels in found}
     for kind, name, _ in found:
+        if kind == "Histogram":
+            known[name + "_sum"] = known[name + "_count"] = set(known[name])
+            known[name + "_bucket"] = known[name] | {"le"}
         if kind == "Summary":
             known[name + "_sum"] = known[name + "_count"] = set(known[name])
             known[name] |= {"quantile"}

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use super::guard::Caller;
 use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
-use super::observe::Arrival;
+use super::observe::{Arrival, Timed};
 use super::{conditions, errors, names, versions};
 use crate::conflicts::Cause;
 use crate::driver::Held;
@@ -308,6 +308,7 @@ impl Kv for KvService {
     ) -> Result<Response<v1::GetResponse>, Status> {
         Caller::check(request.extensions(), Role::Reader, Some(&request.get_ref().keyspace))?;
         let held = self.admission.enter(0)?;
+        let _timed = Timed::of(&request, &request.get_ref().keyspace, "get", &self.node);
         let deadline = self.deadline(&request);
         let get = request.into_inner();
         let named = self.named(&get.keyspace, get.key)?;
@@ -353,6 +354,7 @@ impl Kv for KvService {
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
         Caller::check(request.extensions(), Role::Writer, Some(&request.get_ref().keyspace))?;
+        let _timed = Timed::of(&request, &request.get_ref().keyspace, "put", &self.node);
         let deadline = self.deadline(&request);
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
@@ -401,6 +403,7 @@ impl Kv for KvService {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         Caller::check(request.extensions(), Role::Writer, Some(&request.get_ref().keyspace))?;
+        let _timed = Timed::of(&request, &request.get_ref().keyspace, "delete", &self.node);
         let deadline = self.deadline(&request);
         let delete = request.into_inner();
         let held = self.admission.enter(delete.encoded_len())?;

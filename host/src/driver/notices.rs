@@ -1,18 +1,34 @@
 //! What the core has noticed, for people: the log, counters, and what the node's status shows.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use stator_core::event::{ExchangeEnd, ExchangeOutcome, FillFigures, Notice};
 use stator_core::holder::Standing;
-use stator_core::id::{NodeId, PartitionId};
+use stator_core::id::{KeyspaceId, NodeId, PartitionId};
 
 use super::effects::Effects;
+use crate::telemetry;
 use crate::telemetry::names::{
-    COLLECT_GIVEN_UP, COLLECTED, EXCHANGE_KEYS_COMPARED, EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES,
-    PARTITIONS_DROPPED,
+    COLLECT_GIVEN_UP, COLLECTED, CONVERGENCE_SECONDS, EXCHANGE_KEYS_COMPARED,
+    EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES, PARTITIONS_DROPPED,
 };
 
 impl Effects {
+    /// Every owner has a put.
+    fn converged(&self, keyspace: KeyspaceId, after_ms: u64) {
+        if !telemetry::is_recording() {
+            return;
+        }
+        let catalogue = self.shared().catalogue();
+        if let Some(keyspace) = catalogue.as_ref().and_then(|known| known.keyspace_by_id(keyspace))
+        {
+            let name = keyspace.name.clone();
+            metrics::histogram!(CONVERGENCE_SECONDS.name, "keyspace" => name)
+                .record(Duration::from_millis(after_ms));
+        }
+    }
+
     pub(super) fn take_notice(&self, notice: Notice) {
         match notice {
             Notice::MemberUp(node) => {
@@ -29,6 +45,7 @@ impl Effects {
                     }
                 });
             }
+            Notice::Everywhere(keyspace, after_ms) => self.converged(keyspace, after_ms),
             Notice::HintStored(_, keyspace) => {
                 self.shared().count(keyspace, |f| f.hints_stored += 1)
             }

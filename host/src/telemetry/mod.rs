@@ -4,7 +4,8 @@
 //! owns the [names] and the recorder behind the facade. Two kinds of figures meet in the
 //! page that Prometheus reads:
 //! - what happens (requests, merges, syncs) is recorded where it happens, histograms as
-//!   summaries with p50, p99 and p99.9 over the last minutes;
+//!   summaries with p50, p99 and p99.9 over the last minutes, and those of keyspaces by bounds, so
+//!   that they add up over nodes;
 //! - what is (hints held, queue depths, memory) is looked at only when the page is asked for,
 //!   by [`crate::exporter`].
 //!
@@ -17,14 +18,21 @@ pub mod lines;
 pub mod names;
 pub mod vital;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use names::{ALL, Kind};
 
 /// The quantiles of every summary.
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
+/// The bounds of every histogram, in seconds: each about twice the one before.
+const SECONDS: [f64; 16] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0,
+    4.0, 8.0,
+];
+static IS_RECORDING: AtomicBool = AtomicBool::new(false);
 /// How often samples are drained into summaries, so that they do not pile up unread.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
@@ -44,9 +52,16 @@ pub enum InstallError {
 /// # Errors
 /// Nothing is recorded, or something else records already.
 pub fn install() -> Result<PrometheusHandle, InstallError> {
-    let recorder = PrometheusBuilder::new().set_quantiles(&QUANTILES)?.build_recorder();
+    let histograms = ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
+    let plain = PrometheusBuilder::new().set_quantiles(&QUANTILES)?;
+    let recorder = histograms.fold(Ok(plain), |builder, metric| {
+        let matcher = Matcher::Full(metric.name.to_owned());
+        builder.and_then(|builder| builder.set_buckets_for_metric(matcher, &SECONDS))
+    });
+    let recorder = recorder?.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| InstallError::Taken)?;
+    IS_RECORDING.store(true, Ordering::Relaxed);
     describe();
     let upkeep = handle.clone();
     tokio::spawn(async move {
@@ -59,12 +74,19 @@ pub fn install() -> Result<PrometheusHandle, InstallError> {
     Ok(handle)
 }
 
+/// Whether anybody records: what costs something to count need not be counted else.
+pub fn is_recording() -> bool {
+    IS_RECORDING.load(Ordering::Relaxed)
+}
+
 fn describe() {
     for metric in ALL {
         match metric.kind {
             Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
             Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
-            Kind::Summary => metrics::describe_histogram!(metric.name, metric.help),
+            Kind::Summary | Kind::Histogram => {
+                metrics::describe_histogram!(metric.name, metric.help)
+            }
         }
     }
 }

@@ -9,6 +9,8 @@ pub enum Kind {
     Gauge,
     /// Quantiles of what was seen lately, with the sum and count of all.
     Summary,
+    /// How much of what was seen is below each of some bounds: it adds up over nodes.
+    Histogram,
 }
 
 /// A metric.
@@ -54,6 +56,10 @@ metrics! {
         "Requests answered, by gRPC method and status code";
     REQUEST_SECONDS = Summary "stator_request_seconds" ["method"]
         "Time from a request's first byte to its answer";
+    KEYSPACE_SECONDS = Histogram "stator_keyspace_request_seconds" ["keyspace", "operation"]
+        "Time of gets, puts and deletes of a keyspace, from their arrival to their answer";
+    CONVERGENCE_SECONDS = Histogram "stator_convergence_seconds" ["keyspace"]
+        "Time from a put's start until every owner has acknowledged it; without those that got it later";
     REQUESTS_RUNNING = Gauge "stator_requests_running" []
         "Requests of clients and operators under way";
     PAUSES = Counter "stator_pauses_total" []

@@ -79,6 +79,11 @@ async fn the_page_says_what_happened_in_documented_names() {
         );
         assert!(page.value(&series) > 0.0);
     }
+    let of_keyspace = "keyspace=\"default\"";
+    let puts = format!("{{{of_keyspace},operation=\"put\",le=\"+Inf\"}}");
+    assert_eq!(page.value(&format!("stator_keyspace_request_seconds_bucket{puts}")), 2.0);
+    let all = format!("stator_convergence_seconds_count{{{of_keyspace}}}");
+    assert_eq!(page.value(&all), 2.0);
     assert!(page.value("stator_process_resident_bytes") > 1e6);
 
     for (name, kind) in &page.kinds {
@@ -88,6 +93,7 @@ async fn the_page_says_what_happened_in_documented_names() {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Summary => "summary",
+            Kind::Histogram => "histogram",
         };
         assert_eq!(kind, expected, "{name}");
     }

@@ -8,7 +8,7 @@ use super::outgoing::Asker;
 use super::{Failure, InFlight, Node, Purpose};
 use crate::catalogue::Durability;
 use crate::causality::Siblings;
-use crate::event::{Action, StoreFailure, Stored, Token};
+use crate::event::{Action, Notice, StoreFailure, Stored, Token};
 use crate::id::{KeyspaceId, NodeId};
 use crate::keys::StoreKey;
 use crate::message::RequestId;
@@ -181,6 +181,8 @@ impl Node {
                 if let Some(siblings) = put.siblings() {
                     self.note_held_by_all(&put.key, siblings);
                 }
+                let after_ms = now_ms.saturating_sub(put.began_ms);
+                self.notice(Notice::Everywhere(put.key.keyspace, after_ms));
                 self.fold_after_put(&put);
             }
             _ => {}

@@ -76,7 +76,9 @@ impl Node {
             return self.put_done(ticket, Err(error));
         }
         let request = self.number();
-        self.requests.insert(request, InFlight::Put(Box::new(state)));
+        let mut state = Box::new(state);
+        state.began_ms = self.now.monotonic_ms;
+        self.requests.insert(request, InFlight::Put(state));
         self.turn_to_next(request);
         self.advance(request);
     }
@@ -105,7 +107,9 @@ impl Node {
             return self.put_done(ticket, Err(error));
         }
         let request = self.number();
-        self.requests.insert(request, InFlight::Put(Box::new(state)));
+        let mut state = Box::new(state);
+        state.began_ms = self.now.monotonic_ms;
+        self.requests.insert(request, InFlight::Put(state));
         self.spread(request);
     }
 

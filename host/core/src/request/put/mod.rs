@@ -36,6 +36,8 @@ pub struct Put {
     pub key: StoreKey,
     /// When the client stops waiting, by the monotonic clock.
     pub deadline_ms: u64,
+    /// When it began, by the monotonic clock.
+    pub began_ms: u64,
     /// What the acknowledgement promises.
     pub durability: Durability,
     me: NodeId,
@@ -101,6 +103,7 @@ impl Put {
             ticket,
             key,
             deadline_ms,
+            began_ms: 0,
             durability,
             me,
             kind,
