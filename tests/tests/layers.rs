@@ -15,17 +15,23 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
         if path.is_dir() {
             found.extend(sources(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("a source file");
-            found.push((path, text));
+            found.extend(file(path));
         }
     }
     found
 }
 
-/// Lines of `folder` that contain one of `words`, tests and comments excepted.
+fn file(path: PathBuf) -> Vec<(PathBuf, String)> {
+    let text = fs::read_to_string(&path).expect("a source file");
+    vec![(path, text)]
+}
+
+/// Lines of the module in `folder`, or in the file of its name, that contain one of `words`, tests and comments excepted.
 fn mentions(folder: &str, words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for (path, text) in sources(&root().join(folder)) {
+    let path = root().join(folder);
+    let texts = if path.is_dir() { sources(&path) } else { file(path.with_extension("rs")) };
+    for (path, text) in texts {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in code.lines().enumerate() {
             let is_comment = line.trim_start().starts_with("//");
@@ -94,7 +100,7 @@ const CORE: [&[&str]; 14] = [
     &["tree", "request_notes", "reconcile"],
     &["fold"],
     &["record", "write", "collect"],
-    &["request"],
+    &["request", "listing"],
     &["message"],
     &["wire", "hedge"],
     &["event"],

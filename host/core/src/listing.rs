@@ -21,7 +21,6 @@ use bytes::Bytes;
 use crate::causality::Siblings;
 use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId, Ticket};
 use crate::keys::StoreKey;
-use crate::wire_structs;
 
 /// The most objects that an owner puts into one answer.
 pub const OBJECTS_MAX: usize = 512;
@@ -146,11 +145,6 @@ impl Listing {
 
 /// Pages that are being read, by a number of their own.
 pub(crate) type Listings = BTreeMap<RequestId, Listing>;
-
-wire_structs! {
-    KeyRange { partition, keyspace, from, until }
-    Slice { objects, is_cut }
-}
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ use stator_core::keys::StoreKey;
 use stator_core::listing::{KeyRange, ListPage, ListRequest, Slice};
 use stator_core::request::{GetReceipt, GetRequest, QuorumKind, RequestError};
 
+use super::Planted;
 use super::store::Store;
 use super::world::World;
 
@@ -15,10 +16,12 @@ use super::world::World;
 const SHARE: u64 = 4;
 
 impl World {
-    /// Whether a get is made by listing. Without a draw, and not where writes have names: what those
-    /// scenarios are about is rare, and its seeds are known.
+    /// Whether a get is made by listing. Without a draw, and neither where writes have names nor where
+    /// another bug is planted: what those runs are about is rare, and its seeds are known.
     pub(super) fn is_listed(&self, ticket: Ticket, get: &GetRequest) -> bool {
-        let is_chosen = !self.scenario.is_naming && ticket.is_multiple_of(SHARE);
+        let is_else = !matches!(self.planted, Planted::Nothing | Planted::ListFromOne);
+        let is_rare = self.scenario.is_naming || is_else;
+        let is_chosen = !is_rare && ticket.is_multiple_of(SHARE);
         is_chosen && get.quorum == QuorumKind::Strict
     }
 
@@ -38,7 +41,8 @@ impl World {
         let until = Some([&get.key[..], &[0]].concat().into());
         let from = from.to_vec().into();
         let range = KeyRange { partition, keyspace: get.keyspace, from, until };
-        let request = ListRequest { range, r: get.r, timeout_ms };
+        let r = if self.planted == Planted::ListFromOne { Some(1) } else { get.r };
+        let request = ListRequest { range, r, timeout_ms };
         self.hand_in(machine, ticket, Event::List(ticket, request), timeout_ms * 1_000);
     }
 

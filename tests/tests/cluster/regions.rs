@@ -40,7 +40,7 @@ async fn a_region_goes_on_alone_and_the_other_has_all_when_it_is_back() {
     let request = v1::GetRequest { quorum: v1::Quorum::Local.into(), ..get("data", "alone") };
     let found = cluster[1].kv().get(request).await.expect("answered").into_inner();
     assert!(values(&found).contains("here"));
-    let got = run(&cluster[0], &["kv", "get", "alone", "-k", "data", "--local"]).await;
+    let got = run(&cluster[0], &["kv", "get", "alone", "-k", "data", "--local-quorum"]).await;
     assert!(got.is_ok(), "{got:?}");
     let (acknowledged, _) = writer.stop().await;
     for place in [2, 3] {

@@ -9,6 +9,7 @@ use crate::catalogue::{Decision, Durability, Member};
 use crate::codec::{DecodeError, Reader, Sink};
 use crate::collect::{Candidate, CollectAnswer, CollectAsk};
 use crate::holder::Holder;
+use crate::listing::{KeyRange, Slice};
 use crate::message::{
     Comparison, ExchangeFigures, Message, ReplicaError, ReplicaWrite, TransferStep,
 };
@@ -123,6 +124,8 @@ wire_structs! {
     Draft { payload, schema, ttl_ms, labels, request }
     RequestName { id, fingerprint }
     SiblingLimits { siblings_max, siblings_bytes_max }
+    KeyRange { partition, keyspace, from, until }
+    Slice { objects, is_cut }
     Part { keyspace, buckets, after, until }
     Roots { sums, damaged }
     Sum { hash, count }

@@ -39,7 +39,7 @@ pub(in crate::cli) struct Replicas {
     /// Count the owners in the region of the node that is asked only; a majority of them, unless
     /// -r or -w says how many
     #[arg(long, conflicts_with = "strict")]
-    local: bool,
+    local_quorum: bool,
 }
 
 impl Replicas {
@@ -48,7 +48,7 @@ impl Replicas {
     }
 
     pub(in crate::cli) fn quorum(&self) -> i32 {
-        let quorum = match (self.strict, self.local) {
+        let quorum = match (self.strict, self.local_quorum) {
             (true, _) => v1::Quorum::Strict,
             (_, true) => v1::Quorum::Local,
             _ => v1::Quorum::Sloppy,

@@ -100,6 +100,8 @@ pub enum Planted {
     KeepOldHolder,
     /// A retry reaches the node without its name.
     DropName,
+    /// A listing is answered by one owner whatever `r` is.
+    ListFromOne,
 }
 
 /// A bug and how it is found.
@@ -279,6 +281,7 @@ pub const BUGS: &[Bug] = &[
         ("rot in new rings", 100),
         &[RESTS],
     ),
+    bug("list from one owner", Planted::ListFromOne, ("partitions", 20), &[STRICT, LOST]),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug(
         "go on in the incarnation of the original on a copy",

@@ -47,8 +47,8 @@ async fn bytes_that_are_no_message_are_the_clients_mistake() {
 async fn what_a_request_asks_beyond_this_version_is_never_ignored() {
     let (node, _folder) = node().await;
     let table: [(&str, &str, &'static [u8]); 6] = [
-        ("field 13 of", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x6a\x02\x08\x01"),
-        ("field 7 of", "/stator.v1.Kv/Get", b"\x0a\x07default\x12\x01k\x38\x00"),
+        ("field 14 of", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x72\x02\x08\x01"),
+        ("field 8 of", "/stator.v1.Kv/Get", b"\x0a\x07default\x12\x01k\x40\x00"),
         ("field 200 of", "/stator.v1.Kv/Delete", b"\x0a\x07default\x12\x01k\x20\x01\xc0\x0c\x01"),
         ("quorum 9", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x48\x09"),
         (
