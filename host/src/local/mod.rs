@@ -46,6 +46,21 @@ pub struct Launch {
     pub keep: bool,
     /// How long what is sent takes to a node, from clients and other nodes alike, and back.
     pub link_delay: Option<Duration>,
+    /// The last so many are in region `far`, the others in `near`, and only what is sent to far ones
+    /// takes that time. None is no regions: it takes that time to every node.
+    pub far: usize,
+}
+
+impl Launch {
+    /// What region a node is in, if they have one.
+    fn region(&self, index: usize) -> Option<&'static str> {
+        let is_far = index >= self.nodes.saturating_sub(self.far);
+        (self.far > 0).then_some(if is_far { "far" } else { "near" })
+    }
+
+    fn delay(&self, index: usize) -> Option<Duration> {
+        self.link_delay.filter(|_| self.region(index) != Some("near"))
+    }
 }
 
 /// Nodes and the folder with their data and logs. Dropped, the processes are killed and, unless it
@@ -169,7 +184,7 @@ impl Nodes {
 }
 
 async fn start_node(folder: &Path, index: usize, launch: &Launch) -> Result<Process> {
-    let links = match launch.link_delay {
+    let links = match launch.delay(index) {
         Some(delay) => Some((Link::new(delay).await?, Link::new(delay).await?)),
         None => None,
     };
@@ -209,6 +224,7 @@ async fn start_process(
         .args(["--peer-listen", at.map_or(FREE, |at| &at.peer), "--data-dir"])
         .arg(folder.join(format!("node-{number}")))
         .args(flags)
+        .args(launch.region(index).map(|region| format!("--region={region}")))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log_file)

@@ -104,6 +104,8 @@ async fn what_cannot_be_measured_is_said_before_anything_is_started() {
     fails(&["--conflicts", "3"], 2).await;
     fails(&["--engine", "memory"], 2).await;
     fails(&["--local", "3", "-w", "4"], 2).await;
+    fails(&["--local", "2", "--far", "2", "--link-delay", "1ms"], 2).await;
+    fails(&["--local", "2", "--far", "1"], 2).await;
     fails(&["--local", "3", "--blind", "--workload", "cart"], 2).await;
     fails(&["--duration", "1s", "--operations", "1"], 2).await;
     fails(&["compare", "/nonexistent", "/nonexistent"], 2).await;

@@ -29,6 +29,7 @@ pub(super) async fn start(count: u8, options: &Options) -> Result<Nodes, Failure
         place: options.local.dir.clone(),
         keep: options.local.keep,
         link_delay: options.local.link_delay,
+        far: options.local.far.into(),
     };
     let nodes = Nodes::start(&launch).await?;
     let made = make_cluster(&nodes, module, options).await;

@@ -139,7 +139,9 @@ async fn measure(options: &Options, session: &Session) -> Result<Document, Failu
     };
     output::say(format!("starting {count} nodes"));
     let nodes = cluster::start(count, options).await?;
-    let endpoints: Vec<_> = nodes.addresses().map(|node| node.client.clone()).collect();
+    let asked = usize::from(count.saturating_sub(options.local.far));
+    let addresses = nodes.addresses().take(asked);
+    let endpoints: Vec<_> = addresses.map(|node| node.client.clone()).collect();
     let run = Run { options, pids: nodes.pids() };
     let measured = run.stator(session, &endpoints, cluster::KEYSPACE).await;
     let measured = measured.map_err(|failure| failure.hint(nodes.log_tails()));

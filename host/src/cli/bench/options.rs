@@ -148,6 +148,16 @@ pub(super) struct Local {
     /// How long a message takes to a node, from the bench and from other nodes alike, and back
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, requires = "local")]
     pub(super) link_delay: Option<Duration>,
+    /// Put the last so many nodes into another region: the link delay is to them only, and only the
+    /// others are asked
+    #[arg(
+        long,
+        value_name = "NODES",
+        default_value_t = 0,
+        requires = "link_delay",
+        hide_default_value = true
+    )]
+    pub(super) far: u8,
     /// Keep their data and logs
     #[arg(long, requires = "local")]
     pub(super) keep: bool,
@@ -193,6 +203,9 @@ impl Options {
         if self.coordination == Coordinator::Client && self.r.is_some() {
             let message = "--coordination client reads with the keyspace's r, not with -r";
             return Err(Failure::usage(message));
+        }
+        if self.local.nodes.is_some_and(|nodes| self.local.far >= nodes) {
+            return Err(Failure::usage("--far leaves no node to ask: fewer than --local"));
         }
         let n = self.local.replicas();
         for (name, asked) in [("-r", self.r), ("-w", self.w)] {
@@ -252,13 +265,14 @@ impl Options {
             "endpoints": self.endpoints,
             "r": self.r,
             "w": self.w,
-            "is_strict": self.replicas.is_strict(),
+            "quorum": self.replicas.word(),
             "durability": asked(durability, "the keyspace's"),
             "coordination": self.coordination.to_possible_value().map(|v| v.get_name().to_owned()),
             "is_blind": self.blind,
             "attempts": self.attempts,
             "nodes": self.local.nodes,
             "engine": engine,
+            "far": self.local.far,
             "link_delay_ms": self.local.link_delay.map(|delay| delay.as_secs_f64() * 1e3),
             "serve_flags": self.local.serve_flag,
             "module": self.local.module,

@@ -61,6 +61,7 @@ impl Peers {
             ("-r", options.r.is_some()),
             ("-w", options.w.is_some()),
             ("--strict", options.replicas.is_strict()),
+            ("--local-quorum", options.replicas.word() == "local"),
             ("--durability", options.durability.is_some()),
             ("--coordination", options.coordination != Coordinator::Any),
             ("--blind", options.blind),

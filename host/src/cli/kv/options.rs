@@ -47,6 +47,14 @@ impl Replicas {
         self.strict
     }
 
+    pub(in crate::cli) fn word(&self) -> &'static str {
+        match (self.strict, self.local_quorum) {
+            (true, _) => "strict",
+            (_, true) => "local",
+            _ => "sloppy",
+        }
+    }
+
     pub(in crate::cli) fn quorum(&self) -> i32 {
         let quorum = match (self.strict, self.local_quorum) {
             (true, _) => v1::Quorum::Strict,
