@@ -164,7 +164,8 @@ impl Walk {
         }
         let now_ms = self.node.clock.now().wall_ms;
         let has_value = reconcile::view(siblings, now_ms) != View::Absent;
-        if !has_value && !(self.deleted && siblings.live_count() > 0) {
+        let is_wanted = self.deleted && siblings.live_count() > 0;
+        if !(has_value || is_wanted) {
             return None;
         }
         let is_metadata = self.view != v1::View::Siblings;

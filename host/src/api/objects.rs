@@ -93,7 +93,7 @@ fn parts(key: Bytes, siblings: &Siblings) -> Vec<v1::ObjectPart> {
 }
 
 /// What became of one object.
-enum Taken {
+enum Imported {
     Taken,
     Known,
     Deleted,
@@ -126,11 +126,11 @@ pub(super) async fn import(
     let mut response = v1::ImportObjectsResponse::default();
     while let Some(one) = taken.try_next().await? {
         *match one {
-            Taken::Taken => &mut response.taken,
-            Taken::Known => &mut response.known,
-            Taken::Deleted => &mut response.deleted,
-            Taken::Revived => &mut response.revived,
-            Taken::Empty => &mut response.empty,
+            Imported::Taken => &mut response.taken,
+            Imported::Known => &mut response.known,
+            Imported::Deleted => &mut response.deleted,
+            Imported::Revived => &mut response.revived,
+            Imported::Empty => &mut response.empty,
         } += 1;
     }
     Ok(response)
@@ -191,7 +191,7 @@ struct Importer {
 }
 
 impl Importer {
-    async fn take(&self, key: Bytes, held: Siblings) -> Result<Taken, Status> {
+    async fn take(&self, key: Bytes, held: Siblings) -> Result<Imported, Status> {
         let max = self.node.config.limits.key_bytes_max;
         if key.is_empty() || key.len() > max {
             let message =
@@ -199,10 +199,10 @@ impl Importer {
             return Err(errors::bad_field("object.key", "KEY_TOO_LARGE", message));
         }
         if held.live_count() == 0 {
-            return Ok(Taken::Empty);
+            return Ok(Imported::Empty);
         }
         if !self.is_origin {
-            return self.join(key, held).await.map(|()| Taken::Taken);
+            return self.join(key, held).await.map(|()| Imported::Taken);
         }
         let known = self.known(&key).await?;
         if known.vector().covers(held.vector()) {
@@ -210,14 +210,14 @@ impl Importer {
                 object.versions().iter().any(|live| live.version.payload != Payload::Tombstone)
             };
             return match self.revive && !has_value(&known) && has_value(&held) {
-                true => self.write_anew(key, &held, &known).await.map(|()| Taken::Revived),
-                false => Ok(Taken::Known),
+                true => self.write_anew(key, &held, &known).await.map(|()| Imported::Revived),
+                false => Ok(Imported::Known),
             };
         }
         match (known.vector().is_empty(), self.revive) {
-            (true, false) => Ok(Taken::Deleted),
-            (true, true) => self.join(key, held).await.map(|()| Taken::Revived),
-            (false, _) => self.join(key, held).await.map(|()| Taken::Taken),
+            (true, false) => Ok(Imported::Deleted),
+            (true, true) => self.join(key, held).await.map(|()| Imported::Revived),
+            (false, _) => self.join(key, held).await.map(|()| Imported::Taken),
         }
     }
 

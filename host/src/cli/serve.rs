@@ -151,7 +151,7 @@ impl Serve {
         let bootstrap = config.bootstrap;
         let tls = &config.tls;
         let has_tls = [&tls.client, &tls.admin, &tls.console].map(Option::is_some);
-        let mut starting = std::pin::pin!(server::serve(config));
+        let mut starting = Box::pin(server::serve(config));
         let node = tokio::select! {
             node = &mut starting => node?,
             () = stop.requested() => {

@@ -53,12 +53,12 @@ pub enum InstallError {
 /// Nothing is recorded, or something else records already.
 pub fn install() -> Result<PrometheusHandle, InstallError> {
     let histograms = ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
-    let plain = PrometheusBuilder::new().set_quantiles(&QUANTILES)?;
-    let recorder = histograms.fold(Ok(plain), |builder, metric| {
+    let mut builder = PrometheusBuilder::new().set_quantiles(&QUANTILES)?;
+    for metric in histograms {
         let matcher = Matcher::Full(metric.name.to_owned());
-        builder.and_then(|builder| builder.set_buckets_for_metric(matcher, &SECONDS))
-    });
-    let recorder = recorder?.build_recorder();
+        builder = builder.set_buckets_for_metric(matcher, &SECONDS)?;
+    }
+    let recorder = builder.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| InstallError::Taken)?;
     IS_RECORDING.store(true, Ordering::Relaxed);

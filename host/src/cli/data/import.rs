@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Args;
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde_json::json;
 use stator_client::{Admin, Client, Error};
@@ -179,7 +180,7 @@ struct Puts {
     client: Client,
     keyspace: String,
     w: Option<u32>,
-    running: FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = Result<bool, Error>> + Send>>>,
+    running: FuturesUnordered<BoxFuture<'static, Result<bool, Error>>>,
     outcome: Outcome,
 }
 
