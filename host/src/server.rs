@@ -112,6 +112,23 @@ impl RunningNode {
     }
 }
 
+/// Reads what the settings name, as a start would, and neither listens nor opens data.
+///
+/// # Errors
+/// A certificate cannot be used, or the listeners want more files than the system lets it open.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    let files = descriptors::raise().context("the limit on open files is not known")?;
+    Doors::fit(&config.listeners, files)?;
+    let sections = &config.tls;
+    let all = [
+        ("tls.client", &sections.client),
+        ("tls.admin", &sections.admin),
+        ("tls.peer", &sections.peer),
+        ("tls.console", &sections.console),
+    ];
+    all.into_iter().try_for_each(|(section, files)| load(section, files.as_ref()).map(drop))
+}
+
 /// Starts a node and returns once it answers.
 ///
 /// # Errors

@@ -23,7 +23,8 @@ use tonic::{Request, Response, Status};
 use super::guard::Caller;
 use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
-use super::observe::{Arrival, Timed};
+use super::observe::Arrival;
+use super::timed::Timed;
 use super::{conditions, errors, names, versions};
 use crate::conflicts::Cause;
 use crate::driver::Held;
@@ -308,7 +309,8 @@ impl Kv for KvService {
     ) -> Result<Response<v1::GetResponse>, Status> {
         Caller::check(request.extensions(), Role::Reader, Some(&request.get_ref().keyspace))?;
         let held = self.admission.enter(0)?;
-        let _timed = Timed::of(&request, &request.get_ref().keyspace, "get", &self.node);
+        let asked = request.get_ref();
+        let _timed = Timed::of(&request, (&asked.keyspace, &asked.key), "get", &self.node);
         let deadline = self.deadline(&request);
         let get = request.into_inner();
         let named = self.named(&get.keyspace, get.key)?;
@@ -354,7 +356,8 @@ impl Kv for KvService {
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
         Caller::check(request.extensions(), Role::Writer, Some(&request.get_ref().keyspace))?;
-        let _timed = Timed::of(&request, &request.get_ref().keyspace, "put", &self.node);
+        let asked = request.get_ref();
+        let _timed = Timed::of(&request, (&asked.keyspace, &asked.key), "put", &self.node);
         let deadline = self.deadline(&request);
         let put = request.into_inner();
         let max = self.node.config.limits.value_bytes_max;
@@ -403,7 +406,8 @@ impl Kv for KvService {
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
         Caller::check(request.extensions(), Role::Writer, Some(&request.get_ref().keyspace))?;
-        let _timed = Timed::of(&request, &request.get_ref().keyspace, "delete", &self.node);
+        let asked = request.get_ref();
+        let _timed = Timed::of(&request, (&asked.keyspace, &asked.key), "delete", &self.node);
         let deadline = self.deadline(&request);
         let delete = request.into_inner();
         let held = self.admission.enter(delete.encoded_len())?;

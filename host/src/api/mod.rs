@@ -30,6 +30,7 @@ mod replica;
 mod ring;
 mod routing;
 mod status;
+mod timed;
 mod trials;
 mod unread;
 mod versions;

@@ -16,10 +16,8 @@ use tower::{Layer, Service};
 use tracing::Instrument;
 
 use crate::listen::Peer;
-use crate::node::Node;
 use crate::pause;
-use crate::telemetry;
-use crate::telemetry::names::{KEYSPACE_SECONDS, REQUEST_SECONDS, REQUESTS, REQUESTS_RUNNING};
+use crate::telemetry::names::{REQUEST_SECONDS, REQUESTS, REQUESTS_RUNNING};
 
 /// The header that names a request.
 const REQUEST_ID: &str = "x-request-id";
@@ -83,39 +81,6 @@ where
 /// When a request arrived. Its deadline counts from then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival(pub Instant);
-
-/// Times a request of a keyspace that is there: until it is dropped, with the answer made.
-pub(super) struct Timed {
-    keyspace: String,
-    operation: &'static str,
-    arrived: Instant,
-}
-
-impl Timed {
-    pub(super) fn of<T>(
-        request: &tonic::Request<T>,
-        keyspace: &str,
-        operation: &'static str,
-        node: &Node,
-    ) -> Option<Self> {
-        if !telemetry::is_recording() {
-            return None;
-        }
-        // Names that strangers make up must not fill the metrics.
-        node.catalogue()?.keyspace(keyspace)?;
-        let arrived = request.extensions().get::<Arrival>().map(|arrival| arrival.0);
-        let arrived = arrived.unwrap_or_else(Instant::now);
-        Some(Timed { keyspace: keyspace.to_owned(), operation, arrived })
-    }
-}
-
-impl Drop for Timed {
-    fn drop(&mut self) {
-        let keyspace = std::mem::take(&mut self.keyspace);
-        let labels = [("keyspace", keyspace), ("operation", self.operation.to_owned())];
-        metrics::histogram!(KEYSPACE_SECONDS.name, &labels).record(self.arrived.elapsed());
-    }
-}
 
 /// Counted as long as it lives, so that a request whose client leaves is not counted for ever.
 struct Running(Gauge);

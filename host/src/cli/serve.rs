@@ -28,6 +28,7 @@ Examples:
   stator serve
   stator serve --config stator.toml --zone a
   stator serve --bootstrap wait         then: stator cluster init
+  stator serve --check --config stator.toml
 
 Settings come from the --config file (TOML), then STATOR_* variables, then flags; later ones win.
 A file has the names of the flags with _ for -, and the sections [limits], [timings], [listeners],
@@ -43,6 +44,9 @@ pub(super) struct Serve {
     /// A TOML file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Read the settings, and the certificates and secrets that they name, and start nothing
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -144,6 +148,9 @@ impl Serve {
     pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
         let config = config::load(self.config.as_deref(), &self.flags)
             .map_err(|error| Failure::usage(error.to_string()))?;
+        if self.check {
+            return checked(&config);
+        }
         start_log(&config)?;
         // Before the node starts: a signal that comes early must not kill it half-way.
         let mut stop = Stop::new()?;
@@ -170,6 +177,12 @@ impl Serve {
     }
 }
 
+fn checked(config: &Config) -> Result<(), Failure> {
+    log_filter(config)?;
+    server::check(config).map_err(|error| Failure::usage(format!("{error:#}")))?;
+    output::line("the settings can be used; whether ports and data can, a start tells")
+}
+
 async fn stopped(node: RunningNode, stop: &mut Stop) -> Result<(), Failure> {
     tracing::info!("stopping");
     tokio::select! {
@@ -180,10 +193,14 @@ async fn stopped(node: RunningNode, stop: &mut Stop) -> Result<(), Failure> {
     }
 }
 
-fn start_log(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+fn log_filter(config: &Config) -> Result<EnvFilter, Failure> {
+    EnvFilter::try_new(&config.log).map_err(|error| {
         Failure::usage(format!("the setting `log` = {:?} cannot be read: {error}", config.log))
-    })?;
+    })
+}
+
+fn start_log(config: &Config) -> Result<(), Failure> {
+    let filter = log_filter(config)?;
     let log = lines::take_over()
         .map_err(|error| Failure::refused(format!("there is no way to log: {error}")))?;
     tracing_subscriber::fmt()

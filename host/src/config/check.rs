@@ -216,6 +216,7 @@ impl Config {
             ("limits.hints_bytes_max", limits.hints_bytes_max, 0, u64::MAX),
             ("timings.replica_timeout_ms", timings.replica_timeout_ms, 1, 60_000),
             ("timings.request_timeout_ms", timings.request_timeout_ms, 1, 600_000),
+            ("timings.slow_request_ms", timings.slow_request_ms, 0, 600_000),
             ("timings.store_open_timeout_ms", timings.store_open_timeout_ms, 1, 86_400_000),
             ("timings.collect_period_ms", timings.collect_period_ms, 0, 86_400_000),
             ("timings.hint_age_alarm_ms", timings.hint_age_alarm_ms, 1, 30 * 86_400_000),

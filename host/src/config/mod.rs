@@ -220,6 +220,8 @@ pub struct Timings {
     pub replica_timeout_ms: u64,
     /// The deadline of a request whose client gave none, in milliseconds.
     pub request_timeout_ms: u64,
+    /// A get, put or delete that takes so long has a line in the log, in milliseconds; 0 for none.
+    pub slow_request_ms: u64,
     /// How long a store may take to open before it is taken as damaged, in milliseconds; one
     /// second more for each 8 MiB on disk.
     pub store_open_timeout_ms: u64,
@@ -239,6 +241,7 @@ impl Default for Timings {
         Timings {
             replica_timeout_ms: 500,
             request_timeout_ms: 5_000,
+            slow_request_ms: 1_000,
             store_open_timeout_ms: 60_000,
             collect_period_ms: 1_000,
             hint_age_alarm_ms: 3_600_000,

@@ -122,6 +122,27 @@ fn every_metric_is_documented_with_its_labels() {
 }
 
 #[tokio::test]
+async fn a_slow_request_has_a_line_with_its_id_and_key() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = folder.path().join("stator.toml");
+    std::fs::write(&settings, "[timings]\nslow_request_ms = 1\n").expect("settings");
+    let settings = format!("--config={}", settings.display());
+    let node = Node::start(folder.path(), "node", &[&settings]).await;
+    let value = "v".repeat(400_000);
+    eventually("the log tells of a put that took a millisecond", async || {
+        let mut request = tonic::Request::new(put("default", "large", &value));
+        request.metadata_mut().insert("x-request-id", MetadataValue::from_static("slow-1"));
+        node.kv().put(request).await.map_err(|status| status.to_string())?;
+        let log = node.log();
+        let line = log.lines().find(|line| line.contains("a slow request"));
+        must(line.is_some_and(|line| line.contains("slow-1") && line.contains("large")), || {
+            log.clone()
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_request_keeps_its_id_from_the_client_to_the_log() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let node = Node::start(folder.path(), "node", &["--log=info,stator::api=debug"]).await;

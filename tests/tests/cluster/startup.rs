@@ -1,5 +1,6 @@
 //! Starts that must fail: with an exit code, words on standard error, and nothing else touched.
 
+use std::path::Path;
 use std::process::Output;
 
 use crate::support::{Node, stator};
@@ -47,7 +48,14 @@ async fn a_wrong_configuration_names_file_and_setting() {
         std::fs::write(&file, text).expect("written");
         says.push(&file);
         refused(case, &serve(&data, &["--config", &file]).await, 2, &says);
+        refused(case, &serve(&data, &["--config", &file, "--check"]).await, 2, &says);
     }
+    std::fs::write(&file, "zone = \"a\"").expect("written");
+    let checked = serve(&data, &["--config", &file, "--check"]).await;
+    assert!(checked.status.success() && !Path::new(&data).exists(), "{checked:?}");
+    std::fs::write(&file, "[tls.client]\ncert = \"no.pem\"\nkey = \"no.key\"").expect("written");
+    let checked = serve(&data, &["--config", &file, "--check"]).await;
+    refused("no certificate", &checked, 2, &["tls.client", "no.pem"]);
     std::fs::write(&file, "[timings]\nreplica_timeout_ms = 0").expect("written");
     let says = ["timings.replica_timeout_ms = 0", "1 to 60000"];
     refused("out of range", &serve(&data, &["--config", &file]).await, 2, &says);
