@@ -5,7 +5,7 @@
 # export must be the same bytes.
 #   STATOR=target/release/stator KEYS=1000000 tests/benches/backup.sh
 set -euo pipefail
-stator=${STATOR:-target/debug/stator} port=${PORT:-7900} keys=${KEYS:-1000000}
+stator=${STATOR:-target/debug/stator} port=${PORT:-7900} keys=${KEYS:-1000000} seconds=${SECONDS_EACH:-40}
 home=$(mktemp -d "$(dirname "$stator")/backup.XXXXXX")
 source "$(dirname "$0")/support/nodes.sh"
 trap clean_up EXIT
@@ -16,16 +16,16 @@ deleted=10000
 
 bench() {
     "$stator" bench --keyspace data --endpoints "$(endpoints 1 2 3)" --blind --keys "$keys" --workload a \
-        --distribution uniform --connections 12 --output json "$@"
+        --distribution uniform --value-bytes 256 --connections 12 --output json "$@"
 }
 ask() { "$stator" --admin "$(admin 1)" --endpoint "http://$(client 1)" "$@"; }
 timed() { # NAME COMMAND...
     local begun=$EPOCHREALTIME
     "${@:2}" >"$home/$1.out" 2>"$home/$1.err" || { cat "$home/$1.err" >&2; exit 1; }
-    python3 -c "print(f'{\"$1\":<24} {$EPOCHREALTIME - $begun:8.1f} s  ', open('$home/$1.out').readline().strip())"
+    python3 -c "print(f'{\"$1\":<24} {$EPOCHREALTIME - $begun:8.1f} s   ' + open('$home/$1.out').readline().strip()[:100])"
 }
 exported() { # FILE: in order, since two rings have different partitions
-    ask kv export -k data -o "$1.unsorted" >/dev/null
+    ask kv export -k data -o "$1.unsorted" >/dev/null 2>&1
     LC_ALL=C sort "$1.unsorted" >"$1"
     rm "$1.unsorted"
 }
@@ -36,10 +36,11 @@ ask keyspace create data --reconcile last-write-wins >/dev/null
 seq "$deleted" | sed 's/.*/{"key":"gone-&","value":{"any":"value"}}/' >"$home/gone.jsonl"
 timed "import of $deleted" ask kv import "$home/gone.jsonl" -k data
 timed "deletion of them" ask kv delete-many -k data --prefix gone-
-timed "load" bench --duration 1s
-rate=$(bench --no-load --warm-up 2s --duration 8s |
+load() { bench --warm-up 0 --operations 1 >/dev/null; }
+timed "load of $keys" load
+rate=$(bench --no-load --warm-up 2s --duration 8s 2>/dev/null |
     python3 -c "import json, sys; print(int(json.load(sys.stdin)['results'][0]['per_second'] / 2))")
-paced() { bench --no-load --warm-up 1s --rate "$rate" --duration 20s --concurrency 2000 >"$home/$1.json" 2>"$home/bench.err"; }
+paced() { bench --no-load --warm-up 1s --rate "$rate" --duration "${seconds}s" --concurrency 2000 >"$home/$1.json" 2>"$home/bench.err"; }
 paced quiet
 timed "backup under load" ask backup create "$home/backups" -k data --id loaded &
 backup=$!
@@ -50,6 +51,7 @@ timed "verify" ask backup verify "$home/backups" quiet
 exported "$home/before"
 
 pkill -9 -f -- "--data-dir $home/"
+wait 2>/dev/null
 rm -rf "$home"/n[0-9]*
 for node in 1 2 3 4 5; do start $node; done
 found 1 2 3 4 5
