@@ -29,6 +29,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const FREE: &str = "127.0.0.1:0";
 /// How much of each node's log a failure shows.
 const TAIL_LINES: usize = 20;
+/// The region of nodes behind a link, where others are not.
+const FAR: &str = "far";
 /// By which the runtime is told how many threads to have. Nodes that share a machine share its cores:
 /// a thread each on every core has the system change between them for nothing.
 const THREADS: &str = "TOKIO_WORKER_THREADS";
@@ -54,12 +56,16 @@ pub struct Launch {
 impl Launch {
     /// What region a node is in, if they have one.
     fn region(&self, index: usize) -> Option<&'static str> {
-        let is_far = index >= self.nodes.saturating_sub(self.far);
-        (self.far > 0).then_some(if is_far { "far" } else { "near" })
+        (self.far > 0).then_some(if index >= self.near() { FAR } else { "near" })
+    }
+
+    /// Nodes that are not far.
+    fn near(&self) -> usize {
+        self.nodes.saturating_sub(self.far)
     }
 
     fn delay(&self, index: usize) -> Option<Duration> {
-        self.link_delay.filter(|_| self.region(index) != Some("near"))
+        self.link_delay.filter(|_| self.far == 0 || index >= self.near())
     }
 }
 
@@ -85,6 +91,8 @@ struct Process {
 /// Where a node listens, each HOST:PORT: what `stator serve --output json` prints once it answers.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Addresses {
+    /// Its id.
+    pub node: String,
     /// For clients.
     pub client: String,
     /// For operators.
@@ -106,7 +114,13 @@ impl Nodes {
         folder.disable_cleanup(launch.keep);
         let mut processes = Vec::new();
         for index in 0..launch.nodes {
-            processes.push(start_node(folder.path(), index, launch).await?);
+            let process = match launch.region(index) {
+                Some(FAR) => {
+                    start_far(folder.path(), index, launch, &processes[..launch.near()]).await?
+                }
+                _ => start_node(folder.path(), index, launch).await?,
+            };
+            processes.push(process);
         }
         Ok(Nodes { processes, folder, launch: launch.clone() })
     }
@@ -180,6 +194,26 @@ impl Nodes {
             }
         }
         self.launch.keep.then(|| self.folder.path().to_owned())
+    }
+}
+
+/// Starts a far node that `near` ones dial. Of two nodes the one of the smaller id does; from a far node
+/// to a near one there would be no link on the way.
+async fn start_far(
+    folder: &Path,
+    index: usize,
+    launch: &Launch,
+    near: &[Process],
+) -> Result<Process> {
+    loop {
+        let mut process = start_node(folder, index, launch).await?;
+        if near.iter().all(|near| near.addresses.node < process.addresses.node) {
+            return Ok(process);
+        }
+        process.child.kill().await.context("a node does not end")?;
+        let data = folder.join(format!("node-{}", index + 1));
+        std::fs::remove_dir_all(&data)
+            .with_context(|| format!("{} cannot be removed", data.display()))?;
     }
 }
 
