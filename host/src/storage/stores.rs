@@ -175,7 +175,14 @@ impl Stores {
             // Before the store's own note: once that is there it looks like any other store.
             home.note_loss()?;
         }
-        let set_aside = aside::finish(&home)?;
+        let mut set_aside = aside::finish(&home)?;
+        if !had_run && !set_aside.is_empty() {
+            // A life begins before the first commit. What cannot be opened was half made by a start that
+            // was broken off, and lacks nothing.
+            aside::forget(&home, Area::Data)?;
+            aside::forget(&home, Area::Hints)?;
+            set_aside.clear();
+        }
         let is_whole = is_kept && set_aside.is_empty();
         let gone_on = go_on(stop, kept).filter(|_| is_whole);
         let indexed = gone_on.as_ref().filter(|(data, _)| data.is_indexed);
