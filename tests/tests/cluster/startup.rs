@@ -87,7 +87,7 @@ async fn a_wrong_configuration_names_file_and_setting() {
     std::fs::write(&file, "advertise_peer = \"\"").expect("written");
     let says = ["advertise_peer", "is empty", "HOST:PORT", &file];
     refused("an unset variable", &serve(&data, &["--config", &file]).await, 2, &says);
-    assert!(!std::path::Path::new(&data).exists(), "nothing was made");
+    assert!(!Path::new(&data).exists(), "nothing was made");
 }
 
 #[tokio::test]
@@ -106,13 +106,13 @@ async fn a_start_in_the_way_of_another_node_is_refused_and_leaves_it_alone() {
         refused(whom, &output, 1, &["cannot listen", address, "in use"]);
         node.serves("default", whom).await;
     }
-    assert!(!std::path::Path::new(&data).exists(), "a node without ports leaves its data alone");
+    assert!(!Path::new(&data).exists(), "a node without ports leaves its data alone");
 
     let output = serve(&own, &[]).await;
     refused("a locked directory", &output, 1, &["in use by", &own, "nothing was changed"]);
     node.serves("default", "a locked directory").await;
 
-    let incarnation_file = std::path::Path::new(&own).join("incarnation");
+    let incarnation_file = Path::new(&own).join("incarnation");
     let before = std::fs::read(&incarnation_file).expect("it has started");
     node.signal(libc::SIGTERM);
     assert!(node.ended().await);
