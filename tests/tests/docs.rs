@@ -18,6 +18,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use stator_tests::program;
 use tempfile::TempDir;
 
 /// Far beyond what any command takes, so that a hanging one is named.
@@ -256,18 +257,6 @@ impl Reader {
             }
         }
     }
-}
-
-/// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
-fn program() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().expect("this test has a path");
-        let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
-        folder.join("stator")
-    };
-    let path = std::env::var_os("STATOR_BIN").map_or_else(beside, PathBuf::from);
-    assert!(path.exists(), "{} is not there; run `make test`", path.display());
-    path
 }
 
 /// The compilers that `tests/languages/install` has brought, by the variables of the templates.

@@ -2,20 +2,10 @@
 //! this machine can check them. What it cannot is said by name, on standard error.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
-fn program() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().expect("this test has a path");
-        let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
-        folder.join("stator")
-    };
-    let path = std::env::var_os("STATOR_BIN").map_or_else(beside, PathBuf::from);
-    assert!(path.exists(), "{} is not there; run `make test`", path.display());
-    path
-}
+use stator_tests::program;
 
 #[test]
 fn what_is_handed_out_is_whole() {

@@ -229,6 +229,17 @@ async fn what_two_removed_nodes_acknowledged_before_they_were_told_comes_home() 
     for node in &*gone {
         node.signal(libc::SIGCONT);
     }
+    // What they write before counts as doubtful: it may have gone out with a session's last bytes.
+    for (node, other) in gone.iter().flat_map(|node| kept.iter().map(move |other| (node, other))) {
+        eventually("the end of a session with a member is noted", async || {
+            let path = node.data_dir.join("contact");
+            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+            let end = format!("\"{}\":", other.addresses.node);
+            let is_noted = text.contains(&end) && !text.contains(&format!("{end}null"));
+            must(is_noted, || text.clone())
+        })
+        .await;
+    }
     eventually("they serve each other", async || {
         let written = gone[0].kv().put(put("alone", "probe", "mine")).await;
         written.map(drop).map_err(|status| status.to_string())

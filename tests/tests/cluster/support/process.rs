@@ -1,10 +1,11 @@
 //! One process of the built program.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
 
 use serde::Deserialize;
+use stator_tests::program;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -13,18 +14,6 @@ use super::DEADLINE;
 
 /// How much of a log a failure shows.
 const TAIL_LINES: usize = 30;
-
-/// The program under test: `STATOR_BIN`, or the one beside the folder of this test.
-fn program() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().expect("this test has a path");
-        let folder = test.parent().and_then(Path::parent).expect("target/debug/deps/TEST");
-        folder.join("stator")
-    };
-    let path = std::env::var_os("STATOR_BIN").map_or_else(beside, PathBuf::from);
-    assert!(path.exists(), "{} is not there; run `make test`", path.display());
-    path
-}
 
 /// The program with `arguments`, free of the settings of whoever runs the tests.
 fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
