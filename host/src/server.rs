@@ -117,16 +117,22 @@ impl RunningNode {
 /// # Errors
 /// A certificate cannot be used, or the listeners want more files than the system lets it open.
 pub fn check(config: &Config) -> anyhow::Result<()> {
+    read(config).map(drop)
+}
+
+/// What is said of the listeners: how much each bears, and the certificates of those for clients,
+/// operators, nodes and browsers.
+fn read(config: &Config) -> anyhow::Result<(Doors, [Option<Arc<Tls>>; 4])> {
     let files = descriptors::raise().context("the limit on open files is not known")?;
-    Doors::fit(&config.listeners, files)?;
+    let doors = Doors::fit(&config.listeners, files)?;
     let sections = &config.tls;
-    let all = [
-        ("tls.client", &sections.client),
-        ("tls.admin", &sections.admin),
-        ("tls.peer", &sections.peer),
-        ("tls.console", &sections.console),
+    let tls = [
+        load("tls.client", sections.client.as_ref())?,
+        load("tls.admin", sections.admin.as_ref())?,
+        load("tls.peer", sections.peer.as_ref())?,
+        load("tls.console", sections.console.as_ref())?,
     ];
-    all.into_iter().try_for_each(|(section, files)| load(section, files.as_ref()).map(drop))
+    Ok((doors, tls))
 }
 
 /// Starts a node and returns once it answers.
@@ -135,15 +141,9 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 /// A certificate cannot be used, a listener's port is taken, or the data directory is locked,
 /// damaged or another cluster's.
 pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
-    let files = descriptors::raise().context("the limit on open files is not known")?;
-    let doors = Doors::fit(&config.listeners, files)?;
-    let sections = &config.tls;
-    let client_tls = load("tls.client", sections.client.as_ref())?;
-    let admin_tls = load("tls.admin", sections.admin.as_ref())?;
-    let peer_tls = load("tls.peer", sections.peer.as_ref())?;
-    let console_tls = load("tls.console", sections.console.as_ref())?;
-    let all = [&client_tls, &admin_tls, &peer_tls, &console_tls];
-    let certificates = Certificates(all.into_iter().flatten().cloned().collect());
+    let (doors, tls) = read(&config)?;
+    let certificates = Certificates(tls.iter().flatten().cloned().collect());
+    let [client_tls, admin_tls, peer_tls, console_tls] = tls;
     let limits = config.listeners.clone();
     // All ports first: a node that cannot be reached leaves its data untouched.
     let client = listen("clients", config.client_listen).await?;

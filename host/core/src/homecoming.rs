@@ -84,12 +84,10 @@ pub fn unseen(held: &Siblings, owners: &Siblings) -> Vec<Dot> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::causality::VersionVector;
     use crate::id::Incarnation;
-    use crate::version::{Origin, Payload, Version};
+    use crate::version::Version;
 
     const GONE: NodeId = NodeId(3);
 
@@ -99,19 +97,7 @@ mod tests {
     }
 
     fn written(object: &mut Siblings, context: &VersionVector, dot: Dot, at_ms: u64) {
-        let payload = Payload::Value(Bytes::from(dot.to_string()));
-        let version = Version {
-            payload,
-            written_at_ms: at_ms,
-            expires_at_ms: None,
-            schema: 0,
-            origin: Origin::Client(dot),
-            base: Vec::new(),
-            past: None,
-            labels: BTreeMap::new(),
-            request: None,
-            unknown: Vec::new(),
-        };
+        let version = Version::plain(dot, dot.to_string(), at_ms);
         object.put(context, dot, Arc::new(version));
     }
 

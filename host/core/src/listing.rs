@@ -153,25 +153,14 @@ mod tests {
     use super::*;
     use crate::causality::VersionVector;
     use crate::id::{Actor, Dot, Incarnation};
-    use crate::version::{Origin, Payload, Version};
+    use crate::version::Version;
 
     fn object(writes: &[u64]) -> Arc<Siblings> {
         let mut object = Siblings::new();
         for counter in writes {
             let actor = Actor { node: NodeId(*counter), incarnation: Incarnation(1), epoch: 0 };
             let dot = Dot { actor, counter: 1 };
-            let version = Version {
-                payload: Payload::Value(Bytes::from_static(b"v")),
-                written_at_ms: 0,
-                expires_at_ms: None,
-                schema: 0,
-                origin: Origin::Client(dot),
-                base: Vec::new(),
-                past: None,
-                labels: BTreeMap::new(),
-                request: None,
-                unknown: Vec::new(),
-            };
+            let version = Version::plain(dot, "v", 0);
             object.put(&VersionVector::new(), dot, Arc::new(version));
         }
         Arc::new(object)

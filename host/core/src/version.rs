@@ -80,6 +80,25 @@ mod compare {
 #[cfg(test)]
 pub(crate) use compare::COMPARED_BYTES;
 
+#[cfg(test)]
+impl Version {
+    /// A client's write of `value`, with nothing else to it.
+    pub(crate) fn plain(dot: Dot, value: impl Into<Bytes>, written_at_ms: u64) -> Self {
+        Version {
+            payload: Payload::Value(value.into()),
+            written_at_ms,
+            expires_at_ms: None,
+            schema: 0,
+            origin: Origin::Client(dot),
+            base: Vec::new(),
+            past: None,
+            labels: BTreeMap::new(),
+            request: None,
+            unknown: Vec::new(),
+        }
+    }
+}
+
 /// Where a version comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {

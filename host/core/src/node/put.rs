@@ -31,6 +31,11 @@ fn mint_failure(failure: StoreFailure) -> RequestError {
     }
 }
 
+/// Known before anything is written, so the client is told that nothing happened.
+fn out_of_reach(needed: u32) -> RequestError {
+    RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None }
+}
+
 impl Node {
     pub(super) fn start_put(&mut self, ticket: Ticket, put: PutRequest) {
         if let Err(error) = self.may_write() {
@@ -70,15 +75,9 @@ impl Node {
             return self.put_done(ticket, Err(error));
         }
         if is_alone || (state.possible(|node| self.is_reachable(node)) as u32) < needed {
-            // Known before the mint, so the client is told that nothing happened.
-            let error =
-                RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None };
-            return self.put_done(ticket, Err(error));
+            return self.put_done(ticket, Err(out_of_reach(needed)));
         }
-        let request = self.number();
-        let mut state = Box::new(state);
-        state.began_ms = self.now.monotonic_ms;
-        self.requests.insert(request, InFlight::Put(state));
+        let request = self.begin_put(state);
         self.turn_to_next(request);
         self.advance(request);
     }
@@ -102,15 +101,18 @@ impl Node {
         let state =
             Put::given(object, key, terms, (self.id, &list), |node| self.is_reachable(node));
         if (state.possible(|node| self.is_reachable(node)) as u32) < needed {
-            let error =
-                RequestError::QuorumNotReached { needed, answered: 0, effect: Effect::None };
-            return self.put_done(ticket, Err(error));
+            return self.put_done(ticket, Err(out_of_reach(needed)));
         }
+        let request = self.begin_put(state);
+        self.spread(request);
+    }
+
+    fn begin_put(&mut self, state: Put) -> RequestId {
         let request = self.number();
         let mut state = Box::new(state);
         state.began_ms = self.now.monotonic_ms;
         self.requests.insert(request, InFlight::Put(state));
-        self.spread(request);
+        request
     }
 
     /// Who is to give a put its dot, in order: the owners in reach. A named write has one that is
