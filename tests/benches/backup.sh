@@ -87,10 +87,10 @@ for line in open(f"{home}/loaded"):
         wrong.append(f"{key} has an older value than was acknowledged before the backup began")
     later += begun > backup_began
 wrong += [f"{key} is missing" for key in last]
-print(f"{counted} puts were acknowledged before the backup under load began, and are in it, or what replaced "
-      f"them; {later} keys have a put of its time")
 if wrong:
     sys.exit(f"{len(wrong)} keys are wrong, such as: " + "; ".join(wrong[:5]))
+print(f"{counted} puts were acknowledged before the backup under load began: they are in it, or what replaced "
+      f"them; {later} keys have a put of its time")
 PYTHON
 python3 - "$home" "$rate" <<'PYTHON'
 import json, sys

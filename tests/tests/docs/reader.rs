@@ -102,7 +102,9 @@ impl Reader {
                 let output = self.of_the_page(&output);
                 let lines: Vec<_> = output.lines().collect();
                 match expected {
-                    None => assert!(is_done, "{}: $ {command}\n--- has failed\n{output}", self.page),
+                    None => {
+                        assert!(is_done, "{}: $ {command}\n--- has failed\n{output}", self.page)
+                    }
                     Some(expected) => assert!(
                         output_fits(expected, &lines),
                         "{}: $ {command}\n--- the page says\n{}\n--- it printed\n{output}",
@@ -117,8 +119,9 @@ impl Reader {
 
     /// What the command prints, and whether it succeeds.
     fn type_in(&mut self, command: &str) -> (String, bool) {
-        if let Some(folder) = command.strip_prefix("cd ") {
-            self.place.push(folder.split_whitespace().next().expect("a folder"));
+        let alone = command.split('#').next().unwrap_or_default().split_whitespace();
+        if let ["cd", folder] = alone.collect::<Vec<_>>().as_slice() {
+            self.place.push(folder);
             assert!(self.place.is_dir(), "{command}: there is no such folder");
             return (String::new(), true);
         }
@@ -194,7 +197,8 @@ impl Reader {
         }
         for (at, option) in options.iter().enumerate() {
             let is_of_a_listener = |at: usize| options[at].ends_with("-listen");
-            if !is_of_a_listener(at) && !(at > 0 && is_of_a_listener(at - 1)) {
+            let is_replaced = is_of_a_listener(at) || at > 0 && is_of_a_listener(at - 1);
+            if !is_replaced {
                 serve.arg(option);
             }
         }
