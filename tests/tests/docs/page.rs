@@ -65,7 +65,8 @@ impl Page {
                     }
                     ("run", command) => steps.push(run(command)),
                     ("here", both) => {
-                        let (word, command) = both.split_once(" is ").ok_or_else(|| wrong("no ` is `"))?;
+                        let (word, command) =
+                            both.split_once(" is ").ok_or_else(|| wrong("no ` is `"))?;
                         let (word, command) = (word.to_owned(), command.to_owned());
                         steps.push(Step::Mean { word, command });
                     }
