@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::collection::{all_hold, collecting};
 use crate::support::{Cluster, Writer, get, keyspace, put, values};
+use crate::transfers;
 
 /// Far beyond what anything takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -122,6 +123,25 @@ async fn nothing_acknowledged_is_missed_while_a_node_dies_and_the_watch_breaks_o
 
     let refused = client.watch(Watching::of("watched").prefix("w").resume(watch.token())).await;
     assert_eq!(refused.expect_err("of other keys").reason(), "BAD_TOKEN");
+}
+
+#[tokio::test]
+async fn a_node_that_joins_is_watched_too_though_nobody_else_has_its_keys() {
+    let cluster = Cluster::start(2).await;
+    cluster.create(v1::Keyspace { n: 1, ..keyspace("alone", 1, 1) }).await;
+    let client = client(&cluster);
+    let (mut watch, mut heard) = begun(&client, Watching::of("alone")).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let third = transfers::waiting(&folder, "node-3").await;
+    let writer = Writer::start("w", "alone", cluster.nodes());
+    writer.acknowledges(50).await;
+    transfers::cluster(&cluster[0], &["join", &third.addresses.peer]).await;
+    transfers::moved(&[&cluster[0], &cluster[1], &third], 2).await;
+    writer.acknowledges(100).await;
+    let (acknowledged, _) = writer.stop().await;
+    let is_told = |heard: &Heard, key: &String| heard.is(key, &[&format!("the value of {key}")]);
+    let all = |heard: &Heard| acknowledged.iter().all(|key| is_told(heard, key));
+    heard.until(&mut watch, "all that was acknowledged is told", all).await;
 }
 
 #[tokio::test]
