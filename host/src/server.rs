@@ -305,7 +305,8 @@ fn client_routes(node: &Arc<Node>, is_serving: watch::Receiver<bool>) -> anyhow:
     let limits = &node.config.limits;
     let contexts = limits.context_bytes_max.saturating_mul(8);
     let request = limits.value_bytes_max + limits.key_bytes_max + contexts + MESSAGE_OVERHEAD_BYTES;
-    let kv = KvServer::new(KvService::new(node.clone()))
+    let kv = KvService::new(node.clone()).while_serving(is_serving.clone());
+    let kv = KvServer::new(kv)
         .max_decoding_message_size(request)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     let routing = RoutingServer::new(RoutingService::new(node.clone()))

@@ -18,6 +18,7 @@ use crate::peer::{Kind, Peer};
 use crate::replicas;
 use crate::retry::Safety;
 use crate::routes::{Dial, Routes};
+use crate::watch::{Watch, Watching};
 
 /// A client of the client listeners of some nodes. Clones share connections.
 #[derive(Debug, Clone)]
@@ -268,6 +269,19 @@ impl Client {
     /// Where the stream breaks off it goes on by itself.
     pub fn list(&self, request: v1::ListRequest) -> Listing {
         Listing::new(self.routes.nodes.clone(), request, kv)
+    }
+
+    /// What is changed of some keys, from now on or from where another watch was, as it happens.
+    /// It goes on by itself, whatever node goes away or comes: see [`Watch`].
+    ///
+    /// # Errors
+    /// The client cannot dial all nodes ([`Client::over`]); no node has a ring; the token is none.
+    pub async fn watch(&self, watching: Watching) -> Result<Watch, Error> {
+        Watch::begin(self.clone(), watching).await
+    }
+
+    pub(crate) fn routes(&self) -> &Arc<Routes> {
+        &self.routes
     }
 
     /// Sends several gets, puts and deletes at once. Each has an outcome of its own; what failed is

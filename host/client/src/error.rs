@@ -41,6 +41,8 @@ pub struct Error {
 /// Reasons that this crate gives itself, when no node did.
 pub(crate) mod reason {
     pub(crate) const BAD_ENDPOINT: &str = "BAD_ENDPOINT";
+    pub(crate) const BAD_TOKEN: &str = "BAD_TOKEN";
+    pub(crate) const NO_RING: &str = "NO_RING";
     pub(crate) const NO_CONTEXT: &str = "NO_CONTEXT";
     pub(crate) const NO_VALUE: &str = "NO_VALUE";
     pub(crate) const NOT_CONNECTED: &str = "NOT_CONNECTED";

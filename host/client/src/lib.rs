@@ -77,6 +77,7 @@ mod replicas;
 mod retry;
 mod ring;
 mod routes;
+mod watch;
 
 pub use admin::Admin;
 pub use client::{Client, Written};
@@ -87,3 +88,4 @@ pub use options::{Coordination, Options, Token};
 pub use pages::{Export, Listing, ObjectPage};
 /// The messages of the interface, for what the types of this crate do not cover.
 pub use stator_proto::v1;
+pub use watch::{Changed, Event, Watch, Watching};

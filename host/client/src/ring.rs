@@ -23,6 +23,8 @@ pub(crate) struct Ring {
     pub cluster: String,
     /// Where the members take requests, as HOST:PORT; owners are places in it.
     pub addresses: Vec<String>,
+    /// Their ids, in the same order.
+    pub nodes: Vec<String>,
     keyspaces: BTreeMap<String, Route>,
     packed: Bytes,
     /// Where in `packed` a partition stands.
@@ -44,7 +46,8 @@ impl Ring {
         if !is_possible || ring.position_hash != position::VERSION {
             return None;
         }
-        let addresses: Vec<String> = ring.members.into_iter().map(|m| m.client_address).collect();
+        let members = ring.members.into_iter().map(|m| (m.client_address, m.node_id));
+        let (addresses, nodes): (Vec<String>, Vec<String>) = members.unzip();
         let starts = starts(&ring.packed_owners, ring.partitions, addresses.len())?;
         let route = |keyspace: v1::KeyspaceRoute| {
             let id = keyspace.id.parse().ok()?;
@@ -55,6 +58,7 @@ impl Ring {
             etag,
             cluster: ring.cluster_id,
             addresses,
+            nodes,
             keyspaces: ring.keyspaces.into_iter().filter_map(route).collect(),
             packed: ring.packed_owners,
             starts,

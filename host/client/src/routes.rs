@@ -131,6 +131,24 @@ impl Routes {
         Plan { route, kind, safety, deadline }
     }
 
+    /// The members, if they are known: their ids, and where they are.
+    pub(crate) fn members(self: &Arc<Self>) -> Vec<(String, String)> {
+        self.keep_ring();
+        let Some(known) = self.known() else { return Vec::new() };
+        known.ring.nodes.iter().cloned().zip(known.ring.addresses.iter().cloned()).collect()
+    }
+
+    /// A connection of its own to a node, made when it is first used; `None` if none can be made.
+    pub(crate) fn line(&self, address: &str) -> Option<Line> {
+        let channel = self.dial.as_ref()?(address).ok()?;
+        Some(Line::new(channel).bearing(self.nodes.options.bearer()))
+    }
+
+    /// Whether nodes can be reached beside the endpoints.
+    pub(crate) fn can_dial(&self) -> bool {
+        self.dial.is_some()
+    }
+
     /// An answer names this ring.
     pub(crate) fn heard(&self, ring_version: u64) {
         if self.known().is_some_and(|known| known.ring.version < ring_version) {

@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn the_descriptor_set_lists_every_service() {
-        assert_eq!(methods("Kv"), ["Get", "Put", "Delete", "GetReplica", "List", "Batch"]);
+        assert_eq!(methods("Kv"), ["Get", "Put", "Delete", "GetReplica", "List", "Batch", "Watch"]);
         assert_eq!(methods("Routing"), ["GetRing"]);
         let admin = methods("Admin");
         for method in ["InitCluster", "GetStatus", "CreateKeyspace", "PushModule", "SetFault"] {

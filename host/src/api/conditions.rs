@@ -45,8 +45,12 @@ impl KvService {
         if has_all(&first) {
             return Ok(first);
         }
-        let n = named.keyspace.quorums.value.n;
-        let all = self.read(named, (Some(n), QuorumKind::Strict), deadline, held).await;
+        let catalogue = self.node.catalogue().ok_or_else(errors::no_cluster)?;
+        let partition = catalogue.ring.partition(named.keyspace.id, &named.key);
+        // Where there are fewer nodes than n, all of them.
+        let n = named.keyspace.quorums.value.n as usize;
+        let owners = catalogue.ring.preference_list(partition, n).primaries().len() as u32;
+        let all = self.read(named, (Some(owners), QuorumKind::Strict), deadline, held).await;
         match all {
             Ok(receipt) if has_all(&receipt) => Ok(receipt),
             // All owners know nothing of the key: what was seen was deleted, and is forgotten.

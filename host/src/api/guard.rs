@@ -6,15 +6,16 @@
 //! refused, whoever calls. Where a role may be given for one keyspace, the guard lets pass who has it
 //! anywhere, and the method asks again once it knows the keyspace ([`Caller::check`]).
 //!
-//! Left out: what a stream was begun with is not looked at again. A listing or a conflict feed that
-//! runs when its reader is withdrawn ends with its deadline or its connection.
+//! A watch, which has no end, is looked at again when roles change ([`Pass`]). Left out: other streams
+//! are not. A listing or a conflict feed that runs when its reader is withdrawn ends with its deadline
+//! or its connection.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use stator_core::catalogue::{Access, Catalogue, Principal, Role};
+use stator_core::catalogue::{Access, Catalogue, Principal, Role, TokenDigest};
 use tonic::codegen::http::{Extensions, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -47,7 +48,7 @@ pub fn need(path: &str) -> Option<Need> {
         ("grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection", _) => {
             Nothing
         }
-        ("stator.v1.Kv", "Get" | "GetReplica" | "List" | "Batch") => Somewhere(Reader),
+        ("stator.v1.Kv", "Get" | "GetReplica" | "List" | "Batch" | "Watch") => Somewhere(Reader),
         ("stator.v1.Kv", "Put" | "Delete") => Somewhere(Writer),
         ("stator.v1.Routing", _) => Somebody,
         ("stator.v1.Admin", method) => match method {
@@ -82,6 +83,8 @@ pub struct Caller {
     /// The principal's name.
     pub name: String,
     principal: Arc<Principal>,
+    /// Of the token that it has shown, if that is how it is known.
+    token: Option<TokenDigest>,
 }
 
 impl Caller {
@@ -131,7 +134,41 @@ fn who(access: &Access, token: Option<&str>, names: &[String]) -> Result<Caller,
         }
     };
     let (name, principal) = found;
-    Ok(Caller { name: name.clone(), principal: Arc::new(principal.clone()) })
+    let token = token.map(TokenDigest::of);
+    Ok(Caller { name: name.clone(), principal: Arc::new(principal.clone()), token })
+}
+
+/// Leave to do in a keyspace what a role may, for as long as it lasts.
+pub(super) struct Pass {
+    caller: Option<Caller>,
+    role: Role,
+    keyspace: String,
+}
+
+impl Pass {
+    /// For who calls with these extensions of the request.
+    pub(super) fn of(extensions: &Extensions, role: Role, keyspace: &str) -> Result<Self, Status> {
+        Caller::check(extensions, role, Some(keyspace))?;
+        let caller = extensions.get::<Caller>().cloned();
+        Ok(Pass { caller, role, keyspace: keyspace.to_owned() })
+    }
+
+    /// Whether it still holds.
+    pub(super) fn check(&self, access: &Access) -> Result<(), Status> {
+        let Some(caller) = &self.caller else {
+            let why = "this cluster serves only those who have a role by now";
+            return if access.is_on() { Err(unknown(why)) } else { Ok(()) };
+        };
+        let bears = |principal: &&Principal| {
+            caller.token.as_ref().is_none_or(|token| principal.tokens.contains_key(token))
+        };
+        match access.named(&caller.name).filter(bears) {
+            _ if !access.is_on() => Ok(()),
+            None => Err(unknown("the token or name is not known any more")),
+            Some(principal) if principal.may(self.role, Some(&self.keyspace)) => Ok(()),
+            Some(_) => Err(not_allowed(&caller.name, self.role, Some(&self.keyspace))),
+        }
+    }
 }
 
 /// Whether who shows this may read all keyspaces; anybody where nobody has a role.

@@ -17,10 +17,11 @@ use stator_core::version::Payload;
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
 use stator_proto::v1;
 use stator_proto::v1::kv_server::Kv;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::guard::Caller;
+use super::guard::{Caller, Pass};
 use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
@@ -40,6 +41,8 @@ const LABEL_BYTES_MAX: usize = 256;
 pub struct KvService {
     pub(super) node: Arc<Node>,
     pub(super) admission: Admission,
+    /// Whether clients are served; watches end where they are not.
+    pub(super) is_serving: Option<watch::Receiver<bool>>,
     failed_validations: AtomicU64,
 }
 
@@ -70,7 +73,13 @@ impl Named {
 impl KvService {
     /// The service of `node`.
     pub fn new(node: Arc<Node>) -> Self {
-        KvService { node, admission: Admission::new(), failed_validations: AtomicU64::new(0) }
+        let (admission, failed_validations) = (Admission::new(), AtomicU64::new(0));
+        KvService { node, admission, is_serving: None, failed_validations }
+    }
+
+    /// The same, whose watches end once this is false.
+    pub fn while_serving(self, is_serving: watch::Receiver<bool>) -> Self {
+        KvService { is_serving: Some(is_serving), ..self }
     }
 
     pub(super) fn named(&self, keyspace: &str, key: Bytes) -> Result<Named, Status> {
@@ -187,7 +196,7 @@ impl KvService {
     async fn answer(
         &self,
         named: &Named,
-        view: v1::View,
+        (view, tell_seen): (v1::View, bool),
         receipt: GetReceipt,
         deadline: Instant,
     ) -> v1::GetResponse {
@@ -218,6 +227,7 @@ impl KvService {
             merge,
             answered: receipt.answered,
             ring_version: receipt.ring_version,
+            seen: if tell_seen { versions::seen(siblings.vector()) } else { Vec::new() },
         }
     }
 
@@ -323,7 +333,8 @@ impl Kv for KvService {
                 self.read_after(&named, (get.r, quorum), &get.at_least, deadline, &held).await?
             }
         };
-        Ok(Response::new(self.answer(&named, view, receipt, deadline).await))
+        let wanted = (view, get.tell_seen);
+        Ok(Response::new(self.answer(&named, wanted, receipt, deadline).await))
     }
 
     async fn get_replica(
@@ -342,6 +353,17 @@ impl Kv for KvService {
     ) -> Result<Response<Self::ListStream>, Status> {
         Caller::check(request.extensions(), Role::Reader, Some(&request.get_ref().keyspace))?;
         self.list_keys(request).map(Response::new)
+    }
+
+    type WatchStream = Listed<v1::WatchResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let keyspace = &request.get_ref().keyspace;
+        let pass = Pass::of(request.extensions(), Role::Reader, keyspace)?;
+        self.watch_keys(request, pass).map(Response::new)
     }
 
     async fn batch(

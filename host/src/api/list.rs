@@ -101,7 +101,8 @@ impl KvService {
         let keys = keys(&request)?;
         let place = place(&request.page_token)?;
         let named = self.named(&request.keyspace, Bytes::from_static(b"-"))?;
-        let walk = Walk { node: self.node.clone(), named, view, deleted: request.deleted };
+        let (deleted, tell_seen) = (request.deleted, request.tell_seen);
+        let walk = Walk { node: self.node.clone(), named, view, deleted, tell_seen };
         let ring = &self.node.catalogue().ok_or_else(errors::no_cluster)?.ring;
         let of = (walk.named.keyspace.id, ring.partitions());
         let pages = self.node.walk(of, keys, request.r, place);
@@ -141,6 +142,7 @@ struct Walk {
     named: Named,
     view: v1::View,
     deleted: bool,
+    tell_seen: bool,
 }
 
 impl Walk {
@@ -148,6 +150,7 @@ impl Walk {
     async fn listed(&self, key: Bytes, siblings: &Siblings) -> Option<v1::ListedKey> {
         let named = Named { key, ..self.named.clone() };
         let context = || named.sealed(&Context::of(siblings));
+        let seen = if self.tell_seen { versions::seen(siblings.vector()) } else { Vec::new() };
         if self.view == v1::View::Merged {
             let until = (Cause::Read, Instant::now() + MERGE_TIME);
             let now_ms = self.node.clock.now().wall_ms;
@@ -160,6 +163,7 @@ impl Walk {
                 versions,
                 context,
                 merge: Some(info),
+                seen,
             });
         }
         let now_ms = self.node.clock.now().wall_ms;
@@ -172,6 +176,6 @@ impl Walk {
         let all = siblings.versions();
         let versions = all.iter().map(|live| versions::version(live, is_metadata)).collect();
         let context = context();
-        Some(v1::ListedKey { key: named.key, versions, context, merge: None })
+        Some(v1::ListedKey { key: named.key, versions, context, merge: None, seen })
     }
 }

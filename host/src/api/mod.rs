@@ -34,6 +34,7 @@ mod timed;
 mod trials;
 mod unread;
 mod versions;
+mod watch;
 
 pub use admin::AdminService;
 pub use guard::{Caller, Guard, Guarded, Need, may_read_all, need};

@@ -160,7 +160,7 @@ async fn read(
             let until = after_prefix(&first);
             let (done, answer) = oneshot::channel();
             let done = Box::new(move |page| drop(done.send(page)));
-            node.stores.scan(ScanJob { from, until, objects_max, bytes_max, done });
+            node.stores.scan(ScanJob { from, until, objects_max, bytes_max, since: 0, done });
             let page = answer.await.unwrap_or(Err(StoreError::Closed { store: "data" }))?;
             let next = match page.next {
                 Some(key) => Place::Data(*at, Some(key)),

@@ -1,7 +1,7 @@
 //! Versions as messages.
 
 use bytes::Bytes;
-use stator_core::causality::LiveVersion;
+use stator_core::causality::{LiveVersion, VersionVector};
 use stator_core::divergence::{Outcome, Resolution};
 use stator_core::id::Dot;
 use stator_core::version::{Origin, Payload};
@@ -65,6 +65,11 @@ fn origin(origin: &Origin) -> v1::Origin {
         }),
     };
     v1::Origin { maker: Some(maker) }
+}
+
+/// What an object has seen, as dots.
+pub(super) fn seen(vector: &VersionVector) -> Vec<String> {
+    vector.iter().map(|dot| dot.to_string()).collect()
 }
 
 /// Bytes of the values in an answer, for its size limit.

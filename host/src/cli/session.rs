@@ -67,6 +67,12 @@ impl Session {
         Ok(Client::over(vec![channel], self.options())?)
     }
 
+    /// A client of the node's cluster, with a way to each of its nodes.
+    pub(super) async fn cluster(&self) -> Result<Client, Failure> {
+        self.client_channel().await?;
+        self.ring_client(std::slice::from_ref(&self.endpoint), self.options())
+    }
+
     /// `count` clients of the client listeners at `addresses` in turn (--endpoint if there are none),
     /// which are there. Each has a connection of its own, and goes on by the next ones' should a
     /// request be attempted more than once; one that knows the ring has a connection to each node.

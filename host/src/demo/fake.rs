@@ -113,6 +113,7 @@ impl Kv for Fake {
             merge: Some(merge),
             answered: 1,
             ring_version: 1,
+            ..Default::default()
         }))
     }
 
@@ -144,6 +145,12 @@ impl Kv for Fake {
     type ListStream = futures::stream::Empty<Result<v1::ListResponse, Status>>;
 
     async fn list(&self, _: Request<v1::ListRequest>) -> Answer<Self::ListStream> {
+        unsupported()
+    }
+
+    type WatchStream = futures::stream::Empty<Result<v1::WatchResponse, Status>>;
+
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
         unsupported()
     }
 

@@ -220,7 +220,7 @@ impl Effects {
             let slice = page.map_err(failure).and_then(slice);
             inbox.deliver(Event::Scanned(token, slice));
         });
-        self.stores.scan(ScanJob { from, until, objects_max, bytes_max, done });
+        self.stores.scan(ScanJob { from, until, objects_max, bytes_max, since: 0, done });
     }
 
     fn list_hints(&self, target: NodeId, after: Option<StoreKey>, hints_max: usize) {

@@ -2,7 +2,7 @@
 //! merge host, put together.
 //!
 //! `start` puts them together, `cluster` makes a cluster of several nodes, `modules` keeps merge
-//! modules, `read` makes what a reader gets, `conflicts` does what follows from merges. The gRPC services in [`crate::api`] call what is
+//! modules, `read` makes what a reader gets, `watch` tells what is changed here, `conflicts` does what follows from merges. The gRPC services in [`crate::api`] call what is
 //! public here.
 
 mod acquaint;
@@ -16,6 +16,7 @@ mod ring;
 mod secrets;
 mod start;
 mod walk;
+mod watch;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ pub use read::Reading;
 pub use ring::JoinError;
 pub use start::{Addresses, StartError};
 pub use walk::{Keys, Page, Place, WalkError};
+pub use watch::{Begin, Place as WatchPlace, Told, WatchError};
 
 /// A running node.
 pub struct Node {

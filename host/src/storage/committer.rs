@@ -30,6 +30,7 @@ use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
+use super::changes::ChangeLog;
 use super::chunks;
 use super::drops::DropJob;
 use super::engine::{Batch, EngineError};
@@ -112,6 +113,9 @@ pub(super) struct Committer {
     pub(super) trees: Option<Arc<SharedTrees>>,
     /// What is superseded, if this is the data store and it is kept.
     pub(super) history: SharedHistory,
+    /// What is changed, if this is the data store, and up to which commit it was told that.
+    pub(super) changes: Option<Arc<ChangeLog>>,
+    pub(super) applied_sequence: u64,
     /// How many records are read for them at a time, and from when on again after a failure.
     pub(super) rebuild_step: usize,
     pub(super) trees_rest_until: Option<Instant>,
@@ -253,9 +257,19 @@ impl Committer {
             if let Some(before) = &before {
                 self.note_superseded(job, before, &outcome);
             }
+            if is_removed {
+                self.note_forgotten(before.as_ref());
+            }
             self.stage(&job.key, (!is_removed).then_some(record));
         }
         Ok(outcome)
+    }
+
+    fn note_forgotten(&mut self, before: Option<&Record>) {
+        let Some(changes) = &self.changes else { return };
+        let forgotten = before.map_or(0, |before| before.sequence);
+        self.meta.forgotten = self.meta.forgotten.max(forgotten);
+        changes.forgot(forgotten);
     }
 
     fn note_superseded(&self, job: &WriteJob, before: &Record, done: &WriteDone) {
@@ -385,6 +399,10 @@ impl Committer {
         self.records.keep(written);
         self.unsynced_since.get_or_insert_with(Instant::now);
         self.change_trees(group);
+        if let Some(changes) = &self.changes {
+            changes.applied(group, (self.applied_sequence, self.meta.sequence));
+        }
+        self.applied_sequence = self.meta.sequence;
         if let Some(index) = &self.hints {
             group.changes().for_each(|(key, record)| index.set(key, record));
         }

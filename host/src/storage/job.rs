@@ -110,6 +110,8 @@ pub struct ScanJob {
     pub objects_max: usize,
     /// The page ends with the object that goes beyond this, by the bytes of its versions.
     pub bytes_max: usize,
+    /// Only what commits with a larger number have changed; 0 is everything.
+    pub since: u64,
     /// Gets the page.
     pub done: Done<ScanPage>,
 }

@@ -22,6 +22,8 @@ pub(super) struct Meta {
     pub(super) objects: u64,
     /// Whether every record that is to be in the index is.
     pub(super) is_indexed: bool,
+    /// The largest number of a record that was forgotten: see [`super::changes`].
+    pub(super) forgotten: u64,
 }
 
 mod tag {
@@ -29,6 +31,7 @@ mod tag {
     // 2 was a reservation of epochs.
     pub const OBJECTS: u64 = 3;
     pub const IS_INDEXED: u64 = 4;
+    pub const FORGOTTEN: u64 = 5;
 }
 
 impl Meta {
@@ -43,6 +46,8 @@ impl Meta {
         put_number(&mut fields, tag::SEQUENCE, self.sequence);
         put_number(&mut fields, tag::OBJECTS, self.objects);
         put_number(&mut fields, tag::IS_INDEXED, u64::from(self.is_indexed));
+        // One more, so that none is told from a note that does not say it.
+        put_number(&mut fields, tag::FORGOTTEN, self.forgotten.saturating_add(1));
         let mut out = vec![FORMAT];
         out.extend_from_slice(&checksum(&fields));
         out.extend_from_slice(&fields);
@@ -61,6 +66,8 @@ impl Meta {
         if sum[..] != checksum(&fields) {
             return Err(DecodeError::Damaged { what: WHAT });
         }
+        // Of a note that does not say it any record may have been the last.
+        let mut forgotten = None;
         let mut meta = Meta::default();
         let mut reader = Reader::new(fields, WHAT);
         while let Some((field_tag, bytes)) = reader.field()? {
@@ -68,10 +75,11 @@ impl Meta {
                 tag::SEQUENCE => meta.sequence = number(bytes, WHAT)?,
                 tag::OBJECTS => meta.objects = number(bytes, WHAT)?,
                 tag::IS_INDEXED => meta.is_indexed = number(bytes, WHAT)? != 0,
+                tag::FORGOTTEN => forgotten = Some(number(bytes, WHAT)?.saturating_sub(1)),
                 _ => {}
             }
         }
-        Ok(meta)
+        Ok(Meta { forgotten: forgotten.unwrap_or(meta.sequence), ..meta })
     }
 }
 
@@ -80,8 +88,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_note_of_an_earlier_release_may_have_forgotten_anything() {
+        let meta = Meta { sequence: 7, ..Meta::default() };
+        assert_eq!(Meta::decode(meta.encode().into()), Ok(meta));
+        let mut fields = Vec::new();
+        put_number(&mut fields, tag::SEQUENCE, 7);
+        let earlier = [&[FORMAT], &checksum(&fields)[..], &fields].concat();
+        assert_eq!(Meta::decode(earlier.into()), Ok(Meta { forgotten: 7, ..meta }));
+    }
+
+    #[test]
     fn every_altered_byte_is_noticed() {
-        let meta = Meta { sequence: 1 << 40, objects: 3, is_indexed: true };
+        let meta = Meta { sequence: 1 << 40, objects: 3, is_indexed: true, forgotten: 1 << 39 };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(bytes.clone().into()), Ok(meta));
         for at in 0..bytes.len() {

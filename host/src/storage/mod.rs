@@ -8,6 +8,7 @@
 //!     records     the core's record format, with damage found by its checksum
 //!     trees       hash trees over the data store, for anti-entropy
 //!     history     a journal of the versions that made way for others, where a keyspace wants one
+//!     changes     what was changed lately, for those who watch keys
 //!     chunks      values of any size over an engine that wants small ones
 //!     open, slot  opening an engine with a deadline; setting a damaged one aside; its place
 //!     trial       opening it in another process first, if the last start may have died of it
@@ -29,6 +30,7 @@
 
 mod aside;
 mod cache;
+mod changes;
 mod chunks;
 mod collect;
 mod committer;
@@ -58,6 +60,7 @@ mod trial;
 mod tests;
 
 pub use aside::SetAside;
+pub use changes::{BadPosition, Changed, Position, Since, Watcher};
 pub use engine::{
     Batch, Engine, EngineError, Entries, Fault, FjallEngine, MemoryEngine, SledEngine,
 };

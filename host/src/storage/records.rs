@@ -88,7 +88,12 @@ impl Health {
     /// Shows what the store holds after a commit.
     pub(super) fn show(&self, meta: &Meta) {
         self.objects.store(meta.objects, Ordering::Relaxed);
-        self.sequence.store(meta.sequence, Ordering::Relaxed);
+        self.sequence.store(meta.sequence, Ordering::Release);
+    }
+
+    /// The number of the latest commit.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
     }
 
     pub(super) fn figures(&self) -> StoreFigures {
@@ -322,6 +327,7 @@ impl Records {
                 meta.sequence = meta.sequence.max(record.sequence);
             }
         })?;
+        meta.forgotten = meta.sequence;
         Ok(Kept::Rebuilt(meta))
     }
 

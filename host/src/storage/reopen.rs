@@ -171,6 +171,10 @@ impl Committer {
         self.synced_sequence = self.meta.sequence;
         self.unsynced_since = None;
         self.records.health.show(&self.meta);
+        self.applied_sequence = self.meta.sequence;
+        if let Some(changes) = &self.changes {
+            changes.reopened();
+        }
         Ok(())
     }
 }

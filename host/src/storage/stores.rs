@@ -17,6 +17,7 @@ use stator_core::write::Minter;
 
 use super::aside::{self, SetAside};
 use super::cache::RecordCache;
+use super::changes::{ChangeLog, Watcher};
 use super::committer::{Committer, Job};
 use super::drops::DropJob;
 use super::engine::{Engine, EngineError};
@@ -58,6 +59,7 @@ pub struct Stores {
     history: SharedHistory,
     /// Deleted keyspaces of which nothing is held any more, or soon.
     dropped: Arc<Mutex<BTreeSet<KeyspaceId>>>,
+    changes: Arc<ChangeLog>,
     /// Whether the stop before may have lost writes that were not synced.
     is_after_unclean_stop: bool,
     threads: Mutex<Option<Threads>>,
@@ -204,6 +206,7 @@ impl Stores {
             }
         };
         let incarnation = home.begin_life()?;
+        let loss = home.loss()?.unwrap_or_default();
         let minter = Minter::new(home.node(), incarnation);
         for aside in &set_aside {
             let records = if aside.area == Area::Data { &data_records } else { &hints_records };
@@ -226,7 +229,11 @@ impl Stores {
             is_after_unclean_stop,
             set_aside,
         };
-        start.run(incarnation, (data_records, data_meta, data), (hints_records, hints_meta, hints))
+        start.run(
+            (loss, incarnation),
+            (data_records, data_meta, data),
+            (hints_records, hints_meta, hints),
+        )
     }
 
     /// Has the values that it reads for clients and peers charged to `reads`.
@@ -262,6 +269,11 @@ impl Stores {
     /// What was superseded, if any of it is kept.
     pub fn history(&self) -> Option<&Arc<History>> {
         self.history.as_ref()
+    }
+
+    /// Watches what is changed in the data store from now on.
+    pub fn watch(&self) -> Watcher {
+        Watcher::new(self.changes.clone())
     }
 
     /// Keeps hash trees of this cluster from now on, if that is not done yet.
@@ -516,14 +528,17 @@ fn history(home: &Home, bytes_max: u64) -> Result<SharedHistory, OpenError> {
 impl Start<'_> {
     fn run(
         self,
-        incarnation: Incarnation,
+        (loss, incarnation): (u64, Incarnation),
         (data, data_meta, data_opened): (Records, Meta, Opened),
         (hints, hints_meta, hints_opened): (Records, Meta, Opened),
     ) -> Result<Stores, OpenError> {
         let read = [(data.share(), hints.share()), (data.share(), hints.share())];
         let cache = data.cache.clone();
-        let (data, data_thread) = self.committer(data, data_meta, data_opened)?;
-        let (hints, hints_thread) = self.committer(hints, hints_meta, hints_opened)?;
+        let changes = ChangeLog::new((loss, incarnation), &data_meta, data.health.clone());
+        let changes = Arc::new(changes);
+        let told = Some(changes.clone());
+        let (data, data_thread) = self.committer((data, told), data_meta, data_opened)?;
+        let (hints, hints_thread) = self.committer((hints, None), hints_meta, hints_opened)?;
         let [of_clients, of_background] = read.map(|(data_records, hints_records)| {
             Arc::new(Reader {
                 data: data_records,
@@ -556,6 +571,7 @@ impl Start<'_> {
             cache,
             history: self.history,
             dropped: Arc::default(),
+            changes,
             is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
             set_aside: self.set_aside,
@@ -565,7 +581,7 @@ impl Start<'_> {
 
     fn committer(
         &self,
-        records: Records,
+        (records, changes): (Records, Option<Arc<ChangeLog>>),
         meta: Meta,
         opened: Opened,
     ) -> Result<(StoreHandle, JoinHandle<Committer>), OpenError> {
@@ -586,6 +602,8 @@ impl Start<'_> {
             unsynced_since: None,
             trees: (records.area == Area::Data).then(|| self.trees.clone()),
             history: self.history.clone().filter(|_| records.area == Area::Data),
+            changes,
+            applied_sequence: meta.sequence,
             rebuild_step: 1,
             trees_rest_until: None,
             synced_sequence: meta.sequence,

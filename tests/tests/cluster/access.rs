@@ -112,11 +112,11 @@ async fn every_method_asks_who_calls_and_lets_pass_who_may() {
     let kv = |codes: &BTreeMap<String, Code>| passed(codes).join(" ");
     let channel = node.client_channel();
     let reader = codes(&channel, "Kv", Some(&tokens["reader"])).await;
-    assert_eq!(kv(&reader), "Batch Get GetReplica List");
+    assert_eq!(kv(&reader), "Batch Get GetReplica List Watch");
     let writer = codes(&channel, "Kv", Some(&tokens["writer"])).await;
-    assert_eq!(kv(&writer), "Batch Delete Get GetReplica List Put");
+    assert_eq!(kv(&writer), "Batch Delete Get GetReplica List Put Watch");
     let publisher = codes(&channel, "Kv", Some(&tokens["publisher"])).await;
-    assert_eq!(kv(&publisher), "Batch Get GetReplica List");
+    assert_eq!(kv(&publisher), "Batch Get GetReplica List Watch");
     let channel = node.admin_channel();
     let reads = "GetKeyspace GetModule GetStatus ListDeadLetters ListKeyspaces ListModules \
                  ListRecordings ListSuperseded TailConflicts";
@@ -293,6 +293,46 @@ async fn certificates_that_the_program_made_carry_roles() {
     shop.get(get("default", "k")).await.expect("a reader");
     let refused = shop.put(put("default", "k", "v")).await.expect_err("no writer");
     assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_watch_is_a_readers_and_ends_with_the_role() {
+    let cluster = Cluster::start(1).await;
+    let node = &cluster[0];
+    for name in ["carts", "users"] {
+        cluster.create(keyspace(name, 1, 1)).await;
+    }
+    let of =
+        |name: &str| v1::WatchRequest { keyspace: name.to_owned(), ..v1::WatchRequest::default() };
+    let mut open = node.kv().watch(of("users")).await.expect("nobody has a role").into_inner();
+    open.message().await.expect("it has begun");
+    let root = introduce(node, None, "root", &["operator"]).await;
+    let ended = async |mut watch: tonic::Streaming<v1::WatchResponse>| loop {
+        if let Err(status) = watch.message().await {
+            return status.code();
+        }
+    };
+    assert_eq!(ended(open).await, Code::Unauthenticated, "the cluster is not open any more");
+    let shop = introduce(node, Some(&root), "shop", &["reader", "-k", "carts"]).await;
+    let refused = node.kv().watch(bearing(of("users"), &shop)).await;
+    assert_eq!(refused.expect_err("a reader of others").code(), Code::PermissionDenied);
+    let begin = async |token: &str| {
+        let watch = node.kv().watch(bearing(of("carts"), token)).await;
+        let mut watch = watch.expect("a reader").into_inner();
+        watch.message().await.expect("it has begun");
+        watch
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("root");
+    std::fs::write(&file, &root).expect("written");
+    let by_root = ["--token-file", file.to_str().expect("text"), "access"];
+    let watch = begin(&shop).await;
+    must_run(node, &[&by_root[..], &["withdraw", "shop", "reader", "-k", "carts"]].concat()).await;
+    assert_eq!(ended(watch).await, Code::PermissionDenied);
+    must_run(node, &[&by_root[..], &["grant", "shop", "reader"]].concat()).await;
+    let watch = begin(&shop).await;
+    must_run(node, &[&by_root[..], &["drop-token", "shop", "--all"]].concat()).await;
+    assert_eq!(ended(watch).await, Code::Unauthenticated);
 }
 
 /// A request of plain HTTP, as `curl` makes it.

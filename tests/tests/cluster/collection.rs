@@ -10,7 +10,7 @@ use crate::support::{Cluster, Node, eventually, get, keyspace, must, put, stator
 const KEYS: usize = 40;
 
 /// Flags for nodes that look for what was deleted all the time.
-fn collecting(folder: &Path) -> Vec<String> {
+pub(crate) fn collecting(folder: &Path) -> Vec<String> {
     let path = folder.join("collect.toml");
     std::fs::write(&path, "[timings]\ncollect_period_ms = 20\n").expect("a settings file");
     vec!["--config".to_owned(), path.display().to_string()]
@@ -22,7 +22,7 @@ async fn objects(node: &Node) -> Result<u64, String> {
     data.map(|store| store.objects).ok_or_else(|| "it has no data store".to_owned())
 }
 
-async fn all_hold(cluster: &Cluster, count: u64) {
+pub(crate) async fn all_hold(cluster: &Cluster, count: u64) {
     eventually("every node holds that many objects", async || {
         for node in cluster.nodes() {
             let found = objects(node).await?;

@@ -45,3 +45,4 @@ mod tls;
 mod transfers;
 mod undo;
 mod upgrade;
+mod watch;

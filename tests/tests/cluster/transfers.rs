@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 use crate::support::{Cluster, Node, Writer, eventually, keyspace, must, nothing_is_lost, stator};
 
 /// Runs `stator cluster` with a node's admin address, and gives what it prints.
-async fn cluster(node: &Node, arguments: &[&str]) -> Value {
+pub(crate) async fn cluster(node: &Node, arguments: &[&str]) -> Value {
     let all = ["cluster"].into_iter().chain(arguments.iter().copied());
     let all = all.chain(["--admin", &node.addresses.admin, "--output", "json"]);
     let output = stator(all).await;
@@ -22,7 +22,7 @@ async fn cluster(node: &Node, arguments: &[&str]) -> Value {
 }
 
 /// Commits what is staged, and waits until every move of that ring is made, as all nodes see it.
-async fn moved(nodes: &[&Node], ring_version: u64) {
+pub(crate) async fn moved(nodes: &[&Node], ring_version: u64) {
     let made = cluster(nodes[0], &["commit"]).await;
     assert_eq!(made["ring_version"], ring_version);
     eventually("all partitions are where they belong", async || {
@@ -38,7 +38,7 @@ async fn moved(nodes: &[&Node], ring_version: u64) {
     .await;
 }
 
-async fn waiting(folder: &tempfile::TempDir, name: &str) -> Node {
+pub(crate) async fn waiting(folder: &tempfile::TempDir, name: &str) -> Node {
     Node::start(folder.path(), name, &["--bootstrap", "wait"]).await
 }
 

@@ -73,6 +73,15 @@ impl Kv for Same {
         Err(Status::unimplemented("nothing is stored"))
     }
 
+    type WatchStream = futures::stream::Empty<Result<v1::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("nothing is stored"))
+    }
+
     async fn batch(
         &self,
         _: Request<v1::BatchRequest>,

@@ -70,6 +70,7 @@ impl Get {
             view: view as i32,
             ring_version: 0,
             at_least: self.at_least.clone(),
+            tell_seen: false,
         };
         let answer = session.kv().await?.send_get(request).await?;
         self.save_context(&answer)?;

@@ -6,6 +6,7 @@ mod get;
 pub(super) mod history;
 mod options;
 mod put;
+mod watch;
 
 use clap::Subcommand;
 
@@ -24,6 +25,8 @@ pub(super) enum Kv {
     Put(put::Put),
     /// Delete a key
     Delete(delete::Delete),
+    /// Print what is changed, as it happens
+    Watch(watch::Watch),
     /// List the keys of a keyspace
     List(data::List),
     /// Count the keys of a keyspace, and their bytes
@@ -48,6 +51,7 @@ impl Kv {
             Kv::Get(command) => command.run(session).await,
             Kv::Put(command) => command.run(session).await,
             Kv::Delete(command) => command.run(session).await,
+            Kv::Watch(command) => command.run(session).await,
             Kv::List(command) => command.run(session).await,
             Kv::Count(command) => command.run(session).await,
             Kv::Export(command) => command.run(session).await,

@@ -1,6 +1,7 @@
 //! The stores as their callers see them, over engines that tests can hold, break and cut off.
 
 mod bench;
+mod changes;
 mod child;
 mod crashes;
 mod damage;

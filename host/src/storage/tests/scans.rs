@@ -28,7 +28,7 @@ fn scan(
     let first = partition.to_be_bytes();
     let from = after.map_or(first.to_vec(), |after| [&after.encode()[..], &[0]].concat());
     let until = after_prefix(&first);
-    stores.scan(ScanJob { from, until, objects_max, bytes_max, done });
+    stores.scan(ScanJob { from, until, objects_max, bytes_max, since: 0, done });
     reply.get().unwrap()
 }
 

@@ -48,7 +48,7 @@ async fn what_a_request_asks_beyond_this_version_is_never_ignored() {
     let (node, _folder) = node().await;
     let table: [(&str, &str, &'static [u8]); 6] = [
         ("field 14 of", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x72\x02\x08\x01"),
-        ("field 8 of", "/stator.v1.Kv/Get", b"\x0a\x07default\x12\x01k\x40\x00"),
+        ("field 9 of", "/stator.v1.Kv/Get", b"\x0a\x07default\x12\x01k\x48\x00"),
         ("field 200 of", "/stator.v1.Kv/Delete", b"\x0a\x07default\x12\x01k\x20\x01\xc0\x0c\x01"),
         ("quorum 9", "/stator.v1.Kv/Put", b"\x0a\x07default\x12\x01k\x1a\x01v\x48\x09"),
         (
