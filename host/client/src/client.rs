@@ -274,6 +274,27 @@ impl Client {
     /// What is changed of some keys, from now on or from where another watch was, as it happens.
     /// It goes on by itself, whatever node goes away or comes: see [`Watch`].
     ///
+    /// ```
+    /// # use stator_client::{Client, Entry, Error, Event, Watching};
+    /// # fn index(_: Entry) {}
+    /// # fn mark_all() {}
+    /// # fn drop_marked() {}
+    /// # fn save(_: String) {}
+    /// # async fn follow(client: Client) -> Result<(), Error> {
+    /// let mut watch = client.watch(Watching::of("carts").prefix("cart-")).await?;
+    /// while let Some(event) = watch.next().await? {
+    ///     match event {
+    ///         Event::Changed(changed) => index(changed.into_entry("carts")),
+    ///         Event::Listing => mark_all(),      // see below
+    ///         Event::Listed => drop_marked(),
+    ///         _ => {}
+    ///     }
+    ///     save(watch.token());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The client cannot dial all nodes ([`Client::over`]); no node has a ring; the token is none.
     pub async fn watch(&self, watching: Watching) -> Result<Watch, Error> {

@@ -44,6 +44,7 @@ readings! {
     the_page_on_the_console_does_what_it_says: ["docs/console.md"];
     the_page_on_metrics_does_what_it_says: ["docs/metrics.md"];
     the_page_on_security_does_what_it_says: ["docs/security.md"];
+    the_page_on_watching_does_what_it_says: ["docs/watch.md"];
     pages_with_nothing_to_run_have_nothing_to_run: [
         "ARCHITECTURE.md", "docs/choosing.md", "docs/comparison.md", "docs/dynamo.md",
         "docs/performance.md", "docs/when-not.md"
@@ -65,6 +66,8 @@ const EXCUSED: &[(&str, &str, usize)] = &[
     ("docs/quick-start.md", "sudo systemctl enable --now stator", 4),
     ("docs/regions.md", "stator bench --local 3 --far 1 --link-delay 20ms", 1),
     ("docs/security.md", "cargo test --workspace --test cluster hostile_clients", 1),
+    ("docs/watch.md", "stator kv watch -k carts", 4),
+    ("docs/watch.md", "async def follow", 1),
     ("docs/performance.md", "apt-get install etcd-server redis-server", 4),
     ("docs/performance.md", "stator bench --against etcd", 3),
     ("docs/performance.md", "stator bench --local 5 --link-delay 2ms", 1),

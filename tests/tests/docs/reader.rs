@@ -289,7 +289,7 @@ impl Reader {
 
 /// A line without its indentation, and without the margin that a comment of documentation has.
 fn without_margin(line: &str) -> String {
-    line.trim().trim_start_matches("//!").trim().to_owned()
+    line.trim().trim_start_matches("//!").trim_start_matches("///").trim().to_owned()
 }
 
 /// Whether `line` is `pattern`, in which each `…` stands for any text.
