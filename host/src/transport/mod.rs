@@ -301,6 +301,13 @@ impl Transport {
         read(&self.shared.sessions).keys().copied().collect()
     }
 
+    /// The connected peers whose catalogues hold less than those of this level.
+    pub fn below_level(&self, level: u32) -> Vec<NodeId> {
+        let sessions = read(&self.shared.sessions);
+        let below = sessions.iter().filter(|(_, session)| session.feature_level < level);
+        below.map(|(peer, _)| *peer).collect()
+    }
+
     /// Gets the bytes of a module from a peer; their digest is checked.
     pub async fn fetch_module(
         &self,

@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub dialer: NodeId,
     /// The newest version of the protocol that the peer speaks.
     pub protocol: u32,
+    /// What the peer's catalogues can hold.
+    pub feature_level: u32,
     pub outbox: Outbox,
     /// The modules that this node is getting from the peer.
     pub fetches: Fetches,
@@ -192,6 +194,7 @@ pub(super) async fn run(
         incarnation: hello.process.incarnation,
         dialer,
         protocol: hello.spoken.max,
+        feature_level: hello.feature_level,
         outbox: Outbox::new(peer, &shared.config),
         fetches: Fetches::new(),
         serving: Arc::new(Semaphore::new(MODULE_FETCHES_MAX)),
