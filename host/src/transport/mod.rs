@@ -39,6 +39,7 @@ mod holders;
 mod module;
 mod outbox;
 mod probe;
+mod seal;
 mod session;
 pub mod setup;
 mod shared;
@@ -68,7 +69,8 @@ pub use config::{
 };
 pub use handshake::Refusal;
 pub use module::FetchError;
-pub use probe::{DATAGRAM_BYTES_MAX, PROBE_BYTES_MAX};
+pub use probe::PROBE_BYTES_MAX;
+pub use seal::{DATAGRAM_BYTES_MAX, SEALED_SINCE};
 
 use crate::tls::Tls;
 

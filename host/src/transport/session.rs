@@ -200,6 +200,7 @@ pub(super) async fn run(
         serving: Arc::new(Semaphore::new(MODULE_FETCHES_MAX)),
     });
     shared.note_connected(peer);
+    shared.prober.spoken.learn(peer, hello.spoken.max);
     let Some(_registration) = Registration::new(shared.clone(), session.clone()) else { return };
     tracing::info!(%peer, incarnation = %hello.process.incarnation, level = hello.feature_level, "peer connected");
     let Link { mut reader, mut writer } = link;
