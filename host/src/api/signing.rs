@@ -56,8 +56,8 @@ pub(super) fn may_begin(node: &Node) -> Result<(), Status> {
     let old = node.transport.below_level(SIGNATURES_LEVEL);
     let Some(first) = old.first() else { return Ok(()) };
     let message = format!(
-        "{} connected nodes, {first} among them, run a program that does not look at signatures: \
-         upgrade them first; nothing was changed",
+        "of the connected nodes {} run a program that does not look at signatures, {first} among \
+         them: upgrade them first; nothing was changed",
         old.len()
     );
     let facts = [("node_id", first.to_string())];
