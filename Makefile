@@ -4,7 +4,7 @@ MERGES := cart or-set pn-counter max-register json-three-way inventory
 # Comes with the program, so it is built apart and committed.
 RULES := host/src/merge/rules
 # Modules for tests of the host: examples of tests/guests.
-TEST_GUESTS := hash_order drops_third options lines half wrong
+TEST_GUESTS := hash_order drops_third options lines half wrong first
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components

@@ -1,4 +1,5 @@
-//! Merging three carts of 1 KiB: the component in a fresh instance, and the same code natively.
+//! Merging three carts of 1 KiB: the component in a fresh instance, the same code natively, and a
+//! component that gives back the first cart unread, which shows what a sandbox costs without work.
 
 mod support;
 
@@ -23,27 +24,33 @@ fn main() {
     let mut config = MergeHostConfig::new(cache.path()).expect("this program has a path");
     config.compiler = support::program();
     let host = MergeHost::new(config).expect("the engine starts");
-    let component = Bytes::from(support::cart());
-    let admitted = runtime.expect("a runtime").block_on(host.admit(component));
-    let digest = admitted.expect("the cart is admitted").digest;
+    let runtime = runtime.expect("a runtime");
+    let admit = |component| {
+        let admitted = runtime.block_on(host.admit(Bytes::from(component)));
+        admitted.expect("the module is admitted").digest
+    };
+    let digest = admit(support::component("cart.wasm"));
+    let idle = admit(support::component("tests/first.wasm"));
 
     let values: Vec<_> = (1..=3).map(|which| cart_json(which, CART_BYTES)).collect();
     let hosted = divergence(&values);
     let texts = values.iter().map(|value| std::str::from_utf8(value).expect("JSON"));
     let native = stator_guest::Divergence::of_values(texts);
     let in_sandbox = || host.call(&digest, black_box(&hosted)).expect("merged");
+    let idly = || host.call(&idle, black_box(&hosted)).expect("given back");
     let natively = || CartMerge::merge(black_box(&native)).expect("merged");
     match (in_sandbox().outcome.clone(), natively().outcome) {
         (Outcome::Value(ours), GuestOutcome::Value(theirs)) => assert_eq!(ours, theirs),
         other => panic!("no values: {other:?}"),
     }
 
-    let (mut sandbox, mut native) = (Vec::new(), Vec::new());
+    let (mut sandbox, mut idle, mut native) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        idle.push(micros_per_call(idly));
         sandbox.push(micros_per_call(in_sandbox));
         native.push(micros_per_call(natively));
     }
-    let (sandbox, native) = (median(sandbox), median(native));
+    let (sandbox, idle, native) = (median(sandbox), median(idle), median(native));
     let bytes: Vec<_> = values.iter().map(Vec::len).collect();
     println!("merge of three JSON carts of {bytes:?} bytes, processor time of the thread,");
     println!("median of {ROUNDS} rounds of {CALLS} calls");
@@ -51,7 +58,9 @@ fn main() {
     println!("|---|---|");
     println!("| native | {native:.1} |");
     println!("| cart.wasm, fresh instance | {sandbox:.1} |");
+    println!("| the same values given back unread, fresh instance | {idle:.1} |");
     println!("| ratio | {:.2} |", sandbox / native);
+    println!("| ratio of what is done within | {:.2} |", (sandbox - idle) / native);
 
     let started = Instant::now();
     let mut calls = 0_u64;

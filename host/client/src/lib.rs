@@ -42,16 +42,22 @@
 //! [`Coordination::Client`] it coordinates gets itself.
 //!
 //! ```no_run
-//! # fn dial() -> Result<(), stator_client::Error> {
-//! use stator_client::{Client, Coordination, Options};
-//!
+//! # use stator_client::{Client, Coordination, Error, Options};
+//! # async fn cart() -> Result<(), Error> {
 //! let mut options = Options::default();
-//! options.coordination = Coordination::Client;
-//! // With TLS: `connect_with`, and a function that makes a channel of an address.
+//! options.coordination = Coordination::Client; // Owner unless set; Any asks the endpoints in turn
 //! let client = Client::plain(["127.0.0.1:7101", "127.0.0.1:7201"], options)?;
+//!
+//! let mut cart = client.get("carts", "customer 7").await?;
+//! let mut items = cart.value().map(|value| value.to_vec()).unwrap_or_default();
+//! items.extend_from_slice(b"tea;");
+//! cart.set(items); // in place of what was read
+//! client.put(cart).await?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With TLS take [`Client::connect_with`], and a function that makes a channel of an address.
 //!
 //! Left out: choosing nodes by zone, other than by how fast they answer.
 

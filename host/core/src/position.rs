@@ -6,6 +6,10 @@
 //! part of the format: they let any client compute positions, and they never change, because a
 //! change would move every stored key.
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+
 use crate::id::{KeyspaceId, PartitionId};
 
 /// The version of the position hash, which clients are told with the ring.
@@ -15,7 +19,8 @@ pub const CONTEXT: &str = "stator key position v1";
 
 /// The position of `key` on the ring.
 pub fn position(keyspace: KeyspaceId, key: &[u8]) -> u128 {
-    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(CONTEXT));
+    let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
     hasher.update(&keyspace.0.to_be_bytes());
     hasher.update(key);
     let mut first = [0; 16];

@@ -1,5 +1,6 @@
 //! Commands that ask every member of a cluster.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -7,7 +8,7 @@ use stator_client::Admin;
 use stator_proto::v1;
 use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::output;
 use super::session::Session;
 
@@ -38,6 +39,44 @@ pub(super) async fn all(session: &Session) -> Result<Vec<Asked>, Failure> {
         Asked { member, admin }
     });
     Ok(join_all(asked).await)
+}
+
+/// The digits of an id, and of the shortest beginning of one that names a node.
+const ID_DIGITS: usize = 16;
+const ID_DIGITS_MIN: usize = 4;
+
+/// The id of the member that `text` names: its id, the beginning of it, its peer address, or the
+/// name of its machine in that. A whole id is taken as it is: the node says if there is none.
+pub(super) async fn named(session: &Session, text: &str) -> Result<String, Failure> {
+    if text.len() == ID_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Ok(text.to_owned());
+    }
+    let status = session.admin().await?.get_status(v1::GetStatusRequest {}).await?;
+    choose(status.members.iter().filter_map(|view| view.member.as_ref()), text)
+}
+
+fn choose<'a>(
+    members: impl Iterator<Item = &'a v1::Member>,
+    text: &str,
+) -> Result<String, Failure> {
+    let is_begun = |id: &str| text.len() >= ID_DIGITS_MIN && id.starts_with(text);
+    let is_of = |address: &str| {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let is_name = host.parse::<IpAddr>().is_err();
+        address == text || host == text || is_name && host.split('.').next() == Some(text)
+    };
+    let is_meant = |member: &&v1::Member| is_begun(&member.node_id) || is_of(&member.peer_address);
+    let found: Vec<_> = members.filter(is_meant).collect();
+    let list = |member: &&v1::Member| format!("{} at {}", member.node_id, member.peer_address);
+    match found.as_slice() {
+        [member] => Ok(member.node_id.clone()),
+        [] => Err(Failure::new(Kind::NotFound, format!("no node is called {text}")).hint(
+            "give its id, at least four digits of it, its peer address, or the name of its machine; \
+             `stator cluster status` shows them",
+        )),
+        several => Err(Failure::usage(format!("{} nodes are called {text}", several.len()))
+            .hint(format!("give an id: {}", several.iter().map(list).collect::<Vec<_>>().join(", ")))),
+    }
 }
 
 /// What the members have, each with who has it. Who has none to give is told of, and why.
@@ -125,5 +164,40 @@ pub(super) async fn until_all(
             told = Some(there);
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node_id: &str, peer_address: &str) -> v1::Member {
+        let (node_id, peer_address) = (node_id.to_owned(), peer_address.to_owned());
+        v1::Member { node_id, peer_address, ..Default::default() }
+    }
+
+    #[test]
+    fn a_node_is_called_by_its_id_its_address_or_its_machine() {
+        let members = [
+            member("6b1f0c5d6f1c7f9b", "stator-0.stator.shop.svc:7403"),
+            member("6b1f9999aaaabbbb", "stator-1.stator.shop.svc:7403"),
+            member("0123456789abcdef", "127.0.0.1:7403"),
+            member("fedcba9876543210", "127.0.0.1:7503"),
+        ];
+        let chosen =
+            |text| choose(members.iter(), text).map_err(|failure| failure.message().to_owned());
+        for (text, place) in [
+            ("6b1f0", 0),
+            ("stator-1", 1),
+            ("stator-1.stator.shop.svc", 1),
+            ("stator-0.stator.shop.svc:7403", 0),
+            ("127.0.0.1:7503", 3),
+            ("0123", 2),
+        ] {
+            assert_eq!(chosen(text).as_deref(), Ok(members[place].node_id.as_str()), "{text}");
+        }
+        for text in ["6b1f", "127.0.0.1", "127", "012", "stator", "", "shop"] {
+            chosen(text).expect_err(text);
+        }
     }
 }

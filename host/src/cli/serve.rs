@@ -254,6 +254,9 @@ fn announce(
         let scheme = if console_tls { "https" } else { "http" };
         output::say(format!("gateway: {scheme}://{address}/v1/KEYSPACE/KEY"));
     }
+    if let Some(address) = node.metrics_addr {
+        output::say(format!("metrics: http://{address}/metrics"));
+    }
     let defaults = Config::default();
     let option = |name: &str, addr: &SocketAddr, default: SocketAddr, has_tls: bool| {
         let address = if *addr == default { String::new() } else { format!(" --{name} {addr}") };

@@ -282,6 +282,7 @@ impl Effects {
 
     fn publish(&self, catalogue: &Arc<Catalogue>) {
         self.stores.keep_trees(catalogue.cluster);
+        self.stores.drop_keyspaces(catalogue.deleted_keyspaces().collect());
         let members = catalogue.members.iter();
         let roster = members.map(|(node, m)| (*node, m.value.peer_address.clone())).collect();
         let held = catalogue.members.iter();

@@ -75,10 +75,11 @@ impl RecordCache {
         found
     }
 
-    /// `key` has this record now, of which these are the bytes.
+    /// `key` has this record now, which was just encoded to these bytes. Read from them it has
+    /// memory of its own, whatever it came with.
     pub(super) fn put(&self, key: &StoreKey, encoded: Bytes) {
         let bytes = encoded.len() as u64;
-        match Record::decode(encoded) {
+        match Record::decode_own(encoded) {
             Ok(record) => self.0.insert(detached(key), Kept { seen: Some(record.into()), bytes }),
             Err(_) => self.remove(key),
         }

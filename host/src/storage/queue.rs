@@ -20,6 +20,8 @@ struct State<T> {
     items: VecDeque<T>,
     bytes: usize,
     is_closed: bool,
+    /// How many threads wait for items: to wake one is a call of the system, even if none waits.
+    waiting: usize,
 }
 
 /// An item was not taken in; it is handed back.
@@ -51,7 +53,12 @@ impl<T> Queue<T> {
     /// A queue of items that weigh so many bytes, at most [`BYTES_MAX`] together.
     pub(super) fn weighing(items_max: usize, weigh: fn(&T) -> usize) -> Self {
         Queue {
-            state: Mutex::new(State { items: VecDeque::new(), bytes: 0, is_closed: false }),
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                bytes: 0,
+                is_closed: false,
+                waiting: 0,
+            }),
             filled: Condvar::new(),
             items_max,
             weigh,
@@ -85,8 +92,11 @@ impl<T> Queue<T> {
         }
         state.bytes += weight;
         state.items.push_back(item);
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.filled.notify_one();
+        if is_awaited {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -97,21 +107,33 @@ impl<T> Queue<T> {
             if state.is_closed {
                 return Taken::Closed;
             }
-            let Some(deadline) = deadline else {
-                state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
                 return Taken::TimedOut;
             }
-            (state, _) =
-                (self.filled.wait_timeout(state, left)).unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state, left);
         }
         let count = state.items.len().min(count_max);
         let taken: Vec<T> = state.items.drain(..count).collect();
         state.bytes -= taken.iter().map(self.weigh).sum::<usize>();
         Taken::Items(taken)
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<T>>,
+        most: Option<Duration>,
+    ) -> MutexGuard<'a, State<T>> {
+        state.waiting += 1;
+        state = match most {
+            None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => {
+                let waited = self.filled.wait_timeout(state, most);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.waiting -= 1;
+        state
     }
 
     /// Takes no more items; those that are in it can still be taken.

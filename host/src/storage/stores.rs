@@ -5,12 +5,13 @@
 //! engines hold was nothing lost; else the node compares with its peers what it has. Dots are
 //! unique whatever happened, because every start draws an incarnation of its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use stator_core::causality::Siblings;
-use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
+use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::write::Minter;
 
@@ -55,6 +56,8 @@ pub struct Stores {
     trees: Arc<SharedTrees>,
     cache: Option<Arc<RecordCache>>,
     history: SharedHistory,
+    /// Deleted keyspaces of which nothing is held any more, or soon.
+    dropped: Arc<Mutex<BTreeSet<KeyspaceId>>>,
     /// Whether the stop before may have lost writes that were not synced.
     is_after_unclean_stop: bool,
     threads: Mutex<Option<Threads>>,
@@ -313,7 +316,26 @@ impl Stores {
     /// Removes, synced, everything that the data store holds of `partition`. What is written to it
     /// meanwhile may stay.
     pub fn drop_partition(&self, partition: PartitionId, done: Done<()>) {
-        self.data.queue_job(Job::Drop(DropJob::new(partition, done)));
+        self.data.queue_job(Job::Drop(DropJob::partition(partition, done)));
+    }
+
+    /// Removes everything that the data store holds of keyspaces that were deleted, behind all writes
+    /// that are queued by now. Does nothing for those of which it did before; where it fails it tries
+    /// again with the next call.
+    pub fn drop_keyspaces(&self, deleted: BTreeSet<KeyspaceId>) {
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        if deleted.is_subset(&dropped) {
+            return;
+        }
+        *dropped = deleted.clone();
+        let again = self.dropped.clone();
+        let done = Box::new(move |result: Result<(), StoreError>| {
+            if let Err(error) = result {
+                tracing::warn!(%error, "some of what deleted keyspaces held is still on disk");
+                again.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+        });
+        self.data.queue_job(Job::Drop(DropJob::keyspaces(deleted, done)));
     }
 
     /// What the data store holds of `key`, if that is in memory: the object, or that there is none.
@@ -533,6 +555,7 @@ impl Start<'_> {
             trees: self.trees,
             cache,
             history: self.history,
+            dropped: Arc::default(),
             is_after_unclean_stop: self.is_after_unclean_stop,
             threads: Mutex::new(Some(threads)),
             set_aside: self.set_aside,

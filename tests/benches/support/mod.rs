@@ -18,9 +18,9 @@ pub fn program() -> PathBuf {
     path
 }
 
-/// The cart component that `make components` has built.
-pub fn cart() -> Vec<u8> {
-    let path = built().with_file_name("components").join("cart.wasm");
+/// A component that `make components` has built, by its path there.
+pub fn component(name: &str) -> Vec<u8> {
+    let path = built().with_file_name("components").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; run `make bench`", path.display()))
 }
 

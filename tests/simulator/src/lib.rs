@@ -28,6 +28,7 @@ pub mod history;
 mod listings;
 mod machine;
 pub mod merging;
+pub mod metadata;
 mod naming;
 pub mod network;
 mod operators;

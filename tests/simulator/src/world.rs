@@ -32,6 +32,7 @@ use super::files::File;
 use super::history::{History, WriteId};
 use super::machine::Machine;
 use super::merging::{self, Merger, UNION_2};
+use super::metadata::Sent;
 use super::naming::Names;
 use super::network::{Fate, Network};
 use super::operators::{Desk, RingWatch, zone_of};
@@ -153,13 +154,19 @@ pub struct World {
     pub(super) report: Report,
     /// What happened.
     pub trace: Trace,
+    /// What machines have said, if that is counted.
+    pub(super) sent: Option<Sent>,
 }
 
 impl World {
     /// The world of a seed, with all machines started.
     pub fn new(options: &Options) -> Self {
+        Self::of(options.scenario().clone(), options)
+    }
+
+    /// The world of this scenario, whatever the options say of it.
+    pub(super) fn of(scenario: Scenario, options: &Options) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-        let scenario = options.scenario().clone();
         let count = rng.random_range(scenario.machines.0..=scenario.machines.1);
         let catalogue = catalogue(&mut rng, &scenario, options.planted, count);
         let ids = catalogue.members.keys().copied().collect::<Vec<_>>();
@@ -209,6 +216,7 @@ impl World {
             violations: Vec::new(),
             report: Report::default(),
             trace: Trace::new(options.is_traced),
+            sent: None,
         };
         world.begin();
         world
@@ -224,7 +232,9 @@ impl World {
             let at_us = self.rng.random_range(0..500_000);
             self.queue.plan(at_us, Happening::Client(client));
         }
-        self.queue.plan(1_000_000, Happening::CreateLate);
+        if !self.scenario.is_scripted {
+            self.queue.plan(1_000_000, Happening::CreateLate);
+        }
         for &(chore, mean_us) in self.scenario.chores {
             self.queue.plan(mean_us, Happening::Operator(chore, mean_us));
         }
@@ -445,6 +455,9 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: NodeId, mut message: Message) {
+        if let Some(sent) = &mut self.sent {
+            sent.count(&message);
+        }
         let Some(place) = self.route(from, to) else {
             return self.unsent(from, to, &message);
         };
@@ -482,6 +495,9 @@ impl World {
     }
 
     fn probe(&mut self, from: usize, to: NodeId, bytes: Bytes) {
+        if let Some(sent) = &mut self.sent {
+            sent.count_probe(bytes.len());
+        }
         let Some(place) = self.route_probe(from, to) else { return };
         let (link, sender) = ((from, place), self.machines[from].sender());
         let length = bytes.len();

@@ -426,3 +426,39 @@ async fn a_backup_goes_to_an_s3_server_and_comes_back() {
     let found = cluster[1].kv().get(get("copy", "key-0599")).await.expect("answered").into_inner();
     assert_eq!(values(&found).into_iter().next(), expected.get("key-0599").cloned());
 }
+
+/// How many objects the node's data store holds.
+async fn held(node: &Node) -> Result<u64, String> {
+    let status = node.status().await?;
+    let data = status.stores.into_iter().find(|store| store.name == "data");
+    data.map(|data| data.objects).ok_or_else(|| "no data store".to_owned())
+}
+
+#[tokio::test]
+async fn a_deleted_keyspace_leaves_every_store() {
+    let mut cluster = Cluster::start(3).await;
+    for name in ["kept", "gone"] {
+        cluster.create(keyspace(name, 2, 2)).await;
+        for number in 0..100 {
+            let key = format!("key {number}");
+            cluster[0].kv().put(put(name, &key, "value")).await.expect("acknowledged");
+        }
+    }
+    for node in cluster.nodes() {
+        let all = async || must(held(node).await? == 200, || "not all are here".to_owned());
+        eventually("every owner holds what was written", all).await;
+    }
+    // One hears of it when it comes back.
+    cluster[2].kill().await;
+    must_run(&cluster[0], &["keyspace", "delete", "gone", "--yes"]).await;
+    cluster[2].restart().await;
+    for node in cluster.nodes() {
+        let left = async || {
+            let held = held(node).await?;
+            must(held == 100, || format!("{held} are left"))
+        };
+        eventually("what the keyspace held is gone", left).await;
+    }
+    let read = cluster[2].kv().get(get("kept", "key 99")).await.expect("answered").into_inner();
+    assert!(values(&read).contains("value"), "{read:?}");
+}

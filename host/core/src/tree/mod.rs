@@ -31,6 +31,9 @@ mod trees;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 
 pub use parts::{Buckets, Held, KeyHash, Part, Roots, TreeAnswer, TreePage, TreeQuery, TreeRead};
 pub use trees::{Rebuild, Trees};
@@ -59,7 +62,9 @@ impl fmt::Debug for ObjectHash {
 
 /// The hash of the object `siblings` under `key`: equal wherever the object is.
 pub fn object_hash(key: &StoreKey, siblings: &Siblings) -> ObjectHash {
-    let mut hasher = blake3::Hasher::new_derive_key("stator object hash v1");
+    static KEY: LazyLock<ContextKey> =
+        LazyLock::new(|| hash_derive_key_context("stator object hash v1"));
+    let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
     hasher.update(&key.keyspace.0.to_be_bytes());
     hasher.update(&(key.key.len() as u64).to_be_bytes());
     hasher.update(&key.key);

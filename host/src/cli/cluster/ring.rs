@@ -10,6 +10,7 @@ use v1::ring_change::Change;
 
 use crate::address::HostPort;
 use crate::cli::failure::Failure;
+use crate::cli::members;
 use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
 
@@ -41,15 +42,16 @@ pub(in crate::cli) struct Join {
 const LEAVE_EXAMPLES: &str = "\
 Examples:
   stator cluster leave 6b1f0c5d6f1c7f9b          it hands over all that it has, then goes
-  stator cluster leave 6b1f0c5d6f1c7f9b --lost   it will not return: removed at the commit, for ever
+  stator cluster leave 6b1f --lost               it will not return: removed at the commit, for ever
+  stator cluster leave stator-2                  by the name of its machine, as in its addresses
 
-`stator cluster status` shows the ids.";
+`stator cluster status` shows ids and addresses.";
 
 /// Stage that a node leaves
 #[derive(Debug, Args)]
 #[command(after_help = LEAVE_EXAMPLES)]
 pub(in crate::cli) struct Leave {
-    /// Its id, 16 hexadecimal digits
+    /// Its id, the beginning of it, its peer address, or the name of its machine
     #[arg(value_name = "NODE")]
     node: String,
     /// It will not return: its share is copied from the other owners
@@ -69,7 +71,7 @@ The old node is removed at the commit, for ever: only for nodes that will not re
 #[derive(Debug, Args)]
 #[command(after_help = REPLACE_EXAMPLES)]
 pub(in crate::cli) struct Replace {
-    /// The id of the node that goes, 16 hexadecimal digits
+    /// The node that goes: its id, the beginning of it, its peer address, or the name of its machine
     #[arg(value_name = "NODE")]
     node: String,
     /// The peer address of the node that comes
@@ -86,7 +88,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = WEIGHT_EXAMPLES)]
 pub(in crate::cli) struct Weight {
-    /// Its id, 16 hexadecimal digits
+    /// Its id, the beginning of it, its peer address, or the name of its machine
     #[arg(value_name = "NODE")]
     node: String,
     /// Its capacity beside the others', from 1
@@ -141,7 +143,8 @@ impl Join {
 
 impl Leave {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let leave = v1::LeaveMember { node_id: self.node, is_lost: self.lost };
+        let node_id = members::named(session, &self.node).await?;
+        let leave = v1::LeaveMember { node_id, is_lost: self.lost };
         stage(session, Change::Leave(leave)).await
     }
 }
@@ -149,7 +152,7 @@ impl Leave {
 impl Replace {
     pub(in crate::cli) async fn run(self, session: &Session) -> Result<(), Failure> {
         let replace = v1::ReplaceMember {
-            node_id: self.node,
+            node_id: members::named(session, &self.node).await?,
             peer_address: self.address.to_string(),
             new_node_id: String::new(),
         };
@@ -163,7 +166,8 @@ impl Weight {
         if weight.is_none() && zone.is_none() && region.is_none() {
             return Err(Failure::usage("say what to change: a weight, --zone or --region"));
         }
-        stage(session, Change::Set(v1::SetMember { node_id: node, weight, zone, region })).await
+        let node_id = members::named(session, &node).await?;
+        stage(session, Change::Set(v1::SetMember { node_id, weight, zone, region })).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Dropping a partition: page by page, with its chunks, durable, and nothing beside it.
+//! Dropping a partition or keyspaces: page by page, with their chunks, durable, and nothing beside them.
 
 use stator_core::id::ClusterId;
 
@@ -21,9 +21,9 @@ fn held_elsewhere(stores: &Stores, name: &str) -> bool {
     reply.get().unwrap().is_some()
 }
 
-fn drop_partition(stores: &Stores) -> Result<(), StoreError> {
+fn drop_partition(stores: &Stores, partition: u16) -> Result<(), StoreError> {
     let (done, reply) = reply();
-    stores.drop_partition(PartitionId(3), done);
+    stores.drop_partition(PartitionId(partition), done);
     reply.get()
 }
 
@@ -40,7 +40,7 @@ fn a_partition_goes_with_chunks_and_damage_and_nothing_else() {
     flip(&rig.data, RECORDS);
     assert_eq!(stores.figures(Area::Data).objects, 302);
 
-    drop_partition(&stores).unwrap();
+    drop_partition(&stores, 3).unwrap();
     for name in names.iter().map(String::as_str).chain(["large"]) {
         assert_eq!(load(&stores, name), Ok(None), "{name}");
     }
@@ -49,7 +49,7 @@ fn a_partition_goes_with_chunks_and_damage_and_nothing_else() {
     let left = rig.data.scan(&[2], &[9], 10).unwrap();
     assert!(left.is_empty(), "chunks are left: {left:?}");
     // Again there is nothing to do, and the keys can be written anew.
-    drop_partition(&stores).unwrap();
+    drop_partition(&stores, 3).unwrap();
     put(&stores, "key 000", "new");
     drop(stores);
 
@@ -58,4 +58,48 @@ fn a_partition_goes_with_chunks_and_damage_and_nothing_else() {
     assert_eq!(load(&stores, "key 001"), Ok(None));
     assert!(load(&stores, "key 000").unwrap().is_some());
     assert!(held_elsewhere(&stores, "other"));
+}
+
+/// A key of a keyspace in a partition.
+fn placed(partition: u16, keyspace: u64, name: String) -> StoreKey {
+    let (partition, keyspace) = (PartitionId(partition), KeyspaceId(keyspace));
+    StoreKey { partition, keyspace, key: name.into() }
+}
+
+#[test]
+fn deleted_keyspaces_go_from_all_partitions_and_others_stay() {
+    let rig = Rig::new();
+    let stores = rig.open();
+    stores.keep_trees(ClusterId(7));
+    // The last id there can be, too: behind it the next partition begins.
+    let (deleted, kept) = ([2, 5, u64::MAX], [1, 3, 4, u64::MAX - 1]);
+    let all = (0..4).flat_map(|partition| {
+        let keyspaces = deleted.iter().chain(&kept);
+        keyspaces.flat_map(move |id| (0..70).map(move |n| placed(partition, *id, format!("{n}"))))
+    });
+    let answers: Vec<_> = all
+        .map(|key| {
+            let (done, reply) = reply();
+            stores.write(WriteJob { key, ..put_job("", "x", false, done) });
+            reply
+        })
+        .collect();
+    answers.into_iter().for_each(|answer| drop(answer.get().unwrap()));
+
+    stores.drop_keyspaces(deleted.into_iter().map(KeyspaceId).collect());
+    let left = 4 * 70 * kept.len() as u64;
+    // Between two of its pages comes what was asked for meanwhile.
+    for _ in 0..1_000 {
+        drop_partition(&stores, 9).unwrap();
+    }
+    assert_eq!(stores.figures(Area::Data).objects, left);
+    for partition in 0..4 {
+        for keyspace in deleted.iter().chain(&kept) {
+            let (done, reply) = reply();
+            let key = placed(partition, *keyspace, "69".to_owned());
+            stores.load(LoadJob { key, from_hints_too: false, done });
+            let is_there = reply.get().unwrap().is_some();
+            assert_eq!(is_there, kept.contains(keyspace), "{keyspace} in {partition}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::super::{EngineKind, Fault};
 use super::disks::{Mounted, skip};
 use super::*;
 
-const ROOM_BYTES: u64 = 144 << 20;
+const ROOM_BYTES: u64 = 192 << 20;
 const VALUE_BYTES: usize = 32 << 10;
 
 fn options(engine: EngineKind) -> StoreOptions {

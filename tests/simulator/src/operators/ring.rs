@@ -109,7 +109,7 @@ impl World {
         })
     }
 
-    fn catalogue_of(&self, machine: usize) -> Option<Arc<Catalogue>> {
+    pub(crate) fn catalogue_of(&self, machine: usize) -> Option<Arc<Catalogue>> {
         self.machines[machine].node.as_ref()?.catalogue().cloned()
     }
 

@@ -11,6 +11,7 @@ mod quorums;
 mod rings;
 
 use stator_core::catalogue::{Durability, Quorums, Reconcile};
+use stator_core::node::Settings;
 
 use super::merging::UNION;
 use super::network::Quality;
@@ -127,8 +128,10 @@ pub struct Scenario {
     pub is_varied: bool,
     /// Whether clients name their writes, and try them again.
     pub is_naming: bool,
-    /// Whether clients do nothing but what the script of the race tells them.
+    /// Whether clients do nothing but what a script tells them.
     pub is_scripted: bool,
+    /// In what time all partitions are compared, where that is not the scenario's to decide.
+    pub cover_ms: Option<u64>,
 }
 
 impl Scenario {
@@ -146,7 +149,7 @@ impl Scenario {
     /// anti-entropy does not bring what hints or an operator should.
     pub fn exchange_cover_ms(&self) -> u64 {
         let is_off = self.is_handoff_complete || self.does(Chore::Repair);
-        if is_off { 0 } else { 10_000 }
+        self.cover_ms.unwrap_or(if is_off { 0 } else { 10_000 })
     }
 
     /// What a keyspace asks for. Where the ring changes, one has fewer owners than the ring has
@@ -241,7 +244,20 @@ const CALM: Scenario = Scenario {
     is_varied: false,
     is_naming: false,
     is_scripted: false,
+    cover_ms: None,
 };
+
+/// So many nodes that nobody asks for anything, at their own pace.
+pub fn at_rest(nodes: usize, partitions_log2: u32) -> Scenario {
+    Scenario {
+        name: "at rest",
+        machines: (nodes, nodes),
+        partitions_log2: (partitions_log2, partitions_log2),
+        is_scripted: true,
+        cover_ms: Some(Settings::default().exchange_cover_ms),
+        ..CALM
+    }
+}
 
 /// One conflict of one key, folded while a client that has seen all of it deletes or replaces it.
 pub const FOLD_RACE: Scenario = Scenario {

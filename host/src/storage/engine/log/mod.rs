@@ -15,6 +15,10 @@
 //! of each key only the last value. Its last batch carries a mark, up to which segment it has
 //! everything; so a segment that is missing is noticed.
 //!
+//! The engine is given no more than the writers make room for: a generation goes to it in small
+//! batches, each when the younger one is as full as the older one is gone ([`Pace`]). All at once it
+//! would take the processor and the disk from the requests of the whole machine every few seconds.
+//!
 //! Left out: a second write of what is applied and not synced when the process is killed. It was
 //! handed to the operating system by then, and only a power cut takes it.
 
@@ -27,9 +31,11 @@ mod tests;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -47,16 +53,19 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// What may be pending in memory before the engine gets it, if its segment is not full before.
 const PENDING_BYTES: usize = 32 << 20;
 
-/// How much the engine gets at a time.
-const BATCH_BYTES: usize = 1 << 20;
+/// How much the engine gets at a time. Some engines (`sled`) let nobody read meanwhile.
+const BATCH_BYTES: usize = 128 << 10;
+
+/// How long the engine may be left alone between two batches, and how often it is looked at.
+const REST_MAX: Duration = Duration::from_millis(25);
+const REST: Duration = Duration::from_millis(2);
 
 /// Behind all keys of the stores: the number of the last segment whose batches the engine has.
 const MARK: &[u8] = b"\xfflog";
 
 /// Planted by a test, to show that it would notice: a log without the `fdatasync`.
 #[cfg(test)]
-pub(super) static FORGETS_TO_SYNC: std::sync::atomic::AtomicBool =
-    std::sync::atomic::AtomicBool::new(false);
+pub(super) static FORGETS_TO_SYNC: AtomicBool = AtomicBool::new(false);
 
 /// An engine with a log in front of it.
 pub struct LoggedEngine {
@@ -80,7 +89,30 @@ struct Writer {
 struct Flusher {
     todo: SyncSender<Todo>,
     done: Receiver<Result<(), EngineError>>,
+    /// Somebody waits for it.
+    is_urgent: Arc<AtomicBool>,
     thread: JoinHandle<()>,
+}
+
+/// Keeps who hands a generation on in step with who fills the next one.
+struct Pace {
+    pending: Arc<RwLock<Pending>>,
+    full_bytes: usize,
+    is_urgent: Arc<AtomicBool>,
+}
+
+impl Pace {
+    /// Waits until the younger generation is full by `done` of `all`, or nobody fills it.
+    fn keep(&self, done: usize, all: usize) {
+        let began = Instant::now();
+        let is_ahead = || {
+            let young = read(&self.pending).young_bytes();
+            (young as u128) * (all as u128) < (done as u128) * (self.full_bytes as u128)
+        };
+        while began.elapsed() < REST_MAX && !self.is_urgent.load(Ordering::Relaxed) && is_ahead() {
+            thread::sleep(REST);
+        }
+    }
 }
 
 /// A generation, and the last segment that it is of.
@@ -113,10 +145,15 @@ impl LoggedEngine {
         let segments = Segments::begin(&directory, next, segment_bytes);
         let segments = segments.map_err(|error| failed(&error))?;
         for (segment, generation) in left {
-            flush(&directory, &*inner, &generation, segment)?;
+            flush(&directory, &*inner, &generation, segment, |_, _| {})?;
         }
         let pending = Arc::new(RwLock::default());
-        let flusher = Flusher::start(&directory, inner.clone(), pending.clone());
+        let pace = Pace {
+            pending: pending.clone(),
+            full_bytes: PENDING_BYTES.min(segment_bytes as usize),
+            is_urgent: Arc::default(),
+        };
+        let flusher = Flusher::start(&directory, inner.clone(), pace);
         let flusher = flusher.map_err(|error| failed(&error))?;
         let writer = Writer {
             segments,
@@ -147,9 +184,11 @@ impl LoggedEngine {
     /// Hands the younger generation to the engine, behind, and goes on in the next segment.
     fn turn(&self, writer: &mut Writer) -> Result<(), EngineError> {
         let flusher = writer.flusher.as_ref().ok_or_else(|| self.no_flusher())?;
+        flusher.is_urgent.store(true, Ordering::Relaxed);
         while read(&self.pending).is_flushing() {
             flusher.done.recv().map_err(|_| self.no_flusher())??;
         }
+        flusher.is_urgent.store(false, Ordering::Relaxed);
         let next = writer.segments.next();
         next.map_err(|error| failure(&*self.inner, "begin a segment of the log of", &error))?;
         let Place { segment: last, number: before, .. } = writer.place;
@@ -202,7 +241,7 @@ impl Engine for LoggedEngine {
 
     fn sync(&self) -> Result<(), EngineError> {
         #[cfg(test)]
-        if FORGETS_TO_SYNC.load(std::sync::atomic::Ordering::Relaxed) {
+        if FORGETS_TO_SYNC.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.write(|writer| {
@@ -247,7 +286,8 @@ impl Drop for LoggedEngine {
             // It is in the log, and the next open says what is the matter.
             let _ = self.turn(&mut writer);
         }
-        if let Some(Flusher { todo, thread, .. }) = writer.flusher.take() {
+        if let Some(Flusher { todo, is_urgent, thread, .. }) = writer.flusher.take() {
+            is_urgent.store(true, Ordering::Relaxed);
             drop(todo);
             let _ = thread.join();
         }
@@ -267,21 +307,19 @@ impl Writer {
 }
 
 impl Flusher {
-    fn start(
-        directory: &Path,
-        inner: Arc<dyn Engine>,
-        pending: Arc<RwLock<Pending>>,
-    ) -> io::Result<Self> {
+    fn start(directory: &Path, inner: Arc<dyn Engine>, pace: Pace) -> io::Result<Self> {
         let (todo, todos) = sync_channel::<Todo>(1);
         // Room for all that is ever under way: nobody need take an answer.
         let (answer, done) = sync_channel(2);
         let directory = directory.to_owned();
+        let is_urgent = pace.is_urgent.clone();
         let work = move || {
             for (generation, last) in todos {
-                let result = flush(&directory, &*inner, &generation, last);
+                let keep = |done, all| pace.keep(done, all);
+                let result = flush(&directory, &*inner, &generation, last, keep);
                 let is_last = result.is_err();
                 if !is_last {
-                    write(&pending).is_flushed();
+                    write(&pace.pending).is_flushed();
                 }
                 if answer.send(result).is_err() || is_last {
                     return;
@@ -289,23 +327,26 @@ impl Flusher {
             }
         };
         let thread = thread::Builder::new().name("store-log".to_owned()).spawn(work)?;
-        Ok(Flusher { todo, done, thread })
+        Ok(Flusher { todo, done, is_urgent, thread })
     }
 }
 
-/// Has `inner` take `generation`, durably, and takes the segments up to `last` away.
+/// Has `inner` take `generation`, durably, and takes the segments up to `last` away. Between two
+/// batches `rest` is told how many of how many entries are done.
 fn flush(
     directory: &Path,
     inner: &dyn Engine,
     generation: &Generation,
     last: u64,
+    rest: impl Fn(usize, usize),
 ) -> Result<(), EngineError> {
     let mut batch = Batch::new();
     let mut bytes = 0;
-    for (key, value) in generation {
+    for (done, (key, value)) in generation.iter().enumerate() {
         if bytes > BATCH_BYTES {
             inner.apply(std::mem::take(&mut batch))?;
             bytes = 0;
+            rest(done, generation.len());
         }
         bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         match value {
