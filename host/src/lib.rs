@@ -3,7 +3,7 @@
 //! Imports point one way: `cli, server -> console -> api -> node -> driver -> {storage, transport, merge}
 //! -> core`. The adapters never import one another, and generated code stays where it is used:
 //! protobuf in `api`, `console`, `cli` and `transport`, WIT in `merge`. Below all of them are `telemetry`, names
-//! and a recorder, as for logs, `budget`, bytes that are counted, and `pause`, which notices that the
+//! and a recorder, as for logs, `signing`, keys and signatures of modules, `budget`, bytes that are counted, and `pause`, which notices that the
 //! process was stopped.
 
 pub mod address;
@@ -25,6 +25,7 @@ pub mod merge;
 pub mod node;
 pub mod pause;
 pub mod server;
+pub mod signing;
 pub mod storage;
 pub mod telemetry;
 pub mod tls;

@@ -287,8 +287,22 @@ impl Admin {
         component: Bytes,
         validate_only: bool,
     ) -> Result<v1::Module, Error> {
-        let messages =
-            upload::messages_of(class, name.into(), digest.into(), component, validate_only);
+        let (name, digest, class) = (name.into(), digest.into(), class.into());
+        let header = v1::ModuleHeader { name, digest, validate_only, class, ..Default::default() };
+        self.push_module_with(header, component).await
+    }
+
+    /// As [`Self::push_module_as`], with all that a header can say, signatures for instance; the size
+    /// it is given here.
+    ///
+    /// # Errors
+    /// The node's word.
+    pub async fn push_module_with(
+        &self,
+        header: v1::ModuleHeader,
+        component: Bytes,
+    ) -> Result<v1::Module, Error> {
+        let messages = upload::messages_with(header, component);
         let mut request = Request::new(futures::stream::iter(messages));
         request.set_timeout(self.nodes.timeout());
         Ok(admin(self.nodes.channel()).push_module(request).await?.into_inner())

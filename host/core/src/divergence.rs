@@ -130,6 +130,12 @@ pub enum MergeFailure {
     /// An operator has paused the keyspace's merges.
     #[error("merges are paused in this keyspace: `stator module resume` lets them go on")]
     PausedByOperator,
+    /// The keyspace demands a signature that the module has not got.
+    #[error(
+        "module {0} is not signed by any of the keys that the keyspace demands, so it is not called: \
+         push it with a signature, or activate another one"
+    )]
+    NotSigned(crate::id::ModuleDigest),
     /// The keyspace has used what it may: the merge is made when its turn comes.
     #[error(
         "the keyspace's budget of {limit} {what} a second is used up on this node; the merge is made \
@@ -156,6 +162,7 @@ impl MergeFailure {
                 | MergeFailure::Overloaded { .. }
                 | MergeFailure::Paused { .. }
                 | MergeFailure::PausedByOperator
+                | MergeFailure::NotSigned(_)
                 | MergeFailure::OverBudget { .. }
                 | MergeFailure::Unavailable(_)
         )

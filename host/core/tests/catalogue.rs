@@ -41,6 +41,7 @@ fn spec(name: &str, n: u32, r: u32, w: u32) -> KeyspaceSpec {
         reconcile: Reconcile::Siblings,
         read_repair_percent: 100,
         merging: Merging::default(),
+        signed_by: Default::default(),
     }
 }
 
@@ -55,6 +56,7 @@ fn module(pushed_at_ms: u64) -> Module {
         generation: 0,
         is_deleted: false,
         laws: None,
+        signatures: Default::default(),
     }
 }
 

@@ -49,6 +49,7 @@ fn catalogue() -> Catalogue {
         reconcile: Reconcile::Siblings,
         read_repair_percent: 100,
         merging: Merging::default(),
+        signed_by: Default::default(),
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     catalogue

@@ -217,6 +217,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
                 generation: 0,
                 is_deleted: false,
                 laws: None,
+                signatures: Default::default(),
             };
             let change = CatalogueChange::AddModule { digest, module };
             change.apply(&mut catalogue).expect("a module");
@@ -231,6 +232,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
             },
             read_repair_percent: 7,
             merging: Merging { history_ms: 8, previous: has_module, ..Merging::default() },
+            signed_by: Default::default(),
         };
         let change = CatalogueChange::CreateKeyspace(spec);
         change.apply(&mut catalogue).expect("a keyspace");

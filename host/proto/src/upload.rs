@@ -29,8 +29,17 @@ pub fn messages_of(
     component: Bytes,
     validate_only: bool,
 ) -> impl Iterator<Item = PushModuleRequest> + Send + 'static {
-    let (size_bytes, class) = (component.len() as u64, class.into());
-    let header = Part::Header(ModuleHeader { name, size_bytes, digest, validate_only, class });
+    let class = class.into();
+    let header = ModuleHeader { name, digest, validate_only, class, ..Default::default() };
+    messages_with(header, component)
+}
+
+/// As [`messages`], with all that a header can say; the size it is given here.
+pub fn messages_with(
+    header: ModuleHeader,
+    component: Bytes,
+) -> impl Iterator<Item = PushModuleRequest> + Send + 'static {
+    let header = Part::Header(ModuleHeader { size_bytes: component.len() as u64, ..header });
     let chunks = (0..component.len()).step_by(CHUNK_BYTES).map(move |start| {
         Part::Chunk(component.slice(start..component.len().min(start + CHUNK_BYTES)))
     });

@@ -349,6 +349,16 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
             let facts = [("keyspace", keyspace.clone())];
             status(Code::FailedPrecondition, "MODULE_IN_USE", message, &facts)
         }
+        ChangeError::NotSigned { keyspace, module, .. } => {
+            let facts = [("keyspace", keyspace.clone()), ("digest", module.to_string())];
+            status(Code::FailedPrecondition, "MODULE_NOT_SIGNED", message, &facts)
+        }
+        ChangeError::TooManySigners { .. } => {
+            bad_field("keyspace.signed_by", "TOO_MANY_KEYS", message)
+        }
+        ChangeError::TooManySignatures { .. } => {
+            status(Code::FailedPrecondition, "TOO_MANY_SIGNATURES", message, &[])
+        }
         ChangeError::NothingToTryBeside(_) | ChangeError::TrialOfThePinned { .. } => {
             status(Code::FailedPrecondition, "NOTHING_TO_TRY", message, &[])
         }

@@ -10,7 +10,7 @@ use stator_core::catalogue::{
 use stator_proto::v1;
 use tonic::Status;
 
-use super::{errors, trials};
+use super::{errors, signing, trials};
 use crate::node::Node;
 
 /// How long a keyspace that is to fold waits for its module.
@@ -63,6 +63,9 @@ pub(super) async fn create(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let asked = request.keyspace.unwrap_or_default();
     let spec = spec(&catalogue, &asked)?;
+    if !spec.signed_by.is_empty() {
+        signing::may_begin(node)?;
+    }
     may_fold(node, &catalogue, spec.reconcile).await?;
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
@@ -82,13 +85,22 @@ pub(super) async fn update(
         reason: reason(request.reason)?,
         ..masked(now, &asked, &paths)?
     };
+    let begins =
+        now.signed_by.value.is_empty() && update.signed_by.iter().flatten().next().is_some();
+    if begins {
+        signing::may_begin(node)?;
+    }
     may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
     let change =
         CatalogueChange::UpdateKeyspace { name: asked.name.clone(), etag, update: update.clone() };
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     let made = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
-    if stands(&update, made) { Ok(message(made)) } else { Err(errors::overruled(&asked.name)) }
+    if stands(&update, made) {
+        Ok(message(&catalogue, made))
+    } else {
+        Err(errors::overruled(&asked.name))
+    }
 }
 
 /// Who may make this update: what concerns merges is the publishers' matter.
@@ -117,8 +129,8 @@ fn masked(
     paths: &[String],
 ) -> Result<KeyspaceUpdate, Status> {
     if paths.is_empty() {
-        let message = "name the fields to take over, of r, w, durability, reconcile, read_repair_percent and those \
-             of merging";
+        let message = "name the fields to take over, of r, w, durability, reconcile, read_repair_percent, \
+                       signed_by and those of merging";
         return Err(errors::bad_field("update_mask", "MASK_EMPTY", message));
     }
     let mut update = KeyspaceUpdate::default();
@@ -129,6 +141,7 @@ fn masked(
             "durability" => update.durability = Some(durability_of(asked.durability)?),
             "reconcile" => update.reconcile = Some(reconcile(asked.reconcile.as_ref())?),
             "read_repair_percent" => update.read_repair_percent = Some(read_repair_of(asked)),
+            "signed_by" => update.signed_by = Some(signing::keys(&asked.signed_by)?),
             path if path.strip_prefix("merging.").is_some_and(|field| {
                 let merging = update.merging.get_or_insert(now.merging.value);
                 take_merging(merging, field, &self::merging(asked.merging.unwrap_or_default()))
@@ -141,8 +154,8 @@ fn masked(
             }
             path => {
                 let message = format!(
-                    "{path:?} cannot be updated; r, w, durability, reconcile and read_repair_percent can, \
-                     each as a whole, and fields of merging, such as merging.history_ms"
+                    "{path:?} cannot be updated; r, w, durability, reconcile, read_repair_percent and \
+                     signed_by can, each as a whole, and fields of merging, such as merging.history_ms"
                 );
                 return Err(errors::bad_field("update_mask", "MASK_UNKNOWN_FIELD", message));
             }
@@ -159,6 +172,7 @@ fn stands(update: &KeyspaceUpdate, made: &Keyspace) -> bool {
         && update.durability.is_none_or(|asked| asked == made.durability.value)
         && update.reconcile.is_none_or(|asked| asked == made.reconcile.value)
         && update.merging.is_none_or(|asked| asked == made.merging.value)
+        && update.signed_by.as_ref().is_none_or(|asked| *asked == made.signed_by.value)
         && update.read_repair_percent.is_none_or(|asked| asked == made.read_repair_percent.value)
 }
 
@@ -178,7 +192,7 @@ pub(super) fn list(
     catalogue: &Catalogue,
     request: &v1::ListKeyspacesRequest,
 ) -> Result<v1::ListKeyspacesResponse, Status> {
-    let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(k)));
+    let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(catalogue, k)));
     let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token)?;
     Ok(v1::ListKeyspacesResponse { keyspaces, next_page_token })
 }
@@ -202,7 +216,8 @@ pub(super) async fn make(
 }
 
 pub(super) fn found(catalogue: &Catalogue, name: &str) -> Result<v1::Keyspace, Status> {
-    catalogue.keyspace(name).map(message).ok_or_else(|| errors::no_keyspace(name))
+    let keyspace = catalogue.keyspace(name).ok_or_else(|| errors::no_keyspace(name))?;
+    Ok(message(catalogue, keyspace))
 }
 
 /// Whether the module may fold: whether its laws hold, as this node finds. Of a module that was
@@ -240,6 +255,7 @@ fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Sta
         reconcile,
         read_repair_percent,
         merging: asked.merging.map(merging).unwrap_or_default(),
+        signed_by: signing::keys(&asked.signed_by)?,
     })
 }
 
@@ -331,7 +347,8 @@ fn merging_message(merging: &Merging) -> v1::Merging {
     }
 }
 
-pub(super) fn message(keyspace: &Keyspace) -> v1::Keyspace {
+pub(super) fn message(catalogue: &Catalogue, keyspace: &Keyspace) -> v1::Keyspace {
+    let unsigned = catalogue.unsigned_in(keyspace);
     let quorums = keyspace.quorums.value;
     v1::Keyspace {
         name: keyspace.name.clone(),
@@ -347,6 +364,8 @@ pub(super) fn message(keyspace: &Keyspace) -> v1::Keyspace {
         trial: keyspace.trial.value.as_ref().map(trials::message),
         chronicle: keyspace.chronicle.entries().map(trials::entry).collect(),
         merging: Some(merging_message(&keyspace.merging.value)),
+        signed_by: keyspace.signed_by.value.iter().map(ToString::to_string).collect(),
+        unsigned_modules: unsigned.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -379,6 +398,19 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+
+    #[test]
+    fn publishers_say_what_merges_and_operators_whose_signatures_it_needs() {
+        let role = |paths: &[&str]| {
+            let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+            let update_mask = Some(prost_types::FieldMask { paths });
+            role_to_update(&v1::UpdateKeyspaceRequest { update_mask, ..Default::default() })
+        };
+        assert_eq!(role(&["reconcile", "merging.paused"]), Role::Publisher);
+        for paths in [&["signed_by"][..], &["reconcile", "signed_by"], &["w"], &[]] {
+            assert_eq!(role(paths), Role::Operator, "{paths:?}");
+        }
+    }
 
     #[test]
     fn pages_follow_one_another_without_gaps() {

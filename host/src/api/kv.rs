@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use stator_core::catalogue::{Durability, Keyspace, Role};
+use stator_core::catalogue::{Catalogue, Durability, Keyspace, Role};
 use stator_core::causality::{Context, ContextSecrets, Siblings};
 use stator_core::divergence::{DivergentVersion, MergeFailure};
+use stator_core::id::ModuleDigest;
 use stator_core::reconcile;
 use stator_core::request::{
     GetReceipt, GetRequest, PutReceipt, PutRequest, QuorumKind, RequestError,
@@ -55,6 +56,12 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// Whether the keyspace may call a module.
+    fn is_signed(&self, module: &ModuleDigest, catalogue: Option<&Catalogue>) -> bool {
+        self.keyspace.signed_by.value.is_empty()
+            || catalogue.is_some_and(|catalogue| catalogue.is_signed_for(&self.keyspace, module))
+    }
+
     /// What the contexts of a request have seen together.
     fn opened(&self, tokens: &[Bytes]) -> Result<Context, Status> {
         let mut context = Context::default();
@@ -136,6 +143,9 @@ impl KvService {
         deadline: Instant,
     ) -> Result<(), Status> {
         let Some(module) = named.keyspace.reconcile_of(&named.key).module() else { return Ok(()) };
+        if !named.is_signed(&module, self.node.catalogue().as_deref()) {
+            return Ok(());
+        }
         let candidate = DivergentVersion {
             value: Some(value.clone()),
             schema,

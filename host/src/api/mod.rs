@@ -29,6 +29,7 @@ mod repair;
 mod replica;
 mod ring;
 mod routing;
+mod signing;
 mod status;
 mod timed;
 mod trials;

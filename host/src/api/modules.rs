@@ -13,7 +13,7 @@ use stator_proto::v1;
 use stator_proto::v1::push_module_request::Part;
 use tonic::{Code, Status, Streaming};
 
-use super::{errors, keyspaces};
+use super::{errors, keyspaces, signing};
 use crate::merge::ModuleRefused;
 use crate::merge::laws::{Law, LawsUnchecked, Report, Verdict};
 use crate::node::Node;
@@ -56,6 +56,7 @@ pub(super) async fn push(
         let message = format!("the bytes that arrived have the digest {digest}");
         return Err(errors::bad_field("header.digest", "DIGEST_MISMATCH", message));
     }
+    let signatures = signing::verified(&digest, &header.signatures)?;
     let module = Module {
         pushed_at_ms: node.clock.now().wall_ms,
         name: header.name,
@@ -64,6 +65,7 @@ pub(super) async fn push(
         generation: 0,
         is_deleted: false,
         laws: None,
+        signatures,
     };
     if header.validate_only {
         let tried = node.merges.dry_run(class, component, &place).await;
@@ -337,5 +339,6 @@ fn message(catalogue: &Catalogue, digest: &ModuleDigest, module: &Module) -> v1:
         ready: false,
         why_no_fold: laws.map(|laws| laws.why_no_fold.clone()).unwrap_or_default(),
         paused_in: Vec::new(),
+        signatures: signing::messages(&module.signatures),
     }
 }

@@ -6,7 +6,7 @@ use stator_core::holder::{Intruder, Standing};
 use stator_core::id::NodeId;
 use stator_proto::v1;
 
-use super::hints;
+use super::{hints, signing};
 use crate::node::Node;
 use crate::storage::Area;
 
@@ -16,6 +16,7 @@ pub(super) fn of(node: &Node) -> v1::NodeStatus {
     let collect = node.driver.shared().collect_figures();
     let (hints, mut alarms) = hints::of(node, catalogue.as_deref());
     alarms.extend(node.transport.intruders().iter().map(intruder));
+    alarms.extend(catalogue.iter().flat_map(|catalogue| signing::alarms(catalogue)));
     let standing = node.driver.shared().standing();
     let state = match &catalogue {
         Some(catalogue) if catalogue.removed.contains_key(&node.id) => v1::NodeState::Removed,

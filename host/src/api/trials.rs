@@ -30,7 +30,7 @@ pub(super) async fn begin(
     let catalogue = keyspaces::make(node, &catalogue, change, false).await?;
     let made = catalogue.keyspace(&name).ok_or_else(|| errors::no_keyspace(&name))?;
     match made.trial.value == Some(trial) {
-        true => Ok(keyspaces::message(made)),
+        true => Ok(keyspaces::message(&catalogue, made)),
         false => Err(errors::overruled(&name)),
     }
 }

@@ -13,7 +13,7 @@ use reconciling::Reconciling;
 use super::failure::Failure;
 use super::kv::Durability;
 use super::members;
-use super::module::rules;
+use super::module::{rules, sign};
 use super::output::{self, Output};
 use super::session::Session;
 
@@ -80,6 +80,9 @@ pub(super) struct Create {
     read_repair: Option<u32>,
     #[command(flatten)]
     merging: merging::Merging,
+    /// Take only modules that one of these public keys has signed: keys, or files that hold one
+    #[arg(long, value_name = "KEY[,KEY...]", value_delimiter = ',')]
+    signed_by: Option<Vec<String>>,
     /// Check only, create nothing; rules are checked by `stator module rules`
     #[arg(long, conflicts_with = "rules")]
     dry_run: bool,
@@ -136,6 +139,7 @@ impl Create {
             reconcile: asked.reconcile.clone(),
             read_repair_percent: self.read_repair,
             merging: self.merging.message(),
+            signed_by: sign::keys(&self.signed_by.unwrap_or_default())?,
             ..Default::default()
         };
         let request =
@@ -161,6 +165,8 @@ Examples:
   stator keyspace update carts -w 3
   stator keyspace update carts --module cart --etag 1f0c5d6f --dry-run
   stator keyspace update carts --reconcile json --rule /items=union --rule =last-write
+  stator keyspace update carts --signed-by release.pub,second.pub
+  stator keyspace update carts --signed-by ''
 
 n cannot be changed: another number of replicas moves data, which is a change of the ring.";
 
@@ -189,6 +195,9 @@ pub(super) struct Update {
     read_repair: Option<u32>,
     #[command(flatten)]
     merging: merging::Merging,
+    /// Take only modules that one of these public keys has signed: keys, or files that hold one; '' lifts it
+    #[arg(long, value_name = "KEY[,KEY...]", value_delimiter = ',')]
+    signed_by: Option<Vec<String>>,
     /// Change it only if this is its etag, as `describe` shows it
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -210,13 +219,14 @@ impl Update {
             ("durability", self.durability.is_some()),
             ("reconcile", asked.reconcile.is_some()),
             ("read_repair_percent", self.read_repair.is_some()),
+            ("signed_by", self.signed_by.is_some()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         let mut paths: Vec<String> = given.map(|(name, _)| name.to_owned()).collect();
         paths.extend(self.merging.paths());
         if paths.is_empty() {
             let message = "say what to change: -r, -w, --durability, --reconcile, --module, \
-                           --read-repair, or how merges are cared for (--help)";
+                           --read-repair, --signed-by, or how merges are cared for (--help)";
             return Err(Failure::usage(message));
         }
         let keyspace = v1::Keyspace {
@@ -229,6 +239,7 @@ impl Update {
             etag: self.etag,
             read_repair_percent: self.read_repair,
             merging: self.merging.message(),
+            signed_by: sign::keys(&self.signed_by.unwrap_or_default())?,
             ..Default::default()
         };
         let request = v1::UpdateKeyspaceRequest {
@@ -325,6 +336,8 @@ fn print_with(
                 ("rules", rules.unwrap_or_default().join("\n            ")),
                 ("read repair", format!("{} % of gets", keyspace.read_repair_percent())),
                 ("trial", trial_words(keyspace)),
+                ("signed by", keyspace.signed_by.join("\n            ")),
+                ("not signed", keyspace.unsigned_modules.join("\n            ")),
                 ("etag", keyspace.etag.clone()),
             ];
             let merging = merging::words(&keyspace.merging.unwrap_or_default());
@@ -367,7 +380,11 @@ fn reconcile_words(keyspace: &v1::Keyspace) -> String {
 fn row(keyspace: &v1::Keyspace) -> [String; 6] {
     let reconcile = match policy(keyspace) {
         (policy, "") => policy.to_owned(),
-        (policy, digest) => format!("{policy} {}", digest.get(..12).unwrap_or(digest)),
+        (policy, digest) => {
+            let is_signed = !keyspace.unsigned_modules.iter().any(|module| module == digest);
+            let word = if is_signed { "" } else { " (NOT SIGNED)" };
+            format!("{policy} {}{word}", digest.get(..12).unwrap_or(digest))
+        }
     };
     [
         keyspace.name.clone(),
@@ -393,6 +410,8 @@ fn json(keyspace: &v1::Keyspace) -> Value {
         "module_digest": Some(digest).filter(|digest| !digest.is_empty()),
         "read_repair_percent": keyspace.read_repair_percent(),
         "merging": keyspace.merging.as_ref().map(merging::json),
+        "signed_by": keyspace.signed_by,
+        "unsigned_modules": keyspace.unsigned_modules,
         "etag": keyspace.etag,
     })
 }

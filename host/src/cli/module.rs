@@ -3,7 +3,7 @@
 //! `new` begins one in any of several languages, `build` makes a component of a crate. `encode` is the
 //! second half of that, for other compilers: it makes the component that a cluster takes. `rules`
 //! writes one that needs no code, `test` checks the merge laws of a component, `describe` shows what
-//! it is. None of them needs a node. What a component may import and export is checked by the node at
+//! it is, `keygen` and `sign` vouch for it. None of them needs a node. What a component may import and export is checked by the node at
 //! `push`.
 
 mod bindings;
@@ -14,6 +14,7 @@ mod pause;
 mod remerge;
 mod replay;
 pub(super) mod rules;
+pub(super) mod sign;
 mod templates;
 mod test;
 mod trial;
@@ -63,6 +64,10 @@ pub(super) enum Module {
     Rules(rules::WriteRules),
     /// Show what a component or a pushed module is: its options, its size, what it costs, its laws
     Describe(describe::Describe),
+    /// Make a pair of keys to sign modules with
+    Keygen(sign::Keygen),
+    /// Sign a module; the signature goes with its push
+    Sign(sign::Sign),
     /// Upload a component to the cluster
     Push(Push),
     /// List the modules of the cluster, the newest first
@@ -138,7 +143,7 @@ pub(super) struct Encode {
 /// Upload a component to the cluster
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  stator module push target/components/cart.wasm\n  stator module push notes-py.wasm --class large"
+    after_help = "Examples:\n  stator module push target/components/cart.wasm\n  stator module push notes-py.wasm --class large\n  stator module push cart.wasm --sign release.key\n\nSignatures are added to those that the module has: push it again to sign it once more."
 )]
 pub(super) struct Push {
     /// The component
@@ -152,6 +157,8 @@ pub(super) struct Push {
     /// What it may use: small for Rust and C, large for modules with an interpreter inside
     #[arg(long, default_value_t)]
     class: ModuleClass,
+    #[command(flatten)]
+    signing: sign::Signing,
 }
 
 impl Module {
@@ -165,6 +172,8 @@ impl Module {
             Module::Test(command) => command.run(session.output).await,
             Module::Rules(command) => command.run(session.output),
             Module::Describe(command) => command.run(session).await,
+            Module::Keygen(command) => command.run(session.output),
+            Module::Sign(command) => command.run(session.output),
             Module::Push(command) => command.run(session).await,
             Module::List => list(session).await,
             Module::Pull(command) => command.run(session).await,
@@ -225,7 +234,14 @@ impl Push {
             None => self.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let session = &patient(session, self.class);
-        let module = upload(session, name, self.class, component, self.dry_run).await?;
+        let header = v1::ModuleHeader {
+            name,
+            class: class_to_wire(self.class).into(),
+            validate_only: self.dry_run,
+            signatures: self.signing.of(&ModuleDigest::of(&component))?,
+            ..Default::default()
+        };
+        let module = upload(session, header, component).await?;
         let done = if self.dry_run { "would be taken, nothing was kept" } else { "pushed" };
         match session.output {
             Output::Json => output::json(&json(&module))?,
@@ -246,14 +262,12 @@ fn patient(session: &Session, class: ModuleClass) -> Session {
 /// Uploads a component to the node at --admin, which checks it.
 async fn upload(
     session: &Session,
-    name: String,
-    class: ModuleClass,
+    header: v1::ModuleHeader,
     component: Bytes,
-    dry_run: bool,
 ) -> Result<v1::Module, Failure> {
     let admin = session.admin().await?;
     let digest = ModuleDigest::of(&component).to_string();
-    Ok(admin.push_module_as(class_to_wire(class), name, digest, component, dry_run).await?)
+    Ok(admin.push_module_with(v1::ModuleHeader { digest, ..header }, component).await?)
 }
 
 fn push_words(module: &v1::Module, done: &str) -> String {
@@ -409,6 +423,11 @@ fn choose(modules: &[v1::Module], text: &str) -> Result<String, Failure> {
     }
 }
 
+/// Who has signed it.
+fn signers(module: &v1::Module) -> Vec<&str> {
+    module.signatures.iter().map(|signature| signature.key.as_str()).collect()
+}
+
 fn json(module: &v1::Module) -> Value {
     json!({
         "digest": module.digest,
@@ -418,6 +437,7 @@ fn json(module: &v1::Module) -> Value {
         "class": class_name(module),
         "keyspaces": module.keyspaces,
         "laws": verdicts::json(&module.laws),
+        "signed_by": signers(module),
     })
 }
 

@@ -213,6 +213,7 @@ mod tests {
             reconcile: Reconcile::Module(MODULE),
             read_repair_percent: 10,
             merging,
+            signed_by: Default::default(),
         };
         Keyspace::new(&spec, 1)
     }

@@ -145,6 +145,9 @@ impl Conflicts {
     ) -> Answer {
         let catalogue = self.0.shared.catalogue();
         let keyspace = catalogue.as_ref().and_then(|c| c.keyspace(&divergence.keyspace));
+        if catalogue.as_ref().zip(keyspace).is_some_and(|(c, k)| !c.is_signed_for(k, module)) {
+            return Err(MergeFailure::NotSigned(*module));
+        }
         if !keyspace.is_some_and(|keyspace| keyspace.merging.value.paused)
             && let Some(answer) = self.0.merges.recall(module, divergence)
         {
@@ -332,6 +335,9 @@ impl Inner {
         let Some(trial) = &keyspace.trial.value else { return };
         let Some(pinned) = keyspace.reconcile.value.module() else { return };
         let other = if module == trial.module { pinned } else { trial.module };
+        if !self.shared.catalogue().is_some_and(|known| known.is_signed_for(keyspace, &other)) {
+            return;
+        }
         let (others, conflict) = self.ask_once_loaded(&other, divergence).await;
         let is_lasting = others.as_ref().err().is_none_or(MergeFailure::is_lasting);
         let Some(mut conflict) = conflict.filter(|_| is_lasting) else { return };
@@ -367,11 +373,13 @@ impl Book {
     }
 }
 
-/// Which keyspaces are pinned to another module than before, or end a trial.
+/// Which keyspaces are pinned to another module than before, end a trial, or may call what they could
+/// not.
 pub fn reactivated(before: Option<&Catalogue>, now: &Catalogue) -> Vec<KeyspaceId> {
     let merging = |catalogue: &Catalogue, id| {
         let keyspace = catalogue.keyspace_by_id(id)?;
-        Some((keyspace.reconcile.value, keyspace.trial.value.clone()))
+        let unsigned = catalogue.unsigned_in(keyspace);
+        Some((keyspace.reconcile.value, keyspace.trial.value.clone(), unsigned))
     };
     let all = now.live_keyspaces().map(|keyspace| keyspace.id);
     all.filter(|id| before.is_some_and(|before| merging(before, *id) != merging(now, *id)))

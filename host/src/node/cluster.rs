@@ -159,6 +159,7 @@ pub(super) fn single(
         reconcile: Reconcile::Siblings,
         read_repair_percent: READ_REPAIR_PERCENT,
         merging: Merging::default(),
+        signed_by: Default::default(),
     };
     let _ = CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue);
     Ok(catalogue)

@@ -156,7 +156,12 @@ impl Node {
 /// module on its way here, is waited for by the reader.
 fn stands_in(failure: &MergeFailure) -> bool {
     failure.is_lasting()
-        || matches!(failure, MergeFailure::Paused { .. } | MergeFailure::PausedByOperator)
+        || matches!(
+            failure,
+            MergeFailure::Paused { .. }
+                | MergeFailure::PausedByOperator
+                | MergeFailure::NotSigned(_)
+        )
 }
 
 /// The last write, if the keyspace wants it where its module fails.

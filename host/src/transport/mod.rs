@@ -39,6 +39,7 @@ mod holders;
 mod module;
 mod outbox;
 mod probe;
+mod seal;
 mod session;
 pub mod setup;
 mod shared;
@@ -68,7 +69,8 @@ pub use config::{
 };
 pub use handshake::Refusal;
 pub use module::FetchError;
-pub use probe::{DATAGRAM_BYTES_MAX, PROBE_BYTES_MAX};
+pub use probe::PROBE_BYTES_MAX;
+pub use seal::{DATAGRAM_BYTES_MAX, SEALED_SINCE};
 
 use crate::tls::Tls;
 
@@ -299,6 +301,13 @@ impl Transport {
     /// The peers with which there is a session.
     pub fn connected(&self) -> Vec<NodeId> {
         read(&self.shared.sessions).keys().copied().collect()
+    }
+
+    /// The connected peers whose catalogues hold less than those of this level.
+    pub fn below_level(&self, level: u32) -> Vec<NodeId> {
+        let sessions = read(&self.shared.sessions);
+        let below = sessions.iter().filter(|(_, session)| session.feature_level < level);
+        below.map(|(peer, _)| *peer).collect()
     }
 
     /// Gets the bytes of a module from a peer; their digest is checked.

@@ -1,11 +1,8 @@
 //! Probes: datagrams on a socket of their own, at the port number of the peer listener.
 //!
-//! Failure detection must not wait behind bulk data, so it shares nothing with the streams. A
-//! datagram is `version 1, sender 8, tag 32, payload`, the payload begins with the sender's start; the tag is BLAKE3, keyed by the cluster
-//! secret, over version, cluster, sender, receiver and payload. What does not fit is dropped
+//! Failure detection must not wait behind bulk data, so it shares nothing with the streams. A probe is
+//! sealed ([`super::seal`]); its payload begins with the sender's start. What does not fit is dropped
 //! without a word to the sender.
-//!
-//! Left out: protection against replayed probes. SWIM's incarnations make old news harmless.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,18 +15,15 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::config::Roster;
+use super::seal::{BadProbe, DATAGRAM_BYTES_MAX, OVERHEAD_BYTES, Opened, ProbeSeal, Spoken};
 use super::{Shared, lock, read, write};
 
-/// The largest datagram: it passes every usual network in one piece.
-pub const DATAGRAM_BYTES_MAX: usize = 1_400;
 /// The largest probe that fits into a datagram.
-pub const PROBE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
+pub const PROBE_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - OVERHEAD_BYTES;
 
 // What the failure detector sends must fit.
 const _: () = assert!(stator_core::failure::PROBE_BYTES_MAX + 8 <= PROBE_BYTES_MAX);
 
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 1 + 8 + blake3::OUT_LEN;
 /// Members whose address is a name are looked up again after this long.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(2);
@@ -40,72 +34,13 @@ const HEARD_FOR: Duration = Duration::from_secs(5);
 /// After an error of the socket, so that a lasting one does not fill the log.
 const RECEIVE_PAUSE: Duration = Duration::from_millis(100);
 
-/// A datagram that is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadProbe {
-    #[error("its length or version is not one of a probe")]
-    Malformed,
-    #[error("its tag does not fit: it was made without the cluster's secret, or for another node")]
-    WrongTag,
-}
-
-/// Seals and opens the datagrams of one node.
-#[derive(Clone)]
-pub(super) struct ProbeSeal {
-    key: [u8; 32],
-}
-
-impl ProbeSeal {
-    pub fn new(secret: &[u8; 32]) -> Self {
-        ProbeSeal { key: blake3::derive_key("stator probe v1", secret) }
-    }
-
-    pub fn seal(&self, cluster: ClusterId, from: NodeId, to: NodeId, payload: &[u8]) -> Vec<u8> {
-        let mut datagram = Vec::with_capacity(HEADER_BYTES + payload.len());
-        datagram.push(VERSION);
-        datagram.extend_from_slice(&from.0.to_be_bytes());
-        datagram.extend_from_slice(self.tag(cluster, from, to, payload).as_bytes());
-        datagram.extend_from_slice(payload);
-        datagram
-    }
-
-    /// The sender and the payload.
-    pub fn open<'a>(
-        &self,
-        cluster: ClusterId,
-        to: NodeId,
-        datagram: &'a [u8],
-    ) -> Result<(NodeId, &'a [u8]), BadProbe> {
-        let (version, rest) = datagram.split_first().ok_or(BadProbe::Malformed)?;
-        let (from, rest) = rest.split_first_chunk().ok_or(BadProbe::Malformed)?;
-        let (tag, payload) = rest.split_first_chunk().ok_or(BadProbe::Malformed)?;
-        if *version != VERSION || datagram.len() > DATAGRAM_BYTES_MAX {
-            return Err(BadProbe::Malformed);
-        }
-        let from = NodeId(u64::from_be_bytes(*from));
-        // blake3::Hash compares in constant time.
-        if self.tag(cluster, from, to, payload) != blake3::Hash::from_bytes(*tag) {
-            return Err(BadProbe::WrongTag);
-        }
-        Ok((from, payload))
-    }
-
-    fn tag(&self, cluster: ClusterId, from: NodeId, to: NodeId, payload: &[u8]) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&[VERSION]);
-        hasher.update(&cluster.0.to_be_bytes());
-        hasher.update(&from.0.to_be_bytes());
-        hasher.update(&to.0.to_be_bytes());
-        hasher.update(payload);
-        hasher.finalize()
-    }
-}
-
 /// The sending end, and where members are.
 pub(super) struct Prober {
     socket: std::net::UdpSocket,
     /// The first one seals, each opens.
     seals: Vec<ProbeSeal>,
+    /// Who opens sealed ones.
+    pub spoken: Spoken,
     places: RwLock<BTreeMap<NodeId, Places>>,
     /// What was warned of, so that it is said once while it lasts.
     said: Mutex<BTreeMap<NodeId, String>>,
@@ -145,17 +80,36 @@ impl Prober {
         secrets: impl Iterator<Item = &'a [u8; 32]>,
     ) -> Self {
         let seals = secrets.map(ProbeSeal::new).collect();
-        Prober { socket, seals, places: RwLock::default(), said: Mutex::default() }
+        Prober {
+            socket,
+            seals,
+            spoken: Spoken::default(),
+            places: RwLock::default(),
+            said: Mutex::default(),
+        }
     }
 
-    fn open<'a>(
+    fn open(&self, cluster: ClusterId, to: NodeId, datagram: &[u8]) -> Result<Opened, BadProbe> {
+        let opened = self.seals.iter().map(|seal| seal.open(cluster, to, datagram));
+        let opened = opened.reduce(Result::or).unwrap_or(Err(BadProbe::WrongTag))?;
+        match !opened.is_sealed && self.spoken.seals(opened.from) == Some(true) {
+            true => Err(BadProbe::NotSealed(opened.from)),
+            false => Ok(opened),
+        }
+    }
+
+    /// A probe as `to` understands it; none if it cannot be sealed now.
+    fn datagram(
         &self,
         cluster: ClusterId,
-        to: NodeId,
-        datagram: &'a [u8],
-    ) -> Result<(NodeId, &'a [u8]), BadProbe> {
-        let opened = self.seals.iter().map(|seal| seal.open(cluster, to, datagram));
-        opened.reduce(Result::or).unwrap_or(Err(BadProbe::WrongTag))
+        (from, to): (NodeId, NodeId),
+        payload: &[u8],
+    ) -> Option<Vec<u8>> {
+        let seal = self.seals.first()?;
+        match self.spoken.seals(to) {
+            Some(false) => Some(seal.plain(cluster, from, to, payload)),
+            Some(true) | None => seal.seal(cluster, from, to, payload),
+        }
     }
 
     /// Sends a probe, if it is known where to; it may get lost.
@@ -166,8 +120,10 @@ impl Prober {
             return;
         }
         let places = read(&self.places);
-        let (Some(places), Some(seal)) = (places.get(&to), self.seals.first()) else { return };
-        let datagram = seal.seal(cluster, from, to, payload);
+        let Some(places) = places.get(&to) else { return };
+        let Some(datagram) = self.datagram(cluster, (from, to), payload) else {
+            return tracing::error!("a probe was not sent: the machine gives no random bytes");
+        };
         let mut failed = None;
         for address in places.aims() {
             match self.socket.send_to(&datagram, address) {
@@ -234,6 +190,7 @@ impl Prober {
 
     /// Takes in the addresses that need no lookup and forgets who left.
     pub fn set_roster(&self, roster: &Roster) {
+        self.spoken.keep(roster);
         let mut places = write(&self.places);
         places.retain(|node, _| roster.members.contains_key(node));
         for (node, name) in &roster.members {
@@ -291,13 +248,15 @@ pub(super) async fn receive(shared: Arc<Shared>, socket: UdpSocket) {
             continue;
         }
         match shared.prober.open(roster.cluster, shared.me, &buffer[..length]) {
-            Ok((from, payload)) if roster.members.contains_key(&from) => {
-                if let Some(payload) = shared.of_holder(from, payload) {
+            Ok(Opened { from, payload, .. }) if roster.members.contains_key(&from) => {
+                if let Some(payload) = shared.of_holder(from, &payload) {
                     shared.prober.heard(from, source);
                     shared.sink.probed(Bytes::copy_from_slice(payload));
                 }
             }
-            Ok((from, _)) => tracing::debug!(peer = %from, "a probe of a stranger was dropped"),
+            Ok(Opened { from, .. }) => {
+                tracing::debug!(peer = %from, "a probe of a stranger was dropped")
+            }
             Err(error) => tracing::debug!(%error, "a probe was dropped"),
         }
     }
@@ -306,38 +265,57 @@ pub(super) async fn receive(shared: Arc<Shared>, socket: UdpSocket) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const US: NodeId = NodeId(1);
     const THEM: NodeId = NodeId(2);
     const CLUSTER: ClusterId = ClusterId(7);
 
-    #[test]
-    fn a_probe_opens_only_with_its_secret_cluster_and_receiver() {
-        let seal = ProbeSeal::new(&[1; 32]);
-        let datagram = seal.seal(CLUSTER, THEM, US, b"ping");
-        assert_eq!(seal.open(CLUSTER, US, &datagram), Ok((THEM, &b"ping"[..])));
-        let wrong = Err(BadProbe::WrongTag);
-        assert_eq!(seal.open(ClusterId(8), US, &datagram), wrong);
-        assert_eq!(seal.open(CLUSTER, NodeId(3), &datagram), wrong);
-        assert_eq!(ProbeSeal::new(&[2; 32]).open(CLUSTER, US, &datagram), wrong);
+    fn prober(secrets: &[[u8; 32]]) -> Prober {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        Prober::new(socket, secrets.iter())
     }
 
     #[test]
-    fn every_altered_byte_is_noticed() {
-        let seal = ProbeSeal::new(&[1; 32]);
-        let datagram = seal.seal(CLUSTER, THEM, US, b"ping");
-        for at in 0..datagram.len() {
-            let mut altered = datagram.clone();
-            altered[at] ^= 1;
-            assert!(seal.open(CLUSTER, US, &altered).is_err(), "byte {at}");
+    fn probes_are_sealed_but_to_and_from_programs_of_before() {
+        let (ours, theirs) = (prober(&[[1; 32]]), prober(&[[1; 32]]));
+        let plain = theirs.seals[0].plain(CLUSTER, THEM, US, b"ping");
+        for (spoken, sends_sealed, takes_plain) in
+            [(None, true, true), (Some(4), false, true), (Some(5), true, false)]
+        {
+            if let Some(version) = spoken {
+                ours.spoken.learn(THEM, version);
+            }
+            let sent = ours.datagram(CLUSTER, (US, THEM), b"ping").expect("random bytes");
+            let opened = theirs.open(CLUSTER, THEM, &sent).expect("it is taken");
+            assert_eq!(opened.is_sealed, sends_sealed, "{spoken:?}");
+            assert_eq!(ours.open(CLUSTER, US, &plain).is_ok(), takes_plain, "{spoken:?}");
         }
+        assert_eq!(ours.open(CLUSTER, US, &plain), Err(BadProbe::NotSealed(THEM)));
+        // It went back to its program of before, and left the cluster.
+        ours.spoken.learn(THEM, 4);
+        assert!(ours.open(CLUSTER, US, &plain).is_ok());
+        let alone = Roster { cluster: CLUSTER, members: BTreeMap::new(), removed: BTreeMap::new() };
+        ours.set_roster(&alone);
+        assert_eq!(ours.spoken.seals(THEM), None);
+    }
+
+    #[test]
+    fn a_probe_is_worth_as_much_as_its_secret() {
+        let (old, new) = ([1; 32], [2; 32]);
+        let rounds = [vec![old], vec![old, new], vec![new, old], vec![new]].map(|all| prober(&all));
+        let sent = |by: &Prober| by.datagram(CLUSTER, (THEM, US), b"ping").expect("random bytes");
+        for pair in rounds.windows(2) {
+            for (from, to) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
+                assert!(to.open(CLUSTER, US, &sent(from)).is_ok(), "one round apart");
+            }
+        }
+        let replayed = sent(&rounds[1]);
+        assert_eq!(rounds[3].open(CLUSTER, US, &replayed), Err(BadProbe::WrongTag));
     }
 
     #[test]
     fn all_addresses_of_a_name_are_tried_until_one_answers() {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let prober = Prober::new(socket, std::iter::once(&[1; 32]));
+        let prober = prober(&[[1; 32]]);
         let here: Vec<SocketAddr> =
             ["[::1]:9", "127.0.0.1:9", "127.0.0.2:9"].map(|a| a.parse().expect("ok")).into();
         let usable = prober.usable(THEM, "them:9", &here);
@@ -350,13 +328,5 @@ mod tests {
         assert_eq!(places.aims(), &here[2..]);
         places.replace(here[1..2].to_vec());
         assert_eq!(places.aims(), &here[1..2], "who moved is looked for anew");
-    }
-
-    proptest! {
-        #[test]
-        fn any_datagram_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..1500)) {
-            let seal = ProbeSeal::new(&[1; 32]);
-            prop_assert!(seal.open(CLUSTER, US, &bytes).is_err());
-        }
     }
 }

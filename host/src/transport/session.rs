@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub dialer: NodeId,
     /// The newest version of the protocol that the peer speaks.
     pub protocol: u32,
+    /// What the peer's catalogues can hold.
+    pub feature_level: u32,
     pub outbox: Outbox,
     /// The modules that this node is getting from the peer.
     pub fetches: Fetches,
@@ -192,11 +194,13 @@ pub(super) async fn run(
         incarnation: hello.process.incarnation,
         dialer,
         protocol: hello.spoken.max,
+        feature_level: hello.feature_level,
         outbox: Outbox::new(peer, &shared.config),
         fetches: Fetches::new(),
         serving: Arc::new(Semaphore::new(MODULE_FETCHES_MAX)),
     });
     shared.note_connected(peer);
+    shared.prober.spoken.learn(peer, hello.spoken.max);
     let Some(_registration) = Registration::new(shared.clone(), session.clone()) else { return };
     tracing::info!(%peer, incarnation = %hello.process.incarnation, level = hello.feature_level, "peer connected");
     let Link { mut reader, mut writer } = link;

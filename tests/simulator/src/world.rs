@@ -530,6 +530,7 @@ pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
         reconcile: scenario.reconcile,
         read_repair_percent: READ_REPAIR_PERCENT,
         merging: Merging::default(),
+        signed_by: Default::default(),
     }
 }
 
@@ -586,6 +587,7 @@ fn catalogue(
             generation: 0,
             is_deleted: false,
             laws: None,
+            signatures: Default::default(),
         };
         catalogue.modules.insert(UNION_2, module.clone());
         catalogue.modules.insert(digest, module);

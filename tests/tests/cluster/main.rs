@@ -37,6 +37,7 @@ mod ring;
 mod rules;
 mod secrets;
 mod sessions;
+mod signing;
 mod sloppy;
 mod startup;
 mod stops;

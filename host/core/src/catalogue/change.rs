@@ -1,8 +1,11 @@
 //! What operators change: checked against the catalogue, then made in it.
 
+use std::collections::BTreeSet;
+
 use super::access::{AccessChange, AccessError};
 use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorums, Reconcile};
 use super::merging::{HISTORY_MS_MAX, Merging};
+use super::signing::{self, PublicKey, SIGNATURES_MAX, SIGNERS_MAX};
 use super::stage::{self, StageError};
 use super::{Catalogue, Member, Module, RingChange, Trial, TrialKind};
 use crate::id::{ModuleDigest, NodeId};
@@ -29,7 +32,8 @@ pub enum CatalogueChange {
         etag: Option<String>,
     },
     /// Makes a module known; its bytes are on the node that makes the change. One that is known
-    /// already stays as it is, but for its class, which may rise.
+    /// already stays as it is, but for its class, which may rise, and its signatures, to which those
+    /// are added.
     AddModule {
         /// The module.
         digest: ModuleDigest,
@@ -105,6 +109,8 @@ pub struct KeyspaceUpdate {
     pub read_repair_percent: Option<u32>,
     /// The care for its merges.
     pub merging: Option<Merging>,
+    /// Whose signatures it demands of modules.
+    pub signed_by: Option<BTreeSet<PublicKey>>,
     /// When: milliseconds since 1970 (UTC). The chronicle has it.
     pub at_ms: u64,
     /// Why, in words. The chronicle has it.
@@ -122,6 +128,7 @@ impl KeyspaceUpdate {
             reconcile: self.reconcile.unwrap_or(now.reconcile.value),
             read_repair_percent: self.read_repair_percent.unwrap_or(now.read_repair_percent.value),
             merging: self.merging.unwrap_or(now.merging.value),
+            signed_by: self.signed_by.clone().unwrap_or_else(|| now.signed_by.value.clone()),
         }
     }
 }
@@ -205,6 +212,37 @@ pub enum ChangeError {
     /// The module was never pushed.
     #[error("module {0} is not known to this cluster: push it first, with `stator module push`")]
     NoSuchModule(ModuleDigest),
+    /// The keyspace demands a signature that the module has not got.
+    #[error(
+        "keyspace {keyspace:?} merges by modules only that {demanded} signed, and module {module} is \
+         signed by {found}: sign it with `stator module sign`, push it with the signature, then try \
+         again; nothing was changed"
+    )]
+    NotSigned {
+        /// The keyspace.
+        keyspace: String,
+        /// The module.
+        module: ModuleDigest,
+        /// Whose signature is demanded.
+        demanded: String,
+        /// Whose signatures it has.
+        found: String,
+    },
+    /// Too many keys.
+    #[error("{found} keys: a keyspace names {SIGNERS_MAX} at most")]
+    TooManySigners {
+        /// How many there would be.
+        found: usize,
+    },
+    /// Too many signatures.
+    #[error(
+        "the module would have {found} signatures, {SIGNATURES_MAX} at most are kept: delete it and \
+         push it again with those that count; nothing was changed"
+    )]
+    TooManySignatures {
+        /// How many there would be.
+        found: usize,
+    },
     /// A keyspace needs the module.
     #[error(
         "module {module} is in use in keyspace {keyspace:?}: activate another one there, or end its \
@@ -256,6 +294,7 @@ impl CatalogueChange {
             CatalogueChange::CreateKeyspace(spec) => {
                 check_name(&spec.name, catalogue)?;
                 check(spec, catalogue)?;
+                signing::check(catalogue, &spec.name, &spec.signed_by, spec.reconcile.module())?;
                 catalogue.keyspaces.entry(spec.name.clone()).or_default().create(spec);
                 Ok(())
             }
@@ -265,21 +304,15 @@ impl CatalogueChange {
                 Ok(())
             }
             CatalogueChange::UpdateKeyspace { name, etag, update } => {
-                let spec = update.spec(current(catalogue, name, etag.as_deref())?);
+                let now = current(catalogue, name, etag.as_deref())?;
+                let spec = update.spec(now);
                 check(&spec, catalogue)?;
+                check_signed(now, &spec, catalogue)?;
                 let state = catalogue.keyspaces.entry(name.clone()).or_default();
                 state.update(&spec, update.at_ms, &update.reason);
                 Ok(())
             }
-            CatalogueChange::AddModule { digest, module } => {
-                let known = catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
-                if known.is_deleted {
-                    *known = Module { generation: known.generation + 1, ..module.clone() };
-                }
-                known.class = known.class.max(module.class);
-                known.laws = known.laws.take().or_else(|| module.laws.clone());
-                Ok(())
-            }
+            CatalogueChange::AddModule { digest, module } => add_module(catalogue, digest, module),
             CatalogueChange::DeleteModule(digest) => delete_module(catalogue, digest),
             CatalogueChange::BeginTrial { name, trial, reason } => {
                 check_trial(current(catalogue, name, None)?, trial, catalogue)?;
@@ -366,6 +399,40 @@ fn must_exist(catalogue: &Catalogue, digest: ModuleDigest) -> Result<(), ChangeE
     catalogue.module(&digest).map(drop).ok_or(ChangeError::NoSuchModule(digest))
 }
 
+/// What an update leads to is looked at only if it has to do with it: else the way out of what two
+/// operators made at the same time would be barred.
+fn check_signed(
+    now: &Keyspace,
+    spec: &KeyspaceSpec,
+    catalogue: &Catalogue,
+) -> Result<(), ChangeError> {
+    let is_pinned_so = spec.reconcile == now.reconcile.value;
+    if is_pinned_so && spec.signed_by == now.signed_by.value {
+        return Ok(());
+    }
+    // Another module ends the trial.
+    let tried = now.trial.value.as_ref().filter(|_| is_pinned_so).map(|trial| trial.module);
+    let modules = spec.reconcile.module().into_iter().chain(tried);
+    signing::check(catalogue, &now.name, &spec.signed_by, modules)
+}
+
+fn add_module(
+    catalogue: &mut Catalogue,
+    digest: &ModuleDigest,
+    module: &Module,
+) -> Result<(), ChangeError> {
+    let before = catalogue.module(digest).map(|known| known.signatures.clone());
+    let signatures = before.unwrap_or_default().with(&module.signatures)?;
+    let known = catalogue.modules.entry(*digest).or_insert_with(|| module.clone());
+    if known.is_deleted {
+        *known = Module { generation: known.generation + 1, ..module.clone() };
+    }
+    known.class = known.class.max(module.class);
+    known.laws = known.laws.take().or_else(|| module.laws.clone());
+    known.signatures = signatures;
+    Ok(())
+}
+
 fn delete_module(catalogue: &mut Catalogue, digest: &ModuleDigest) -> Result<(), ChangeError> {
     must_exist(catalogue, *digest)?;
     if let Some(keyspace) = catalogue.keyspaces_with(digest).next() {
@@ -383,6 +450,7 @@ fn check_trial(
 ) -> Result<(), ChangeError> {
     let (name, module) = (keyspace.name.clone(), trial.module);
     must_exist(catalogue, module)?;
+    signing::check(catalogue, &name, &keyspace.signed_by.value, [module])?;
     match (keyspace.reconcile.value.module(), &trial.kind) {
         (None, _) => Err(ChangeError::NothingToTryBeside(name)),
         (Some(pinned), _) if pinned == module => {

@@ -1,10 +1,11 @@
 //! Keyspaces: what they promise, and how their definitions join.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chronicle, Merging, Trial, Versioned, What};
+use super::{Chronicle, Merging, PublicKey, Trial, Versioned, What};
 use crate::causality::Survivors;
 use crate::id::{KeyspaceId, ModuleDigest};
 
@@ -119,6 +120,8 @@ pub struct KeyspaceSpec {
     pub read_repair_percent: u32,
     /// The care for its merges.
     pub merging: Merging,
+    /// Whose signatures it demands of modules; none if it demands none.
+    pub signed_by: BTreeSet<PublicKey>,
 }
 
 /// A keyspace that exists.
@@ -148,6 +151,14 @@ pub struct Keyspace {
     /// What it was pinned to, and what was tried.
     #[serde(default)]
     pub chronicle: Chronicle,
+    /// Whose signatures it demands of modules; none if it demands none. As long as nobody has named
+    /// any it is not written, as before there was it.
+    #[serde(default, skip_serializing_if = "is_untouched")]
+    pub signed_by: Versioned<BTreeSet<PublicKey>>,
+}
+
+fn is_untouched(signed_by: &Versioned<BTreeSet<PublicKey>>) -> bool {
+    signed_by.version == 0
 }
 
 fn usual_read_repair() -> Versioned<u32> {
@@ -157,6 +168,8 @@ fn usual_read_repair() -> Versioned<u32> {
 impl Keyspace {
     /// Generation `generation` of what `spec` asks for.
     pub fn new(spec: &KeyspaceSpec, generation: u64) -> Self {
+        let mut signed_by = Versioned::default();
+        signed_by.set(spec.signed_by.clone());
         Keyspace {
             name: spec.name.clone(),
             generation,
@@ -168,6 +181,7 @@ impl Keyspace {
             merging: Versioned::new(spec.merging),
             trial: Versioned::default(),
             chronicle: Chronicle::default(),
+            signed_by,
         }
     }
 
@@ -237,6 +251,7 @@ impl Keyspace {
         self.merging.join(&other.merging);
         self.trial.join(&other.trial);
         self.chronicle.join(&other.chronicle);
+        self.signed_by.join(&other.signed_by);
     }
 }
 
@@ -269,6 +284,7 @@ impl KeyspaceState {
             keyspace.pin(spec.reconcile, at_ms, reason);
             keyspace.read_repair_percent.set(spec.read_repair_percent);
             keyspace.merging.set(spec.merging);
+            keyspace.signed_by.set(spec.signed_by.clone());
         }
     }
 

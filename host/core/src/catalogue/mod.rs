@@ -8,7 +8,8 @@
 //! - a keyspace's identity is (name, generation): the higher generation stands, and a deletion
 //!   is remembered for ever as the highest generation deleted;
 //! - a module is its digest, immutable but for the day it was first pushed and the class of its
-//!   limits, which only rises; it can be deleted and pushed again, which counts up its generation;
+//!   limits, which only rises, and its signatures, which become more; it can be deleted and pushed
+//!   again, which counts up its generation;
 //! - what a keyspace was pinned to is a set that grows, but for its oldest entries;
 //! - the ring by its version; rings of one version differ only in the moves they know to be made,
 //!   and join to all of them;
@@ -26,6 +27,7 @@ mod keyspace;
 mod laws;
 mod merging;
 mod ring_change;
+mod signing;
 mod stage;
 mod trial;
 mod versioned;
@@ -49,6 +51,9 @@ pub use keyspace::{
 pub use laws::{KeptVerdict, Laws, WHY_CHARS_MAX};
 pub use merging::{HISTORY_MS_MAX, Merging, PAUSE_AFTER};
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
+pub use signing::{
+    BadSigning, PublicKey, SIGNATURES_MAX, SIGNERS_MAX, Signature, Signatures, signed_text,
+};
 pub use stage::{REPLICAS_MAX, STAGED_MAX, StageError, WEIGHT_MAX, ZONE_BYTES_MAX};
 pub(crate) use stage::{check as check_change, seats_after};
 pub use trial::{CanaryLimits, JUDGED_FROM, Trial, TrialFigures, TrialKind};
@@ -60,9 +65,11 @@ use crate::holder::Holder;
 use crate::id::{ClusterId, Incarnation, KeyspaceId, ModuleDigest, NodeId, PartitionId};
 use crate::ring::{Ring, Seat};
 
-/// The level of what a catalogue can hold. A node refuses peers of a higher level than its own
-/// only if their catalogue uses it.
-pub const FEATURE_LEVEL: u32 = 4;
+/// The level of what a catalogue can hold, told to peers in the handshake. What nodes of a lower level
+/// would pass over is not begun while one is connected.
+pub const FEATURE_LEVEL: u32 = 5;
+/// From this level on a node looks at signatures of modules.
+pub const SIGNATURES_LEVEL: u32 = 5;
 
 /// What a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +194,9 @@ pub struct Module {
     /// How it stood to the merge laws when it was pushed; none if they were not checked.
     #[serde(default)]
     pub laws: Option<Laws>,
+    /// Who has signed it; catalogues of before have nobody.
+    #[serde(default, skip_serializing_if = "Signatures::is_empty")]
+    pub signatures: Signatures,
 }
 
 impl Module {
@@ -199,7 +209,10 @@ impl Module {
                 let class = self.class.max(other.class);
                 let is_deleted = self.is_deleted || other.is_deleted;
                 let laws = self.laws.clone().max(other.laws.clone());
-                *self = Module { class, is_deleted, laws, ..self.clone().min(other.clone()) };
+                let mut signatures = self.signatures.clone();
+                signatures.join(&other.signatures);
+                let earlier = self.clone().min(other.clone());
+                *self = Module { class, is_deleted, laws, signatures, ..earlier };
             }
         }
     }

@@ -168,7 +168,8 @@ fn overruled<'a>(ours: &'a Catalogue, joined: &'a Catalogue) -> impl Iterator<It
         let new = joined.keyspace(&old.name).filter(|new| new.id == old.id)?;
         let lost = old.quorums.version == new.quorums.version && old.quorums != new.quorums
             || old.durability.version == new.durability.version && old.durability != new.durability
-            || old.reconcile.version == new.reconcile.version && old.reconcile != new.reconcile;
+            || old.reconcile.version == new.reconcile.version && old.reconcile != new.reconcile
+            || old.signed_by.version == new.signed_by.version && old.signed_by != new.signed_by;
         lost.then_some(old.name.as_str())
     })
 }

@@ -117,6 +117,7 @@ pub fn carts() -> KeyspaceSpec {
         // What these tests look at is what a get repairs.
         read_repair_percent: 100,
         merging: Merging::default(),
+        signed_by: Default::default(),
     }
 }
 
@@ -191,6 +192,7 @@ impl World {
             generation: 0,
             is_deleted: false,
             laws: None,
+            signatures: Default::default(),
         };
         CatalogueChange::AddModule { digest: MODULE, module }.apply(&mut known).unwrap();
         CatalogueChange::CreateKeyspace(keyspace).apply(&mut known).unwrap();

@@ -185,8 +185,7 @@ impl Create {
             }
             let bytes = admin.pull_module(module.digest.clone()).await?;
             store.put_module(&module.digest, bytes).await?;
-            let v1::Module { digest, name, class, .. } = module;
-            manifest.modules.push(Module { digest, name, class });
+            manifest.modules.push(Module::of(module));
         }
         Ok(())
     }

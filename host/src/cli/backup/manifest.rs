@@ -50,6 +50,17 @@ pub(super) struct Module {
     pub(super) digest: String,
     pub(super) name: String,
     pub(super) class: i32,
+    /// Backups of before have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) signatures: Vec<Signature>,
+}
+
+/// A signature of a module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Signature {
+    key: String,
+    /// In base64.
+    signature: String,
 }
 
 impl Manifest {
@@ -88,6 +99,32 @@ impl Manifest {
     }
 }
 
+impl Module {
+    pub(super) fn of(module: v1::Module) -> Self {
+        let v1::Module { digest, name, class, signatures, .. } = module;
+        let kept = |v1::ModuleSignature { key, signature }| {
+            let signature = parse::print_base64(&signature);
+            Signature { key, signature }
+        };
+        Module { digest, name, class, signatures: signatures.into_iter().map(kept).collect() }
+    }
+
+    /// As it is pushed.
+    pub(super) fn header(&self) -> Result<v1::ModuleHeader, String> {
+        let signature = |kept: &Signature| {
+            let signature = parse::context(&kept.signature)?;
+            Ok(v1::ModuleSignature { key: kept.key.clone(), signature })
+        };
+        Ok(v1::ModuleHeader {
+            name: self.name.clone(),
+            digest: self.digest.clone(),
+            class: self.class,
+            signatures: self.signatures.iter().map(signature).collect::<Result<_, String>>()?,
+            ..Default::default()
+        })
+    }
+}
+
 impl Keyspace {
     pub(super) fn of(keyspace: &v1::Keyspace) -> Self {
         Keyspace {
@@ -111,7 +148,33 @@ impl Keyspace {
             etag: String::new(),
             trial: None,
             chronicle: Vec::new(),
+            unsigned_modules: Vec::new(),
             ..kept
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_comes_back_with_its_signatures() {
+        let signature = v1::ModuleSignature { key: "ed25519:00".into(), signature: vec![1].into() };
+        let pushed = v1::Module {
+            digest: "d".into(),
+            name: "cart".into(),
+            class: v1::ModuleClass::Large.into(),
+            signatures: vec![signature.clone()],
+            ..Default::default()
+        };
+        let kept = serde_json::to_string(&Module::of(pushed)).expect("JSON");
+        let read: Module = serde_json::from_str(&kept).expect("as it was written");
+        let header = read.header().expect("whole");
+        assert_eq!((header.name.as_str(), header.digest.as_str()), ("cart", "d"));
+        assert_eq!((header.class(), header.signatures), (v1::ModuleClass::Large, vec![signature]));
+        let before = r#"{"digest":"d","name":"cart","class":1}"#;
+        let read: Module = serde_json::from_str(before).expect("as before there were some");
+        assert!(read.header().is_ok_and(|header| header.signatures.is_empty()));
     }
 }

@@ -126,9 +126,8 @@ impl Restore {
         let pinned = pinned.unwrap_or_default();
         if let Some(module) = manifest.modules.iter().find(|module| module.digest == pinned) {
             let bytes = store.module(&module.digest).await?;
-            let class = v1::ModuleClass::try_from(module.class).unwrap_or_default();
-            let (module_name, digest) = (module.name.clone(), module.digest.clone());
-            admin.push_module_as(class, module_name, digest, bytes, false).await?;
+            let header = module.header().map_err(Failure::refused)?;
+            admin.push_module_with(header, bytes).await?;
         }
         let n = settings.n;
         let request = v1::CreateKeyspaceRequest { keyspace: Some(settings), validate_only: false };

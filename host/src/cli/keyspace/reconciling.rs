@@ -56,7 +56,8 @@ impl Asked {
                 let digest = short(&reconcile.module_digest);
                 failure.hint(format!(
                     "the module of the rules was pushed and stays: `stator module delete {digest}` \
-                     takes it away"
+                     takes it away. Where signatures are demanded write it with `stator module \
+                     rules`, push it with --sign, and name it with --module"
                 ))
             }
             _ => failure,

@@ -9,7 +9,7 @@ use stator_proto::v1;
 use stator_proto::v1::law_verdict::Answer;
 
 use super::test::Bench;
-use super::{class_of, fold_word, pulled, resolve, rules};
+use super::{class_of, fold_word, pulled, resolve, rules, signers};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
@@ -48,6 +48,7 @@ fn pushed_rows(module: &v1::Module) -> Vec<[String; 2]> {
         ("laws", laws.join(", ")),
         ("fold", fold.to_owned()),
         ("paused in", module.paused_in.join(", ")),
+        ("signed by", signers(module).join("\n")),
     ];
     let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
     rows.map(|(name, value)| [name.to_owned(), value]).collect()

@@ -57,10 +57,17 @@ impl Remerge {
         let admin = session.admin().await?;
         let bad = resolve(&admin, &self.module).await?;
         let request = v1::GetKeyspaceRequest { name: self.keyspace.clone() };
-        let pinned = admin.get_keyspace(request).await?.reconcile.unwrap_or_default().module_digest;
+        let keyspace = admin.get_keyspace(request).await?;
+        let pinned = keyspace.reconcile.unwrap_or_default().module_digest;
         if pinned == bad || pinned.is_empty() {
             let message = format!("keyspace {} is pinned to no other module", self.keyspace);
             return Err(Failure::usage(message).hint("activate the one to merge with first"));
+        }
+        if keyspace.unsigned_modules.contains(&pinned) {
+            let message = format!("keyspace {} does not call what it is pinned to", self.keyspace);
+            return Err(Failure::refused(message).hint(
+                "it is not signed by a key that the keyspace demands: push it with a signature",
+            ));
         }
         let pinned = pinned.parse().map_err(|_| Failure::refused("the node names a bad digest"))?;
         let bench = Bench::new()?;

@@ -66,7 +66,12 @@ pub(in crate::cli) async fn push(session: &Session, rules: &Rules) -> Result<Str
     let class = ModuleClass::Small;
     let session = &patient(session, class);
     let component = component_of(rules).into();
-    let module = upload(session, RULES_NAME.to_owned(), class, component, false).await?;
+    let header = v1::ModuleHeader {
+        name: RULES_NAME.to_owned(),
+        class: v1::ModuleClass::Small.into(),
+        ..Default::default()
+    };
+    let module = upload(session, header, component).await?;
     output::say(push_words(&module, "pushed"));
     // Why `last-write` breaks laws stands in the documentation; it is no fault of whoever wrote rules.
     verdicts::say_names(&module.laws);

@@ -1,7 +1,7 @@
 //! The fault switch, and probes.
 
 use super::*;
-use crate::transport::FaultsDisabled;
+use crate::transport::{DATAGRAM_BYTES_MAX, FaultsDisabled};
 
 /// Sends numbered messages until one that was sent after a change arrives.
 async fn send_until_heard(from: &Peer, to: &Peer, numbers: std::ops::RangeFrom<u64>) {
@@ -89,6 +89,24 @@ async fn probes_pass_and_forged_ones_are_dropped() {
         () = sending => unreachable!("it never ends"),
     };
     assert!(heard.probes.iter().all(|probe| probe == "probe"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_on_the_wire_shows_neither_who_nor_what() {
+    let a = Peer::start(1).await;
+    let wire = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let b = NodeId(2);
+    let mut members = roster(&[&a]);
+    members.insert(b, wire.local_addr().expect("an address").to_string());
+    a.transport.set_roster(CLUSTER, members);
+    let payload = b"who is alive";
+    a.transport.send_probe(b, Bytes::from_static(payload));
+    let mut datagram = [0; DATAGRAM_BYTES_MAX];
+    let read = tokio::time::timeout(HANG, wire.recv_from(&mut datagram)).await;
+    let (length, _) = read.expect("it comes").expect("a datagram");
+    let shows = |part: &[u8]| datagram[..length].windows(part.len()).any(|w| w == part);
+    let ids = [a.id.0.to_be_bytes(), b.0.to_be_bytes()];
+    assert!(!shows(payload) && !ids.iter().any(|id| shows(id)), "{:?}", &datagram[..length]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Messages, modules and what happens when a connection breaks.
 
+use stator_core::catalogue::FEATURE_LEVEL;
 use stator_core::causality::Siblings;
 use stator_core::id::{Actor, Dot, KeyspaceId};
 use stator_core::message::ReplicaWrite;
@@ -36,6 +37,13 @@ fn write(request: u64, value: Bytes) -> Message {
         epoch: 0,
         is_background: false,
     })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_catalogue_can_hold_less_is_known_of_connected_peers() {
+    let (a, b) = pair().await;
+    assert!(a.transport.below_level(FEATURE_LEVEL).is_empty());
+    assert_eq!(a.transport.below_level(FEATURE_LEVEL + 1), [b.id]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
