@@ -1,6 +1,7 @@
 //! SIGKILL at random moments under load, again and again, on the same data.
 //!
-//! `STATOR_KILLS=500` kills each engine so often instead of 50 times.
+//! `STATOR_KILLS=500` kills each engine so often instead of 50 times, and
+//! `STATOR_KILL_BYTES=20000` puts values of that size: engines write files more often then.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -13,8 +14,8 @@ use super::*;
 /// How far back each life checks what was acknowledged; the last checks all.
 const LIVES_CHECKED: usize = 2;
 
-fn kills() -> usize {
-    std::env::var("STATOR_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+fn number(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
 #[derive(Default)]
@@ -80,24 +81,25 @@ fn live(orders: &Orders, random: &mut u64, seen: &mut Seen) {
 
 #[test]
 fn kill_loop_loses_nothing_acknowledged_and_mints_no_dot_twice() {
+    let (kills, bytes) = (number("STATOR_KILLS", 50), number("STATOR_KILL_BYTES", 1 << 10));
     let mut rows = Vec::new();
     for engine in [EngineKind::Sled, EngineKind::Fjall] {
         let directory = tempfile::tempdir().unwrap();
         let (mut seen, mut random) = (Seen::default(), getrandom::u64().unwrap());
         let start = Instant::now();
-        for n in 0..kills() {
+        for n in 0..kills {
             let recent = seen.acks.iter().rev().take(LIVES_CHECKED).flatten().cloned();
             let orders = Orders {
                 writers: 6,
                 prefix: format!("life{n}"),
                 to_check: recent.collect(),
-                ..Orders::new(engine, directory.path(), 1 << 10)
+                ..Orders::new(engine, directory.path(), bytes)
             };
             live(&orders, &mut random, &mut seen);
         }
         let orders = Orders {
             to_check: seen.acks.iter().flatten().cloned().collect(),
-            ..Orders::new(engine, directory.path(), 1 << 10)
+            ..Orders::new(engine, directory.path(), bytes)
         };
         seen.acks.push(Vec::new());
         let mut child = Running::start(&orders);
@@ -109,7 +111,7 @@ fn kill_loop_loses_nothing_acknowledged_and_mints_no_dot_twice() {
         assert_eq!(ended, Some(Ended::Well), "{lines:?}");
         lines.iter().for_each(|line| seen.take(&child, line));
         let counts = [
-            kills(),
+            kills,
             seen.killed_early,
             seen.dots.len(),
             seen.lost.len(),
@@ -119,9 +121,11 @@ fn kill_loop_loses_nothing_acknowledged_and_mints_no_dot_twice() {
         let words = counts.map(|count| count.to_string());
         let seconds = format!("{:.1} s", start.elapsed().as_secs_f64());
         rows.push([engine.name().to_owned()].into_iter().chain(words).chain([seconds]).collect());
-        assert!(seen.lost.is_empty(), "{engine:?}: {:?}", seen.lost);
-        assert!(seen.minted_twice.is_empty(), "{engine:?}: {:?}", seen.minted_twice);
+        // First: what is missing then is missing because of it.
         assert!(seen.set_aside.is_empty(), "{engine:?}: {:?}", seen.set_aside);
+        let some = &seen.lost[..seen.lost.len().min(5)];
+        assert!(seen.lost.is_empty(), "{engine:?}: {} lost: {some:?}", seen.lost.len());
+        assert!(seen.minted_twice.is_empty(), "{engine:?}: {:?}", seen.minted_twice);
         assert!(!seen.dots.is_empty(), "nothing was written: this tested nothing");
     }
     let head =
