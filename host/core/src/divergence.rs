@@ -138,8 +138,8 @@ pub enum MergeFailure {
     NotSigned(crate::id::ModuleDigest),
     /// The keyspace has used what it may: the merge is made when its turn comes.
     #[error(
-        "the keyspace's budget of {limit} {what} a second is used up on this node; the merge is made \
-         later, read again"
+        "the keyspace's budget of {limit} {what} is used up on this node; the merge is made later, \
+         read again"
     )]
     OverBudget {
         /// `merges` or `fuel`.

@@ -267,6 +267,7 @@ fn merging(asked: v1::Merging) -> Merging {
         pause_after: asked.pause_after.unwrap_or(PAUSE_AFTER),
         merges_per_second: asked.merges_per_second,
         fuel_per_second: asked.fuel_per_second,
+        memory_bytes: asked.memory_bytes,
         paused: asked.paused,
     }
 }
@@ -281,6 +282,7 @@ fn take_merging(update: &mut Merging, field: &str, asked: &Merging) -> bool {
         "merges_per_second" => update.merges_per_second = asked.merges_per_second,
         "paused" => update.paused = asked.paused,
         "fuel_per_second" => update.fuel_per_second = asked.fuel_per_second,
+        "memory_bytes" => update.memory_bytes = asked.memory_bytes,
         _ => return false,
     }
     true
@@ -343,6 +345,7 @@ fn merging_message(merging: &Merging) -> v1::Merging {
         pause_after: Some(merging.pause_after),
         merges_per_second: merging.merges_per_second,
         fuel_per_second: merging.fuel_per_second,
+        memory_bytes: merging.memory_bytes,
         paused: merging.paused,
     }
 }

@@ -1,19 +1,21 @@
 //! The care for a keyspace's merges: budgets and pauses.
 //!
-//! *Budget.* A keyspace may bound the merges and the fuel of each second
-//! ([`stator_core::catalogue::Merging`]). What is not used is saved for one second at most, and the
-//! fuel of a merge is taken when it is known, so that one large merge delays those after it. A merge
-//! beyond the budget is not refused for good: its reader gets the siblings, and it is made behind
-//! when its turn comes, so that the next reader finds it remembered.
+//! *Budget.* A keyspace may bound the merges and the fuel of each second, and the memory that its
+//! merges have at a time ([`stator_core::catalogue::Merging`]). What is not used of a second is saved
+//! for one more at most, and the fuel of a merge is taken when it is known, so that one large merge
+//! delays those after it. Of memory a merge is counted with the most that its module has needed so
+//! far ([`Held`]); the host stops one that wants more than the whole budget. A merge beyond the
+//! budget is not refused for good: its reader gets the siblings, and it is made behind when its turn
+//! comes, so that the next reader finds it remembered.
 //!
 //! *Pause.* A module that fails so many times in a row rests in that keyspace on this node, until
 //! another module is activated or [`REST`] has passed; then one merge tries it again. What is
 //! remembered is answered meanwhile. Failures in which the node is at fault are not counted.
 //!
-//! Each node judges by itself, in memory: a restart begins anew. Left out: a budget of memory. What
-//! a merge may use of it is its class's limit, and the host's places bound how many run.
+//! Each node judges by itself, in memory: a restart begins anew.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,22 @@ pub(super) struct Care {
 struct Used {
     merges: Bucket,
     fuel: Bucket,
+    /// Bytes that merges hold which run now.
+    memory: Arc<AtomicU64>,
     failing: HashMap<ModuleDigest, Failing>,
+}
+
+/// What a merge is counted with while it runs.
+#[derive(Debug)]
+pub(super) struct Held {
+    memory: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,13 +71,13 @@ impl Care {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `module` may be called for `keyspace` now.
+    /// Whether `module`, which may need so many bytes, may be called for `keyspace` now.
     pub(super) fn admit(
         &self,
         keyspace: &Keyspace,
-        module: &ModuleDigest,
+        (module, needed_bytes): (&ModuleDigest, u64),
         now: Instant,
-    ) -> Result<(), MergeFailure> {
+    ) -> Result<Held, MergeFailure> {
         let merging = &keyspace.merging.value;
         if merging.paused && keyspace.previous_module() != Some(*module) {
             return Err(MergeFailure::PausedByOperator);
@@ -68,7 +85,7 @@ impl Care {
         let mut all = self.used();
         let used = all.entry(keyspace.id).or_insert_with(|| Used::new(now));
         used.rests(module, merging, now)?;
-        used.within(merging, now)
+        used.within(merging, needed_bytes, now)
     }
 
     /// A merge has ended: with its fuel, and whether the module failed.
@@ -124,7 +141,8 @@ impl Care {
 
 impl Used {
     fn new(now: Instant) -> Self {
-        Used { merges: Bucket::new(now), fuel: Bucket::new(now), failing: HashMap::new() }
+        let (merges, fuel) = (Bucket::new(now), Bucket::new(now));
+        Used { merges, fuel, memory: Arc::default(), failing: HashMap::new() }
     }
 
     fn rests(
@@ -148,17 +166,29 @@ impl Used {
         }
     }
 
-    fn within(&mut self, merging: &Merging, now: Instant) -> Result<(), MergeFailure> {
+    fn within(
+        &mut self,
+        merging: &Merging,
+        needed_bytes: u64,
+        now: Instant,
+    ) -> Result<Held, MergeFailure> {
         let of = |what, limit| Err(MergeFailure::OverBudget { what, limit });
         let merges = u64::from(merging.merges_per_second);
         if !self.fuel.has_any(merging.fuel_per_second, now) {
-            return of("fuel", merging.fuel_per_second);
+            return of("units of fuel a second", merging.fuel_per_second);
+        }
+        let (memory, held) = (merging.memory_bytes, self.memory.load(Relaxed));
+        let bytes = if memory == 0 { needed_bytes } else { needed_bytes.min(memory) };
+        // One fits always: the host sees to it that it does not take more.
+        if memory > 0 && held > 0 && held.saturating_add(bytes) > memory {
+            return of("bytes of memory", memory);
         }
         if !self.merges.has_any(merges, now) {
-            return of("merges", merges);
+            return of("merges a second", merges);
         }
         self.merges.take(1);
-        Ok(())
+        self.memory.fetch_add(bytes, Relaxed);
+        Ok(Held { memory: self.memory.clone(), bytes })
     }
 }
 
@@ -224,7 +254,7 @@ mod tests {
             (Care::new(), keyspace(Merging { pause_after: 3, ..Merging::default() }));
         let begun = Instant::now();
         let fails = |at: Instant| {
-            assert!(care.admit(&carts, &MODULE, at).is_ok());
+            assert!(care.admit(&carts, (&MODULE, 0), at).is_ok());
             care.ended(&carts, &MODULE, (1, true), at);
         };
         fails(begun);
@@ -232,26 +262,46 @@ mod tests {
         assert!(care.resting(begun).is_empty());
         fails(begun);
         assert_eq!(care.resting(begun), [(carts.id, MODULE, 3)]);
-        let paused = care.admit(&carts, &MODULE, begun + REST / 2);
+        let paused = care.admit(&carts, (&MODULE, 0), begun + REST / 2);
         assert!(matches!(paused, Err(MergeFailure::Paused { failures: 3, .. })), "{paused:?}");
         let later = begun + REST;
-        assert!(care.admit(&carts, &MODULE, later).is_ok(), "one tries");
-        assert!(care.admit(&carts, &MODULE, later).is_err(), "the others wait for it");
+        assert!(care.admit(&carts, (&MODULE, 0), later).is_ok(), "one tries");
+        assert!(care.admit(&carts, (&MODULE, 0), later).is_err(), "the others wait for it");
         care.ended(&carts, &MODULE, (1, false), later);
-        assert!(care.admit(&carts, &MODULE, later).is_ok() && care.resting(later).is_empty());
+        assert!(care.admit(&carts, (&MODULE, 0), later).is_ok() && care.resting(later).is_empty());
     }
 
     #[test]
     fn a_budget_is_what_a_second_gives() {
         let merging = Merging { merges_per_second: 2, fuel_per_second: 100, ..Merging::default() };
         let (care, carts, now) = (Care::new(), keyspace(merging), Instant::now());
-        let admit = |at: Instant| care.admit(&carts, &MODULE, at);
+        let admit = |at: Instant| care.admit(&carts, (&MODULE, 0), at);
         assert!(admit(now).is_ok() && admit(now).is_ok());
-        assert!(matches!(admit(now), Err(MergeFailure::OverBudget { what: "merges", limit: 2 })));
+        assert!(matches!(admit(now), Err(MergeFailure::OverBudget { what: "merges a second", limit: 2 })));
         assert!(admit(now + Duration::from_millis(500)).is_ok());
         care.ended(&carts, &MODULE, (250, false), now + Duration::from_millis(500));
         let later = |ms| admit(now + Duration::from_millis(ms));
-        assert!(matches!(later(1_900), Err(MergeFailure::OverBudget { what: "fuel", .. })));
+        assert!(matches!(later(1_900), Err(MergeFailure::OverBudget { what: "units of fuel a second", .. })));
         assert!(later(2_100).is_ok(), "what was overdrawn is paid for by time");
+    }
+
+    #[test]
+    fn merges_that_run_share_a_budget_of_memory_and_one_always_fits() {
+        let (care, now) = (Care::new(), Instant::now());
+        let carts = keyspace(Merging { memory_bytes: 1_000, ..Merging::default() });
+        let admit = |bytes| care.admit(&carts, (&MODULE, bytes), now);
+        let beyond = |held: Result<Held, _>| {
+            matches!(held, Err(MergeFailure::OverBudget { what: "bytes of memory", limit: 1_000 }))
+        };
+        let large = admit(5_000).ok();
+        assert!(large.is_some() && beyond(admit(1)), "it is counted with all there is");
+        drop(large);
+        let both = [admit(400).ok(), admit(600).ok()];
+        assert!(both.iter().all(Option::is_some) && beyond(admit(1)));
+        drop(both);
+        assert!(admit(1).is_ok(), "what has ended is not counted");
+        let free = keyspace(Merging::default());
+        let all: Vec<_> = (0..9).map(|_| care.admit(&free, (&MODULE, 1 << 30), now)).collect();
+        assert!(all.iter().all(Result::is_ok));
     }
 }

@@ -51,8 +51,10 @@ use trials::Trials;
 
 use crate::driver::{Clock, Shared};
 use crate::journal::{Cursor, Journal};
-use crate::merge::MergeHost;
-use crate::telemetry::names::{CONFLICTS, KEYSPACE_FUEL, MERGES_OVER_BUDGET};
+use crate::merge::{MergeHost, Used};
+use crate::telemetry::names::{
+    CONFLICTS, KEYSPACE_FUEL, KEYSPACE_MERGE_MEMORY, MERGES_OVER_BUDGET,
+};
 
 /// How long a comparison waits for its module, and how often it looks.
 const LOAD_WAIT: Duration = Duration::from_secs(10);
@@ -148,20 +150,23 @@ impl Conflicts {
         if catalogue.as_ref().zip(keyspace).is_some_and(|(c, k)| !c.is_signed_for(k, module)) {
             return Err(MergeFailure::NotSigned(*module));
         }
-        if !keyspace.is_some_and(|keyspace| keyspace.merging.value.paused)
-            && let Some(answer) = self.0.merges.recall(module, divergence)
-        {
-            return answer;
-        }
         // It was just deleted, or the node has no cluster: what comes of it reaches nobody.
         let gone = || MergeFailure::Unavailable("the keyspace is gone".to_owned());
         let keyspace = keyspace.ok_or_else(gone)?;
-        self.0.care.admit(keyspace, module, Instant::now())?;
-        let (answer, conflict) = self.0.ask(cause, module, divergence).await;
-        self.0.ended(keyspace, module, &answer);
-        let Some(mut conflict) = conflict else { return answer };
+        let (merging, merges) = (&keyspace.merging.value, &self.0.merges);
+        if !merging.paused
+            && let Some(answer) = merges.recall(module, divergence, merging.memory_bytes)
+        {
+            return answer;
+        }
+        let needed = (module, merges.memory_needed(module));
+        let held = self.0.care.admit(keyspace, needed, Instant::now())?;
+        let (answer, made) = self.0.ask(cause, keyspace, module, divergence).await;
+        drop(held);
+        let Some((mut conflict, used)) = made else { return answer };
+        self.0.ended(keyspace, module, &answer, used);
         if let Some(recorder) = &self.0.recorder {
-            recorder.saw(&conflict.module, divergence, conflict.at_ms);
+            recorder.saw((&conflict.module, answer.is_err()), divergence, conflict.at_ms);
         }
         let names = |dots: Vec<Dot>| dots.iter().map(ToString::to_string).collect();
         conflict.siblings = dots().into_iter().map(names).collect();
@@ -258,36 +263,37 @@ impl Conflicts {
 }
 
 impl Inner {
-    /// Merges; with the record of it, if it was not remembered.
+    /// Merges; with the record of it and what it used, if it was not remembered.
     async fn ask(
         &self,
         cause: Cause,
+        keyspace: &Keyspace,
         module: &ModuleDigest,
         divergence: &Divergence,
-    ) -> (Answer, Option<Conflict>) {
+    ) -> (Answer, Option<(Conflict, Used)>) {
         let begun = Instant::now();
-        let resolved = self.merges.merge(module, divergence).await;
-        if resolved.is_remembered {
-            return (resolved.answer, None);
-        }
+        let memory_bytes_max = keyspace.merging.value.memory_bytes;
+        let resolved = self.merges.merge(module, divergence, memory_bytes_max).await;
+        let Some(used) = resolved.used else { return (resolved.answer, None) };
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let times = (self.clock.now().wall_ms, micros);
         let told = resolved.answer.as_ref().map(AsRef::as_ref);
         let conflict = Conflict::of(cause, module, divergence, told, times);
-        (resolved.answer, Some(conflict))
+        (resolved.answer, Some((conflict, used)))
     }
 
     /// For a comparison, of which nobody waits: the module may just be on its way here.
     async fn ask_once_loaded(
         &self,
+        keyspace: &Keyspace,
         module: &ModuleDigest,
         divergence: &Divergence,
-    ) -> (Answer, Option<Conflict>) {
+    ) -> (Answer, Option<(Conflict, Used)>) {
         let until = Instant::now() + LOAD_WAIT;
         while !self.merges.is_loaded(module) && Instant::now() < until {
             tokio::time::sleep(LOAD_POLL).await;
         }
-        self.ask(Cause::Trial, module, divergence).await
+        self.ask(Cause::Trial, keyspace, module, divergence).await
     }
 
     fn record(&self, mut conflict: Conflict) {
@@ -309,19 +315,16 @@ impl Inner {
         }
     }
 
-    /// Notes what a merge used of its keyspace's budget, and whether its module failed.
-    fn ended(&self, keyspace: &Keyspace, module: &ModuleDigest, answer: &Answer) {
-        let spent = match answer {
-            Ok(resolution) => (resolution.fuel_used, false),
-            // What a failed one has used the host does not tell, but it had its limit.
-            Err(MergeFailure::OutOfFuel { limit }) => (*limit, true),
-            // The node's own fault says nothing of the module.
-            Err(failure) if !failure.is_lasting() => return,
-            Err(_) => (0, true),
-        };
-        metrics::counter!(KEYSPACE_FUEL.name, "keyspace" => keyspace.name.clone())
-            .increment(spent.0);
-        self.care.ended(keyspace, module, spent, Instant::now());
+    /// Notes what a merge that ran used of its keyspace's budget, and whether its module failed.
+    fn ended(&self, keyspace: &Keyspace, module: &ModuleDigest, answer: &Answer, used: Used) {
+        // The node's own fault says nothing of the module.
+        if answer.as_ref().err().is_some_and(|failure| !failure.is_lasting()) {
+            return;
+        }
+        let name = || [("keyspace", keyspace.name.clone())];
+        metrics::counter!(KEYSPACE_FUEL.name, &name()).increment(used.fuel);
+        metrics::histogram!(KEYSPACE_MERGE_MEMORY.name, &name()).record(used.memory_bytes as f64);
+        self.care.ended(keyspace, module, (used.fuel, answer.is_err()), Instant::now());
     }
 
     /// Merges by the trial's other module, and compares.
@@ -338,9 +341,9 @@ impl Inner {
         if !self.shared.catalogue().is_some_and(|known| known.is_signed_for(keyspace, &other)) {
             return;
         }
-        let (others, conflict) = self.ask_once_loaded(&other, divergence).await;
+        let (others, conflict) = self.ask_once_loaded(keyspace, &other, divergence).await;
         let is_lasting = others.as_ref().err().is_none_or(MergeFailure::is_lasting);
-        let Some(mut conflict) = conflict.filter(|_| is_lasting) else { return };
+        let Some((mut conflict, _)) = conflict.filter(|_| is_lasting) else { return };
         let pair = if other == trial.module { [&others, answer] } else { [answer, &others] };
         let compared = self.trials.compare(keyspace, trial, pair);
         if compared != Comparison::Same {

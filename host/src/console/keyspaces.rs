@@ -65,6 +65,7 @@ fn keyspace_json(keyspace: &v1::Keyspace, figures: Option<&v1::KeyspaceStatus>) 
             "pause_after": merging.pause_after,
             "merges_per_second": merging.merges_per_second,
             "fuel_per_second": merging.fuel_per_second,
+            "memory_bytes": merging.memory_bytes,
             "paused": merging.paused,
         },
         "figures": figures.map(|figures| json!({

@@ -79,7 +79,9 @@ impl MergeHost {
         let digest = ModuleDigest::of(&component);
         let component_bytes = component.len();
         let prepared = self.prepare(class, digest, component, keep).await?;
-        let probed = match judge(self.run(&prepared.module, &probe()).await, class) {
+        let limits = prepared.module.class.limits.clone();
+        let (answer, _) = self.run(&prepared.module, &probe(), limits).await;
+        let probed = match judge(answer, class) {
             Ok(fuel) => self.try_options(&prepared.module).await.map(|schema| (fuel, schema)),
             Err(refusal) => Err(refusal),
         };

@@ -4,18 +4,16 @@
 //! starts with the host. That of `large` starts with the first module that needs it: its pool
 //! reserves several times the address space, and most nodes never run such a module.
 //!
-//! A place is a permit of the semaphore in front of the pool: there are as many as slots, so that
-//! the pool, which fails where it is full, never is.
+//! In front of the pool are turns (`turns.rs`), with as many places as it has slots, so that the
+//! pool, which fails where it is full, never is.
 
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
 use super::artefact::ArtefactCache;
 use super::config::{MergeHostConfig, MergeHostError};
 use super::engine;
 use super::limits::Limits;
+use super::turns::Turns;
 use stator_core::catalogue::ModuleClass;
 
 /// What the modules of one class share.
@@ -23,8 +21,7 @@ pub(super) struct Class {
     pub(super) limits: Limits,
     pub(super) engine: Engine,
     pub(super) artefacts: ArtefactCache,
-    /// As many places as the pool has.
-    pub(super) running: Arc<Semaphore>,
+    pub(super) turns: Turns,
 }
 
 impl Class {
@@ -46,6 +43,7 @@ impl Class {
             path: config.cache_dir.clone(),
             source,
         })?;
-        Ok(Class { limits, engine, artefacts, running: Arc::new(Semaphore::new(slots as usize)) })
+        let turns = Turns::new(slots as usize, config.waiting_max);
+        Ok(Class { limits, engine, artefacts, turns })
     }
 }

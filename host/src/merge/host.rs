@@ -1,13 +1,14 @@
 //! The merge host's door: what is loaded, and merges through a gate.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use stator_core::catalogue::ModuleClass;
 use stator_core::divergence::{Divergence, MergeFailure, Resolution};
 use stator_core::id::ModuleDigest;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use super::class::Class;
@@ -18,8 +19,9 @@ use super::limits::Limits;
 use super::log::{Line, LogValve};
 use super::memo::{Answer, Memo, MemoKey};
 use super::refused::ModuleRefused;
-use super::run::LoadedModule;
+use super::run::{LoadedModule, Used};
 use super::stack;
+use super::turns::{Full, Turn};
 use crate::telemetry::names::{MERGE_FUEL, MERGE_SECONDS};
 
 /// Modules that are received and checked at a time, and so held in memory.
@@ -36,14 +38,8 @@ pub type Place = Arc<OwnedSemaphorePermit>;
 pub struct Resolved {
     /// What the module made of it, or why not.
     pub answer: Result<Arc<Resolution>, MergeFailure>,
-    /// Whether no module ran for it: it was made before.
-    pub is_remembered: bool,
-}
-
-/// What a merge holds while it runs.
-pub(super) struct Turn {
-    _running: OwnedSemaphorePermit,
-    _share: OwnedSemaphorePermit,
+    /// What the module used for it; `None` if none ran, because it was made before.
+    pub used: Option<Used>,
 }
 
 /// A module that can be called, and where.
@@ -51,17 +47,31 @@ pub(super) struct Loaded {
     pub(super) module: LoadedModule,
     pub(super) class: Arc<Class>,
     used: Mutex<Instant>,
+    /// The most memory that one of its merges has had, in bytes.
+    memory_peak_bytes: AtomicU64,
 }
 
 impl Loaded {
     pub(super) fn new(module: LoadedModule, class: Arc<Class>) -> Self {
-        Loaded { module, class, used: Mutex::new(Instant::now()) }
+        let used = Mutex::new(Instant::now());
+        Loaded { module, class, used, memory_peak_bytes: AtomicU64::new(0) }
+    }
+
+    /// The limits of a merge that may have so much memory, if its class allows it that; 0 for all
+    /// that the class allows.
+    fn limits_with(&self, memory_bytes_max: u64) -> Limits {
+        let mut limits = self.class.limits.clone();
+        if let Ok(bytes) = usize::try_from(memory_bytes_max) && bytes > 0 {
+            limits.memory_bytes_max = limits.memory_bytes_max.min(bytes);
+        }
+        limits
     }
 
     /// What its answer is remembered by.
-    fn memo_key(&self, digest: &ModuleDigest, divergence: &Divergence) -> MemoKey {
-        let class = self.class.limits.class;
-        MemoKey { module: *digest, class, fingerprint: divergence.fingerprint }
+    fn memo_key(&self, digest: &ModuleDigest, divergence: &Divergence, limits: &Limits) -> MemoKey {
+        let (class, memory_bytes_max) = (limits.class, limits.memory_bytes_max);
+        let fingerprint = divergence.fingerprint;
+        MemoKey { module: *digest, class, memory_bytes_max, fingerprint }
     }
 
     fn used(&self) -> MutexGuard<'_, Instant> {
@@ -81,10 +91,6 @@ pub(super) struct Inner {
     modules: RwLock<HashMap<ModuleDigest, Arc<Loaded>>>,
     /// One compilation at a time: each may take as much memory as its limit.
     pub(super) compiling: tokio::sync::Mutex<()>,
-    /// The places in front of the pools'.
-    admitted: Arc<Semaphore>,
-    /// Of the keyspaces that merge right now, by their names.
-    shares: Mutex<HashMap<String, Weak<Semaphore>>>,
     /// Modules that are received and checked at a time.
     checking: Arc<Semaphore>,
     memo: Memo,
@@ -98,16 +104,12 @@ impl MergeHost {
     /// Starts the engine of class `small` and opens the cache. Reads and writes files; compiles
     /// nothing.
     pub fn new(config: MergeHostConfig) -> Result<Self, MergeHostError> {
-        let slots = config.running_max.get();
-        let places = (slots as usize).saturating_add(config.waiting_max);
         Ok(MergeHost(Arc::new(Inner {
             small: Arc::new(Class::start(&config, ModuleClass::Small)?),
             large: OnceLock::new(),
             modules: RwLock::default(),
             compiling: tokio::sync::Mutex::new(()),
             checking: Arc::new(Semaphore::new(CHECKS_MAX)),
-            shares: Mutex::default(),
-            admitted: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             memo: Memo::new(config.memo_entries_max, config.memo_bytes_max),
             reports: Reports::default(),
             log: LogValve::new(),
@@ -168,18 +170,25 @@ impl MergeHost {
         idle.len()
     }
 
-    /// [`Self::merge`], for who does not ask whether it was made before.
+    /// [`Self::merge`], with the memory of the module's class, for who only asks for the answer.
     pub async fn resolve(
         &self,
         digest: &ModuleDigest,
         divergence: &Divergence,
     ) -> Result<Arc<Resolution>, MergeFailure> {
-        self.merge(digest, divergence).await.answer
+        self.merge(digest, divergence, 0).await.answer
     }
 
     /// The answer that it gave before, if it remembers one.
-    pub fn recall(&self, digest: &ModuleDigest, divergence: &Divergence) -> Option<Answer> {
-        self.0.recall(&self.0.module(digest)?.memo_key(digest, divergence))
+    pub fn recall(
+        &self,
+        digest: &ModuleDigest,
+        divergence: &Divergence,
+        memory_bytes_max: u64,
+    ) -> Option<Answer> {
+        let module = self.0.module(digest)?;
+        let limits = module.limits_with(memory_bytes_max);
+        self.0.recall(&module.memo_key(digest, divergence, &limits))
     }
 
     /// The last lines that a module has logged here, the oldest first.
@@ -187,21 +196,38 @@ impl MergeHost {
         self.0.log.lines(module)
     }
 
-    /// Merges, or gives the answer that it gave before. Waits for its turn.
-    pub async fn merge(&self, digest: &ModuleDigest, divergence: &Divergence) -> Resolved {
+    /// The memory that a merge of the module may need, in bytes: the most that one has needed so far,
+    /// and before there was one all that its class allows. 0 if it is not loaded.
+    pub fn memory_needed(&self, digest: &ModuleDigest) -> u64 {
+        let Some(module) = self.0.module(digest) else { return 0 };
+        match module.memory_peak_bytes.load(Relaxed) {
+            0 => module.class.limits.memory_bytes_max as u64,
+            peak => peak,
+        }
+    }
+
+    /// Merges, or gives the answer that it gave before. Waits for its turn. With `memory_bytes_max`
+    /// the module may not have more memory than that, 0 for what its class allows.
+    pub async fn merge(
+        &self,
+        digest: &ModuleDigest,
+        divergence: &Divergence,
+        memory_bytes_max: u64,
+    ) -> Resolved {
         let Some(module) = self.0.module(digest) else {
             let answer = Err(MergeFailure::NotLoaded(*digest));
-            return Resolved { answer, is_remembered: false };
+            return Resolved { answer, used: Some(Used::default()) };
         };
-        let key = module.memo_key(digest, divergence);
+        let limits = module.limits_with(memory_bytes_max);
+        let key = module.memo_key(digest, divergence, &limits);
         if let Some(answer) = self.0.recall(&key) {
-            return Resolved { answer, is_remembered: true };
+            return Resolved { answer, used: None };
         }
-        let answer = self.run(&module, divergence).await;
+        let (answer, used) = self.run(&module, divergence, limits).await;
         if answer.as_ref().err().is_none_or(MergeFailure::is_lasting) {
             self.0.memo.put(key, answer.clone());
         }
-        Resolved { answer, is_remembered: false }
+        Resolved { answer, used: Some(used) }
     }
 
     /// Merges at once, on this thread, which needs a stack larger than the module may use. It
@@ -212,7 +238,7 @@ impl MergeHost {
         divergence: &Divergence,
     ) -> Result<Arc<Resolution>, MergeFailure> {
         let module = self.0.module(digest).ok_or(MergeFailure::NotLoaded(*digest))?;
-        self.0.call(&module, divergence)
+        self.0.call(&module, divergence, &module.class.limits).0
     }
 
     /// What the host has done and holds.
@@ -235,33 +261,33 @@ impl MergeHost {
     }
 
     /// Runs a merge on a blocking thread, when it is its turn.
-    pub(super) async fn run(&self, module: &Arc<Loaded>, divergence: &Divergence) -> Answer {
-        let (_place, turn) = self.enter(&module.class, &divergence.keyspace).await?;
+    pub(super) async fn run(
+        &self,
+        module: &Arc<Loaded>,
+        divergence: &Divergence,
+        limits: Limits,
+    ) -> (Answer, Used) {
+        let turn = match self.enter(&module.class, &divergence.keyspace).await {
+            Ok(turn) => turn,
+            Err(failure) => return (Err(failure), Used::default()),
+        };
         let (inner, module, divergence) = (self.0.clone(), module.clone(), divergence.clone());
         let merge = move || {
             let _turn = turn; // ends with the call, even if nobody waits for its answer
-            inner.call(&module, &divergence)
+            inner.call(&module, &divergence, &limits)
         };
-        match spawn_blocking(merge).await {
-            Ok(answer) => answer,
-            Err(error) => Err(MergeFailure::Unavailable(error.to_string())),
-        }
+        let unavailable = |error: tokio::task::JoinError| {
+            (Err(MergeFailure::Unavailable(error.to_string())), Used::default())
+        };
+        spawn_blocking(merge).await.unwrap_or_else(unavailable)
     }
 
-    /// Waits for a turn: first among the merges of the keyspace, then among all.
-    pub(super) async fn enter(
-        &self,
-        class: &Class,
-        keyspace: &str,
-    ) -> Result<(OwnedSemaphorePermit, Turn), MergeFailure> {
-        let Ok(place) = self.0.admitted.clone().try_acquire_owned() else {
+    /// Waits for a turn among the merges of a class.
+    pub(super) async fn enter(&self, class: &Class, keyspace: &str) -> Result<Turn, MergeFailure> {
+        class.turns.take(keyspace).await.map_err(|Full| {
             self.0.counters.overloads.add(1);
-            return Err(MergeFailure::Overloaded { limit: self.0.config.waiting_max });
-        };
-        let closed = |closed: AcquireError| MergeFailure::Unavailable(closed.to_string());
-        let share = self.0.share(keyspace).acquire_owned().await.map_err(closed)?;
-        let running = class.running.clone().acquire_owned().await.map_err(closed)?;
-        Ok((place, Turn { _running: running, _share: share }))
+            MergeFailure::Overloaded { limit: self.0.config.waiting_max }
+        })
     }
 }
 
@@ -270,20 +296,6 @@ impl Inner {
         let answer = self.memo.get(key)?;
         self.counters.memo_hits.add(1);
         Some(answer)
-    }
-
-    /// The places of a keyspace: one less than there are, so that a module that loops holds up its
-    /// own keyspace and not another one. Two such can hold up all.
-    fn share(&self, keyspace: &str) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(keyspace).and_then(Weak::upgrade) {
-            return share;
-        }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let places = (self.config.running_max.get() as usize).saturating_sub(1).max(1);
-        let share = Arc::new(Semaphore::new(places));
-        shares.insert(keyspace.to_owned(), Arc::downgrade(&share));
-        share
     }
 
     /// The class, started if this is its first module. Blocks.
@@ -328,24 +340,25 @@ impl Inner {
         }
     }
 
-    pub(super) fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {
-        let (module, limits) = (&loaded.module, &loaded.class.limits);
-        stack::suffices(limits.stack_bytes)?;
+    pub(super) fn call(
+        &self,
+        loaded: &Loaded,
+        divergence: &Divergence,
+        limits: &Limits,
+    ) -> (Answer, Used) {
+        if let Err(failure) = stack::suffices(limits.stack_bytes) {
+            return (Err(failure), Used::default());
+        }
         self.counters.merges.add(1);
         let started = Instant::now();
-        let answer = module.resolve(divergence, limits);
+        let (answer, used) = loaded.module.resolve(divergence, limits);
         metrics::histogram!(MERGE_SECONDS.name).record(started.elapsed());
-        match answer {
-            Ok(resolution) => {
-                self.counters.fuel_used.add(resolution.fuel_used);
-                metrics::histogram!(MERGE_FUEL.name).record(resolution.fuel_used as f64);
-                Ok(Arc::new(resolution))
-            }
-            Err(failed) => {
-                self.counters.fuel_used.add(failed.fuel_used);
-                self.counters.failures.add(1);
-                Err(failed.failure)
-            }
+        self.counters.fuel_used.add(used.fuel);
+        loaded.memory_peak_bytes.fetch_max(used.memory_bytes, Relaxed);
+        match &answer {
+            Ok(_) => metrics::histogram!(MERGE_FUEL.name).record(used.fuel as f64),
+            Err(_) => self.counters.failures.add(1),
         }
+        (answer.map(Arc::new), used)
     }
 }

@@ -1,7 +1,7 @@
 //! Remembers what came of merges, bounded in number and bytes.
 //!
 //! The key is (module, fingerprint of the divergence): equal inputs of one module give equal
-//! answers. The class of limits belongs to the key as well; so does the host's version, which is
+//! answers. The class of limits and the memory that a keyspace allows belong to the key as well; so does the host's version, which is
 //! the same for the whole memo because it lives and dies with one merge host. Failures are remembered too, so that
 //! a module that loops costs its fuel once a divergence and not once a read; they do not leave
 //! this memory, because other nodes need not fail alike.
@@ -21,6 +21,7 @@ pub(super) struct MemoKey {
     pub(super) module: ModuleDigest,
     /// A failure in one class need not be one in another.
     pub(super) class: ModuleClass,
+    pub(super) memory_bytes_max: usize,
     pub(super) fingerprint: [u8; 32],
 }
 
@@ -95,7 +96,8 @@ mod tests {
     use super::*;
 
     fn key(n: u8) -> MemoKey {
-        MemoKey { module: ModuleDigest([0; 32]), class: ModuleClass::Small, fingerprint: [n; 32] }
+        let (module, class) = (ModuleDigest([0; 32]), ModuleClass::Small);
+        MemoKey { module, class, memory_bytes_max: 1 << 20, fingerprint: [n; 32] }
     }
 
     fn answer(bytes: usize) -> Answer {

@@ -92,11 +92,11 @@ impl MergeHost {
         if loaded.module.options.validator.is_none() {
             return Ok(());
         }
-        let places = self.enter(&loaded.class, keyspace).await?;
+        let turn = self.enter(&loaded.class, keyspace).await?;
         let keyspace = keyspace.to_owned();
         let (key, candidate) = (key.clone(), candidate.clone());
         let work = move || {
-            let _places = places; // until the call ends, even if nobody waits for it
+            let _turn = turn; // until the call ends, even if nobody waits for it
             let (module, limits) = (&loaded.module, &loaded.class.limits);
             stack::suffices(limits.stack_bytes)?;
             module.validate((&keyspace, &key), &candidate, limits)
@@ -114,10 +114,10 @@ impl MergeHost {
         module: &Arc<Loaded>,
     ) -> Result<Option<u32>, ModuleRefused> {
         let fault = |failure: MergeFailure| ModuleRefused::NodeFault(failure.to_string());
-        let places = self.enter(&module.class, CHECKS).await.map_err(fault)?;
+        let turn = self.enter(&module.class, CHECKS).await.map_err(fault)?;
         let loaded = module.clone();
         let work = move || {
-            let _places = places; // until the call ends, even if nobody waits for it
+            let _turn = turn; // until the call ends, even if nobody waits for it
             let (module, limits) = (&loaded.module, &loaded.class.limits);
             stack::suffices(limits.stack_bytes).map_err(fault)?;
             let check = |store: &mut Store<CallState>, instance: &Instance| {

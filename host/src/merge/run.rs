@@ -73,6 +73,15 @@ impl ResourceLimiter for CallBounds {
     }
 }
 
+/// What a merge has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// Units of fuel, those of migrations before it included.
+    pub fuel: u64,
+    /// Bytes of the memories of the instance that merged.
+    pub memory_bytes: u64,
+}
+
 /// How a call failed, and what it used up.
 pub(super) struct CallFailure {
     pub(super) failure: MergeFailure,
@@ -102,12 +111,16 @@ impl LoadedModule {
         &self,
         divergence: &Divergence,
         limits: &Limits,
-    ) -> Result<Resolution, CallFailure> {
+    ) -> (Result<Resolution, MergeFailure>, Used) {
         if self.options.migration.is_none() {
             return self.resolve_as_is(divergence, limits, limits.fuel);
         }
-        let (migrated, fuel) = self.migrated(divergence, limits)?;
-        self.resolve_as_is(&migrated, limits, fuel)
+        match self.migrated(divergence, limits) {
+            Ok((migrated, fuel)) => self.resolve_as_is(&migrated, limits, fuel),
+            Err(CallFailure { failure, fuel_used: fuel }) => {
+                (Err(failure), Used { fuel, memory_bytes: 0 })
+            }
+        }
     }
 
     fn resolve_as_is(
@@ -115,15 +128,16 @@ impl LoadedModule {
         divergence: &Divergence,
         limits: &Limits,
         fuel: u64,
-    ) -> Result<Resolution, CallFailure> {
+    ) -> (Result<Resolution, MergeFailure>, Used) {
         let mut store = self.store(limits);
         let answer = call(&self.pre, &mut store, divergence, fuel);
-        let fuel_used = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let used = Used { fuel, memory_bytes: store.data().bounds.memory_bytes as u64 };
         let answer = match answer {
-            Ok(answer) => convert(answer, fuel_used, limits),
+            Ok(answer) => convert(answer, fuel, limits),
             Err(error) => Err(explain(&error, store.data(), limits)),
         };
-        answer.map_err(|failure| CallFailure { failure, fuel_used })
+        (answer, used)
     }
 
     /// Does `work` in a fresh instance with `fuel`. What it gives, and the fuel that is left.
@@ -333,14 +347,14 @@ mod tests {
                 .map(|_| {
                     let start = Instant::now();
                     let answer = module.resolve(&divergence, &limits);
-                    assert!(answer.is_ok());
+                    assert!(answer.0.is_ok());
                     start.elapsed().as_nanos()
                 })
                 .collect();
             nanos.sort_unstable();
             let bytes: usize =
                 divergence.siblings.iter().filter_map(|s| Some(s.value.as_ref()?.len())).sum();
-            let fuel = module.resolve(&divergence, &limits).map_or(0, |r| r.fuel_used);
+            let fuel = module.resolve(&divergence, &limits).1.fuel;
             println!("{what}, {bytes} bytes: {} ns (median), {fuel} fuel", nanos[10_000]);
         }
     }

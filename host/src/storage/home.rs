@@ -19,6 +19,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -39,8 +40,11 @@ const CLEAN: &str = "clean";
 const MAGIC: &str = "stator-file 1";
 
 /// How long a process that has the lock may take to end: a node that is just restarted, or a
-/// child of it that was forked with the lock and has not yet begun its own program.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// child of it that opens a store ([`super::trial`]) and dies with it, but not before its disk has
+/// done what it was asked for.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// The data directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +116,7 @@ pub(super) struct CleanStop {
 pub struct Home {
     path: PathBuf,
     node: NodeId,
-    _lock: File,
+    lock: File,
     /// Two writers of one name would share its temporary file.
     saving: Mutex<()>,
 }
@@ -134,12 +138,17 @@ impl Home {
             Some(content) => read_node(path, &content)?,
             None => make_node(path)?,
         };
-        Ok(Home { path: path.to_owned(), node, _lock: lock, saving: Mutex::new(()) })
+        Ok(Home { path: path.to_owned(), node, lock, saving: Mutex::new(()) })
     }
 
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file whose lock says that the directory is in use. Who inherits it holds the lock, too.
+    pub(super) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// The node whose directory this is.
@@ -287,7 +296,7 @@ fn lock(directory: &Path) -> Result<File, HomeError> {
     let started = Instant::now();
     let mut locked = file.try_lock();
     while matches!(locked, Err(TryLockError::WouldBlock)) && started.elapsed() < LOCK_WAIT {
-        thread::sleep(LOCK_WAIT / 50);
+        thread::sleep(LOCK_POLL);
         locked = file.try_lock();
     }
     match locked {

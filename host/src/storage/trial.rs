@@ -5,9 +5,14 @@
 //! open, and takes the note away when it is open. A start that finds the note opens the store in
 //! a child process first. If that one ends itself ([`FATAL`]), the store is damaged and set aside;
 //! if it was killed from outside, like the start before it perhaps, that says nothing.
+//!
+//! A start that is killed meanwhile takes the child with it. Until that has ended it holds the data
+//! directory's lock, which it inherits, so that the next start does not meet it in the store.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
@@ -53,23 +58,25 @@ pub(super) fn begin(home: &Home, opener: &Opener) -> Result<Option<EngineError>,
     };
     home.save(&note, b"")?;
     let Some(program) = opener.trial.as_deref().filter(|_| found) else { return Ok(None) };
-    Ok(run(program, opener))
+    Ok(run(program, opener, home.lock()))
 }
 
 /// Takes the note away: the store is open. If it comes back after a power cut, that costs a
 /// start some time.
 pub(super) fn end(home: &Home, area: Area) {
     if let Err(error) = std::fs::remove_file(home.path().join(opening(area)))
-        && error.kind() != std::io::ErrorKind::NotFound
+        && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, "a note of the start could not be removed: the next start takes longer");
     }
 }
 
 /// What opening the store apart died of, if it did.
-fn run(program: &[OsString], opener: &Opener) -> Option<EngineError> {
+fn run(program: &[OsString], opener: &Opener, lock: BorrowedFd<'_>) -> Option<EngineError> {
     let (name, arguments) = program.split_first()?;
-    let child = Command::new(name)
+    let mut child = Command::new(name);
+    bind(&mut child, lock);
+    let child = child
         .args(arguments)
         .env(ENGINE, opener.kind.name())
         .env(AREA, opener.area.name())
@@ -104,6 +111,26 @@ fn run(program: &[OsString], opener: &Opener) -> Option<EngineError> {
          or reads what is not its own"
     );
     Some(opener.failure(Fault::Damage, why))
+}
+
+/// Has the child end with the thread that starts it, which waits for it, and hold `lock` until then.
+fn bind(child: &mut Command, lock: BorrowedFd<'_>) {
+    let (parent, lock) = (std::process::id(), lock.as_raw_fd());
+    let prepare = move || {
+        // SAFETY: the calls take plain numbers and touch no memory.
+        let is_done = unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+                && libc::fcntl(lock, libc::F_SETFD, 0) == 0
+        };
+        // SAFETY: as above.
+        let is_orphan = unsafe { libc::getppid() }.cast_unsigned() != parent;
+        match is_done && !is_orphan {
+            true => Ok(()),
+            false => Err(io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
+    unsafe { child.pre_exec(prepare) };
 }
 
 /// Opens and looks through the store that the environment names. The exit code says nothing: only

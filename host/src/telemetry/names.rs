@@ -74,9 +74,11 @@ metrics! {
     CONFLICTS = Counter "stator_conflicts_total" ["keyspace", "cause"]
         "Distinct merges in the conflict feed, by cause: read, fold, trial, retry";
     KEYSPACE_FUEL = Counter "stator_keyspace_fuel_total" ["keyspace"]
-        "Fuel that merges of a keyspace used, where the module answered";
+        "Fuel that merges of a keyspace used";
+    KEYSPACE_MERGE_MEMORY = Summary "stator_keyspace_merge_memory_bytes" ["keyspace"]
+        "Memory that a merge of a keyspace had";
     MERGES_OVER_BUDGET = Counter "stator_merges_over_budget_total" ["keyspace"]
-        "Merges put off because the keyspace's budget of the second was used up";
+        "Merges put off because the keyspace's budget was used up";
     DEAD_LETTERS = Gauge "stator_dead_letters" []
         "Keys that this node could not merge yet";
     MODULES_PAUSED = Gauge "stator_modules_paused" []

@@ -156,6 +156,32 @@ async fn a_module_that_loops_leaves_a_place_to_other_keyspaces() {
 }
 
 #[tokio::test]
+async fn as_many_loops_as_places_leave_one_to_other_keyspaces() {
+    let test = TestHost::with(|config| {
+        config.running_max = NonZero::<u32>::MIN.saturating_add(1);
+    });
+    let loops = test.host.admit(ambush("(loop $again (br $again))")).await.expect("taken").digest;
+    let cart = test.host.admit(cart()).await.expect("taken").digest;
+    let finished = Mutex::new(Vec::new());
+    let resolve = async |module, keyspace: &'static str, value| {
+        let siblings = Divergence { keyspace: keyspace.to_owned(), ..divergence(&[Some(value)]) };
+        let _ = test.host.resolve(module, &siblings).await;
+        finished.lock().expect("no panic").push(keyspace);
+    };
+    tokio::join!(
+        resolve(&loops, "loops", "a"),
+        resolve(&loops, "loops too", "b"),
+        resolve(&loops, "loops", "c"),
+        resolve(&loops, "loops too", "d"),
+        resolve(&loops, "loops as well", "e"),
+        resolve(&cart, "carts", LEFT),
+    );
+    let finished = finished.into_inner().expect("no panic");
+    // Behind the two that began before anyone knew what they are.
+    assert!(finished[..3].contains(&"carts"), "{finished:?}");
+}
+
+#[tokio::test]
 async fn as_many_merges_as_places_run_in_the_pool() {
     let test = TestHost::new();
     let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
@@ -204,4 +230,22 @@ fn a_module_built_with_the_sdk_imports_nothing() {
             _ => {}
         }
     }
+}
+
+#[tokio::test]
+async fn a_keyspace_may_allow_less_memory_than_the_class() {
+    let test = TestHost::new();
+    let digest = test.host.admit(cart()).await.expect("the cart is taken").digest;
+    let item = |n| format!(r#""1:{n}":{{"quantity":1,"sku":"{}"}}"#, "A".repeat(400));
+    let cart = format!(r#"{{"items":{{{}}}}}"#, (0..2000).map(item).collect::<Vec<_>>().join(","));
+    let siblings = divergence(&[Some(&cart), None]);
+    const LITTLE: u64 = 1 << 20;
+    let denied = test.host.merge(&digest, &siblings, LITTLE).await.answer.map(|_| "merged");
+    assert_eq!(denied, Err(MergeFailure::OutOfMemory { limit_bytes: LITTLE }));
+    let made = test.host.merge(&digest, &siblings, 0).await;
+    assert!(made.answer.is_ok());
+    let used = made.used.expect("what was denied is not remembered for those who may have more");
+    assert!(used.memory_bytes > LITTLE && used.fuel > 0, "{used:?}");
+    assert_eq!(test.host.memory_needed(&digest), used.memory_bytes);
+    assert_eq!(test.host.merge(&digest, &siblings, 0).await.used, None);
 }

@@ -29,6 +29,10 @@ pub struct Merging {
     pub merges_per_second: u32,
     /// Fuel that a node spends in a second; 0 is as much as merges take.
     pub fuel_per_second: u64,
+    /// Bytes of memory that all merges that run on a node may have together, and so each of them;
+    /// 0 is as much as the module's class allows each.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub memory_bytes: u64,
 }
 
 impl Default for Merging {
@@ -41,6 +45,12 @@ impl Default for Merging {
             pause_after: PAUSE_AFTER,
             merges_per_second: 0,
             fuel_per_second: 0,
+            memory_bytes: 0,
         }
     }
+}
+
+/// A catalogue in which nobody has set it is as one of before.
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }

@@ -26,6 +26,9 @@ pub(super) struct Merging {
     /// Fuel that a node spends in a second, 0 for as much as merges take [default: 0]
     #[arg(long, value_name = "FUEL")]
     fuel_per_second: Option<u64>,
+    /// Memory that the merges on a node may have together, 0 for what each may have [default: 0]
+    #[arg(long, value_name = "BYTES", value_parser = parse::size)]
+    merge_memory: Option<u64>,
 }
 
 /// What stands in for a module that fails; the order is always this one.
@@ -50,6 +53,7 @@ impl Merging {
             pause_after: self.pause_after,
             merges_per_second: self.merges_per_second.unwrap_or_default(),
             fuel_per_second: self.fuel_per_second.unwrap_or_default(),
+            memory_bytes: self.merge_memory.unwrap_or_default(),
             paused: false,
         })
     }
@@ -63,6 +67,7 @@ impl Merging {
             ("pause_after", self.pause_after.is_some()),
             ("merges_per_second", self.merges_per_second.is_some()),
             ("fuel_per_second", self.fuel_per_second.is_some()),
+            ("memory_bytes", self.merge_memory.is_some()),
         ];
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         given.map(|(name, _)| format!("merging.{name}")).collect()
@@ -89,7 +94,13 @@ pub(super) fn words(merging: &v1::Merging) -> [(&'static str, String); 4] {
         budget.push(format!("{} fuel", merging.fuel_per_second));
     }
     if !budget.is_empty() {
-        budget = vec![format!("{} a second on each node", budget.join(" and "))];
+        budget = vec![format!("{} a second", budget.join(" and "))];
+    }
+    if merging.memory_bytes > 0 {
+        budget.push(format!("{} bytes of memory", merging.memory_bytes));
+    }
+    if !budget.is_empty() {
+        budget = vec![format!("{} on each node", budget.join(", "))];
     }
     let paused = if merging.paused { "no module is called" } else { "" };
     [
@@ -108,6 +119,7 @@ pub(super) fn json(merging: &v1::Merging) -> Value {
         "pause_after": merging.pause_after,
         "merges_per_second": merging.merges_per_second,
         "fuel_per_second": merging.fuel_per_second,
+        "memory_bytes": merging.memory_bytes,
         "paused": merging.paused,
     })
 }

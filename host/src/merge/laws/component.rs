@@ -19,6 +19,7 @@ use super::law::{Law, Report, Verdict};
 use super::reach::{self, Reach};
 use super::{Plan, Promise, Specimen, Variety, check};
 use crate::merge::host::{CHECKS, Loaded, MergeHost, Place};
+use crate::merge::memo::Answer;
 use crate::merge::stack;
 
 /// Samples asked for in one call, so that one answer and its fuel stay small.
@@ -228,7 +229,7 @@ impl Running {
 
     /// Has the copy tell what this merge reaches. One that it does not survive tells nothing.
     fn tell(&self, told: &Told, divergence: &Divergence) -> Result<(), MergeFailure> {
-        let answer = self.in_turn(|_| self.host.0.call(&told.copy, divergence))?;
+        let answer = self.in_turn(|_| self.call(&told.copy, divergence))?;
         if let Ok(Outcome::Value(bits)) = answer.as_ref().map(|answer| &answer.outcome) {
             told.reached.lock().unwrap_or_else(PoisonError::into_inner).add(bits);
         }
@@ -236,9 +237,13 @@ impl Running {
     }
 
     fn in_turn<T>(&self, call: impl FnOnce(&Loaded) -> T) -> Result<T, MergeFailure> {
-        let _places = self.runtime.block_on(self.host.enter(&self.module.class, CHECKS))?;
+        let _turn = self.runtime.block_on(self.host.enter(&self.module.class, CHECKS))?;
         stack::suffices(self.module.class.limits.stack_bytes)?;
         Ok(call(&self.module))
+    }
+
+    fn call(&self, loaded: &Loaded, divergence: &Divergence) -> Answer {
+        self.host.0.call(loaded, divergence, &loaded.class.limits).0
     }
 
     fn samples(&self, plan: &Plan) -> Result<Vec<Divergence>, MergeFailure> {
@@ -263,7 +268,7 @@ impl Specimen for Running {
         if let Some(told) = &self.told {
             self.tell(told, divergence)?;
         }
-        let answer = self.in_turn(|loaded| self.host.0.call(loaded, divergence))??;
+        let answer = self.in_turn(|loaded| self.call(loaded, divergence))??;
         Ok(Arc::unwrap_or_clone(answer))
     }
 

@@ -30,6 +30,9 @@ use super::*;
 /// How long a child may be silent before it counts as hung.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
 
+/// The file that a trial makes which was told to stay, once it has the store open.
+pub(super) const STAYS_OPEN: &str = "stays-open";
+
 /// What a child is to do.
 #[derive(Debug, Clone)]
 pub(super) struct Orders {
@@ -263,9 +266,16 @@ fn runs_as_a_child() {
 /// What `stator open-store` is for a node; not a test by itself.
 #[test]
 fn opens_a_store_apart() {
-    if std::env::var_os("STATOR_OPEN_DIRECTORY").is_some() {
-        super::super::open_store_main();
+    let Some(directory) = std::env::var_os("STATOR_OPEN_DIRECTORY") else { return };
+    if variable("STAYS_OPEN") == "1" {
+        let engine = super::super::open::open(EngineKind::Fjall, directory.as_ref(), 8 << 20);
+        std::fs::write(Path::new(&variable("HOME")).join(STAYS_OPEN), "").unwrap();
+        loop {
+            std::hint::black_box(&engine);
+            std::thread::park();
+        }
     }
+    super::super::open_store_main();
 }
 
 fn write(stores: &Stores, key: &str, value_bytes: usize) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::super::EngineKind;
-use super::child::{Ack, Ended, Orders, Running};
+use super::child::{Ack, Ended, Orders, Running, STAYS_OPEN};
 use super::disks::print_table;
 use super::*;
 
@@ -80,6 +80,27 @@ fn live(orders: &Orders, random: &mut u64, seen: &mut Seen) {
 }
 
 #[test]
+fn a_start_that_is_killed_takes_with_it_what_it_opens_the_store_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let orders = Orders::new(EngineKind::Fjall, directory.path(), 1 << 10);
+    let ended = Running::start(&orders).read(None, |_| true);
+    assert_eq!(ended, Some(Ended::Well));
+    std::fs::write(directory.path().join("opening-data"), "a start that went no further").unwrap();
+    let stays = vec![("STATOR_CHILD_STAYS_OPEN".to_owned(), "1".to_owned())];
+    let mut killed = Running::start(&Orders { environment: stays, ..orders.clone() });
+    while !directory.path().join(STAYS_OPEN).exists() {
+        assert_eq!(killed.read(Some(Instant::now() + Duration::from_millis(5)), |_| true), None);
+    }
+    killed.kill(|_| true);
+    let mut lines = Vec::new();
+    Running::start(&orders).read(None, |line| {
+        lines.push(line.to_owned());
+        true
+    });
+    assert!(lines.iter().any(|line| line == "ready"), "{lines:?}");
+}
+
+#[test]
 fn kill_loop_loses_nothing_acknowledged_and_mints_no_dot_twice() {
     let (kills, bytes) = (number("STATOR_KILLS", 50), number("STATOR_KILL_BYTES", 1 << 10));
     let mut rows = Vec::new();
@@ -108,7 +129,8 @@ fn kill_loop_loses_nothing_acknowledged_and_mints_no_dot_twice() {
             lines.push(line.to_owned());
             true
         });
-        assert_eq!(ended, Some(Ended::Well), "{lines:?}");
+        let has_checked = lines.iter().any(|line| line == "ready");
+        assert!(ended == Some(Ended::Well) && has_checked, "{ended:?} {lines:?}");
         lines.iter().for_each(|line| seen.take(&child, line));
         let counts = [
             kills,
