@@ -277,11 +277,17 @@ mod tests {
         let (care, carts, now) = (Care::new(), keyspace(merging), Instant::now());
         let admit = |at: Instant| care.admit(&carts, (&MODULE, 0), at);
         assert!(admit(now).is_ok() && admit(now).is_ok());
-        assert!(matches!(admit(now), Err(MergeFailure::OverBudget { what: "merges a second", limit: 2 })));
+        assert!(matches!(
+            admit(now),
+            Err(MergeFailure::OverBudget { what: "merges a second", limit: 2 })
+        ));
         assert!(admit(now + Duration::from_millis(500)).is_ok());
         care.ended(&carts, &MODULE, (250, false), now + Duration::from_millis(500));
         let later = |ms| admit(now + Duration::from_millis(ms));
-        assert!(matches!(later(1_900), Err(MergeFailure::OverBudget { what: "units of fuel a second", .. })));
+        assert!(matches!(
+            later(1_900),
+            Err(MergeFailure::OverBudget { what: "units of fuel a second", .. })
+        ));
         assert!(later(2_100).is_ok(), "what was overdrawn is paid for by time");
     }
 

@@ -142,7 +142,8 @@ mod tests {
         let kept = |rooms: &mut Rooms, kind: &(String, bool), at_ms| {
             (0..1_000).filter(|_| rooms.take(kind.clone(), 100, at_ms)).count()
         };
-        let (busy, failures, other) = (kind("busy", false), kind("busy", true), kind("other", false));
+        let (busy, failures, other) =
+            (kind("busy", false), kind("busy", true), kind("other", false));
         assert_eq!(kept(&mut rooms, &busy, 1), 100, "alone it has all");
         assert_eq!(kept(&mut rooms, &failures, 1), 50);
         assert_eq!(kept(&mut rooms, &other, 1), 33);

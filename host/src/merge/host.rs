@@ -61,7 +61,9 @@ impl Loaded {
     /// that the class allows.
     fn limits_with(&self, memory_bytes_max: u64) -> Limits {
         let mut limits = self.class.limits.clone();
-        if let Ok(bytes) = usize::try_from(memory_bytes_max) && bytes > 0 {
+        if let Ok(bytes) = usize::try_from(memory_bytes_max)
+            && bytes > 0
+        {
             limits.memory_bytes_max = limits.memory_bytes_max.min(bytes);
         }
         limits

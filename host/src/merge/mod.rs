@@ -73,6 +73,6 @@ pub use host::{MergeHost, Place, Resolved};
 pub use limits::Limits;
 pub use log::Line;
 pub use refused::{ModuleRefused, Stage};
-pub use run::Used;
 pub use rules::{BadRules, RULES_COMPONENT_BYTES, RULES_NAME, Rules, component_of, rules_of};
+pub use run::Used;
 pub use world::{Surface, surface};

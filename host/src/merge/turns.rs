@@ -231,7 +231,8 @@ mod tests {
         let now = begun + FUEL;
         first.iter().for_each(|(name, _)| schedule.end(name, begun, now));
         let second = hand_out(&mut schedule, now);
-        let known: Vec<_> = second.iter().filter(|(name, _)| first.iter().any(|f| f.0 == *name)).collect();
+        let known: Vec<_> =
+            second.iter().filter(|(name, _)| first.iter().any(|f| f.0 == *name)).collect();
         assert!(known.len() <= 2, "{:?}", names(&second));
         let later = now + FUEL;
         second.iter().for_each(|(name, _)| schedule.end(name, now, later));

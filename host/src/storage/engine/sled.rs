@@ -5,6 +5,9 @@
 //! - `sled` writes items above a quarter of its segment size to files under `blobs/` and never
 //!   syncs those. With segments of 16 MiB and values cut into chunks (see [`super::super`]) there
 //!   are none; the tests check it.
+//! - At an open `sled` writes a snapshot of its index as `snap.N.generating` and renames it. A
+//!   process that is killed meanwhile leaves a part of one, which the next open takes for the latest
+//!   snapshot and finds damaged. It is only a short cut through the log, so it is removed before.
 //! - `sled` panics on some damage. Every call is caught, and a panic becomes an error.
 //! - `sled` drops what stands behind some other damage, in silence. That is noticed above, by the
 //!   store's note of its latest commit.
@@ -45,13 +48,15 @@ impl SledEngine {
     ///
     /// # Errors
     /// The directory is in use, cannot be read or written, or its content is damaged. Nothing
-    /// that was in it is removed.
+    /// that was in it is removed but a snapshot that was not written to its end: nobody else may be
+    /// opening the directory.
     pub fn open(directory: &Path, cache_bytes: u64) -> Result<Self, EngineError> {
         let config = ::sled::Config::new()
             .path(directory)
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(Some(FLUSH_EVERY_MS));
+        remove_unfinished(directory).map_err(|error| io_failure(directory, "open", &error))?;
         let opened = catch_unwind(AssertUnwindSafe(|| open_locked(&config)));
         let db = judge(directory, "open", opened)?;
         let log = sync_files(directory).map_err(|error| io_failure(directory, "open", &error))?;
@@ -105,6 +110,22 @@ impl Engine for SledEngine {
             entries.map(|entry| entry.map(copied)).collect()
         })
     }
+}
+
+/// Removes snapshots that an open has begun to write and not finished.
+fn remove_unfinished(directory: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_unfinished = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+        if entry.file_name().to_str().is_some_and(is_unfinished) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn open_locked(config: &::sled::Config) -> ::sled::Result<::sled::Db> {
@@ -173,6 +194,26 @@ fn io_failure(directory: &Path, doing: &'static str, error: &std::io::Error) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_open_that_was_killed_while_it_wrote_a_snapshot_costs_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        for n in 0..3 {
+            let engine = SledEngine::open(directory.path(), 8 << 20).unwrap();
+            for earlier in 0..n {
+                assert_eq!(engine.get(&[earlier]).unwrap().as_deref(), Some(&[earlier][..]));
+            }
+            let mut batch = Batch::new();
+            batch.put(vec![n], vec![n]);
+            engine.apply(batch).unwrap();
+            engine.sync().unwrap();
+            drop(engine);
+            for (lsn, part) in [("0000000000000000", &b""[..]), ("FFFFFFFFFFFFFFFF", &[7; 40])] {
+                let path = directory.path().join(format!("snap.{lsn}.generating"));
+                std::fs::write(path, part).unwrap();
+            }
+        }
+    }
 
     #[test]
     fn a_panic_of_sled_is_an_error_that_says_where() {
