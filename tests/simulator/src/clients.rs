@@ -1,7 +1,9 @@
 //! Clients: they read, change what they read, and write with the contexts they got.
 //!
 //! Each client does one thing at a time, through any machine. It keeps what it last saw of every
-//! key, uses old contexts too, joins contexts, and writes without any.
+//! key, uses old contexts too, joins contexts, and writes without any. Where a module merges it also
+//! puts back what a key contained before: an old value with the context of all there is, as
+//! `kv restore` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +44,8 @@ pub struct Known {
 #[derive(Debug, Default)]
 pub struct Client {
     known: BTreeMap<usize, Known>,
+    /// What the values of a key contained when it first saw them.
+    first: BTreeMap<usize, BTreeSet<WriteId>>,
 }
 
 /// What a client wants next.
@@ -88,6 +92,7 @@ impl Client {
         }
         let is_blind = dice >= 80;
         let is_delete = !is_blind && dice >= 70;
+        let is_restore = !is_blind && !is_delete && scenario.is_folding() && rng.random_bool(0.2);
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
         let w = rng.random_range(scenario.w_min.min(n)..=n);
         let is_ending = !is_delete && scenario.is_expiring() && rng.random_bool(0.2);
@@ -102,11 +107,17 @@ impl Client {
             ..plain
         };
         let strict_w = (is_strict && scenario.durability == Durability::All).then_some(w);
+        let contents = match self.first.get(&place) {
+            _ if is_delete => BTreeSet::new(),
+            // Only what it replaces: the rest is there still.
+            Some(first) if is_restore => first & &known.seen,
+            _ => known.contents,
+        };
         let write = ClientWrite {
             key: place,
             is_delete,
             seen: known.seen,
-            contents: if is_delete { BTreeSet::new() } else { known.contents },
+            contents,
             strict_w,
             outcome: Outcome::Pending,
         };
@@ -120,6 +131,7 @@ impl Client {
 
     /// A get was answered with this.
     pub fn got(&mut self, rng: &mut ChaCha8Rng, key: usize, known: Known) {
+        self.first.entry(key).or_insert_with(|| known.contents.clone());
         match self.known.get_mut(&key) {
             // Some clients read twice and mean to replace all that they saw.
             Some(earlier) if rng.random_bool(0.2) => {
