@@ -38,6 +38,7 @@ impl World {
         self.heal();
         self.one_process_each();
         self.come_to_rest();
+        self.take_back();
         self.check_trees();
         if self.scenario.is_handoff_complete {
             self.compare(HANDED_OFF);
@@ -65,7 +66,7 @@ impl World {
         self.forget();
     }
 
-    fn come_to_rest(&mut self) {
+    pub(super) fn come_to_rest(&mut self) {
         // Stragglers of before are still on their way.
         self.run_until(self.now_us + 3 * SECOND);
         let until_us = self.now_us + REST_US;
@@ -171,7 +172,7 @@ impl World {
             .any(|machine| self.catalogue(machine).is_some_and(|c| c.removed.contains_key(&id)))
     }
 
-    fn first_member(&self) -> usize {
+    pub(super) fn first_member(&self) -> usize {
         (0..self.machines.len()).find(|place| !self.is_out(*place)).unwrap_or(0)
     }
 
@@ -295,13 +296,14 @@ impl World {
         if !self.scenario.is_folding() {
             return;
         }
-        let key = &self.keys[place];
+        let (key, forgiven) = (&self.keys[place], self.forgiven(place));
         for LiveVersion { dots, version } in siblings.versions() {
             let live = dots.iter().filter_map(|dot| self.dots.write(key, *dot)).collect();
             let value = version.payload.value();
             let contained = value.map(|value| merging::contained(value)).unwrap_or_default();
             let history = &self.history;
-            self.violations.extend(checkers::contents(history, place, &live, &contained));
+            let accounted = &contained | &forgiven;
+            self.violations.extend(checkers::contents(history, place, &live, &accounted));
             if is_end {
                 self.violations.extend(checkers::is_left(history, place, &live, &contained));
             }

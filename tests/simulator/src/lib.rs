@@ -113,6 +113,8 @@ pub struct Report {
     pub exchanged_keys: u64,
     /// Siblings that were folded into one version.
     pub folds: u64,
+    /// Keys that were merged anew after a bad module.
+    pub remerged: u64,
     /// Puts and deletes that the state of their key did not allow.
     pub puts_refused: u64,
     /// Objects that a store forgot, wholly or in part.
@@ -168,6 +170,7 @@ impl Report {
         self.exchanges += other.exchanges;
         self.exchanged_keys += other.exchanged_keys;
         self.folds += other.folds;
+        self.remerged += other.remerged;
         self.puts_refused += other.puts_refused;
         self.races += other.races;
         self.collected += other.collected;

@@ -81,7 +81,10 @@ impl World {
                 false => MergeFailure::NotLoaded(UNION),
             })
         } else {
-            (self.merger)(divergence).map(Arc::new)
+            (self.merger)(divergence).map(|mut resolution| {
+                self.spoil(module, divergence, &mut resolution.outcome);
+                Arc::new(resolution)
+            })
         };
         let (now_us, writes) = (self.now_us, divergence.siblings.len());
         self.trace.line(

@@ -14,9 +14,10 @@ use stator_core::request::{
 
 use super::Planted;
 use super::checkers;
-use super::clients::{self, Known, Wish};
+use super::clients::{self, Key, Known, Wish};
 use super::history::{ClientWrite, Outcome, WriteId};
 use super::merging;
+use super::operators::OPERATOR;
 use super::queue::Micros;
 use super::world::{EARLY, Happening, Inner, LATE, World, index};
 
@@ -43,6 +44,10 @@ enum Asked {
     },
     /// A get of the checkers, at the end.
     Inspect {
+        key: usize,
+    },
+    /// A get of an operator, and the put that may follow.
+    ToRemerge {
         key: usize,
     },
     /// Of a planted bug: a get, and the put that follows.
@@ -140,15 +145,20 @@ impl World {
 
     /// Of a planted bug: the get.
     pub(super) fn read_to_write_back(&mut self, machine: usize, place: usize) {
-        let key = &self.keys[place];
-        let get = GetRequest {
-            keyspace: key.keyspace,
-            key: key.bytes.clone(),
-            r: None,
-            quorum: QuorumKind::Sloppy,
-            timeout_ms: 2_000,
-        };
-        self.ask(machine, Asked::ToWriteBack { key: place }, get);
+        self.ask(machine, Asked::ToWriteBack { key: place }, self.plain_get(place));
+    }
+
+    /// An operator reads what a module may have folded.
+    pub(super) fn read_to_remerge(&mut self, machine: usize, place: usize) {
+        if !self.machines[machine].takes_requests(self.now_us) {
+            return;
+        }
+        self.ask(machine, Asked::ToRemerge { key: place }, self.plain_get(place));
+    }
+
+    fn plain_get(&self, place: usize) -> GetRequest {
+        let Key { keyspace, bytes: key } = self.keys[place].clone();
+        GetRequest { keyspace, key, r: None, quorum: QuorumKind::Sloppy, timeout_ms: 2_000 }
     }
 
     /// Of a planted bug: the put.
@@ -196,6 +206,9 @@ impl World {
     }
 
     fn think(&mut self, client: usize) {
+        if client == OPERATOR {
+            return;
+        }
         let at_us = self.now_us + self.rng.random_range(1_000..200_000);
         self.queue.plan(at_us, Happening::Client(client));
     }
@@ -285,6 +298,11 @@ impl World {
                     self.written_back(machine, key, &receipt.siblings);
                 });
             }
+            Asked::ToRemerge { key } => {
+                return result.into_iter().for_each(|receipt| {
+                    self.remerge(machine, key, &receipt.siblings);
+                });
+            }
             Asked::Put { .. } | Asked::WriteBack => {
                 return self.violations.push(checkers::answered_twice(ticket));
             }
@@ -360,7 +378,10 @@ impl World {
                     true => self.history.contents(id),
                     false => BTreeSet::new(),
                 };
-                self.clients[client].put(&mut self.rng, (key, id), contents, &receipt);
+                match self.clients.get_mut(client) {
+                    Some(client) => client.put(&mut self.rng, (key, id), contents, &receipt),
+                    None => self.remerged(id),
+                }
             }
             Err(error) => {
                 if self.tries_again(client, id, clients::outcome(&error)) {

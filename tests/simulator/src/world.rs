@@ -35,7 +35,7 @@ use super::merging::{self, Merger, UNION_2};
 use super::metadata::Sent;
 use super::naming::Names;
 use super::network::{Fate, Network};
-use super::operators::{Desk, RingWatch, zone_of};
+use super::operators::{Desk, Release, RingWatch, UNION_BAD, zone_of};
 use super::planted::Noted;
 use super::queue::{Micros, Queue};
 use super::scenario::{Chore, FaultKind, Scenario};
@@ -146,6 +146,8 @@ pub struct World {
     pub(super) dead: BTreeSet<usize>,
     /// What operators know of keyspaces and of their repairs.
     pub(super) desk: Desk,
+    /// What is known of a bad release.
+    pub(super) release: Release,
     /// What is known of named writes.
     pub(super) names: Names,
     /// What planted bugs have to know later.
@@ -211,6 +213,7 @@ impl World {
             moved: 0,
             dead: BTreeSet::new(),
             desk: Desk::default(),
+            release: Release::default(),
             names: Names::default(),
             noted: Noted::default(),
             violations: Vec::new(),
@@ -590,6 +593,7 @@ fn catalogue(
             signatures: Default::default(),
         };
         catalogue.modules.insert(UNION_2, module.clone());
+        catalogue.modules.insert(UNION_BAD, module.clone());
         catalogue.modules.insert(digest, module);
     }
     for number in 0..scenario.keyspaces {

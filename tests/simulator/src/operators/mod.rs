@@ -1,12 +1,14 @@
 //! Operators: what they do to the ring, to keyspaces and to owners that may differ.
 
 mod keyspaces;
+mod release;
 mod repair;
 mod ring;
 
 use rand::RngExt;
 
 pub use keyspaces::Desk;
+pub use release::{OPERATOR, Release, UNION_BAD};
 pub use ring::{RingWatch, zone_of};
 
 use super::queue::Micros;
@@ -29,6 +31,7 @@ impl World {
             Chore::Ring => self.change_rings(machine),
             Chore::Keyspaces => self.change_keyspaces(machine),
             Chore::Modules => self.switch_module(machine),
+            Chore::Release => self.release(machine),
             Chore::Repair => self.ask_repair(machine),
         }
     }

@@ -1,7 +1,10 @@
 //! Operators do other things than changing the ring, or mind where the machines stand.
 
+use stator_core::catalogue::Reconcile;
+
 use super::FaultKind::{Crash, OneWay, Partition, StopInOrder};
 use super::{CALM, Chore, ROUGH, SECOND, Scenario};
+use crate::merging::UNION;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -42,6 +45,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (OneWay, 12 * SECOND)],
         is_handoff_complete: false,
         chores: &[(Chore::Modules, 3 * SECOND)],
+        ..CALM
+    },
+    Scenario {
+        name: "release",
+        budget: "a module that loses writes is activated and taken back, and what it folded is merged \
+                 anew; partitions, crashes: only what it has lost may be missing, and at the end \
+                 only where someone has written since",
+        quality: ROUGH,
+        faults: &[(Partition, 6 * SECOND), (Crash, 8 * SECOND), (OneWay, 12 * SECOND)],
+        reconcile: Reconcile::Fold(UNION),
+        is_handoff_complete: false,
+        chores: &[(Chore::Release, SECOND)],
         ..CALM
     },
     Scenario {

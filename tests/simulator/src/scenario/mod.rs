@@ -74,6 +74,8 @@ pub enum Chore {
     Keyspaces,
     /// They switch what is done with concurrent versions: a module is activated, and rolled back.
     Modules,
+    /// They activate a module that loses writes, go back, and have merged anew what it folded.
+    Release,
     /// They want owners compared and repaired.
     Repair,
 }
