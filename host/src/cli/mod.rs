@@ -32,6 +32,7 @@ mod torture;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
 use failure::Failure;
@@ -91,7 +92,14 @@ struct Global {
     )]
     admin: String,
     /// Text for people or one JSON document for programs
-    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        help_heading = "Global options"
+    )]
     output: Output,
     /// How long a request may take: 500ms, 10s, 2m
     #[arg(
@@ -173,6 +181,7 @@ pub fn main() -> ExitCode {
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = with_tip(error);
             // Fails only if the stream is closed, and then nobody reads it.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { failure::Kind::Usage as u8 } else { 0 });
@@ -197,6 +206,17 @@ pub fn main() -> ExitCode {
     };
     lines::flush();
     code
+}
+
+/// Who writes `-o FILE` is told how files are named here.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let argument = error.get(ContextKind::InvalidArg);
+    let is_of_output = matches!(argument, Some(ContextValue::String(argument)) if argument.starts_with("--output"));
+    if is_of_output && error.kind() == ErrorKind::InvalidValue {
+        let tip = "-o is short for --output; a file is named by --out, of `kv export` by --to";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 fn run_async(global: Global, command: Command) -> Result<(), Failure> {
@@ -242,8 +262,21 @@ mod tests {
 
     #[test]
     fn global_options_may_follow_the_command() {
-        let cli = Cli::try_parse_from(["stator", "kv", "get", "k", "--output", "json"]);
-        assert!(matches!(cli.expect("valid").global.output, Output::Json));
+        for option in ["--output", "-o"] {
+            let cli = Cli::try_parse_from(["stator", "kv", "get", "k", option, "json"]);
+            assert!(matches!(cli.expect("valid").global.output, Output::Json));
+        }
+    }
+
+    #[test]
+    fn who_takes_o_for_a_file_is_told_which_option_is_one() {
+        for file in ["cart.wasm", "some/cart.wasm"] {
+            let error = Cli::try_parse_from(["stator", "module", "pull", "cart", "-o", file]);
+            let words = with_tip(error.expect_err("no form of output")).to_string();
+            assert!(words.contains("--out") && words.contains("--to"), "{words}");
+        }
+        let other = Cli::try_parse_from(["stator", "kv", "get", "k", "--timeout", "soon"]);
+        assert!(!with_tip(other.expect_err("no duration")).to_string().contains("--to"));
     }
 
     #[test]

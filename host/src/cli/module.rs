@@ -101,12 +101,12 @@ pub(super) enum Module {
 
 /// Download a component from the cluster
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stator module pull cart -o cart.wasm")]
+#[command(after_help = "Example:\n  stator module pull cart --out cart.wasm")]
 pub(super) struct Pull {
     /// The module: its digest, the beginning of it, or its name
     module: String,
     /// Where to write the component
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
@@ -126,8 +126,8 @@ pub(super) struct Delete {
 /// Make a component of what a compiler built: a core module, or a component that wants WASI
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm -o cart.wasm
-  stator module encode wasi.wasm -o notes.wasm
+  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm --out cart.wasm
+  stator module encode wasi.wasm --out notes.wasm
 
 A core module without WIT types gets those of the functions that it exports: by their full names, or
 as resolve, samples, preserves, validate, schema and migrate. What stands in for WASI writes what is
@@ -136,7 +136,7 @@ pub(super) struct Encode {
     /// The core module or component
     input: PathBuf,
     /// Where to write the component
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 

@@ -94,7 +94,7 @@ impl Tour {
         self.show(["kv", "explain", &some, "-k", KEYSPACE]).await?;
 
         self.head("A candidate that takes the last write runs as a shadow: it is only compared");
-        let write = "module rules --rule /items=last-write --rule /removed=union -o";
+        let write = "module rules --rule /items=last-write --rule /removed=union --out";
         let write = write.split(' ').map(OsStr::new);
         self.show(write.chain([candidate.as_os_str()])).await?;
         self.show(["module".as_ref(), "push".as_ref(), candidate.as_os_str()]).await?;
