@@ -223,7 +223,7 @@ impl Tour {
     async fn output(&self, arguments: &[OsString]) -> Result<Output> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--admin", &self.addresses.admin, "--endpoint", &self.addresses.client]);
-        command.args(["--timeout", "30s"]).args(arguments).stdin(Stdio::null());
+        command.args(["--timeout", "30s", "--profile", ""]).args(arguments).stdin(Stdio::null());
         Ok(command.kill_on_drop(true).output().await?)
     }
 }
