@@ -30,8 +30,8 @@ They stand in ~/.config/stator/config.toml, or in what the variable STATOR_CONFI
   [profile.shop]
   endpoint = \"shop-1:7101\"
   tls_ca = \"shop-ca.pem\"
-with the names of the connection options (--help) with _ for -, and token. What is on the command line
-comes before what is in the environment, and that before the profile. --profile '' takes none.";
+with the names of the connection options (--help), _ for -, and token. What is on the command
+line comes before what is in the environment, and that before the profile; --profile '' takes none.";
 
 /// Keep connection options under names
 #[derive(Debug, Subcommand)]

@@ -69,6 +69,8 @@ metrics! {
 
     SIBLINGS = Summary "stator_get_siblings" ["keyspace"]
         "Versions that differ, per get: 0 is an absent key, 2 or more a divergence";
+    GETS = Counter "stator_gets_total" ["keyspace", "versions"]
+        "Gets, by how many versions that differ they met: 0, 1, 2, 3, 4, 5+";
     MERGES = Counter "stator_merges_total" ["keyspace", "outcome"]
         "Divergences put to a module, by outcome: value, delete, kept, in-place, failed";
     CONFLICTS = Counter "stator_conflicts_total" ["keyspace", "cause"]
