@@ -36,7 +36,8 @@ impl Completions {
         shell.write_registration(VARIABLE, &name, &name, &name, &mut script)?;
         if self.shell == "zsh" {
             // As a file in the path of functions it is called where it should only be made known.
-            let call = r#"[ "$funcstack[1]" = _NAME ] && _clap_dynamic_completer_NAME "$@""#;
+            let call =
+                r#"if [ "$funcstack[1]" = _NAME ]; then _clap_dynamic_completer_NAME "$@"; fi"#;
             writeln!(script, "{}", call.replace("NAME", &name))?;
         }
         output::raw(&script)

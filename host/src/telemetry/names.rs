@@ -60,6 +60,8 @@ metrics! {
         "Time of gets, puts and deletes of a keyspace, from their arrival to their answer";
     CONVERGENCE_SECONDS = Histogram "stator_convergence_seconds" ["keyspace"]
         "Time from a put's start until every owner has acknowledged it; without those that got it later";
+    STALENESS_SECONDS = Histogram "stator_staleness_seconds" ["keyspace"]
+        "How old the newest version was that an owner lacked, when a repair brought it";
     REQUESTS_RUNNING = Gauge "stator_requests_running" []
         "Requests of clients and operators under way";
     PAUSES = Counter "stator_pauses_total" []
