@@ -147,7 +147,7 @@ pub fn main() -> ExitCode {
             run_async(global.alone(), &matches, command)
         }
         command => {
-            let connection = global.resolved(|warning| output::say(warning));
+            let connection = global.resolved(output::say);
             connection.and_then(|connection| run_async(connection, &matches, command))
         }
     };

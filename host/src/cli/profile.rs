@@ -213,8 +213,8 @@ fn show(file: &File, name: &str, output: Output) -> Result<(), Failure> {
         Output::Table => {
             let holds = if file.default() == Some(name) { " (default)" } else { "" };
             output::line(format!("{name}{holds} in {}", file.path.display()))?;
-            let texts = file.texts(name)?.into_iter();
-            texts.map(|(key, text)| output::line(format!("{key:<12}{text}"))).collect()
+            let mut texts = file.texts(name)?.into_iter();
+            texts.try_for_each(|(key, text)| output::line(format!("{key:<12}{text}")))
         }
     }
 }
