@@ -24,13 +24,13 @@ components: wasm-target
 	cargo build --profile guest --target $(TARGET) $(MERGES:%=-p %)
 	@for merge in $(MERGES); do \
 	    target/debug/stator module encode $(GUESTS)/$$(echo $$merge | tr - _).wasm \
-	        -o $(COMPONENTS)/$$merge.wasm \
+	        --out $(COMPONENTS)/$$merge.wasm \
 	        || exit 1; \
 	done
 	cargo build --profile guest --target $(TARGET) -p guests --examples
 	@for guest in $(TEST_GUESTS); do \
 	    target/debug/stator module encode $(GUESTS)/examples/$$guest.wasm \
-	        -o $(COMPONENTS)/tests/$$guest.wasm || exit 1; \
+	        --out $(COMPONENTS)/tests/$$guest.wasm || exit 1; \
 	done
 
 # Names of folders of this machine have no place in what is committed; and it is pushed with each
@@ -39,7 +39,7 @@ rules: wasm-target ## build the component of `--reconcile json` anew, where its 
 	RUSTFLAGS="-Clink-arg=-zstack-size=65536 -Clink-arg=--initial-memory=1048576 \
 	    --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo" \
 	    cargo build --profile guest --target $(TARGET) -p json-rules
-	target/debug/stator module encode $(GUESTS)/json_rules.wasm -o $(RULES)/json-rules.wasm
+	target/debug/stator module encode $(GUESTS)/json_rules.wasm --out $(RULES)/json-rules.wasm
 	$(RULES)/sources > $(RULES)/json-rules.sources
 
 languages: components ## build the cart of every language whose compiler is here: tests/languages/install

@@ -22,6 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::descriptors::METRICS_CONNECTIONS_MAX;
+use crate::driver::VERSIONS;
 use crate::node::Node;
 use crate::storage::Area;
 use crate::telemetry::names::*;
@@ -197,6 +198,10 @@ fn hints(node: &Node) {
         count(HINTS_LOST, label(), figures.hints_lost);
         count(FOLDS, label(), figures.folds);
         count(FOLD_FAILURES, label(), figures.fold_failures);
+        for (versions, gets) in VERSIONS.into_iter().zip(figures.gets) {
+            let [keyspace] = label();
+            count(GETS, [keyspace, ("versions", versions.to_owned())], gets);
+        }
     }
     for member in catalogue.members.keys().filter(|member| **member != node.id) {
         let label = || [("target", member.to_string())];

@@ -27,7 +27,7 @@ timed() { # NAME COMMAND...
     python3 -c "print(f'{\"$1\":<24} {$EPOCHREALTIME - $begun:8.1f} s   ' + open('$home/$1.out').readline().strip()[:100])"
 }
 exported() { # KEYSPACE FILE: in order, since two rings have different partitions
-    ask kv export -k "$1" -o "$2.unsorted" >/dev/null 2>&1
+    ask kv export -k "$1" --to "$2.unsorted" >/dev/null 2>&1
     LC_ALL=C sort "$2.unsorted" >"$2"
     rm "$2.unsorted"
 }

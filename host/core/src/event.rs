@@ -286,6 +286,8 @@ pub struct Stored {
     pub siblings: Arc<Siblings>,
     /// The dot that was minted, for a client's write.
     pub dot: Option<Dot>,
+    /// When the newest version was written that a sync has brought.
+    pub gained_ms: Option<u64>,
 }
 
 /// The store did not do it. What was stored before stands.
@@ -362,6 +364,9 @@ pub enum Notice {
     HintDelivered(NodeId, KeyspaceId),
     /// A stale replica was sent what it lacked after a get.
     ReadRepaired(NodeId),
+    /// An owner lacked what a read repair or a comparison has brought it, the newest of which was
+    /// written at this time.
+    WasStale(KeyspaceId, u64),
     /// Siblings were folded into one version, which is on its way to the owners.
     Folded(KeyspaceId),
     /// A module gave no value to fold siblings into; they stay.

@@ -185,12 +185,19 @@ pub struct Written {
     pub is_changed: bool,
     /// Whether the record is to be removed: nothing of the key is to be stored.
     pub is_removed: bool,
+    /// When the newest version was written that a sync has brought.
+    pub gained_ms: Option<u64>,
 }
 
 impl Written {
     /// Nothing is held, and nothing is to be stored.
     fn nothing() -> Self {
-        Written { record: Record::default(), dot: None, is_changed: false, is_removed: false }
+        Written::kept(Record::default(), None)
+    }
+
+    /// The record stays as it is.
+    pub(crate) fn kept(record: Record, dot: Option<Dot>) -> Self {
+        Written { record, dot, is_changed: false, is_removed: false, gained_ms: None }
     }
 }
 
@@ -234,8 +241,7 @@ pub fn write(
             match draft.request.as_ref().map_or(Known::New, |name| record.known(name, *now_ms)) {
                 Known::New => {}
                 Known::Retry(dot) => {
-                    let (dot, is_changed) = (Some(dot), false);
-                    return Ok(Written { record, dot, is_changed, is_removed: false });
+                    return Ok(Written::kept(record, Some(dot)));
                 }
                 Known::Other(dot) => return Err(WriteRefused::RequestReused(dot)),
             }
@@ -249,8 +255,7 @@ pub fn write(
             let dot = mint(&mut record, wanted, (*now_ms, *is_lent), survivors, minter);
             if *is_lent {
                 record.siblings_mut().keep(survivors);
-                let (dot, is_changed) = (Some(dot), false);
-                return Ok(Written { record, dot, is_changed, is_removed: false });
+                return Ok(Written::kept(record, Some(dot)));
             }
             record.mark = Some(Mark { actor: dot.actor, counter: dot.counter });
             Some(dot)
@@ -264,7 +269,8 @@ pub fn write(
     record.note_replaced([Some(&*before.siblings), arrived].into_iter().flatten());
     record.targets.extend(targets);
     let is_changed = is_new || record != before;
-    Ok(Written { record, dot, is_changed, is_removed: false })
+    let gained_ms = arrived.and_then(|_| record.siblings.newest_beyond(before.siblings.vector()));
+    Ok(Written { record, dot, is_changed, is_removed: false, gained_ms })
 }
 
 /// Versions that have expired by the clock count for none but [`EXPIRED_MAX`].

@@ -113,6 +113,8 @@ fn what_either_side_lacks_is_sent() {
     }
     // X gets "key 3" from one of the others, or from both at the same time.
     assert!((3..=4).contains(&total(&outcomes).keys_repaired));
+    let late = world.notices.iter().filter(|(_, it)| matches!(it, Notice::WasStale(..)));
+    assert_eq!(late.count(), 3, "each of them lacked a key, whoever was asked and whoever gave");
 }
 
 #[test]

@@ -42,6 +42,9 @@ fn a_get_repairs_an_owner_that_missed_the_put() {
     world.get(owners[1]);
     assert_eq!(world.values(owners[2], Area::Data), ["milk"]);
     assert!(world.has_noticed(owners[1], &Notice::ReadRepaired(owners[2])));
+    let held = world.gets.values().find_map(|got| got.as_ref().ok()).expect("it was answered");
+    let late = Notice::WasStale(carts_id(), held.siblings.latest_ms());
+    assert!(world.has_noticed(owners[1], &late));
 }
 
 #[test]

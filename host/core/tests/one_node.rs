@@ -85,7 +85,11 @@ impl Driven {
             panic!("not a write: {action:?}");
         };
         let written = write(None, change, targets, *survivors, &mut self.minter).unwrap();
-        let stored = Stored { siblings: written.record.siblings, dot: written.dot };
+        let stored = Stored {
+            siblings: written.record.siblings,
+            dot: written.dot,
+            gained_ms: written.gained_ms,
+        };
         Event::Written(*token, Ok(stored))
     }
 }

@@ -213,6 +213,8 @@ impl KvService {
         let siblings = &receipt.siblings;
         let (mut found, merge) = match view {
             v1::View::Siblings | v1::View::Metadata => {
+                let met = reconcile::view(siblings, self.node.clock.now().wall_ms).count();
+                self.node.count_get(&named.keyspace, met);
                 let is_metadata = view == v1::View::Metadata;
                 let all = siblings.versions();
                 (all.iter().map(|live| versions::version(live, is_metadata)).collect(), None)
@@ -220,6 +222,7 @@ impl KvService {
             v1::View::Unspecified | v1::View::Merged => {
                 let until = (Cause::Read, deadline);
                 let reading = self.node.read(&named.keyspace, &named.key, siblings, until).await;
+                self.node.count_get(&named.keyspace, reading.versions());
                 let count = self.sibling_count(siblings);
                 let (found, info) = merged_view(reading, count);
                 (found, Some(info))

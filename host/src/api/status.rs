@@ -205,6 +205,7 @@ fn keyspaces(node: &Node, catalogue: &Catalogue) -> Vec<v1::KeyspaceStatus> {
             hints_delivered: figures.hints_delivered,
             merges: figures.merges,
             merge_failures: figures.merge_failures,
+            gets: figures.gets.to_vec(),
         }
     };
     catalogue.live_keyspaces().map(status).collect()

@@ -1,5 +1,6 @@
 //! `stator keyspace`: named sets of keys with one policy each.
 
+mod divergence;
 mod history;
 mod merging;
 mod reconciling;
@@ -40,6 +41,8 @@ pub(super) enum Keyspace {
         /// The keyspace
         name: String,
     },
+    /// Show how many versions gets have met: what divergence there really is
+    Divergence(divergence::Divergence),
     /// Delete a keyspace with all its keys
     Delete(Delete),
 }
@@ -120,6 +123,7 @@ impl Keyspace {
             Keyspace::Activate(command) => command.run(session).await,
             Keyspace::Rollback(command) => command.run(session).await,
             Keyspace::History { name } => history::history(session, name).await,
+            Keyspace::Divergence(command) => command.run(session).await,
             Keyspace::Delete(command) => command.run(session).await,
         }
     }

@@ -9,8 +9,10 @@ mod access;
 mod backup;
 mod bench;
 mod cluster;
+mod complete;
 mod completions;
 mod conflicts;
+mod connection;
 mod data;
 mod demo;
 
@@ -23,19 +25,20 @@ mod members;
 mod module;
 mod output;
 mod parse;
+mod profile;
 mod serve;
 mod session;
 mod signals;
-mod tls;
 mod tls_init;
 mod torture;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use connection::{Connection, Global};
 use failure::Failure;
-use output::Output;
 
 use crate::merge::{COMPILE_MODULE, compile_module_main};
 use crate::storage::{OPEN_STORE, open_store_main};
@@ -65,59 +68,6 @@ struct Cli {
     command: Command,
 }
 
-/// What holds for every command.
-#[derive(Debug, Args)]
-struct Global {
-    /// The client address of a node
-    #[arg(
-        long,
-        global = true,
-        env = "STATOR_ENDPOINT",
-        hide_env_values = true,
-        default_value = "127.0.0.1:7101",
-        value_name = "URL",
-        help_heading = "Global options"
-    )]
-    endpoint: String,
-    /// The admin address of a node
-    #[arg(
-        long,
-        global = true,
-        env = "STATOR_ADMIN",
-        hide_env_values = true,
-        default_value = "127.0.0.1:7102",
-        value_name = "URL",
-        help_heading = "Global options"
-    )]
-    admin: String,
-    /// Text for people or one JSON document for programs
-    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
-    output: Output,
-    /// How long a request may take: 500ms, 10s, 2m
-    #[arg(
-        long,
-        global = true,
-        default_value = "10s",
-        value_parser = parse::duration,
-        value_name = "DURATION",
-        help_heading = "Global options"
-    )]
-    timeout: std::time::Duration,
-    /// A file with the token of who calls, where the cluster serves only those who have a role; the
-    /// variable STATOR_TOKEN may hold the token itself
-    #[arg(
-        long,
-        global = true,
-        env = "STATOR_TOKEN_FILE",
-        hide_env_values = true,
-        value_name = "FILE",
-        help_heading = "Global options"
-    )]
-    token_file: Option<std::path::PathBuf>,
-    #[command(flatten)]
-    tls: tls::TlsOptions,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node
@@ -143,6 +93,9 @@ enum Command {
     /// Say who may do what, make tokens and withdraw them, read the audit log
     #[command(subcommand)]
     Access(access::Access),
+    /// Keep connection options under names, one for each cluster
+    #[command(subcommand)]
+    Profile(profile::Profile),
     /// Tell whether a node serves clients
     Health(health::Health),
     /// Make certificates for a cluster to start with
@@ -170,21 +123,33 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == OPEN_STORE) {
         return open_store_main();
     }
-    let Cli { global, command } = match Cli::try_parse() {
-        Ok(cli) => cli,
+    complete::answer();
+    let matches = Cli::command().try_get_matches();
+    let read = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (Cli { global, command }, matches) = match read {
+        Ok(read) => read,
         Err(error) => {
+            let error = with_tip(error);
             // Fails only if the stream is closed, and then nobody reads it.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { failure::Kind::Usage as u8 } else { 0 });
         }
     };
-    let output = global.output;
+    let output = global.output();
     let result = match command {
         Command::Completions(command) => command.run::<Cli>(),
         Command::Man(command) => command.run::<Cli>(),
         Command::Module(module::Module::Encode(command)) => command.run(output),
         Command::Tls(command) => command.run(output),
-        command => run_async(global, command),
+        Command::Profile(command) => command.run(&matches, output),
+        // Theirs are no nodes of a profile.
+        Command::Serve(_) | Command::Demo(_) | Command::Torture(_) => {
+            run_async(global.alone(), &matches, command)
+        }
+        command => {
+            let connection = global.resolved(output::say);
+            connection.and_then(|connection| run_async(connection, &matches, command))
+        }
     };
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -199,15 +164,31 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn run_async(global: Global, command: Command) -> Result<(), Failure> {
+/// Who writes `-o FILE` is told how files are named here.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let argument = error.get(ContextKind::InvalidArg);
+    let is_of_output = matches!(argument, Some(ContextValue::String(argument)) if argument.starts_with("--output"));
+    if is_of_output && error.kind() == ErrorKind::InvalidValue {
+        let tip = "-o is short for --output; a file is named by --out, of `kv export` by --to";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+fn run_async(
+    connection: Connection,
+    matches: &ArgMatches,
+    command: Command,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::refused(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(async {
-        let session = session::Session::new(&global)?;
+        let output = connection.output();
+        let session = session::Session::new(&connection)?;
         match command {
-            Command::Serve(command) => command.run(global.output).await,
+            Command::Serve(command) => command.run(output).await,
             Command::Cluster(command) => command.run(&session).await,
             Command::Keyspace(command) => command.run(&session).await,
             Command::Module(command) => command.run(&session).await,
@@ -215,13 +196,14 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
             Command::Backup(command) => command.run(&session).await,
             Command::Access(command) => command.run(&session).await,
             Command::Health(command) => command.run(&session).await,
-            Command::Tls(command) => command.run(global.output),
+            Command::Tls(command) => command.run(output),
             Command::Conflicts(command) => command.run(&session).await,
-            Command::Demo(command) => command.run(global.output).await,
+            Command::Demo(command) => command.run(output).await,
             Command::Bench(command) => command.run(&session).await,
-            Command::Torture(command) => command.run(global.output).await,
+            Command::Torture(command) => command.run(output).await,
             Command::Completions(command) => command.run::<Cli>(),
             Command::Man(command) => command.run::<Cli>(),
+            Command::Profile(command) => command.run(matches, output),
         }
     });
     // A read from standard input may still block a thread.
@@ -231,8 +213,6 @@ fn run_async(global: Global, command: Command) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -242,8 +222,21 @@ mod tests {
 
     #[test]
     fn global_options_may_follow_the_command() {
-        let cli = Cli::try_parse_from(["stator", "kv", "get", "k", "--output", "json"]);
-        assert!(matches!(cli.expect("valid").global.output, Output::Json));
+        for option in ["--output", "-o"] {
+            let cli = Cli::try_parse_from(["stator", "kv", "get", "k", option, "json"]);
+            assert!(matches!(cli.expect("valid").global.output(), output::Output::Json));
+        }
+    }
+
+    #[test]
+    fn who_takes_o_for_a_file_is_told_which_option_is_one() {
+        for file in ["cart.wasm", "some/cart.wasm"] {
+            let error = Cli::try_parse_from(["stator", "module", "pull", "cart", "-o", file]);
+            let words = with_tip(error.expect_err("no form of output")).to_string();
+            assert!(words.contains("--out") && words.contains("--to"), "{words}");
+        }
+        let other = Cli::try_parse_from(["stator", "kv", "get", "k", "--timeout", "soon"]);
+        assert!(!with_tip(other.expect_err("no duration")).to_string().contains("--to"));
     }
 
     #[test]

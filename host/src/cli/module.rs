@@ -34,7 +34,7 @@ use stator_proto::v1;
 
 pub(super) use test::Bench;
 
-use super::failure::{Failure, Kind};
+use super::failure::Failure;
 use super::members::{self, short};
 use super::output::{self, Output};
 use super::session::Session;
@@ -101,12 +101,12 @@ pub(super) enum Module {
 
 /// Download a component from the cluster
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stator module pull cart -o cart.wasm")]
+#[command(after_help = "Example:\n  stator module pull cart --out cart.wasm")]
 pub(super) struct Pull {
     /// The module: its digest, the beginning of it, or its name
     module: String,
     /// Where to write the component
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
@@ -126,8 +126,8 @@ pub(super) struct Delete {
 /// Make a component of what a compiler built: a core module, or a component that wants WASI
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm -o cart.wasm
-  stator module encode wasi.wasm -o notes.wasm
+  stator module encode target/wasm32-unknown-unknown/guest/cart.wasm --out cart.wasm
+  stator module encode wasi.wasm --out notes.wasm
 
 A core module without WIT types gets those of the functions that it exports: by their full names, or
 as resolve, samples, preserves, validate, schema and migrate. What stands in for WASI writes what is
@@ -136,7 +136,7 @@ pub(super) struct Encode {
     /// The core module or component
     input: PathBuf,
     /// Where to write the component
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
@@ -408,19 +408,13 @@ pub(super) async fn resolve(admin: &Admin, text: &str) -> Result<String, Failure
 
 fn choose(modules: &[v1::Module], text: &str) -> Result<String, Failure> {
     let named = modules.iter().filter(|module| module.name == text);
-    let mut found: Vec<_> = named.map(|module| module.digest.clone()).collect();
+    let mut found: Vec<_> = named.collect();
     if found.is_empty() && text.len() >= 8 {
-        let begun = modules.iter().filter(|module| module.digest.starts_with(text));
-        found.extend(begun.map(|module| module.digest.clone()));
+        found.extend(modules.iter().filter(|module| module.digest.starts_with(text)));
     }
-    match found.as_slice() {
-        [digest] => Ok(digest.clone()),
-        [] => Err(Failure::new(Kind::NotFound, format!("no module is called {text}")).hint(
-            "`stator module list` shows those there are, `stator module push FILE` adds one",
-        )),
-        several => Err(Failure::usage(format!("{} modules are called {text}", several.len()))
-            .hint(format!("give the digest: {}", several.join(", ")))),
-    }
+    let found = found.into_iter().map(|module| (module.digest.clone(), String::new())).collect();
+    let hint = "`stator module list` shows those there are, `stator module push FILE` adds one";
+    members::sole("module", text, found, hint)
 }
 
 /// Who has signed it.
@@ -444,6 +438,7 @@ fn json(module: &v1::Module) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::failure::Kind;
 
     #[test]
     fn a_module_is_chosen_by_name_or_beginning_of_its_digest() {

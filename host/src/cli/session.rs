@@ -1,12 +1,11 @@
 //! Connections to nodes, with the global options applied.
 
-use std::path::Path;
 use std::time::Duration;
 
 use stator_client::{Admin, Client, Coordination, Options, Token};
 use tonic::transport::{Channel, Endpoint, Error};
 
-use super::Global;
+use super::connection::Connection;
 use super::failure::{Failure, Kind};
 use super::output::Output;
 use crate::address::{BadAddress, HostPort};
@@ -26,16 +25,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(global: &Global) -> Result<Self, Failure> {
-        let tls = global.tls.load()?;
+    pub(super) fn new(connection: &Connection) -> Result<Self, Failure> {
+        let tls = connection.tls()?;
+        let (endpoint, admin) = check(connection)?;
         Ok(Session {
-            endpoint: url(&global.endpoint, tls.is_some()).map_err(|f| f.during("--endpoint"))?,
-            admin: url(&global.admin, tls.is_some()).map_err(|f| f.during("--admin"))?,
-            timeout: global.timeout,
+            endpoint,
+            admin,
+            timeout: connection.timeout(),
             attempts_max: Options::default().attempts_max,
             tls,
-            token: token(global.token_file.as_deref())?,
-            output: global.output,
+            token: connection.token()?.map(Token),
+            output: connection.output(),
         })
     }
 
@@ -150,16 +150,11 @@ impl Session {
     }
 }
 
-/// The token of who calls.
-fn token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
-    let text = match file {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-            Failure::usage(format!("cannot read the token file {}: {error}", path.display()))
-        })?),
-        None => std::env::var("STATOR_TOKEN").ok(),
-    };
-    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    Ok(text.map(Token))
+/// The URLs of a connection's client and admin listener.
+pub(super) fn check(connection: &Connection) -> Result<(String, String), Failure> {
+    let has_tls = connection.has_tls();
+    let endpoint = url(connection.endpoint(), has_tls).map_err(|f| f.during("--endpoint"))?;
+    Ok((endpoint, url(connection.admin(), has_tls).map_err(|f| f.during("--admin"))?))
 }
 
 /// `address` as a URL; `HOST:PORT` will do.

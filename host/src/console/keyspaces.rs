@@ -73,6 +73,7 @@ fn keyspace_json(keyspace: &v1::Keyspace, figures: Option<&v1::KeyspaceStatus>) 
             "merge_failures": figures.merge_failures,
             "hints_stored": figures.hints_stored,
             "hints_delivered": figures.hints_delivered,
+            "gets": figures.gets,
         })),
     })
 }

@@ -94,7 +94,7 @@ impl Tour {
         self.show(["kv", "explain", &some, "-k", KEYSPACE]).await?;
 
         self.head("A candidate that takes the last write runs as a shadow: it is only compared");
-        let write = "module rules --rule /items=last-write --rule /removed=union -o";
+        let write = "module rules --rule /items=last-write --rule /removed=union --out";
         let write = write.split(' ').map(OsStr::new);
         self.show(write.chain([candidate.as_os_str()])).await?;
         self.show(["module".as_ref(), "push".as_ref(), candidate.as_os_str()]).await?;
@@ -223,7 +223,7 @@ impl Tour {
     async fn output(&self, arguments: &[OsString]) -> Result<Output> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--admin", &self.addresses.admin, "--endpoint", &self.addresses.client]);
-        command.args(["--timeout", "30s"]).args(arguments).stdin(Stdio::null());
+        command.args(["--timeout", "30s", "--profile", ""]).args(arguments).stdin(Stdio::null());
         Ok(command.kill_on_drop(true).output().await?)
     }
 }

@@ -34,7 +34,7 @@ pub struct Effects {
     transport: Transport,
     conflicts: Conflicts,
     inbox: Inbox,
-    clock: Clock,
+    pub(super) clock: Clock,
     shared: Arc<Shared>,
     persist: UnboundedSender<Persist>,
 }
@@ -113,9 +113,12 @@ impl Effects {
             Action::Write { token, area, key, change, targets, survivors, is_sync } => {
                 let inbox = self.inbox.clone();
                 let done = Box::new(move |result: Result<WriteDone, StoreError>| {
-                    let result = result
-                        .map(|done| Stored { siblings: done.siblings, dot: done.dot })
-                        .map_err(failure);
+                    let stored = |WriteDone { siblings, dot, gained_ms, .. }| Stored {
+                        siblings,
+                        dot,
+                        gained_ms,
+                    };
+                    let result = result.map(stored).map_err(failure);
                     inbox.deliver(Event::Written(token, result));
                 });
                 let area = store_area(area);

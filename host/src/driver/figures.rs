@@ -17,7 +17,12 @@ pub struct KeyspaceFigures {
     pub folds: u64,
     /// Times that a module gave no value for that.
     pub fold_failures: u64,
+    /// Gets, by how many versions that differ they met, as [`VERSIONS`] has it.
+    pub gets: [u64; VERSIONS.len()],
 }
+
+/// How many versions a get met; who meets more counts with the last.
+pub const VERSIONS: [&str; 6] = ["0", "1", "2", "3", "4", "5+"];
 
 /// Of all comparisons with other owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -27,7 +27,7 @@ use stator_core::node::Node;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use effects::Effects;
-pub use figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
+pub use figures::{ExchangeTotals, KeyspaceFigures, PeerFigures, VERSIONS};
 pub use handle::{DriverHandle, DriverStopped, Held, Shared};
 pub use inbox::Inbox;
 pub use persist::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, FILL_FILE, MOVES_FILE};

@@ -11,12 +11,12 @@ use super::effects::Effects;
 use crate::telemetry;
 use crate::telemetry::names::{
     COLLECT_GIVEN_UP, COLLECTED, CONVERGENCE_SECONDS, EXCHANGE_KEYS_COMPARED,
-    EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES, PARTITIONS_DROPPED,
+    EXCHANGE_KEYS_REPAIRED, EXCHANGES, MOVES, Metric, PARTITIONS_DROPPED, STALENESS_SECONDS,
 };
 
 impl Effects {
-    /// Every owner has a put.
-    fn converged(&self, keyspace: KeyspaceId, after_ms: u64) {
+    /// Records how long something of a keyspace took.
+    fn lasted(&self, metric: Metric, keyspace: KeyspaceId, ms: u64) {
         if !telemetry::is_recording() {
             return;
         }
@@ -24,8 +24,7 @@ impl Effects {
         if let Some(keyspace) = catalogue.as_ref().and_then(|known| known.keyspace_by_id(keyspace))
         {
             let name = keyspace.name.clone();
-            metrics::histogram!(CONVERGENCE_SECONDS.name, "keyspace" => name)
-                .record(Duration::from_millis(after_ms));
+            metrics::histogram!(metric.name, "keyspace" => name).record(Duration::from_millis(ms));
         }
     }
 
@@ -45,7 +44,13 @@ impl Effects {
                     }
                 });
             }
-            Notice::Everywhere(keyspace, after_ms) => self.converged(keyspace, after_ms),
+            Notice::Everywhere(keyspace, after_ms) => {
+                self.lasted(CONVERGENCE_SECONDS, keyspace, after_ms);
+            }
+            Notice::WasStale(keyspace, written_ms) => {
+                let age_ms = self.clock.now().wall_ms.saturating_sub(written_ms);
+                self.lasted(STALENESS_SECONDS, keyspace, age_ms);
+            }
             Notice::HintStored(_, keyspace) => {
                 self.shared().count(keyspace, |f| f.hints_stored += 1)
             }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Node;
 use crate::conflicts::Cause;
+use crate::driver::VERSIONS;
 use crate::telemetry::names::{MERGES, SIBLINGS};
 
 /// How long before its deadline a read stops waiting for a module that is just being fetched or
@@ -50,6 +51,19 @@ pub enum Reading {
     },
 }
 
+impl Reading {
+    /// How many versions that differ there were.
+    pub fn versions(&self) -> usize {
+        match self {
+            Reading::Absent => 0,
+            Reading::Sole(_) => 1,
+            Reading::Siblings(inputs)
+            | Reading::Merged { inputs, .. }
+            | Reading::Unmerged { inputs, .. } => inputs.len(),
+        }
+    }
+}
+
 /// What made one value of siblings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
@@ -70,10 +84,7 @@ impl Node {
         (cause, deadline): (Cause, Instant),
     ) -> Reading {
         let now_ms = self.clock.now().wall_ms;
-        let view = view(siblings, now_ms);
-        metrics::histogram!(SIBLINGS.name, "keyspace" => keyspace.name.clone())
-            .record(view.count() as f64);
-        let versions = match view {
+        let versions = match view(siblings, now_ms) {
             View::Absent => return Reading::Absent,
             View::Sole(version) => return Reading::Sole(version),
             View::Divergent(versions) => versions,
@@ -87,6 +98,14 @@ impl Node {
         };
         let divergence = divergence(&keyspace.name, key, &versions, ancestor);
         self.merge(module, keyspace, (&divergence, versions), (cause, deadline)).await
+    }
+
+    /// Counts a get that met so many versions that differ.
+    pub fn count_get(&self, keyspace: &Keyspace, versions: usize) {
+        metrics::histogram!(SIBLINGS.name, "keyspace" => keyspace.name.clone())
+            .record(versions as f64);
+        let place = versions.min(VERSIONS.len() - 1);
+        self.driver.shared().count(keyspace.id, |figures| figures.gets[place] += 1);
     }
 
     async fn merge(

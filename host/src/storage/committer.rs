@@ -239,7 +239,7 @@ impl Committer {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
             write(before.clone(), &job.change, &job.targets, job.survivors, &mut minter)?
         };
-        let Written { mut record, dot, mut is_changed, is_removed } = written;
+        let Written { mut record, dot, mut is_changed, is_removed, gained_ms } = written;
         if !is_removed && before.is_some() | is_changed && self.trees.is_some() {
             is_changed |= self.list(job, &mut record, is_changed);
         }
@@ -251,8 +251,12 @@ impl Committer {
             self.meta.sequence += 1;
             record.sequence = self.meta.sequence;
         }
-        let outcome =
-            WriteDone { siblings: record.siblings.clone(), dot, sequence: record.sequence };
+        let outcome = WriteDone {
+            siblings: record.siblings.clone(),
+            dot,
+            gained_ms,
+            sequence: record.sequence,
+        };
         if is_changed {
             if let Some(before) = &before {
                 self.note_superseded(job, before, &outcome);

@@ -70,6 +70,8 @@ pub struct WriteDone {
     pub siblings: Arc<Siblings>,
     /// The dot that was minted, for a client's write.
     pub dot: Option<Dot>,
+    /// When the newest version was written that a sync has brought.
+    pub gained_ms: Option<u64>,
     /// The commit that the record carries: this write's, or an earlier one's if this write
     /// changed nothing.
     pub sequence: u64,

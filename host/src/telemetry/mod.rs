@@ -23,11 +23,16 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use names::{ALL, Kind};
+use names::{ALL, Kind, STALENESS_SECONDS};
 
 /// The quantiles of every summary.
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
-/// The bounds of every histogram, in seconds: each about twice the one before.
+/// The bounds of ages, in seconds: up to ten days.
+const AGES: [f64; 14] = [
+    0.001, 0.01, 0.1, 1.0, 4.0, 15.0, 60.0, 300.0, 1_200.0, 3_600.0, 14_400.0, 43_200.0, 86_400.0,
+    864_000.0,
+];
+/// The bounds of every other histogram, in seconds: each about twice the one before.
 const SECONDS: [f64; 16] = [
     0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0,
     4.0, 8.0,
@@ -56,7 +61,8 @@ pub fn install() -> Result<PrometheusHandle, InstallError> {
     let mut builder = PrometheusBuilder::new().set_quantiles(&QUANTILES)?;
     for metric in histograms {
         let matcher = Matcher::Full(metric.name.to_owned());
-        builder = builder.set_buckets_for_metric(matcher, &SECONDS)?;
+        let bounds = if *metric == STALENESS_SECONDS { &AGES[..] } else { &SECONDS[..] };
+        builder = builder.set_buckets_for_metric(matcher, bounds)?;
     }
     let recorder = builder.build_recorder();
     let handle = recorder.handle();

@@ -60,6 +60,8 @@ metrics! {
         "Time of gets, puts and deletes of a keyspace, from their arrival to their answer";
     CONVERGENCE_SECONDS = Histogram "stator_convergence_seconds" ["keyspace"]
         "Time from a put's start until every owner has acknowledged it; without those that got it later";
+    STALENESS_SECONDS = Histogram "stator_staleness_seconds" ["keyspace"]
+        "How old the newest version was that an owner lacked, when a repair brought it";
     REQUESTS_RUNNING = Gauge "stator_requests_running" []
         "Requests of clients and operators under way";
     PAUSES = Counter "stator_pauses_total" []
@@ -69,6 +71,8 @@ metrics! {
 
     SIBLINGS = Summary "stator_get_siblings" ["keyspace"]
         "Versions that differ, per get: 0 is an absent key, 2 or more a divergence";
+    GETS = Counter "stator_gets_total" ["keyspace", "versions"]
+        "Gets, by how many versions that differ they met: 0, 1, 2, 3, 4, 5+";
     MERGES = Counter "stator_merges_total" ["keyspace", "outcome"]
         "Divergences put to a module, by outcome: value, delete, kept, in-place, failed";
     CONFLICTS = Counter "stator_conflicts_total" ["keyspace", "cause"]

@@ -10,4 +10,4 @@ fi
 mkdir -p out
 # Nothing is ever freed (an instance lives for one call), and what aborts says so in the log.
 "$ASC" assembly/index.ts -O3 --runtime stub --use abort=assembly/stator/abort -o out/core.wasm
-stator module encode out/core.wasm -o out/new-merge.wasm
+stator module encode out/core.wasm --out out/new-merge.wasm

@@ -7,4 +7,4 @@ cd "$(dirname "$0")"
 mkdir -p out
 ${CC:-clang-19} --target=wasm32-wasi -mexec-model=reactor -O2 -Wall -Wl,--strip-all -Istator \
   src/*.c stator/stator.c -o out/core.wasm
-stator module encode out/core.wasm -o out/new-merge.wasm
+stator module encode out/core.wasm --out out/new-merge.wasm

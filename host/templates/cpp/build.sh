@@ -9,4 +9,4 @@ flags="--target=wasm32-wasi -O2 -Wall -Istator"
 ${CC:-clang-19} $flags -c stator/stator.c -o out/stator.o
 ${CXX:-clang++-19} $flags -std=c++20 -fno-exceptions -mexec-model=reactor -Wl,--strip-all \
   src/*.cpp out/stator.o -o out/core.wasm
-stator module encode out/core.wasm -o out/new-merge.wasm
+stator module encode out/core.wasm --out out/new-merge.wasm

@@ -16,4 +16,4 @@ else
   "${COMPONENTIZE_JS:-$(tool @bytecodealliance/componentize-js 0.23.0 componentize-js)}" merge.js \
     --wit wit --world-name checked-module --disable http fetch-event --out out/wasi.wasm
 fi
-stator module encode out/wasi.wasm -o out/new-merge.wasm
+stator module encode out/wasi.wasm --out out/new-merge.wasm

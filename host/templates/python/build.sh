@@ -9,4 +9,4 @@ if [ -z "${COMPONENTIZE_PY:-}" ]; then
 fi
 mkdir -p out
 "$COMPONENTIZE_PY" -d wit -w checked-module componentize merge -o out/wasi.wasm
-stator module encode out/wasi.wasm -o out/new-merge.wasm
+stator module encode out/wasi.wasm --out out/new-merge.wasm

@@ -199,7 +199,7 @@ impl World {
         is_lent: bool,
     ) {
         match result {
-            Ok(Stored { siblings, dot }) => {
+            Ok(Stored { siblings, dot, .. }) => {
                 let writes = clients::writes(siblings);
                 self.trace.line(
                     self.now_us,
@@ -244,14 +244,14 @@ impl World {
                 let siblings = self.machines[machine].store.load(key, false).ok()??;
                 let is_equal = |version: &Version| version.payload == draft.payload;
                 let (dot, _) = siblings.live().find(|(_, version)| is_equal(version))?;
-                Some(Stored { siblings, dot: Some(dot) })
+                Some(Stored { siblings, dot: Some(dot), gained_ms: None })
             }
             Change::Sync(siblings)
                 if self.planted == Planted::DropHints
                     && area == Area::Hints
                     && self.rng.random_bool(0.25) =>
             {
-                Some(Stored { siblings: siblings.clone(), dot: None })
+                Some(Stored { siblings: siblings.clone(), dot: None, gained_ms: None })
             }
             _ => None,
         }

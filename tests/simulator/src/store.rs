@@ -271,7 +271,7 @@ impl Store {
         let mut minter = self.stale_actors.minter(area, key, stored.as_ref(), &self.minter);
         let minter = minter.as_mut().unwrap_or(&mut self.minter);
         let is_held = stored.is_some();
-        let Written { mut record, dot, mut is_changed, is_removed } =
+        let Written { mut record, dot, mut is_changed, is_removed, gained_ms } =
             write(stored, change, targets, survivors, minter)?;
         let passed_ms = match change {
             Change::Expire { passed_ms, .. } if is_held => Some(*passed_ms),
@@ -298,7 +298,7 @@ impl Store {
             let bytes = (!is_removed).then(|| record.encode().into());
             shelf.step(key.clone(), bytes);
         }
-        Ok(Stored { siblings: record.siblings, dot })
+        Ok(Stored { siblings: record.siblings, dot, gained_ms })
     }
 
     /// Drops a key of which only tombstones are left: a bug as long as anyone may still hold

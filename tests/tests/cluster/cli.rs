@@ -164,7 +164,7 @@ async fn shells_get_their_completions() {
         let output = stator(["completions", shell]).await;
         assert!(output.status.success());
         let script = text(&output.stdout);
-        assert!(script.contains("stator") && script.contains("keyspace"), "{shell}");
+        assert!(script.contains("stator") && script.contains("STATOR_COMPLETE"), "{shell}");
     }
     assert_eq!(stator(["completions", "abacus"]).await.status.code(), Some(2));
 }

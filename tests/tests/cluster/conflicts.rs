@@ -117,7 +117,7 @@ async fn failed_merges_are_dead_letters_until_another_module_is_activated() {
     let refused = run(&cluster[0], &["module", "delete", "cart"]).await.expect_err("in use");
     assert!(refused.contains("is in use in keyspace"), "{refused}");
     let pulled = at("pulled.wasm");
-    must_run(&cluster[2], &["module", "pull", "max-register", "-o", &pulled]).await;
+    must_run(&cluster[2], &["module", "pull", "max-register", "--out", &pulled]).await;
     assert_eq!(std::fs::read(&pulled).expect("read"), std::fs::read(&file).expect("read"));
     must_run(&cluster[0], &["module", "delete", "max-register"]).await;
     for node in cluster.nodes() {

@@ -204,7 +204,7 @@ async fn a_batch_has_an_outcome_for_each_of_its_items() {
 async fn export(node: &Node, folder: &Path, keyspace: &str, file: &str, format: &str) -> Bytes {
     let path = folder.join(file);
     let to = path.to_str().expect("text");
-    run_quietly(node, &["kv", "export", "-k", keyspace, "-o", to, "--format", format]).await;
+    run_quietly(node, &["kv", "export", "-k", keyspace, "--to", to, "--format", format]).await;
     std::fs::read(path).expect("written").into()
 }
 

@@ -27,6 +27,7 @@ mod metrics;
 mod options;
 mod partition;
 mod pauses;
+mod profiles;
 mod python;
 mod refills;
 mod refusals;

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use stator::telemetry::names::{ALL, Kind};
+use stator_proto::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::metadata::MetadataValue;
 
-use crate::support::{Node, eventually, get, must, put};
+use crate::conflicts::{must_run, run};
+use crate::support::{Cluster, Node, eventually, get, keyspace, must, put};
 
 /// What a page says: the kind of each metric, and every series with its value.
 pub struct Page {
@@ -97,6 +99,29 @@ async fn the_page_says_what_happened_in_documented_names() {
         };
         assert_eq!(kind, expected, "{name}");
     }
+}
+
+/// The table of Dynamo's section 6.3, of all nodes, however a get looks at what it meets.
+#[tokio::test]
+async fn gets_are_counted_by_the_versions_that_they_met() {
+    let cluster = Cluster::start_with(2, |_| vec!["--metrics-listen=127.0.0.1:0".into()]).await;
+    cluster.create(v1::Keyspace { n: 2, ..keyspace("notes", 1, 2) }).await;
+    let kv = |node: usize| cluster[node].kv();
+    for (key, value) in [("a", "one"), ("b", "one"), ("b", "two"), ("b", "three")] {
+        kv(0).put(put("notes", key, value)).await.expect("put");
+    }
+    for (node, key) in [(0, "none"), (0, "a"), (1, "a"), (1, "b")] {
+        kv(node).get(get("notes", key)).await.expect("got");
+    }
+    let siblings = v1::GetRequest { view: v1::View::Siblings.into(), ..get("notes", "b") };
+    kv(0).get(siblings).await.expect("got");
+    let found = must_run(&cluster[0], &["keyspace", "divergence", "notes"]).await;
+    let [one] = &found["keyspaces"].as_array().expect("a list")[..] else { panic!("{found}") };
+    let versions = serde_json::json!({ "0": 1, "1": 2, "2": 0, "3": 2, "4": 0, "5+": 0 });
+    assert_eq!((&one["gets"], &one["versions"]), (&5.into(), &versions));
+    let page = Page::read(cluster[1].addresses.metrics.as_deref().expect("it has a page")).await;
+    assert_eq!(page.value("stator_gets_total{keyspace=\"notes\",versions=\"3\"}"), 1.0);
+    run(&cluster[0], &["keyspace", "divergence", "nowhere"]).await.expect_err("no such keyspace");
 }
 
 #[test]

@@ -92,7 +92,7 @@ async fn bad_rules_are_refused_before_anything_is_sent() {
         // Nobody listens there.
         let nowhere = ["--admin", "127.0.0.1:1"];
         let create = ["keyspace", "create", "carts", "--reconcile", "json"].into_iter();
-        let write = ["module", "rules", "-o", &out].into_iter();
+        let write = ["module", "rules", "--out", &out].into_iter();
         for refused in [
             stator(create.chain(given.clone()).chain(nowhere)).await,
             stator(write.chain(given).chain(nowhere)).await,
@@ -124,7 +124,7 @@ async fn bad_rules_are_refused_before_anything_is_sent() {
 async fn a_component_of_rules_is_a_module_like_any_other() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("rules.wasm").display().to_string();
-    let rules = ["module", "rules", "--rule", "/n=max", "--rule", "/tags=union", "-o", &out];
+    let rules = ["module", "rules", "--rule", "/n=max", "--rule", "/tags=union", "--out", &out];
     let written = stator(rules).await;
     assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
     let described = stator(["module", "describe", &out, "--output", "json"]).await;

@@ -81,7 +81,7 @@ async fn a_keyspace_takes_only_modules_that_are_signed_by_the_keys_that_it_names
     // A signature that was made apart, of other bytes, by whom the keyspace does not name.
     let signature = desk.path("cart.sig");
     let sign = async |module: &str, key: &str| {
-        must_run(&cluster[0], &["module", "sign", module, "--key", key, "-o", &signature]).await;
+        must_run(&cluster[0], &["module", "sign", module, "--key", key, "--out", &signature]).await;
         let push = ["module", "push", &other, "--signature", &signature];
         run(&cluster[0], &push).await.map(|printed| printed[0].clone())
     };

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use stator_tests::program;
 
 /// Commands with commands of their own, which pages name without `stator` before them.
-const GROUPS: [&str; 8] =
-    ["access", "backup", "cluster", "conflicts", "keyspace", "kv", "module", "tls"];
+const GROUPS: [&str; 9] =
+    ["access", "backup", "cluster", "conflicts", "keyspace", "kv", "module", "profile", "tls"];
 
 /// The commands in the text of a page, blocks left out.
 pub fn named(page: &str) -> BTreeSet<Vec<String>> {

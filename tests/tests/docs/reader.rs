@@ -263,6 +263,7 @@ impl Reader {
         let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&rest)));
         command.env("PATH", path.expect("a path")).env("CARGO_NET_OFFLINE", "true");
         command.env("REPOSITORY", root()).envs(compilers());
+        command.env("XDG_CONFIG_HOME", self.folder.path().join(".config"));
         // What names no node asks the first of those that run.
         if let Some(node) = self.nodes.iter_mut().find_map(|node| node.is_running().then_some(node))
         {

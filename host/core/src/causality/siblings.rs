@@ -117,6 +117,12 @@ impl Siblings {
         self.known.live.values().map(|version| version.written_at_ms).max().unwrap_or(0)
     }
 
+    /// When the newest of the live versions was written that `seen` knows nothing of.
+    pub fn newest_beyond(&self, seen: &VersionVector) -> Option<u64> {
+        let beyond = self.known.live.iter().filter(|(dot, _)| !seen.contains(dot));
+        beyond.map(|(_, version)| version.written_at_ms).max()
+    }
+
     /// About how many bytes the object takes.
     pub fn weight_bytes(&self) -> usize {
         // Of a version that stands under many dots there is one payload.

@@ -62,7 +62,7 @@ pub(crate) fn attest(
     };
     let record = stored.unwrap_or_default();
     match is_as_marked {
-        true => Ok(Written { record, dot: None, is_changed: false, is_removed: false }),
+        true => Ok(Written::kept(record, None)),
         false => Err(WriteRefused::NotAsMarked),
     }
 }
@@ -85,7 +85,7 @@ pub(crate) fn collect(
         record.mark = record.mark.filter(|mark| vector.get(&mark.actor) > 0);
         record.object_hash = None;
     }
-    Ok(Written { record, dot: None, is_changed: true, is_removed })
+    Ok(Written { is_changed: true, is_removed, ..Written::kept(record, None) })
 }
 
 /// Whether the record may go, as far as its own node's promises are concerned.

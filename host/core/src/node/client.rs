@@ -167,7 +167,7 @@ impl Node {
                 let (key, is_client) = (get.key.clone(), get.ticket.is_some());
                 let is_agreed = get.is_agreed();
                 let (siblings, stale) = get.repairs();
-                stale.into_iter().for_each(|node| self.repair(node, &key, &siblings));
+                stale.into_iter().for_each(|stale| self.repair(stale, &key, &siblings));
                 if is_agreed {
                     self.note_held_by_all(&key, &siblings);
                 }
@@ -202,7 +202,8 @@ impl Node {
                 self.direct_ended(ticket, &request, result);
             }
             Some(Purpose::ExchangeObject(id, key)) => {
-                self.tell_exchange(id, Told::Joined(key, result));
+                let stored = |siblings| Stored { siblings, dot: None, gained_ms: None };
+                self.tell_exchange(id, Told::Joined(key, result.map(|held| held.map(stored))));
             }
             _ => {}
         }
@@ -232,8 +233,7 @@ impl Node {
                 Err(_) => self.hint_refused(target, attempt),
             },
             Some(Purpose::ExchangeObject(id, key)) => {
-                let result = result.map(|stored| Some(stored.siblings));
-                self.tell_exchange(id, Told::Joined(key, result));
+                self.tell_exchange(id, Told::Joined(key, result.map(Some)));
             }
             _ => {}
         }

@@ -155,8 +155,16 @@ impl Node {
     }
 
     /// Sends an owner what it lacks. Nobody waits for it: the next get would find it again.
-    pub(super) fn repair(&mut self, node: NodeId, key: &StoreKey, siblings: &Arc<Siblings>) {
+    pub(super) fn repair(
+        &mut self,
+        (node, lacked_ms): (NodeId, Option<u64>),
+        key: &StoreKey,
+        siblings: &Arc<Siblings>,
+    ) {
         self.notice(Notice::ReadRepaired(node));
+        if let Some(written_ms) = lacked_ms {
+            self.notice(Notice::WasStale(key.keyspace, written_ms));
+        }
         self.send_object(node, key, siblings);
     }
 

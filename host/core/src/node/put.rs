@@ -205,7 +205,7 @@ impl Node {
         let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
         let keyspace = put.key.keyspace;
         let error = match result {
-            Ok(Stored { siblings, dot: Some(dot) }) => {
+            Ok(Stored { siblings, dot: Some(dot), .. }) => {
                 put.minted(dot, siblings);
                 hint_for.into_iter().for_each(|owner| self.hint_kept(owner, keyspace));
                 return self.spread(request);
@@ -282,7 +282,7 @@ impl Node {
         result: Result<Stored, StoreFailure>,
     ) {
         let result = match result {
-            Ok(Stored { siblings, dot: Some(dot) }) => Ok((dot, siblings)),
+            Ok(Stored { siblings, dot: Some(dot), .. }) => Ok((dot, siblings)),
             Ok(Stored { dot: None, .. }) => {
                 let reason = "the store answered a mint without a dot".to_owned();
                 Err(RequestError::Store { reason, effect: Effect::None })

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{Effect, GetReceipt, QuorumKind, RequestError};
-use crate::causality::{Siblings, Survivors};
+use crate::causality::{Siblings, Survivors, VersionVector};
 use crate::id::{NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::quorum::{Standing, Tally};
@@ -233,17 +233,22 @@ impl Get {
             .all(|node| held(node).is_some_and(|held| held.is_same_as(&self.joined)))
     }
 
-    /// The owners that hold less than all answers joined, and the join.
-    pub fn repairs(self) -> (Arc<Siblings>, Vec<NodeId>) {
-        let is_stale = |node: &NodeId| match self.answers.get(node) {
-            Some(Some(held)) => !held.is_same_as(&self.joined),
-            Some(None) => true,
-            None => self.damaged.contains(node),
+    /// The owners that hold less than all answers joined, and when the newest version was written that
+    /// they had not heard of, as far as they have told what they hold; and the join.
+    pub fn repairs(self) -> (Arc<Siblings>, Vec<(NodeId, Option<u64>)>) {
+        let nothing = VersionVector::default();
+        let lacks = |node: NodeId| match self.answers.get(&node) {
+            Some(Some(held)) if held.is_same_as(&self.joined) => None,
+            Some(held) => {
+                let heard_of = held.as_ref().map_or(&nothing, |held| held.vector());
+                Some((node, self.joined.newest_beyond(heard_of)))
+            }
+            None => self.damaged.contains(&node).then_some((node, None)),
         };
         let stale = if self.joined.is_empty() {
             Vec::new()
         } else {
-            self.primaries.iter().copied().filter(is_stale).collect()
+            self.primaries.iter().copied().filter_map(lacks).collect()
         };
         (Arc::new(self.joined), stale)
     }

@@ -59,7 +59,7 @@ fn play_get(case: &str, (needed, kind, down): (usize, QuorumKind, &str), script:
             // The last step: what is left is the repair.
             let (_, stale) = std::mem::replace(&mut get, empty_get(&cast)).repairs();
             found.push("finished".to_owned());
-            found.extend(stale.iter().map(|node| format!("repair {}", cast.name(*node))));
+            found.extend(stale.iter().map(|(node, _)| format!("repair {}", cast.name(*node))));
             assert!(repaired.replace(step).is_none(), "{case}: finished twice");
         }
         assert_eq!(found.join("; "), *expected, "{case}: {step}");

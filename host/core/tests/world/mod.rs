@@ -520,8 +520,9 @@ impl Host {
                     write(stored, &change, &targets, survivors, &mut self.minter)
                         .map(|written| {
                             let (dot, siblings) = (written.dot, written.record.siblings.clone());
+                            let gained_ms = written.gained_ms;
                             if !written.is_changed {
-                                return Stored { siblings, dot };
+                                return Stored { siblings, dot, gained_ms };
                             }
                             if written.is_removed {
                                 let trees = self.trees.iter_mut();
@@ -530,7 +531,7 @@ impl Host {
                                     false => trees.changed(&place.1, old, None),
                                 });
                                 self.store.remove(&place);
-                                return Stored { siblings, dot };
+                                return Stored { siblings, dot, gained_ms };
                             }
                             self.sequence += 1;
                             let record = Record { sequence: self.sequence, ..written.record };
@@ -543,7 +544,7 @@ impl Host {
                                 }
                             }
                             self.store.insert(place, record);
-                            Stored { siblings, dot: written.dot }
+                            Stored { siblings, dot, gained_ms }
                         })
                         .map_err(StoreFailure::from),
                 )

@@ -1,11 +1,10 @@
 //! `stator cluster hints`: what every member keeps for others, and since when.
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 use stator_proto::v1;
 
-use super::status::ask;
 use crate::cli::failure::Failure;
+use crate::cli::members;
 use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
 
@@ -18,14 +17,7 @@ A hint is a write that a node keeps for a member that did not take it. It stays 
 has it, however long that takes. A write that waits for two members counts for both.";
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let asked = session.admin().await?.get_status(v1::GetStatusRequest {}).await?;
-    let members = asked.members.iter().filter_map(|view| view.member.clone());
-    let members: Vec<v1::Member> = members.collect();
-    let answers = join_all(members.iter().map(|member| ask(session, member))).await;
-    let nodes: Vec<(v1::Member, Option<v1::NodeStatus>)> = match members.is_empty() {
-        true => asked.node.clone().into_iter().map(|node| (node, Some(asked.clone()))).collect(),
-        false => members.into_iter().zip(answers).collect(),
-    };
+    let nodes = members::statuses(session).await?;
     match session.output {
         Output::Json => output::json(&json!({
             "nodes": nodes.iter().map(|(member, status)| node_json(member, status.as_ref()))

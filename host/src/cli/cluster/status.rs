@@ -3,23 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 use stator_proto::v1;
 
 use crate::cli::failure::Failure;
+use crate::cli::members;
 use crate::cli::output::{self, Output};
 use crate::cli::session::Session;
 
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
-    let admin = session.admin().await?;
-    let asked = admin.get_status(v1::GetStatusRequest {}).await?;
+    let asked = session.admin().await?.get_status(v1::GetStatusRequest {}).await?;
     // To who was removed those that were members beside it are nothing any more.
-    let members: Vec<v1::Member> = match asked.state() {
+    let nodes = match asked.state() {
         v1::NodeState::Removed => Vec::new(),
-        _ => asked.members.iter().filter_map(|view| view.member.clone()).collect(),
+        _ => members::statuses(session).await?,
     };
-    let answers = join_all(members.iter().map(|member| ask(session, member))).await;
+    let (members, answers): (Vec<_>, Vec<_>) = nodes.into_iter().unzip();
     // By node id. A member that does not answer is missing here and shown all the same.
     let mut statuses: BTreeMap<String, v1::NodeStatus> = BTreeMap::new();
     for status in answers.into_iter().flatten().chain([asked.clone()]) {
@@ -36,12 +35,6 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
         })),
         Output::Table => print(&asked, &members, &statuses),
     }
-}
-
-pub(super) async fn ask(session: &Session, member: &v1::Member) -> Option<v1::NodeStatus> {
-    let admin = session.admin_of(&member.admin_address).await.ok()?;
-    let answer = admin.get_status(v1::GetStatusRequest {}).await.ok()?;
-    Some(answer)
 }
 
 /// The members, or the asked node alone while there is no cluster, or none any more.

@@ -20,8 +20,8 @@ use crate::cli::session::Session;
 
 const EXAMPLES: &str = "\
 Examples:
-  stator kv export -k carts -o carts.jsonl
-  stator kv export -k carts --format binary -o carts.bin
+  stator kv export -k carts --to carts.jsonl
+  stator kv export -k carts --format binary --to carts.bin
   stator kv export -k carts --prefix cart-7 | jq .values
 
 It goes through the admin address, because it hands out dots and what was seen, which an import takes
@@ -49,7 +49,7 @@ pub(in crate::cli) struct Export {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// The file, made anew; standard output without it
-    #[arg(short = 'o', long = "to", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
     /// In the order of the ring, without temporary files
     #[arg(long)]

@@ -12,6 +12,11 @@ pub(in crate::cli) fn bytes(total: u64) -> ProgressBar {
     bar(total, "{bar:40} {bytes}/{total_bytes}, {bytes_per_sec}, {elapsed} {msg}")
 }
 
+/// A bar of so many keys.
+pub(in crate::cli) fn keys(total: u64) -> ProgressBar {
+    bar(total, "{bar:40} {pos}/{len} keys, {elapsed} {msg}")
+}
+
 fn bar(length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(length).with_finish(ProgressFinish::AndClear);
     // The template is fixed; if indicatif ever refuses it, its default will do.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
+use stator_client::Client;
 use stator_proto::v1;
 
 use super::options::Target;
@@ -162,12 +163,13 @@ impl Restore {
             };
             return wanted.iter().try_for_each(would);
         }
-        let now = stored(session, keyspace, key.clone()).await?;
+        let client = session.kv().await?;
+        let now = stored(&client, keyspace, key.clone()).await?;
         let mut restored = Vec::new();
         for version in wanted {
             // All with what was seen before the first of them: siblings of one another.
             let value = (version.value.clone(), version.schema);
-            let dot = write(session, (keyspace, key.clone()), &now, value).await?;
+            let dot = write(&client, (keyspace, key.clone()), &now, value).await?;
             if session.output == Output::Table {
                 output::line(format!("put back as write {dot}: {}", said(version)))?;
             }
@@ -202,7 +204,7 @@ impl Restore {
 
 /// What a key holds, without values.
 pub(in crate::cli) async fn stored(
-    session: &Session,
+    client: &Client,
     keyspace: &str,
     key: Bytes,
 ) -> Result<v1::GetResponse, Failure> {
@@ -212,17 +214,17 @@ pub(in crate::cli) async fn stored(
         view: v1::View::Metadata as i32,
         ..Default::default()
     };
-    Ok(session.kv().await?.send_get(request).await?)
+    Ok(client.send_get(request).await?)
 }
 
 /// Writes a value, or deletes, in the place of what was read. The name of the write.
 pub(in crate::cli) async fn write(
-    session: &Session,
+    client: &Client,
     (keyspace, key): (&str, Bytes),
     now: &v1::GetResponse,
     (value, schema): (Option<Bytes>, u32),
 ) -> Result<String, Failure> {
-    let (client, keyspace) = (session.kv().await?, keyspace.to_owned());
+    let keyspace = keyspace.to_owned();
     let contexts: Vec<_> = now.context.iter().cloned().collect();
     match value {
         Some(value) => {

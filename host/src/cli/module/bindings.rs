@@ -19,13 +19,13 @@ const OPTIONS: [&str; 4] = ["sampler", "invariant", "validator", "migration"];
 /// Write the bindings of a module in C, for C and C++: stator.h and stator.c
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  stator module bindings -o stator --with sampler,invariant
+  stator module bindings --out stator --with sampler,invariant
   clang --target=wasm32-wasi -mexec-model=reactor -Istator merge.c stator/stator.c -o core.wasm
 
 For each option named the module must define its functions.")]
 pub(in crate::cli) struct Bindings {
     /// The folder to write them to
-    #[arg(short, long, value_name = "DIR", default_value = "stator")]
+    #[arg(long, value_name = "DIR", default_value = "stator")]
     out: PathBuf,
     /// The options of the WIT that the module has
     #[arg(long, value_name = "OPTION", value_delimiter = ',', value_parser = OPTIONS)]

@@ -32,7 +32,7 @@ const PROFILE: [&str; 7] = [
 const EXAMPLES: &str = "\
 Examples:
   stator module build
-  stator module build example-merges/cart -o cart.wasm
+  stator module build example-merges/cart --out cart.wasm
 
 CARGO_NET_OFFLINE=true keeps cargo from the network.";
 
@@ -44,7 +44,7 @@ pub(in crate::cli) struct Build {
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
     /// Where to write the component [default: components/NAME.wasm in cargo's target folder]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 

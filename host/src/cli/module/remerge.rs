@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clap::Args;
+use futures::stream::{self, StreamExt};
 use serde_json::json;
+use stator_client::Client;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, Outcome};
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
@@ -12,6 +14,7 @@ use stator_proto::v1;
 use super::replay::take;
 use super::resolve;
 use super::test::Bench;
+use crate::cli::data::progress;
 use crate::cli::failure::Failure;
 use crate::cli::kv::history::{stored, superseded, write};
 use crate::cli::members::short;
@@ -27,8 +30,14 @@ Examples:
 
 Of every key that holds a fold by the bad module it takes what the fold replaced from the keyspace's
 history (keyspace update --history), merges that here by the module that the keyspace is pinned to
-now, and writes the result in the fold's place. A key that was written since keeps what was written
-and is listed: `stator kv history` shows what there was. What is done already is not done twice.";
+now, and writes the result in the fold's place. A key that was written since, by a client or an earlier
+run, keeps what was written and is listed: `stator kv history` shows what there was.
+
+It may be stopped and started again at any time: each key is written at once or not at all, and what
+is done already is not done twice.";
+
+/// How many keys are merged at a time.
+const KEYS: usize = 16;
 
 /// Merge anew what a bad module has folded
 #[derive(Debug, Args)]
@@ -76,27 +85,27 @@ impl Remerge {
         for one in superseded(session, &self.keyspace, Bytes::new(), &bad).await? {
             by_key.entry(one.key.clone()).or_default().push(one);
         }
-        let mut done = Vec::new();
-        for (key, replaced) in by_key {
-            let with = (&bench, &pinned);
-            let outcome = self.remerge(session, with, (&bad, &key), replaced).await;
-            done.push((
-                key,
-                outcome.unwrap_or_else(|failure| Done::Left(failure.message().to_owned())),
-            ));
-        }
+        let (client, bar) = (session.kv().await?, progress::keys(by_key.len() as u64));
+        let merged = stream::iter(by_key).map(async |(key, replaced)| {
+            let with = (&client, &bench, &pinned);
+            let done = self.remerge(with, (&bad, &key), replaced).await;
+            bar.inc(1);
+            (key, done.unwrap_or_else(|failure| Done::Left(failure.message().to_owned())))
+        });
+        let mut done: Vec<_> = merged.buffer_unordered(KEYS).collect().await;
+        done.sort_by(|(a, _), (b, _)| a.cmp(b));
+        drop(bar);
         self.tell(session, &done)
     }
 
     /// Merges one key anew.
     async fn remerge(
         &self,
-        session: &Session,
-        (bench, module): (&Bench, &ModuleDigest),
+        (client, bench, module): (&Client, &Bench, &ModuleDigest),
         (bad, key): (&str, &Bytes),
         replaced: Vec<v1::Superseded>,
     ) -> Result<Done, Failure> {
-        let now = stored(session, &self.keyspace, key.clone()).await?;
+        let now = stored(client, &self.keyspace, key.clone()).await?;
         let [version] = now.versions.as_slice() else { return Ok(Done::WrittenSince) };
         let maker = version.origin.as_ref().and_then(|origin| origin.maker.as_ref());
         let inputs = match maker {
@@ -126,7 +135,7 @@ impl Remerge {
             Err(failure) => return Ok(Done::Left(failure.to_string())),
         };
         if !self.dry_run {
-            write(session, (&self.keyspace, key.clone()), &now, (value, schema)).await?;
+            write(client, (&self.keyspace, key.clone()), &now, (value, schema)).await?;
         }
         Ok(Done::Merged)
     }

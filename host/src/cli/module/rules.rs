@@ -15,8 +15,8 @@ use crate::merge::{RULES_COMPONENT_BYTES, RULES_NAME, Rules, component_of, rules
 
 const EXAMPLES: &str = "\
 Examples:
-  stator module rules --rule /items=union --rule '/items/*/qty=max' -o carts.wasm
-  stator module rules --rule =three-way:last-write --rule /visits=sum -o pages.wasm
+  stator module rules --rule /items=union --rule '/items/*/qty=max' --out carts.wasm
+  stator module rules --rule =three-way:last-write --rule /visits=sum --out pages.wasm
   stator module test carts.wasm
 
 POINTER is a JSON pointer (RFC 6901); `*` stands for any member, the most specific one counts, and an
@@ -36,7 +36,7 @@ pub(in crate::cli) struct WriteRules {
     #[arg(long = "rule", value_name = "POINTER=RULE", required = true)]
     rules: Vec<String>,
     /// Where to write the component
-    #[arg(short, long, value_name = "FILE", default_value = "json-rules.wasm")]
+    #[arg(long, value_name = "FILE", default_value = "json-rules.wasm")]
     out: PathBuf,
 }
 

@@ -32,7 +32,7 @@ pub(in crate::cli) struct Keygen {
 
 const SIGN_EXAMPLES: &str = "\
 Examples:
-  stator module sign target/components/cart.wasm --key release.key -o cart.sig
+  stator module sign target/components/cart.wasm --key release.key --out cart.sig
   stator module push target/components/cart.wasm --signature cart.sig
 
 What is signed (Ed25519, RFC 8032) is a text of two lines, `stator module signature v1` and the module's
@@ -49,7 +49,7 @@ pub(in crate::cli) struct Sign {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// Where to write the signature [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
 

@@ -76,6 +76,9 @@ function figures(keyspaces, now, before) {
     const gets = sum(now.series, 'stator_get_siblings_count', name);
     const mean = gets > 0 ? sum(now.series, 'stator_get_siblings_sum', name) / gets : null;
     const failures = counted?.merge_failures ?? 0;
+    const met = counted?.gets ?? [];
+    const all = met.reduce((total, some) => total + some, 0);
+    const several = met.slice(2).reduce((total, some) => total + some, 0);
     return [
       name, number(gets), rate(now, before, 'stator_get_siblings_count', name),
       number(counted?.merges ?? 0),
@@ -83,12 +86,13 @@ function figures(keyspaces, now, before) {
       rate(now, before, 'stator_conflicts_total', name),
       siblings([quantile('0.5'), quantile('0.99'), quantile('0.999')]),
       mean === null ? '–' : mean.toFixed(2),
+      all === 0 ? '–' : `${(several * 100 / all).toPrecision(2)} %`,
       number(sum(now.series, 'stator_keyspace_fuel_total', name)),
       number(counted?.hints_stored ?? 0),
     ];
   });
   return table('Counted since the start of this node', ['keyspace', '#gets', '#gets/s', '#merges', '#failed',
-    '#distinct merges/s', 'siblings per get: p50, p99, p99.9', '#mean', '#fuel', '#hints stored'], rows);
+    '#distinct merges/s', 'siblings per get: p50, p99, p99.9', '#mean', '#of several', '#fuel', '#hints stored'], rows);
 }
 
 /** Three bars: the versions that a get met, one full width per ten. */

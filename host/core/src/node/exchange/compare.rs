@@ -32,7 +32,7 @@ pub(super) struct Exchange {
     ours: Option<TreeAnswer>,
     theirs: Option<TreeAnswer>,
     /// Keyspaces that differ, the present one first.
-    keyspaces: VecDeque<KeyspaceId>,
+    pub(super) keyspaces: VecDeque<KeyspaceId>,
     walk: Walk,
     /// Keys to be repaired, with whether the peer has something under them, and those that are.
     pub(super) differing: VecDeque<(Bytes, bool)>,

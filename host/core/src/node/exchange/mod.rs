@@ -62,7 +62,7 @@ use bytes::Bytes;
 use super::surroundings::Surroundings;
 use crate::causality::Siblings;
 use crate::event::{
-    ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairId, StoreFailure, Ticket,
+    ExchangeEnd, ExchangeOutcome, Notice, RepairError, RepairId, StoreFailure, Stored, Ticket,
 };
 use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId};
 use crate::keys::StoreKey;
@@ -108,7 +108,7 @@ pub(super) enum Told {
     /// The peer has answered, or does not.
     Theirs(Result<TreeAnswer, ReplicaError>),
     /// The own object of a key was read, joined with what the peer holds of it.
-    Joined(Bytes, Result<Option<Arc<Siblings>>, StoreFailure>),
+    Joined(Bytes, Result<Option<Stored>, StoreFailure>),
     /// The peer has synced the object of a key, or has not.
     Given(Bytes, bool),
 }

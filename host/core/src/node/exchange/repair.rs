@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ExchangeReason;
 use super::compare::{Exchange, Step};
-use crate::causality::Siblings;
-use crate::event::{ExchangeEnd, StoreFailure};
+use super::{ExchangeReason, Wish};
+use crate::causality::{Siblings, VersionVector};
+use crate::event::{ExchangeEnd, Notice, StoreFailure, Stored};
 use crate::node::surroundings::Surroundings;
 use crate::tree::{Held, TreeQuery};
 
@@ -24,8 +24,8 @@ pub(super) enum Repair {
         /// Whether the peer's record is damaged.
         is_damaged: bool,
     },
-    /// The join is on its way to the peer.
-    Giving,
+    /// The join is on its way to the peer, whose newest lack was written at this time.
+    Giving(Option<u64>),
 }
 
 /// What became of a key.
@@ -120,15 +120,21 @@ impl Exchange {
         &mut self,
         around: &dyn Surroundings,
         key: &Bytes,
-        result: Result<Option<Arc<Siblings>>, StoreFailure>,
+        result: Result<Option<Stored>, StoreFailure>,
     ) {
+        let gained_ms = result.as_ref().ok().and_then(|stored| stored.as_ref()?.gained_ms);
+        self.was_stale(gained_ms);
         let Some(repair) = self.repairs.get_mut(key) else { return };
         let Repair::Joining { theirs, is_damaged } = &repair else { return };
         let end = match result {
-            Ok(Some(ours)) => {
+            Ok(Some(Stored { siblings: ours, .. })) => {
                 let is_taking = self.reason == ExchangeReason::Fill;
                 if !is_taking && theirs.as_ref().is_none_or(|theirs| **theirs != *ours) {
-                    *repair = Repair::Giving;
+                    let nothing = VersionVector::default();
+                    let heard_of = theirs.as_ref().map_or(&nothing, |theirs| theirs.vector());
+                    // What was lost by damage is no lag.
+                    let lacked_ms = ours.newest_beyond(heard_of).filter(|_| !is_damaged);
+                    *repair = Repair::Giving(lacked_ms);
                     return self.give(key.clone(), ours);
                 }
                 End::Repaired
@@ -143,10 +149,22 @@ impl Exchange {
 
     /// The peer has synced the object of a key, or has not.
     pub(super) fn given(&mut self, around: &dyn Surroundings, key: &Bytes, is_synced: bool) {
-        if matches!(self.repairs.get(key), Some(Repair::Giving)) {
+        if let Some(Repair::Giving(lacked_ms)) = self.repairs.get(key) {
+            self.was_stale(lacked_ms.filter(|_| is_synced));
             let end = if is_synced { End::Repaired } else { End::Failed };
             self.repaired(around, key, end);
         }
+    }
+
+    /// An owner has got what it lacked; who is only becoming one, or was robbed of its store, was not late.
+    fn was_stale(&mut self, written_ms: Option<u64>) {
+        let is_late = matches!(
+            self.reason,
+            ExchangeReason::Schedule | ExchangeReason::Recovery | ExchangeReason::Operator(..)
+        );
+        let late = self.keyspaces.front().copied().zip(written_ms).filter(|_| is_late);
+        let notice = |(keyspace, written_ms)| Wish::Notice(Notice::WasStale(keyspace, written_ms));
+        self.wishes.extend(late.map(notice));
     }
 
     fn repaired(&mut self, around: &dyn Surroundings, key: &Bytes, end: End) {
