@@ -28,6 +28,7 @@ mod options;
 mod partition;
 mod pauses;
 mod python;
+mod quotas;
 mod refills;
 mod refusals;
 mod regions;
