@@ -283,14 +283,13 @@ impl Message {
     pub fn since(&self) -> u32 {
         match self {
             Message::Usage(_) => 6,
-            Message::ForwardReply { result: Err(RequestError::Refused(why)), .. }
-                if matches!(
-                    why,
-                    WriteRefused::OverKeys { .. } | WriteRefused::OverBytes { .. }
-                ) =>
-            {
-                6
-            }
+            Message::ForwardReply {
+                result:
+                    Err(RequestError::Refused(
+                        WriteRefused::OverKeys { .. } | WriteRefused::OverBytes { .. },
+                    )),
+                ..
+            } => 6,
             Message::List { .. } | Message::ListReply { .. } => 4,
             Message::Forward { put, .. } if put.quorum == QuorumKind::Local => 4,
             _ => 3,

@@ -69,7 +69,7 @@ pub enum Change {
         is_lent: bool,
         /// What its keyspace's quota allows, if it has one. Also for whoever carries it out: [`write()`]
         /// sees one key.
-        allowance: Option<Allowance>,
+        allowance: Option<Box<Allowance>>,
     },
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),

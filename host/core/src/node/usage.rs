@@ -111,10 +111,10 @@ impl Node {
     }
 
     /// What the keyspace's quota allows a put, if it has one.
-    pub(super) fn allowance(&self, keyspace: KeyspaceId) -> Option<Allowance> {
+    pub(super) fn allowance(&self, keyspace: KeyspaceId) -> Option<Box<Allowance>> {
         let quota = self.keyspaces.get(&keyspace)?.quota.value;
         let estimate = self.counting.estimates.get(&keyspace);
         let told = estimate.map(|estimate| estimate.one_copy).unwrap_or_default();
-        quota.bounds_storage().then_some(Allowance { quota, told })
+        quota.bounds_storage().then(|| Box::new(Allowance { quota, told }))
     }
 }

@@ -173,7 +173,8 @@ fn a_group_of_puts_does_not_go_beyond_a_quota() {
     let put = |name: &str, told: u64| {
         let mut change = mint(Context::default(), "x");
         if let Change::Mint { allowance, .. } = &mut change {
-            *allowance = Some(Allowance { quota, told: Usage { keys: told, bytes: 0 } });
+            let told = Usage { keys: told, bytes: 0 };
+            *allowance = Some(Box::new(Allowance { quota, told }));
         }
         let (done, reply) = reply();
         stores.write(WriteJob { change, ..put_job(name, "", false, done) });
