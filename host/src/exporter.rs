@@ -126,6 +126,7 @@ fn sample(node: &Node) {
     merges(node);
     hints(node);
     trees(node);
+    keyspaces(node);
     members(node);
     store(node, Area::Data);
     store(node, Area::Hints);
@@ -217,6 +218,17 @@ fn trees(node: &Node) {
     let (is_complete, buckets) = node.stores.tree_figures();
     set(TREES_READY, [], if is_complete { 1.0 } else { 0.0 });
     set(TREE_BUCKETS, [], buckets as f64);
+}
+
+fn keyspaces(node: &Node) {
+    let Some(catalogue) = node.catalogue() else { return };
+    let held = node.stores.usage().usages;
+    for keyspace in catalogue.live_keyspaces() {
+        let usage = held.get(&keyspace.id).copied().unwrap_or_default();
+        let label = || [("keyspace", keyspace.name.clone())];
+        set(KEYSPACE_KEYS, label(), usage.keys as f64);
+        set(KEYSPACE_BYTES, label(), usage.bytes as f64);
+    }
 }
 
 fn members(node: &Node) {

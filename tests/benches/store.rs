@@ -131,6 +131,7 @@ fn job(
             ancestors: Default::default(),
             until_ms: u64::MAX,
             is_lent: false,
+            allowance: None,
         },
         targets: Vec::new(),
         survivors: Survivors::All,

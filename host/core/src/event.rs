@@ -14,6 +14,7 @@ mod fill;
 mod repair;
 mod transfer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,6 +37,7 @@ use crate::request::{
 };
 use crate::ring::{MadeMoves, Move};
 use crate::tree::{TreeAnswer, TreeRead};
+use crate::usage::{Estimate, UsageReport};
 use crate::write::Change;
 pub use commit::{CommitError, CommitRequest};
 pub use epochs::Epochs;
@@ -97,6 +99,8 @@ pub enum Event {
     Repair(Ticket, RepairRequest),
     /// An [`Action::ReadTree`] ended.
     TreeRead(Token, Result<TreeAnswer, StoreFailure>),
+    /// What the data store holds, for [`Action::ReadUsage`]: all of it.
+    UsageRead(UsageReport),
     // Collection.
     /// An [`Action::ReadIndex`] ended.
     IndexRead(Token, Result<IndexPage, StoreFailure>),
@@ -212,6 +216,8 @@ pub enum Action {
     },
     /// Count the hash trees of a partition anew from its records: they are wrong.
     RebuildTree(PartitionId),
+    /// Say what the data store holds of all keyspaces. Nobody waits for it.
+    ReadUsage,
     // Collection.
     /// Read a page of the data store's index of what collection is to look at.
     ReadIndex {
@@ -395,6 +401,8 @@ pub enum Notice {
     Repair(RepairId, RepairFigures),
     /// So many partitions have no other owner: what they held is lost for good.
     DataLost(usize),
+    /// What there is of each keyspace, as far as the node has heard, has changed.
+    Usage(Arc<BTreeMap<KeyspaceId, Estimate>>),
     // Transfers.
     /// How far the transfers to this node are; none that is over is named.
     TransferProgress(Vec<TransferFigures>),

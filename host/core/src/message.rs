@@ -18,6 +18,8 @@ use crate::listing::{KeyRange, Slice};
 use crate::request::{PutRequest, QuorumKind, RequestError};
 use crate::ring::MadeMoves;
 use crate::tree::{TreeAnswer, TreeRead};
+use crate::usage::UsageReport;
+use crate::write::WriteRefused;
 
 /// A message from one node to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +163,8 @@ pub enum Message {
     Moved(MadeMoves),
     /// What the sender has heard of the members' clocks: see [`crate::expiry`].
     Clocks(Vec<(NodeId, u64)>),
+    /// What the sender's data store holds of keyspaces: see [`crate::usage`].
+    Usage(UsageReport),
     /// The digest of the sender's catalogue; who has another one sends its own.
     CatalogueDigest {
         /// The digest.
@@ -278,6 +282,14 @@ impl Message {
     /// The version of the peer protocol that has it. Who speaks none as new is not sent it.
     pub fn since(&self) -> u32 {
         match self {
+            Message::Usage(_) => 6,
+            Message::ForwardReply {
+                result:
+                    Err(RequestError::Refused(
+                        WriteRefused::OverKeys { .. } | WriteRefused::OverBytes { .. },
+                    )),
+                ..
+            } => 6,
             Message::List { .. } | Message::ListReply { .. } => 4,
             Message::Forward { put, .. } if put.quorum == QuorumKind::Local => 4,
             _ => 3,
@@ -307,6 +319,7 @@ impl Message {
             | Message::CompareReply { .. }
             | Message::CatalogueDigest { .. }
             | Message::Clocks(_)
+            | Message::Usage(_)
             | Message::Catalogue { .. }
             | Message::RingAsk { .. }
             | Message::RingAnswer { .. } => None,

@@ -16,7 +16,8 @@ use crate::collect::Listed;
 use crate::id::{Actor, Dot, NodeId};
 use crate::keys::StoreKey;
 use crate::request_notes::{Known, NOTES_MAX, RequestNote, WINDOW_MS, live, unite_tries};
-use crate::tree::{ObjectHash, object_hash};
+use crate::tree::{Addend, ObjectHash, object_hash};
+use crate::usage::Usage;
 use crate::version::RequestName;
 
 /// The format that this version writes.
@@ -80,6 +81,11 @@ impl Record {
     /// What it adds to the hash trees under `key`.
     pub fn object_hash(&self, key: &StoreKey) -> ObjectHash {
         self.object_hash.unwrap_or_else(|| object_hash(key, &self.siblings))
+    }
+
+    /// What it adds to the hash trees under `key`, with what there is of its keyspace.
+    pub fn addend(&self, key: &StoreKey) -> Addend {
+        Addend { hash: self.object_hash(key), usage: Usage::of(key, &self.siblings) }
     }
 
     /// The record's bytes.

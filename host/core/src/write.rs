@@ -23,6 +23,7 @@ use crate::ancestor::{self, Ancestors};
 use crate::causality::{Context, LiveVersion, Siblings, Survivors};
 use crate::collect::{Marked, attest, collect};
 use crate::id::{Dot, NodeId};
+use crate::quota::Allowance;
 use crate::record::{Mark, Record};
 use crate::request_notes::Known;
 use crate::version::{Origin, Payload, RequestName, Version};
@@ -66,6 +67,9 @@ pub enum Change {
         until_ms: u64,
         /// Whether it is for another node's put: the object with it is made, and not stored.
         is_lent: bool,
+        /// What its keyspace's quota allows, if it has one. Also for whoever carries it out: [`write()`]
+        /// sees one key.
+        allowance: Option<Box<Allowance>>,
     },
     /// Another replica's object, to be joined.
     Sync(Arc<Siblings>),
@@ -153,6 +157,31 @@ pub enum WriteRefused {
         found: usize,
         /// Their bytes.
         bytes: usize,
+    },
+    /// The keyspace has as many keys as its quota lets it have.
+    #[error(
+        "the keyspace holds about {found} keys, and its quota is {max}: delete some, or raise the \
+         quota with `stator keyspace update --quota-keys`; nothing was stored"
+    )]
+    OverKeys {
+        /// Keys now, about.
+        found: u64,
+        /// The quota.
+        max: u64,
+    },
+    /// The keyspace has no room for so many bytes more.
+    #[error(
+        "the keyspace holds about {found} bytes, the put would add {added}, and its quota is {max}: \
+         delete or shrink values, or raise the quota with `stator keyspace update --quota-bytes`; \
+         nothing was stored"
+    )]
+    OverBytes {
+        /// Bytes now, about.
+        found: u64,
+        /// What the put would add at the least.
+        added: u64,
+        /// The quota.
+        max: u64,
     },
     /// A delete has seen a part of what a fold made one version of.
     #[error(

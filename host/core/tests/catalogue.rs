@@ -42,6 +42,7 @@ fn spec(name: &str, n: u32, r: u32, w: u32) -> KeyspaceSpec {
         read_repair_percent: 100,
         merging: Merging::default(),
         signed_by: Default::default(),
+        quota: Default::default(),
     }
 }
 

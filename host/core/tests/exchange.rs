@@ -19,7 +19,7 @@ use stator_core::message::{ExchangeFigures, Message};
 use stator_core::node::Settings;
 use stator_core::record::Record;
 use stator_core::request::PutRequest;
-use stator_core::tree::{KeyHash, ObjectHash, TreeAnswer, TreeQuery, TreeRead, bucket_of};
+use stator_core::tree::{Addend, KeyHash, ObjectHash, TreeAnswer, TreeQuery, TreeRead, bucket_of};
 use world::{Link, World, carts, put_of};
 
 const X: NodeId = NodeId(1);
@@ -195,7 +195,8 @@ fn a_tree_that_says_what_the_store_does_not_hold_is_rebuilt() {
     (0..20).for_each(|number| put(&mut world, &format!("key {number}"), "v"));
     exchange(&mut world, X);
     let (_, key) = place(&world, "key 3");
-    world.host(X).trees.as_mut().unwrap().changed(&key, None, Some(ObjectHash(1)));
+    let wrong = Addend { hash: ObjectHash(1), usage: Default::default() };
+    world.host(X).trees.as_mut().unwrap().changed(&key, None, Some(wrong));
     let outcomes = exchange(&mut world, X);
     // Both of its exchanges may have met it.
     let rebuilt: BTreeSet<_> = world.hosts[&X].rebuilt.iter().copied().collect();

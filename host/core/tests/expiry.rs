@@ -34,6 +34,7 @@ fn put(ttl_ms: Option<u64>, (now_ms, passed_ms): (u64, u64), limits: SiblingLimi
         ancestors,
         until_ms: u64::MAX,
         is_lent: false,
+        allowance: None,
     }
 }
 

@@ -127,6 +127,7 @@ impl Replicas {
                     ancestors: Default::default(),
                     until_ms: u64::MAX,
                     is_lent: false,
+                    allowance: None,
                     context,
                     draft,
                     now_ms: u64::from(number / 3),
@@ -254,7 +255,7 @@ proptest! {
         let siblings = run.replicas.siblings(at);
         let Some(folded) = united(&siblings) else { return Ok(()) };
         let context = Context::of(&siblings);
-        let delete = Change::Mint { passed_ms: 0, context, draft: draft(None), now_ms: 9, limits: NO_LIMITS, ancestors: Default::default(), until_ms: u64::MAX, is_lent: false };
+        let delete = Change::Mint { passed_ms: 0, context, draft: draft(None), now_ms: 9, limits: NO_LIMITS, ancestors: Default::default(), until_ms: u64::MAX, is_lent: false, allowance: None };
         let dot = run.write(at, &delete).expect("it has seen everything");
         let deleted = run.replicas.siblings(at);
         // Whichever comes first, the delete is what is left.

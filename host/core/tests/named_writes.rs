@@ -34,6 +34,7 @@ fn mint(id: u8, asked: u8, context: Context, now_ms: u64) -> Change {
         ancestors: Default::default(),
         until_ms: u64::MAX,
         is_lent: false,
+        allowance: None,
     }
 }
 

@@ -50,6 +50,7 @@ fn catalogue() -> Catalogue {
         read_repair_percent: 100,
         merging: Merging::default(),
         signed_by: Default::default(),
+        quota: Default::default(),
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     catalogue

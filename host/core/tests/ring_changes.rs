@@ -120,6 +120,7 @@ fn a_keyspaces_n_bounds_the_owners_per_partition() {
         read_repair_percent: 100,
         merging: Merging::default(),
         signed_by: Default::default(),
+        quota: Default::default(),
     };
     CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue).unwrap();
     let fewer = stage(&mut catalogue, RingChange::Replicas { replicas_max: 2 });

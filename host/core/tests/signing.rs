@@ -44,6 +44,7 @@ fn spec(name: &str, module: Option<u8>, signers: &[u8]) -> KeyspaceSpec {
         read_repair_percent: 10,
         merging: Merging::default(),
         signed_by: keys(signers),
+        quota: Default::default(),
     }
 }
 

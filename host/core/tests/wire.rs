@@ -28,6 +28,7 @@ use stator_core::tree::{
     Held, KeyHash, ObjectHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery,
     TreeRead,
 };
+use stator_core::usage::{Usage, UsageReport};
 use stator_core::version::{FINGERPRINT_BYTES, Origin, Payload, RequestName, Version};
 use stator_core::wire::{self, Wire};
 use stator_core::write::{Draft, SiblingLimits, WriteRefused};
@@ -180,6 +181,12 @@ fn any_request_error() -> impl Strategy<Value = RequestError> {
         sizes().prop_map(|(found, max)| {
             RequestError::Refused(WriteRefused::TooManyWrites { found, max })
         }),
+        any::<(u64, u64)>().prop_map(|(found, max)| {
+            RequestError::Refused(WriteRefused::OverKeys { found, max })
+        }),
+        any::<(u64, u64, u64)>().prop_map(|(found, added, max)| {
+            RequestError::Refused(WriteRefused::OverBytes { found, added, max })
+        }),
         sizes().prop_map(|(found, bytes)| {
             RequestError::Refused(WriteRefused::TooManyExpired { found, bytes })
         }),
@@ -233,6 +240,7 @@ fn any_catalogue() -> impl Strategy<Value = Arc<Catalogue>> {
             read_repair_percent: 7,
             merging: Merging { history_ms: 8, previous: has_module, ..Merging::default() },
             signed_by: Default::default(),
+            quota: Default::default(),
         };
         let change = CatalogueChange::CreateKeyspace(spec);
         change.apply(&mut catalogue).expect("a keyspace");
@@ -457,6 +465,14 @@ fn any_message() -> impl Strategy<Value = Message> {
         ),
         any::<[u8; 32]>().prop_map(|digest| Message::CatalogueDigest { digest }),
         vec((any::<u64>().prop_map(NodeId), any::<u64>()), 0..4).prop_map(Message::Clocks),
+        (any::<[u64; 3]>(), any::<bool>(), any::<bool>()).prop_map(
+            |(numbers, is_all, is_complete)| {
+                let usage = Usage { keys: numbers[1], bytes: numbers[2] };
+                let usages = [(KeyspaceId(numbers[0]), usage)].into();
+                let wants_all = is_all ^ is_complete;
+                Message::Usage(UsageReport { usages, is_all, is_complete, wants_all })
+            }
+        ),
         (any::<u64>(), any::<u16>(), any::<[u8; 32]>(), any_collect_ask()).prop_map(
             |(request, partition, scope, ask)| {
                 let partition = PartitionId(partition);

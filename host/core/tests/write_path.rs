@@ -30,6 +30,7 @@ fn put(context: Context, limits: SiblingLimits) -> Change {
         ancestors: Default::default(),
         until_ms: u64::MAX,
         is_lent: false,
+        allowance: None,
     }
 }
 

@@ -120,14 +120,14 @@ impl Admin for AdminService {
     }
 
     async fn get_keyspace(&self, request: Request<v1::GetKeyspaceRequest>) -> Answer<v1::Keyspace> {
-        keyspaces::found(&*self.catalogue()?, &request.into_inner().name).map(Response::new)
+        keyspaces::get(&self.node, &request.into_inner().name).map(Response::new)
     }
 
     async fn list_keyspaces(
         &self,
         request: Request<v1::ListKeyspacesRequest>,
     ) -> Answer<v1::ListKeyspacesResponse> {
-        keyspaces::list(&*self.catalogue()?, request.get_ref()).map(Response::new)
+        keyspaces::list(&self.node, request.get_ref()).map(Response::new)
     }
 
     async fn update_keyspace(

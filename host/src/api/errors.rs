@@ -250,6 +250,12 @@ pub(super) fn request(error: &RequestError) -> Status {
             details.set_retry_info(Some(RETRY_AFTER));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        RequestError::Refused(
+            WriteRefused::OverKeys { found, max } | WriteRefused::OverBytes { found, max, .. },
+        ) => {
+            let is_keys = matches!(error, RequestError::Refused(WriteRefused::OverKeys { .. }));
+            over_quota(if is_keys { "keys" } else { "bytes" }, (*found, *max), message, None)
+        }
         RequestError::Refused(_) => {
             let mut details = with_info("TOO_MANY_SIBLINGS", &[("effect", "NONE".to_owned())]);
             details.add_quota_failure_violation("key", message.clone());
@@ -265,6 +271,27 @@ pub(super) fn request(error: &RequestError) -> Status {
             fell_short(*effect, "STORE_UNAVAILABLE", message, &facts)
         }
     }
+}
+
+/// A keyspace's quota is used up. It does not pass by itself, unless `after` is given.
+pub(super) fn over_quota(
+    quota: &str,
+    (found, max): (u64, u64),
+    message: String,
+    after: Option<Duration>,
+) -> Status {
+    let facts = [
+        ("quota", quota.to_owned()),
+        ("found", found.to_string()),
+        ("max", max.to_string()),
+        ("effect", "NONE".to_owned()),
+    ];
+    let mut details = with_info("QUOTA_EXCEEDED", &facts);
+    details.add_quota_failure_violation(quota, message.clone());
+    if after.is_some() {
+        details.set_retry_info(after);
+    }
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 /// What did nothing may be tried again soon, and says when.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Merging,
-    PAUSE_AFTER, Quorums, READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile, Role,
+    PAUSE_AFTER, QUOTAS_LEVEL, Quorums, Quota, READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
+    Role,
 };
+use stator_core::usage::{Estimate, Usage};
 use stator_proto::v1;
 use tonic::Status;
 
@@ -66,6 +68,9 @@ pub(super) async fn create(
     if !spec.signed_by.is_empty() {
         signing::may_begin(node)?;
     }
+    if spec.quota != Quota::default() {
+        signing::may_begin_at(node, QUOTAS_LEVEL, "quotas")?;
+    }
     may_fold(node, &catalogue, spec.reconcile).await?;
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
@@ -89,6 +94,9 @@ pub(super) async fn update(
         now.signed_by.value.is_empty() && update.signed_by.iter().flatten().next().is_some();
     if begins {
         signing::may_begin(node)?;
+    }
+    if now.quota.version == 0 && update.quota.is_some_and(|quota| quota != Quota::default()) {
+        signing::may_begin_at(node, QUOTAS_LEVEL, "quotas")?;
     }
     may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
@@ -130,7 +138,7 @@ fn masked(
 ) -> Result<KeyspaceUpdate, Status> {
     if paths.is_empty() {
         let message = "name the fields to take over, of r, w, durability, reconcile, read_repair_percent, \
-                       signed_by and those of merging";
+                       signed_by and those of merging and quota";
         return Err(errors::bad_field("update_mask", "MASK_EMPTY", message));
     }
     let mut update = KeyspaceUpdate::default();
@@ -146,6 +154,10 @@ fn masked(
                 let merging = update.merging.get_or_insert(now.merging.value);
                 take_merging(merging, field, &self::merging(asked.merging.unwrap_or_default()))
             }) => {}
+            path if path.strip_prefix("quota.").is_some_and(|field| {
+                let quota = update.quota.get_or_insert(now.quota.value);
+                take_quota(quota, field, &self::quota(asked.quota.unwrap_or_default()))
+            }) => {}
             "n" if asked.n == now.quorums.value.n => {}
             "n" => {
                 let message = "n cannot be updated: another number of replicas moves data, which \
@@ -155,7 +167,8 @@ fn masked(
             path => {
                 let message = format!(
                     "{path:?} cannot be updated; r, w, durability, reconcile, read_repair_percent and \
-                     signed_by can, each as a whole, and fields of merging, such as merging.history_ms"
+                     signed_by can, each as a whole, and fields of merging and quota, such as \
+                     merging.history_ms"
                 );
                 return Err(errors::bad_field("update_mask", "MASK_UNKNOWN_FIELD", message));
             }
@@ -172,6 +185,7 @@ fn stands(update: &KeyspaceUpdate, made: &Keyspace) -> bool {
         && update.durability.is_none_or(|asked| asked == made.durability.value)
         && update.reconcile.is_none_or(|asked| asked == made.reconcile.value)
         && update.merging.is_none_or(|asked| asked == made.merging.value)
+        && update.quota.is_none_or(|asked| asked == made.quota.value)
         && update.signed_by.as_ref().is_none_or(|asked| *asked == made.signed_by.value)
         && update.read_repair_percent.is_none_or(|asked| asked == made.read_repair_percent.value)
 }
@@ -188,12 +202,21 @@ pub(super) async fn delete(
     Ok(v1::DeleteKeyspaceResponse { keyspace: Some(keyspace) })
 }
 
+pub(super) fn get(node: &Node, name: &str) -> Result<v1::Keyspace, Status> {
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let keyspace = found(&catalogue, name)?;
+    Ok(with_usage(node, &catalogue, keyspace))
+}
+
 pub(super) fn list(
-    catalogue: &Catalogue,
+    node: &Node,
     request: &v1::ListKeyspacesRequest,
 ) -> Result<v1::ListKeyspacesResponse, Status> {
-    let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(catalogue, k)));
+    let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
+    let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(&catalogue, k)));
     let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token)?;
+    let with_usage = |shown| with_usage(node, &catalogue, shown);
+    let keyspaces = keyspaces.into_iter().map(with_usage).collect();
     Ok(v1::ListKeyspacesResponse { keyspaces, next_page_token })
 }
 
@@ -256,6 +279,7 @@ fn spec(catalogue: &Catalogue, asked: &v1::Keyspace) -> Result<KeyspaceSpec, Sta
         read_repair_percent,
         merging: asked.merging.map(merging).unwrap_or_default(),
         signed_by: signing::keys(&asked.signed_by)?,
+        quota: asked.quota.map(quota).unwrap_or_default(),
     })
 }
 
@@ -283,6 +307,22 @@ fn take_merging(update: &mut Merging, field: &str, asked: &Merging) -> bool {
         "paused" => update.paused = asked.paused,
         "fuel_per_second" => update.fuel_per_second = asked.fuel_per_second,
         "memory_bytes" => update.memory_bytes = asked.memory_bytes,
+        _ => return false,
+    }
+    true
+}
+
+fn quota(asked: v1::Quota) -> Quota {
+    let v1::Quota { keys, bytes, requests_per_second } = asked;
+    Quota { keys, bytes, requests_per_second }
+}
+
+/// As [`take_merging`].
+fn take_quota(update: &mut Quota, field: &str, asked: &Quota) -> bool {
+    match field {
+        "keys" => update.keys = asked.keys,
+        "bytes" => update.bytes = asked.bytes,
+        "requests_per_second" => update.requests_per_second = asked.requests_per_second,
         _ => return false,
     }
     true
@@ -369,7 +409,23 @@ pub(super) fn message(catalogue: &Catalogue, keyspace: &Keyspace) -> v1::Keyspac
         merging: Some(merging_message(&keyspace.merging.value)),
         signed_by: keyspace.signed_by.value.iter().map(ToString::to_string).collect(),
         unsigned_modules: unsigned.iter().map(ToString::to_string).collect(),
+        quota: Some(quota_message(keyspace.quota.value)),
+        usage: None,
     }
+}
+
+fn quota_message(quota: Quota) -> v1::Quota {
+    let Quota { keys, bytes, requests_per_second } = quota;
+    v1::Quota { keys, bytes, requests_per_second }
+}
+
+/// How much there is of a keyspace.
+fn with_usage(node: &Node, catalogue: &Catalogue, shown: v1::Keyspace) -> v1::Keyspace {
+    let Some(keyspace) = catalogue.keyspace(&shown.name) else { return shown };
+    let Estimate { one_copy, stored_bytes, unknown } = node.driver.shared().usage(keyspace.id);
+    let Usage { keys, bytes } = one_copy;
+    let usage = v1::KeyspaceUsage { keys, bytes, stored_bytes, members_unknown: unknown };
+    v1::Keyspace { usage: Some(usage), ..shown }
 }
 
 pub(super) fn durability(durability: Durability) -> v1::Durability {

@@ -26,6 +26,7 @@ use super::guard::{Caller, Pass};
 use super::journals::Listed;
 use super::limits::{Admission, timeout_ms};
 use super::observe::Arrival;
+use super::quota::{self, Rates};
 use super::timed::Timed;
 use super::{conditions, errors, names, versions};
 use crate::conflicts::Cause;
@@ -45,6 +46,7 @@ pub struct KvService {
     /// Whether clients are served; watches end where they are not.
     pub(super) is_serving: Option<watch::Receiver<bool>>,
     failed_validations: AtomicU64,
+    rates: Rates,
 }
 
 /// A key that a request names, checked.
@@ -81,7 +83,8 @@ impl KvService {
     /// The service of `node`.
     pub fn new(node: Arc<Node>) -> Self {
         let (admission, failed_validations) = (Admission::new(), AtomicU64::new(0));
-        KvService { node, admission, is_serving: None, failed_validations }
+        let rates = Rates::default();
+        KvService { node, admission, is_serving: None, failed_validations, rates }
     }
 
     /// The same, whose watches end once this is false.
@@ -101,6 +104,7 @@ impl KvService {
         let catalogue = self.node.catalogue().ok_or_else(errors::no_cluster)?;
         let found = catalogue.keyspace(keyspace).cloned();
         let keyspace = found.ok_or_else(|| errors::no_keyspace(keyspace))?;
+        self.rates.admit(&self.node, &catalogue, &keyspace)?;
         Ok(Named { keyspace, key, secrets: self.node.context_secrets(&catalogue) })
     }
 
@@ -199,7 +203,12 @@ impl KvService {
             {
                 conditions::changed()
             }
-            error => errors::request(&error),
+            error => {
+                if let RequestError::Refused(why) = &error {
+                    quota::count_refused(&named.keyspace.name, why);
+                }
+                errors::request(&error)
+            }
         })
     }
 

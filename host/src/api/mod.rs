@@ -24,6 +24,7 @@ mod modules;
 mod names;
 mod objects;
 mod observe;
+mod quota;
 mod recover;
 mod repair;
 mod replica;

@@ -53,10 +53,15 @@ pub(super) fn messages(signatures: &Signatures) -> Vec<v1::ModuleSignature> {
 
 /// Whether a keyspace may begin to demand signatures: nodes of before would not look at them.
 pub(super) fn may_begin(node: &Node) -> Result<(), Status> {
-    let old = node.transport.below_level(SIGNATURES_LEVEL);
+    may_begin_at(node, SIGNATURES_LEVEL, "signatures")
+}
+
+/// Whether a keyspace may begin to have what nodes below a level would not look at.
+pub(super) fn may_begin_at(node: &Node, level: u32, what: &str) -> Result<(), Status> {
+    let old = node.transport.below_level(level);
     let Some(first) = old.first() else { return Ok(()) };
     let message = format!(
-        "of the connected nodes {} run a program that does not look at signatures, {first} among \
+        "of the connected nodes {} run a program that does not look at {what}, {first} among \
          them: upgrade them first; nothing was changed",
         old.len()
     );

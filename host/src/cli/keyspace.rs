@@ -3,6 +3,7 @@
 mod divergence;
 mod history;
 mod merging;
+mod quota;
 mod reconciling;
 
 use clap::{Args, Subcommand};
@@ -55,6 +56,7 @@ Examples:
   stator keyspace create documents --module json-three-way --ancestor
   stator keyspace create carts --module cart --history 7d --on-failure previous,last-write
   stator keyspace create carts --reconcile json --rule /items=union --rule '/items/*/qty=max'
+  stator keyspace create trials --quota-keys 1000000 --quota-bytes 10GiB --quota-requests 500
 
 A keyspace with r + w > n reads what was written last; one with less stays writeable when cut off.";
 
@@ -83,6 +85,8 @@ pub(super) struct Create {
     read_repair: Option<u32>,
     #[command(flatten)]
     merging: merging::Merging,
+    #[command(flatten)]
+    quota: quota::Quota,
     /// Take only modules that one of these public keys has signed: keys, or files that hold one
     #[arg(long, value_name = "KEY[,KEY...]", value_delimiter = ',')]
     signed_by: Option<Vec<String>>,
@@ -143,6 +147,7 @@ impl Create {
             reconcile: asked.reconcile.clone(),
             read_repair_percent: self.read_repair,
             merging: self.merging.message(),
+            quota: self.quota.message(),
             signed_by: sign::keys(&self.signed_by.unwrap_or_default())?,
             ..Default::default()
         };
@@ -171,6 +176,7 @@ Examples:
   stator keyspace update carts --reconcile json --rule /items=union --rule =last-write
   stator keyspace update carts --signed-by release.pub,second.pub
   stator keyspace update carts --signed-by ''
+  stator keyspace update carts --quota-bytes 20GiB --quota-requests 0
 
 n cannot be changed: another number of replicas moves data, which is a change of the ring.";
 
@@ -199,6 +205,8 @@ pub(super) struct Update {
     read_repair: Option<u32>,
     #[command(flatten)]
     merging: merging::Merging,
+    #[command(flatten)]
+    quota: quota::Quota,
     /// Take only modules that one of these public keys has signed: keys, or files that hold one; '' lifts it
     #[arg(long, value_name = "KEY[,KEY...]", value_delimiter = ',')]
     signed_by: Option<Vec<String>>,
@@ -228,9 +236,10 @@ impl Update {
         let given = given.into_iter().filter(|(_, is_given)| *is_given);
         let mut paths: Vec<String> = given.map(|(name, _)| name.to_owned()).collect();
         paths.extend(self.merging.paths());
+        paths.extend(self.quota.paths());
         if paths.is_empty() {
             let message = "say what to change: -r, -w, --durability, --reconcile, --module, \
-                           --read-repair, --signed-by, or how merges are cared for (--help)";
+                           --read-repair, --signed-by, a quota, or how merges are cared for (--help)";
             return Err(Failure::usage(message));
         }
         let keyspace = v1::Keyspace {
@@ -243,6 +252,7 @@ impl Update {
             etag: self.etag,
             read_repair_percent: self.read_repair,
             merging: self.merging.message(),
+            quota: self.quota.message(),
             signed_by: sign::keys(&self.signed_by.unwrap_or_default())?,
             ..Default::default()
         };
@@ -307,7 +317,10 @@ async fn list(session: &Session) -> Result<(), Failure> {
         }
         Output::Table => {
             let rows = keyspaces.iter().map(row).collect();
-            output::line(output::table(["name", "n", "r", "w", "durability", "reconcile"], rows))
+            output::line(output::table(
+                ["name", "n", "r", "w", "durability", "reconcile", "keys", "bytes", "on disks"],
+                rows,
+            ))
         }
     }
 }
@@ -342,6 +355,8 @@ fn print_with(
                 ("trial", trial_words(keyspace)),
                 ("signed by", keyspace.signed_by.join("\n            ")),
                 ("not signed", keyspace.unsigned_modules.join("\n            ")),
+                ("holds", quota::usage_words(keyspace)),
+                ("quota", quota::words(keyspace)),
                 ("etag", keyspace.etag.clone()),
             ];
             let merging = merging::words(&keyspace.merging.unwrap_or_default());
@@ -381,7 +396,8 @@ fn reconcile_words(keyspace: &v1::Keyspace) -> String {
     }
 }
 
-fn row(keyspace: &v1::Keyspace) -> [String; 6] {
+fn row(keyspace: &v1::Keyspace) -> [String; 9] {
+    let [keys, bytes, stored] = quota::usage_cells(keyspace);
     let reconcile = match policy(keyspace) {
         (policy, "") => policy.to_owned(),
         (policy, digest) => {
@@ -397,6 +413,9 @@ fn row(keyspace: &v1::Keyspace) -> [String; 6] {
         keyspace.w.to_string(),
         Durability::word(keyspace.durability).to_owned(),
         reconcile,
+        keys,
+        bytes,
+        stored,
     ]
 }
 
@@ -414,6 +433,8 @@ fn json(keyspace: &v1::Keyspace) -> Value {
         "module_digest": Some(digest).filter(|digest| !digest.is_empty()),
         "read_repair_percent": keyspace.read_repair_percent(),
         "merging": keyspace.merging.as_ref().map(merging::json),
+        "quota": quota::json(&keyspace.quota.unwrap_or_default()),
+        "usage": keyspace.usage.as_ref().map(quota::usage_json),
         "signed_by": keyspace.signed_by,
         "unsigned_modules": keyspace.unsigned_modules,
         "etag": keyspace.etag,

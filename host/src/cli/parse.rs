@@ -16,6 +16,22 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     within(text, 1..=86_400_000, "1ms to 24h is allowed")
 }
 
+/// A number of bytes, as `1048576`, `64MiB` or `10GiB`.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(format!("{text:?} is no number of bytes: write 1000, 64MiB or 10GiB")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no number of bytes"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than can be counted"))
+}
+
 /// How long something is kept, as `0s`, `12h` or `7d`; a bare number is seconds.
 pub(super) fn keeping(text: &str) -> Result<Duration, String> {
     within(text, 0..=HISTORY_MS_MAX, "0s to 366d is allowed")

@@ -244,6 +244,7 @@ mod tests {
             read_repair_percent: 10,
             merging,
             signed_by: Default::default(),
+            quota: Default::default(),
         };
         Keyspace::new(&spec, 1)
     }

@@ -68,6 +68,16 @@ fn keyspace_json(keyspace: &v1::Keyspace, figures: Option<&v1::KeyspaceStatus>) 
             "memory_bytes": merging.memory_bytes,
             "paused": merging.paused,
         },
+        "usage": keyspace.usage.map(|usage| json!({
+            "keys": usage.keys,
+            "bytes": usage.bytes,
+            "stored_bytes": usage.stored_bytes,
+        })),
+        "quota": keyspace.quota.map(|quota| json!({
+            "keys": quota.keys,
+            "bytes": quota.bytes,
+            "requests_per_second": quota.requests_per_second,
+        })),
         "figures": figures.map(|figures| json!({
             "merges": figures.merges,
             "merge_failures": figures.merge_failures,

@@ -182,6 +182,7 @@ impl Effects {
                 });
                 self.stores.drop_partition(partition, done);
             }
+            Action::ReadUsage => self.inbox.deliver(Event::UsageRead(self.stores.usage())),
             Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),
             Action::Merge { token, module, divergence, dots } => {
                 self.merge(token, module, divergence, dots);

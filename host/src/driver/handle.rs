@@ -19,6 +19,7 @@ use stator_core::request::{
     GetReceipt, GetRequest, ImportRequest, PutReceipt, PutRequest, ReplicaReceipt, ReplicaRefused,
     ReplicaRequest, RequestError,
 };
+use stator_core::usage::Estimate;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
@@ -111,6 +112,7 @@ pub struct Shared {
     pub(super) collect: RwLock<CollectFigures>,
     pub(super) keyspaces: Mutex<BTreeMap<KeyspaceId, KeyspaceFigures>>,
     pub(super) peers: Mutex<BTreeMap<NodeId, PeerFigures>>,
+    usage: RwLock<Arc<BTreeMap<KeyspaceId, Estimate>>>,
     // Anti-entropy.
     pub(super) exchanges: Mutex<ExchangeTotals>,
     pub(super) transfers: Mutex<Vec<TransferFigures>>,
@@ -137,6 +139,7 @@ impl Shared {
             collect: RwLock::default(),
             keyspaces: Mutex::default(),
             peers: Mutex::default(),
+            usage: RwLock::default(),
             exchanges: Mutex::default(),
             transfers: Mutex::default(),
             repairs: Mutex::default(),
@@ -229,6 +232,16 @@ impl Shared {
     pub fn keyspace_figures(&self, keyspace: KeyspaceId) -> KeyspaceFigures {
         let figures = self.keyspaces.lock().unwrap_or_else(PoisonError::into_inner);
         figures.get(&keyspace).copied().unwrap_or_default()
+    }
+
+    /// What there is of a keyspace in the cluster, as far as this node has heard.
+    pub fn usage(&self, keyspace: KeyspaceId) -> Estimate {
+        let usage = self.usage.read().unwrap_or_else(PoisonError::into_inner);
+        usage.get(&keyspace).copied().unwrap_or_default()
+    }
+
+    pub(super) fn show_usage(&self, estimates: Arc<BTreeMap<KeyspaceId, Estimate>>) {
+        *self.usage.write().unwrap_or_else(PoisonError::into_inner) = estimates;
     }
 
     /// Counters of a peer since the start.

@@ -87,6 +87,7 @@ impl Effects {
                 tracing::debug!(%partition, %why, "a round of collection was given up");
             }
             Notice::Repair(id, figures) => self.shared().show_repair(id, figures),
+            Notice::Usage(estimates) => self.shared().show_usage(estimates),
             Notice::StagingOverruled => tracing::warn!(
                 "another operator staged changes of the ring at the same time through another \
                  node, and those stand: look at `stator cluster plan`"

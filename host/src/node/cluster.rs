@@ -160,6 +160,7 @@ pub(super) fn single(
         read_repair_percent: READ_REPAIR_PERCENT,
         merging: Merging::default(),
         signed_by: Default::default(),
+        quota: Default::default(),
     };
     let _ = CatalogueChange::CreateKeyspace(spec).apply(&mut catalogue);
     Ok(catalogue)

@@ -186,7 +186,8 @@ impl ChangeLog {
             let Some(record) = &staged.record else { continue };
             let hash = record.object_hash(key);
             // Else it is only listed otherwise in the index.
-            if staged.replaced != Replaced::Known(Some(hash)) {
+            let is_same = |replaced: &Replaced| matches!(replaced, Replaced::Known(Some(old)) if old.hash == hash);
+            if !is_same(&staged.replaced) {
                 let seen = record.siblings.vector().clone();
                 log.push(Changed { sequence: last, key: key.clone(), seen, hash });
             }

@@ -199,8 +199,8 @@ impl Committer {
         let (record, stored, replaced) = match found {
             Found::Missing => (None, InEngine::Nothing, Replaced::Known(None)),
             Found::Whole(record, chunks) => {
-                let hash = self.trees.is_some().then(|| record.object_hash(key));
-                (Some(record), InEngine::Value(chunks), Replaced::Known(hash))
+                let added = self.trees.is_some().then(|| record.addend(key));
+                (Some(record), InEngine::Value(chunks), Replaced::Known(added))
             }
             // Without its mark: the core draws a fresh epoch for the key.
             Found::Damaged(_, chunks) => (None, InEngine::Value(chunks), Replaced::Unknown),
@@ -235,6 +235,7 @@ impl Committer {
         self.load(&job.key)?;
         self.refuse_damaged(&job.key, &job.change)?;
         let before = self.staged(&job.key).and_then(|staged| staged.record.clone());
+        self.check_quota(job, before.as_ref())?;
         let written = {
             let mut minter = self.minter.lock().unwrap_or_else(PoisonError::into_inner);
             write(before.clone(), &job.change, &job.targets, job.survivors, &mut minter)?
@@ -297,6 +298,23 @@ impl Committer {
             self.group.not_due.push((due_ms, job.key.clone()));
         }
         record.listed != before
+    }
+
+    /// Refuses a put that goes beyond its keyspace's quota, before it has its dot.
+    fn check_quota(&mut self, job: &WriteJob, before: Option<&Record>) -> Result<(), StoreError> {
+        let (Change::Mint { context, draft, now_ms, allowance: Some(allowance), .. }, Some(trees)) =
+            (&job.change, &self.trees)
+        else {
+            return Ok(());
+        };
+        let keyspace = job.key.keyspace;
+        // What the group takes in is in the trees when it is applied.
+        let granted = self.group.granted.entry(keyspace).or_default();
+        let held = trees.usage_of(keyspace).plus(*granted);
+        let put = (draft, context, *now_ms);
+        let added = allowance.check((&job.key, before), put, job.survivors, held)?;
+        *granted = granted.plus(added);
+        Ok(())
     }
 
     /// Refuses a hint that does not fit, unless it takes no more room than the one it replaces.

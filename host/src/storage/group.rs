@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use stator_core::collect::{DuePlace, Listed};
+use stator_core::id::KeyspaceId;
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
+use stator_core::usage::Usage;
 
 use super::StoreError;
 use super::chunks;
@@ -29,6 +31,8 @@ pub(super) struct Group {
     pub(super) bytes: usize,
     /// What the group adds to the bytes of all hints; negative if it frees some.
     pub(super) hint_bytes: isize,
+    /// What its puts add to keyspaces that have quotas.
+    pub(super) granted: BTreeMap<KeyspaceId, Usage>,
 }
 
 /// A key's record as the group leaves it.

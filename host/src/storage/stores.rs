@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use stator_core::causality::Siblings;
 use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
+use stator_core::usage::UsageReport;
 use stator_core::write::Minter;
 
 use super::aside::{self, SetAside};
@@ -292,6 +293,11 @@ impl Stores {
     /// memory, about 40 bytes each.
     pub fn tree_figures(&self) -> (bool, usize) {
         self.trees.figures()
+    }
+
+    /// How much there is of each keyspace in the data store; it is complete when the trees are.
+    pub fn usage(&self) -> UsageReport {
+        self.trees.usage()
     }
 
     /// Queues a read of hash trees.

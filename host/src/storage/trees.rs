@@ -6,17 +6,20 @@
 //! the committer reads all records once, a few between two groups, and the trees of a partition
 //! answer when it has passed them (`stator_core::tree::Trees`). So they do after the store was out
 //! of service: what it holds then is what it says.
+//!
+//! With them goes how much there is of each keyspace, under the same rules.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stator_core::collect::{DEAD_ACTORS_MIN, Listed};
-use stator_core::id::{ClusterId, PartitionId};
+use stator_core::id::{ClusterId, KeyspaceId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::tree::{
-    Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, Trees, bucket_of,
+    Addend, Held, KeyHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, Trees, bucket_of,
 };
+use stator_core::usage::{Usage, UsageReport};
 
 use super::StoreError;
 use super::chunks;
@@ -31,7 +34,7 @@ use super::records::{Found, Records};
 #[derive(Default)]
 struct RebuildPage {
     /// Damaged ones without a hash.
-    met: Vec<(StoreKey, Option<ObjectHash>)>,
+    met: Vec<(StoreKey, Option<Addend>)>,
     /// Its last key, unless nothing is left.
     next: Option<StoreKey>,
     /// What the index should list and does not.
@@ -56,7 +59,7 @@ const STEP: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replaced {
     /// This; `None` if there was no record.
-    Known(Option<ObjectHash>),
+    Known(Option<Addend>),
     /// It is damaged: nobody knows.
     Unknown,
 }
@@ -137,11 +140,26 @@ impl SharedTrees {
         trees.as_ref().map_or((false, 0), |trees| (trees.is_complete(), trees.buckets()))
     }
 
+    /// How much there is of all keyspaces.
+    pub(super) fn usage(&self) -> UsageReport {
+        let trees = self.lock();
+        let usages = trees.as_ref().map(|trees| trees.usages().clone()).unwrap_or_default();
+        let is_complete = trees.as_ref().is_some_and(Trees::is_complete);
+        UsageReport { usages, is_all: true, is_complete, wants_all: false }
+    }
+
+    /// How much there is of one.
+    pub(super) fn usage_of(&self, keyspace: KeyspaceId) -> Usage {
+        let trees = self.lock();
+        let usage = trees.as_ref().and_then(|trees| trees.usages().get(&keyspace));
+        usage.copied().unwrap_or_default()
+    }
+
     fn changed(&self, group: &Group) {
         let mut trees = self.lock();
         let Some(trees) = trees.as_mut() else { return };
         for (key, staged) in group.staged.iter().filter(|(_, staged)| staged.is_changed) {
-            let new = staged.record.as_ref().map(|record| record.object_hash(key));
+            let new = staged.record.as_ref().map(|record| record.addend(key));
             match staged.replaced {
                 Replaced::Known(old) => trees.changed(key, old, new),
                 Replaced::Unknown => trees.mended(key, new),
@@ -312,7 +330,7 @@ impl Committer {
             }
             match self.records.judge(&key, stored) {
                 Found::Whole(record, _) => {
-                    page.met.push((key.clone(), Some(record.object_hash(&key))));
+                    page.met.push((key.clone(), Some(record.addend(&key))));
                     if record.listed == Listed::default() && listed(&record) != record.listed {
                         page.unlisted.push(key.clone());
                     }

@@ -157,6 +157,12 @@ metrics! {
 
     STORE_OBJECTS = Gauge "stator_store_objects" ["store"]
         "Keys in a store";
+    KEYSPACE_KEYS = Gauge "stator_keyspace_keys" ["keyspace"]
+        "Keys with a value in this node's data store";
+    KEYSPACE_BYTES = Gauge "stator_keyspace_bytes" ["keyspace"]
+        "Bytes of keys and objects in this node's data store";
+    QUOTA_REFUSALS = Counter "stator_quota_refusals_total" ["keyspace", "quota"]
+        "Puts and requests that this node refused because of a quota";
     STORE_SERVING = Gauge "stator_store_serving" ["store"]
         "1 if the store takes writes, 0 if it is out of service";
     STORE_COMMITS = Counter "stator_store_commits_total" ["store"]

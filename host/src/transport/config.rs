@@ -18,7 +18,7 @@ const READS_BYTES_MAX: usize = 128 << 20;
 /// The protocol versions that this program speaks, oldest and newest.
 pub const PROTOCOL_MIN: u32 = 3;
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u32 = 5;
+pub const PROTOCOL_MAX: u32 = 6;
 
 /// The largest message, encoded: an object of 64 MiB and what surrounds it.
 pub const MESSAGE_BYTES_MAX: usize = 65 << 20;

@@ -91,6 +91,7 @@ pub(super) fn brief(message: &Message) -> String {
         }
         Message::CompareReply { request, .. } => format!("compare {request}"),
         Message::CatalogueDigest { .. } => "catalogue digest".to_owned(),
+        Message::Usage(report) => format!("usage {report:?}"),
         Message::Clocks(told) => format!("clocks {told:?}"),
         Message::Catalogue { is_reply_wanted, .. } => {
             format!("catalogue, reply wanted: {is_reply_wanted}")

@@ -16,8 +16,8 @@ use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::tree::{
-    Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees,
-    bucket_of, object_hash,
+    Addend, Held, KeyHash, ObjectHash, Part, Rebuild, TreeAnswer, TreePage, TreeQuery, TreeRead,
+    Trees, bucket_of, object_hash,
 };
 use stator_core::write::{Change, Minter, Settled, Written, settle, write};
 
@@ -264,7 +264,7 @@ impl Store {
         // What is damaged counts as missing.
         let read = self.shelf(area).read(key);
         let (is_damaged, stored) = (read.is_err(), read.unwrap_or(None));
-        let old_hash = stored.as_ref().map(|record| record.object_hash(key));
+        let old = stored.as_ref().map(|record| record.addend(key));
         if is_damaged && matches!(change, Change::Attest(_) | Change::Collect(_)) {
             return Err(StoreFailure::Damaged);
         }
@@ -285,10 +285,11 @@ impl Store {
         if is_changed && area == Area::Data {
             let is_left = !is_removed;
             record.object_hash = is_left.then(|| object_hash(key, &record.siblings));
+            let new = is_left.then(|| record.addend(key));
             match is_damaged {
                 // What it added to the tree is not known any more.
-                true if !self.passes_over_damage => self.trees.mended(key, record.object_hash),
-                _ => self.trees.changed(key, old_hash, record.object_hash),
+                true if !self.passes_over_damage => self.trees.mended(key, new),
+                _ => self.trees.changed(key, old, new),
             }
         }
         let shelf = self.shelf_mut(area);
@@ -310,7 +311,7 @@ impl Store {
         if let Ok(Some(record)) = self.data.read(key)
             && is_tombstone(&record)
         {
-            self.trees.changed(key, Some(record.object_hash(key)), None);
+            self.trees.changed(key, Some(record.addend(key)), None);
             self.data.step(key.clone(), None);
         }
     }
@@ -359,7 +360,7 @@ impl Store {
             let read = self.data.read(&key);
             self.stale_actors.left(Area::Data, &key, read.as_ref().ok().and_then(Option::as_ref));
             match read {
-                Ok(Some(record)) => self.trees.changed(&key, Some(record.object_hash(&key)), None),
+                Ok(Some(record)) => self.trees.changed(&key, Some(record.addend(&key)), None),
                 _ => self.trees.mended(&key, None),
             }
             self.data.step(key, None);
@@ -424,8 +425,8 @@ impl Store {
             .collect();
         let next = page.last().filter(|_| page.len() == count_max).map(|(key, _)| key.clone());
         let met = page.into_iter().map(|(key, record)| {
-            let hash = record.ok().map(|record| record.object_hash(&key));
-            (key, hash)
+            let added = record.ok().map(|record| record.addend(&key));
+            (key, added)
         });
         self.trees.met(met, next);
     }
@@ -434,7 +435,7 @@ impl Store {
     pub fn counted_trees(&self) -> Trees {
         let mut trees = Trees::new(CLUSTER);
         for (key, record) in self.data.records() {
-            trees.changed(key, None, Some(object_hash(key, &record.siblings)));
+            trees.changed(key, None, Some(Addend::of(key, &record.siblings)));
         }
         trees
     }

@@ -414,6 +414,8 @@ impl World {
                 self.merge(machine, (token, module), &divergence);
             }
             Action::BroughtHome(..) | Action::ReplicaDone(..) => {}
+            // Quotas are not simulated.
+            Action::ReadUsage => {}
             Action::RepairStarted(_, result) => self.repair_started(machine, result),
             Action::CatalogueChanged(catalogue) => {
                 self.learn_holders(machine, &catalogue);
@@ -534,6 +536,7 @@ pub(super) fn spec(name: &str, scenario: &Scenario) -> KeyspaceSpec {
         read_repair_percent: READ_REPAIR_PERCENT,
         merging: Merging::default(),
         signed_by: Default::default(),
+        quota: Default::default(),
     }
 }
 

@@ -29,6 +29,7 @@ mod partition;
 mod pauses;
 mod profiles;
 mod python;
+mod quotas;
 mod refills;
 mod refusals;
 mod regions;

@@ -7,7 +7,7 @@ use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorum
 use super::merging::{HISTORY_MS_MAX, Merging};
 use super::signing::{self, PublicKey, SIGNATURES_MAX, SIGNERS_MAX};
 use super::stage::{self, StageError};
-use super::{Catalogue, Member, Module, RingChange, Trial, TrialKind};
+use super::{Catalogue, Member, Module, Quota, RingChange, Trial, TrialKind};
 use crate::id::{ModuleDigest, NodeId};
 
 /// A change of the catalogue.
@@ -111,6 +111,8 @@ pub struct KeyspaceUpdate {
     pub merging: Option<Merging>,
     /// Whose signatures it demands of modules.
     pub signed_by: Option<BTreeSet<PublicKey>>,
+    /// How much it may hold, and be asked.
+    pub quota: Option<Quota>,
     /// When: milliseconds since 1970 (UTC). The chronicle has it.
     pub at_ms: u64,
     /// Why, in words. The chronicle has it.
@@ -129,6 +131,7 @@ impl KeyspaceUpdate {
             read_repair_percent: self.read_repair_percent.unwrap_or(now.read_repair_percent.value),
             merging: self.merging.unwrap_or(now.merging.value),
             signed_by: self.signed_by.clone().unwrap_or_else(|| now.signed_by.value.clone()),
+            quota: self.quota.unwrap_or(now.quota.value),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chronicle, Merging, PublicKey, Trial, Versioned, What};
+use super::{Chronicle, Merging, PublicKey, Quota, Trial, Versioned, What};
 use crate::causality::Survivors;
 use crate::id::{KeyspaceId, ModuleDigest};
 
@@ -122,6 +122,8 @@ pub struct KeyspaceSpec {
     pub merging: Merging,
     /// Whose signatures it demands of modules; none if it demands none.
     pub signed_by: BTreeSet<PublicKey>,
+    /// How much it may hold, and be asked.
+    pub quota: Quota,
 }
 
 /// A keyspace that exists.
@@ -155,10 +157,13 @@ pub struct Keyspace {
     /// any it is not written, as before there was it.
     #[serde(default, skip_serializing_if = "is_untouched")]
     pub signed_by: Versioned<BTreeSet<PublicKey>>,
+    /// How much it may hold, and be asked. Likewise.
+    #[serde(default, skip_serializing_if = "is_untouched")]
+    pub quota: Versioned<Quota>,
 }
 
-fn is_untouched(signed_by: &Versioned<BTreeSet<PublicKey>>) -> bool {
-    signed_by.version == 0
+fn is_untouched<T>(value: &Versioned<T>) -> bool {
+    value.version == 0
 }
 
 fn usual_read_repair() -> Versioned<u32> {
@@ -170,6 +175,8 @@ impl Keyspace {
     pub fn new(spec: &KeyspaceSpec, generation: u64) -> Self {
         let mut signed_by = Versioned::default();
         signed_by.set(spec.signed_by.clone());
+        let mut quota = Versioned::default();
+        quota.set(spec.quota);
         Keyspace {
             name: spec.name.clone(),
             generation,
@@ -182,6 +189,7 @@ impl Keyspace {
             trial: Versioned::default(),
             chronicle: Chronicle::default(),
             signed_by,
+            quota,
         }
     }
 
@@ -252,6 +260,7 @@ impl Keyspace {
         self.trial.join(&other.trial);
         self.chronicle.join(&other.chronicle);
         self.signed_by.join(&other.signed_by);
+        self.quota.join(&other.quota);
     }
 }
 
@@ -285,6 +294,7 @@ impl KeyspaceState {
             keyspace.read_repair_percent.set(spec.read_repair_percent);
             keyspace.merging.set(spec.merging);
             keyspace.signed_by.set(spec.signed_by.clone());
+            keyspace.quota.set(spec.quota);
         }
     }
 

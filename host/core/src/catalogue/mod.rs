@@ -26,6 +26,7 @@ mod digest;
 mod keyspace;
 mod laws;
 mod merging;
+mod quota;
 mod ring_change;
 mod signing;
 mod stage;
@@ -50,6 +51,7 @@ pub use keyspace::{
 };
 pub use laws::{KeptVerdict, Laws, WHY_CHARS_MAX};
 pub use merging::{HISTORY_MS_MAX, Merging, PAUSE_AFTER};
+pub use quota::Quota;
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
 pub use signing::{
     BadSigning, PublicKey, SIGNATURES_MAX, SIGNERS_MAX, Signature, Signatures, signed_text,
@@ -67,9 +69,11 @@ use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold, told to peers in the handshake. What nodes of a lower level
 /// would pass over is not begun while one is connected.
-pub const FEATURE_LEVEL: u32 = 5;
+pub const FEATURE_LEVEL: u32 = 6;
 /// From this level on a node looks at signatures of modules.
 pub const SIGNATURES_LEVEL: u32 = 5;
+/// From this level on a node holds puts against quotas.
+pub const QUOTAS_LEVEL: u32 = 6;
 
 /// What a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,6 +39,7 @@ impl Node {
         self.hedges.keep(|node| catalogue.members.contains_key(&node));
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));
+        self.keep_usages();
         self.ring_taken_over(before.as_deref());
         self.moves_taken_over(before.as_deref());
         self.look_at_standing();
@@ -112,6 +113,7 @@ impl Node {
             let clocks = self.collection.clocks_told(&members, (self.id, self.now.wall_ms));
             self.send(peers[chosen], clocks);
         }
+        self.act(Action::ReadUsage);
         self.saves_due();
         self.finish_commit();
         let at_ms = self.in_ms(self.settings.gossip_period_ms);
@@ -169,7 +171,8 @@ fn overruled<'a>(ours: &'a Catalogue, joined: &'a Catalogue) -> impl Iterator<It
         let lost = old.quorums.version == new.quorums.version && old.quorums != new.quorums
             || old.durability.version == new.durability.version && old.durability != new.durability
             || old.reconcile.version == new.reconcile.version && old.reconcile != new.reconcile
-            || old.signed_by.version == new.signed_by.version && old.signed_by != new.signed_by;
+            || old.signed_by.version == new.signed_by.version && old.signed_by != new.signed_by
+            || old.quota.version == new.quota.version && old.quota != new.quota;
         lost.then_some(old.name.as_str())
     })
 }

@@ -22,7 +22,8 @@
 //! - `writes`: what stores are to write, here and elsewhere;
 //! - `saves`: what must be durable before what;
 //! - `surroundings`: what those parts that are values see of the node;
-//! - `timers`: what is due when.
+//! - `timers`: what is due when;
+//! - `usage`: how much there is of each keyspace.
 //!
 //! The node has no clock, no randomness but the seed it is given, and no knowledge of how its
 //! actions are carried out. It keeps no data of keys beyond the requests in flight.
@@ -50,6 +51,7 @@ mod saves;
 mod surroundings;
 mod timers;
 mod transfer;
+mod usage;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +91,7 @@ use saves::Saves;
 use surroundings::Surroundings;
 use timers::{Timer, Timers};
 use transfer::Transfers;
+use usage::Counting;
 
 /// What an operator may tune; the defaults suit a local network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +261,7 @@ pub struct Node {
     hedges: Hedges,
     agreement: Agreement,
     holding: Holding,
+    counting: Counting,
     timers: Timers,
     detector_timers: BTreeMap<u64, DetectorTimer>,
     is_stopping: bool,
@@ -308,6 +312,7 @@ impl Node {
             hedges: Hedges::default(),
             agreement: Agreement::default(),
             holding: Holding::default(),
+            counting: Counting::default(),
             timers: Timers::default(),
             detector_timers: BTreeMap::new(),
             is_stopping: false,
@@ -378,6 +383,7 @@ impl Node {
                 exchanges.start_repair(around, ticket, request);
             }),
             Event::TreeRead(token, result) => self.tree_read(token, result),
+            Event::UsageRead(report) => self.usage_read(report),
             Event::Dropped(token, result) => {
                 if let Some(Purpose::DropPartition(partition)) = self.effects.remove(&token) {
                     self.partition_dropped(partition, result);
@@ -560,6 +566,7 @@ impl Node {
             }
             Message::Clocks(told) if self.is_member(from) => self.collection.clocks_heard(&told),
             Message::Clocks(_) => {}
+            Message::Usage(report) => self.usage_told(from, report),
             Message::Compare { request, partition, peer, keyspace } => {
                 self.exchanging(|exchanges, around| {
                     exchanges.compare(around, (from, request), (partition, peer), keyspace);
@@ -652,6 +659,8 @@ impl Node {
         }
         for node in wishes.up {
             self.notice(Notice::MemberUp(node));
+            // It may have missed what was told, or be new.
+            self.counting.tell_all();
             self.start_handoff(node);
         }
         for node in wishes.down {

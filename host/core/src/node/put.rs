@@ -163,8 +163,18 @@ impl Node {
     fn mint(&self, key: &StoreKey, put: PutRequest, until_ms: u64, is_lent: bool) -> Change {
         let PutRequest { context, draft, limits, .. } = put;
         let (ancestors, now_ms) = (self.ancestors(key), self.now.wall_ms);
-        let passed_ms = self.clocks_passed_ms();
-        Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent }
+        let (passed_ms, allowance) = (self.clocks_passed_ms(), self.allowance(key.keyspace));
+        Change::Mint {
+            context,
+            draft,
+            now_ms,
+            passed_ms,
+            limits,
+            ancestors,
+            until_ms,
+            is_lent,
+            allowance,
+        }
     }
 
     /// A put ends without having done anything.

@@ -21,6 +21,9 @@
 //! envelopes), nothing that only one node knows: no mark, no commit number. It is kept in the
 //! record, so that a write hashes what it stores and not what it replaces.
 //!
+//! Beside its sums, which replicas compare, a tree has the [`Usage`] of its keyspace in the partition:
+//! it is kept, distrusted and counted anew with them.
+//!
 //! [`Trees`] holds those of a node, and knows which of them can be trusted.
 //!
 //! Left out: an index of a bucket's keys. They are found by reading the keyspace's part of the
@@ -42,6 +45,7 @@ use crate::causality::Siblings;
 use crate::id::ClusterId;
 use crate::keys::StoreKey;
 use crate::position::position;
+use crate::usage::Usage;
 
 /// Children of an inner node.
 pub const FANOUT: u16 = 16;
@@ -72,6 +76,22 @@ pub fn object_hash(key: &StoreKey, siblings: &Siblings) -> ObjectHash {
         hasher.update(piece);
     }
     ObjectHash(first_128(&hasher.finalize()))
+}
+
+/// What an object adds to the trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addend {
+    /// To its bucket.
+    pub hash: ObjectHash,
+    /// To what there is of its keyspace.
+    pub usage: Usage,
+}
+
+impl Addend {
+    /// Of the object `siblings` under `key`.
+    pub fn of(key: &StoreKey, siblings: &Siblings) -> Self {
+        Addend { hash: object_hash(key, siblings), usage: Usage::of(key, siblings) }
+    }
 }
 
 /// The bucket of a key: the bits of its position behind those that any partition takes.
@@ -214,6 +234,7 @@ impl TreeNode {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree {
     root: Sum,
+    usage: Usage,
     buckets: BTreeMap<u16, Leaf>,
 }
 
@@ -221,6 +242,11 @@ impl Tree {
     /// The sum of all.
     pub fn root(&self) -> Sum {
         self.root
+    }
+
+    /// What there is of the keyspace in the partition.
+    pub fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// The sum of a node's range.

@@ -21,7 +21,12 @@ fn cluster() -> ClusterId {
     ClusterId(7)
 }
 
-type Held = BTreeMap<StoreKey, ObjectHash>;
+type Held = BTreeMap<StoreKey, Addend>;
+
+fn addend(value: u128) -> Addend {
+    let usage = Usage { keys: (value % 2) as u64, bytes: 100 + value as u64 };
+    Addend { hash: ObjectHash(value), usage }
+}
 
 fn counted(held: &Held) -> Trees {
     let mut trees = Trees::new(cluster());
@@ -32,7 +37,7 @@ fn counted(held: &Held) -> Trees {
 /// A write to the store and its trees. 0 deletes.
 fn write(held: &mut Held, trees: &mut Trees, number: u16, value: u8) {
     let key = key(number);
-    let new = (value > 0).then(|| ObjectHash(u128::from(value)));
+    let new = (value > 0).then(|| addend(value.into()));
     let old = match new {
         Some(new) => held.insert(key.clone(), new),
         None => held.remove(&key),
@@ -88,7 +93,7 @@ proptest! {
         let trees = |numbers: &[u16]| {
             let mut trees = Trees::new(cluster());
             for number in numbers {
-                trees.changed(&key(*number), None, Some(ObjectHash(u128::from(*number))));
+                trees.changed(&key(*number), None, Some(addend((*number).into())));
             }
             trees
         };
@@ -148,7 +153,7 @@ proptest! {
 
     #[test]
     fn foreign_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let _ = Trees::decode(Bytes::from([vec![1], bytes].concat()));
+        let _ = Trees::decode(Bytes::from([vec![2], bytes].concat()));
     }
 }
 

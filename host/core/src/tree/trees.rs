@@ -14,11 +14,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    BUCKETS, ObjectHash, Roots, Sum, Tree, TreeAnswer, TreeKey, TreeNode, TreeQuery, bucket_of,
+    Addend, BUCKETS, Roots, Sum, Tree, TreeAnswer, TreeKey, TreeNode, TreeQuery, bucket_of,
 };
 use crate::codec::{DecodeError, Reader, put_varint};
 use crate::id::{ClusterId, KeyspaceId, PartitionId};
 use crate::keys::StoreKey;
+use crate::usage::Usage;
 use bytes::Bytes;
 
 /// A range of partitions that is to be read, or is being read, for their trees.
@@ -48,13 +49,15 @@ impl Rebuild {
 pub struct Trees {
     key: TreeKey,
     trees: BTreeMap<(PartitionId, KeyspaceId), Tree>,
+    /// Of all trees of a keyspace.
+    usages: BTreeMap<KeyspaceId, Usage>,
     /// The first one is under way.
     rebuilds: VecDeque<Rebuild>,
     /// Damaged records: they are in no sum, or will not be once what is distrusted is rebuilt.
     damaged: BTreeSet<StoreKey>,
 }
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const WHAT: &str = "hash trees";
 /// The most damaged records that are remembered. Beyond, all are met anew.
 const DAMAGED_MAX: usize = 4_096;
@@ -65,6 +68,7 @@ impl Trees {
         Trees {
             key: TreeKey::of(cluster),
             trees: BTreeMap::new(),
+            usages: BTreeMap::new(),
             rebuilds: VecDeque::new(),
             damaged: BTreeSet::new(),
         }
@@ -83,7 +87,7 @@ impl Trees {
     }
 
     /// A record was stored in the place of another; `None` is none.
-    pub fn changed(&mut self, key: &StoreKey, old: Option<ObjectHash>, new: Option<ObjectHash>) {
+    pub fn changed(&mut self, key: &StoreKey, old: Option<Addend>, new: Option<Addend>) {
         let is_ahead = |r: &Rebuild| r.contains(key.partition) && !r.has_met(key);
         if old != new && !self.rebuilds.iter().any(is_ahead) {
             self.change(key, old, new);
@@ -91,7 +95,7 @@ impl Trees {
     }
 
     /// A damaged record was replaced by `new`, or removed.
-    pub fn mended(&mut self, key: &StoreKey, new: Option<ObjectHash>) {
+    pub fn mended(&mut self, key: &StoreKey, new: Option<Addend>) {
         match self.damaged.remove(key) {
             true => self.changed(key, None, new),
             // Nobody knows what it had added.
@@ -118,14 +122,25 @@ impl Trees {
         self.damaged.iter().filter(|key| key.partition == partition).count() as u64
     }
 
-    fn change(&mut self, key: &StoreKey, old: Option<ObjectHash>, new: Option<ObjectHash>) {
-        let sum = |hash: Option<ObjectHash>| hash.map_or(Sum::default(), |hash| self.key.sum(hash));
-        let (old, new) = (sum(old), sum(new));
+    fn change(&mut self, key: &StoreKey, old: Option<Addend>, new: Option<Addend>) {
+        let sum = |added: Option<Addend>| added.map_or(Sum::default(), |a| self.key.sum(a.hash));
+        let usage = |added: Option<Addend>| added.map(|added| added.usage).unwrap_or_default();
+        let (old_sum, new_sum) = (sum(old), sum(new));
         let place = (key.partition, key.keyspace);
         let tree = self.trees.entry(place).or_default();
-        tree.change(bucket_of(key), old, new);
+        tree.change(bucket_of(key), old_sum, new_sum);
+        tree.usage = tree.usage.minus(usage(old)).plus(usage(new));
         if tree.is_empty() {
             self.trees.remove(&place);
+        }
+        self.recount(key.keyspace, usage(old), usage(new));
+    }
+
+    fn recount(&mut self, keyspace: KeyspaceId, old: Usage, new: Usage) {
+        let held = self.usages.entry(keyspace).or_default();
+        *held = held.minus(old).plus(new);
+        if *held == Usage::default() {
+            self.usages.remove(&keyspace);
         }
     }
 
@@ -142,7 +157,13 @@ impl Trees {
     }
 
     fn forget(&mut self, first: PartitionId, last: PartitionId) {
-        self.trees.retain(|(partition, _), _| !(first..=last).contains(partition));
+        let all = (first, KeyspaceId(0))..=(last, KeyspaceId(u64::MAX));
+        let gone: Vec<_> =
+            self.trees.range(all).map(|(place, tree)| (*place, tree.usage)).collect();
+        for (place, usage) in gone {
+            self.trees.remove(&place);
+            self.recount(place.1, usage, Usage::default());
+        }
     }
 
     /// What is to be read next: from behind where it is, in key order.
@@ -154,12 +175,12 @@ impl Trees {
     /// the last key that was looked at, `None` if the range has no more.
     pub fn met(
         &mut self,
-        records: impl IntoIterator<Item = (StoreKey, Option<ObjectHash>)>,
+        records: impl IntoIterator<Item = (StoreKey, Option<Addend>)>,
         next: Option<StoreKey>,
     ) {
         let Some(current) = self.rebuilds.pop_front() else { return };
-        for (key, hash) in records {
-            let Some(hash) = hash else {
+        for (key, added) in records {
+            let Some(added) = added else {
                 self.note_damaged(&key);
                 continue;
             };
@@ -167,7 +188,7 @@ impl Trees {
             // A later rebuild will meet it once more.
             let is_again = self.rebuilds.iter().any(|later| later.contains(key.partition));
             if current.contains(key.partition) && !current.has_met(&key) && !is_again {
-                self.change(&key, None, Some(hash));
+                self.change(&key, None, Some(added));
             }
         }
         // What does not get on would never end.
@@ -192,6 +213,12 @@ impl Trees {
     /// How many buckets take memory.
     pub fn buckets(&self) -> usize {
         self.trees.values().map(|tree| tree.buckets.len()).sum()
+    }
+
+    /// What there is of each keyspace that there is anything of. Less than that, unless they are
+    /// complete.
+    pub fn usages(&self) -> &BTreeMap<KeyspaceId, Usage> {
+        &self.usages
     }
 
     /// The tree of a keyspace in a partition, if it holds anything.
@@ -238,6 +265,8 @@ impl Trees {
         for ((partition, keyspace), tree) in &self.trees {
             put_varint(&mut out, u64::from(partition.0));
             out.extend_from_slice(&keyspace.0.to_be_bytes());
+            put_varint(&mut out, tree.usage.keys);
+            put_varint(&mut out, tree.usage.bytes);
             put_varint(&mut out, tree.buckets.len() as u64);
             for (bucket, sum) in tree.buckets() {
                 put_varint(&mut out, u64::from(bucket));
@@ -264,7 +293,10 @@ impl Trees {
             let partition = u16::try_from(reader.varint()?)
                 .map_err(|_| reader.invalid("there is no such partition"))?;
             let place = (PartitionId(partition), KeyspaceId(reader.fixed64()?));
+            let usage = Usage { keys: reader.varint()?, bytes: reader.varint()? };
+            trees.recount(place.1, Usage::default(), usage);
             let tree = trees.trees.entry(place).or_default();
+            tree.usage = usage;
             for _ in 0..reader.count()? {
                 let bucket = u16::try_from(reader.varint()?).ok().filter(|b| *b < BUCKETS);
                 let bucket = bucket.ok_or_else(|| reader.invalid("there is no such bucket"))?;

@@ -18,6 +18,7 @@ use crate::ring::{MadeMoves, Move};
 use crate::tree::{
     BUCKETS, Held, KeyHash, Part, Roots, Sum, TreeAnswer, TreeNode, TreePage, TreeQuery, TreeRead,
 };
+use crate::usage::{Usage, UsageReport};
 use crate::version::{Payload, RequestName};
 use crate::write::{Draft, SiblingLimits, WriteRefused};
 
@@ -45,6 +46,7 @@ wire_enums! {
         20 => RingAnswer { ring_version, answer },
         21 => List { request, ring_version, range },
         22 => ListReply { request, result },
+        23 => Usage(report),
     }
     ReplicaError {
         1 => UnknownKeyspace,
@@ -80,6 +82,8 @@ wire_enums! {
         5 => PartlyFolded { seen, inputs },
         6 => NotAsMarked,
         7 => RequestReused(dot),
+        8 => OverKeys { found, max },
+        9 => OverBytes { found, added, max },
     }
     Effect { 1 => None, 2 => Maybe }
     QuorumKind { 1 => Sloppy, 2 => Strict, 3 => Local }
@@ -137,6 +141,8 @@ wire_structs! {
     MadeMoves { ring_version, moves }
     Move { partition, from, to }
     Ballot { round, node, nonce }
+    UsageReport { usages, is_all, is_complete, wants_all }
+    Usage { keys, bytes }
     Holder { incarnation, peer_address, client_address, admin_address }
     Member { peer_address, client_address, admin_address, region, zone, weight, incarnation }
 }

@@ -133,6 +133,7 @@ impl History {
             ancestors,
             until_ms: u64::MAX,
             is_lent: false,
+            allowance: None,
         };
         self.write(at, &change);
         self.seen.push(context);

@@ -60,6 +60,7 @@ pub fn written(puts: usize) -> (Dot, Arc<Siblings>) {
             ancestors: Default::default(),
             until_ms: u64::MAX,
             is_lent: false,
+            allowance: None,
         };
         let written = write(record, &change, &[], Survivors::All, &mut minter).unwrap();
         (record, dot) = (Some(written.record), written.dot);

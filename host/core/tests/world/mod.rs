@@ -31,7 +31,7 @@ use stator_core::request::{
     ReplicaRequest, RequestError,
 };
 use stator_core::ring::{PreferenceList, claim};
-use stator_core::tree::{Trees, object_hash};
+use stator_core::tree::{Addend, Trees};
 use stator_core::version::Payload;
 use stator_core::write::{Change, Draft, Minter, Settled, SiblingLimits, settle, write};
 
@@ -118,6 +118,7 @@ pub fn carts() -> KeyspaceSpec {
         read_repair_percent: 100,
         merging: Merging::default(),
         signed_by: Default::default(),
+        quota: Default::default(),
     }
 }
 
@@ -404,7 +405,7 @@ impl World {
             Action::Notice(notice) => self.notices.push((at, notice)),
             Action::BroughtHome(ticket, result) => drop(self.brought_home.insert(ticket, result)),
             Action::RepairStarted(ticket, result) => drop(self.repairs.insert(ticket, result)),
-            Action::CatalogueChanged(_) => {}
+            Action::CatalogueChanged(_) | Action::ReadUsage => {}
             Action::PersistFill(token, backlog) => {
                 let result = self.host(at).save(backlog);
                 self.queue.push_back((at, Event::Persisted(token, result)));
@@ -514,7 +515,7 @@ impl Host {
                 let place = (area, key);
                 let is_damaged = self.damaged.remove(&place.1.key);
                 let stored = self.store.get(&place).filter(|_| !is_damaged).cloned();
-                let old = stored.as_ref().map(|record| object_hash(&place.1, &record.siblings));
+                let old = stored.as_ref().map(|record| Addend::of(&place.1, &record.siblings));
                 Event::Written(
                     token,
                     write(stored, &change, &targets, survivors, &mut self.minter)
@@ -537,7 +538,7 @@ impl Host {
                             let record = Record { sequence: self.sequence, ..written.record };
                             let siblings = record.siblings.clone();
                             if let (Area::Data, Some(trees)) = (area, &mut self.trees) {
-                                let new = object_hash(&place.1, &siblings);
+                                let new = Addend::of(&place.1, &siblings);
                                 match is_damaged {
                                     true => trees.mended(&place.1, Some(new)),
                                     false => trees.changed(&place.1, old, Some(new)),

@@ -8,7 +8,8 @@ use stator_core::event::Area;
 use stator_core::id::{ClusterId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::tree::{
-    Held, KeyHash, Part, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees, bucket_of, object_hash,
+    Addend, Held, KeyHash, Part, TreeAnswer, TreePage, TreeQuery, TreeRead, Trees, bucket_of,
+    object_hash,
 };
 
 use super::Host;
@@ -21,7 +22,7 @@ impl Host {
             let mut trees = Trees::new(ClusterId(1));
             // What has rotted was counted before.
             data().for_each(|((_, key), record)| {
-                trees.changed(key, None, Some(object_hash(key, &record.siblings)));
+                trees.changed(key, None, Some(Addend::of(key, &record.siblings)));
             });
             trees
         });
@@ -31,7 +32,7 @@ impl Host {
             let asked = data().filter(|((_, key), _)| range.contains(&key.partition));
             let met = asked.map(|((_, key), record)| {
                 let is_whole = !damaged.contains(&key.key);
-                (key.clone(), is_whole.then(|| object_hash(key, &record.siblings)))
+                (key.clone(), is_whole.then(|| Addend::of(key, &record.siblings)))
             });
             trees.met(met, None);
         }

@@ -149,6 +149,7 @@ impl Keyspace {
             trial: None,
             chronicle: Vec::new(),
             unsigned_modules: Vec::new(),
+            usage: None,
             ..kept
         })
     }

@@ -227,7 +227,7 @@ fn print(plan: &v1::RingPlan) -> Result<(), Failure> {
         plan.partitions_moved,
         plan.slots_ideal,
         plan.firsts_moved,
-        bytes(plan.bytes_moved),
+        output::bytes(plan.bytes_moved),
         time(plan.seconds),
     ))?;
     if plan.zones_shared_before + plan.zones_shared_after > 0 {
@@ -243,7 +243,7 @@ fn print(plan: &v1::RingPlan) -> Result<(), Failure> {
             arrow(node.slots_before, node.slots_after),
             arrow(node.firsts_before, node.firsts_after),
             format!("+{} -{}", node.slots_gained, node.slots_lost),
-            bytes(node.bytes_gained),
+            output::bytes(node.bytes_gained),
             if node.is_removed { "removed".to_owned() } else { String::new() },
         ]
     };
@@ -384,23 +384,6 @@ fn plan_json(plan: &v1::RingPlan) -> Value {
     })
 }
 
-/// A number of bytes for people.
-fn bytes(count: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = count as f64;
-    let mut unit = "B";
-    for next in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, next);
-    }
-    match unit {
-        "B" => format!("{count} B"),
-        unit => format!("{value:.1} {unit}"),
-    }
-}
-
 /// A time for people.
 fn time(seconds: u64) -> String {
     match seconds {
@@ -416,10 +399,10 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_for_people() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(1_023), "1023 B");
-        assert_eq!(bytes(1_536), "1.5 KiB");
-        assert_eq!(bytes(3 << 40), "3.0 TiB");
+        assert_eq!(output::bytes(0), "0 B");
+        assert_eq!(output::bytes(1_023), "1023 B");
+        assert_eq!(output::bytes(1_536), "1.5 KiB");
+        assert_eq!(output::bytes(3 << 40), "3.0 TiB");
         assert_eq!(
             (time(0), time(119), time(121), time(7_200)),
             ("0 s".to_owned(), "119 s".to_owned(), "3 min".to_owned(), "2 h".to_owned(),)

@@ -12,7 +12,7 @@ export function show(main) {
     const told = await ask('keyspaces');
     const now = { at: told.now_ms, series: index(told.measured) };
     render(region, policies(told.keyspaces), figures(told.keyspaces, now, before), latencies(now.series),
-      el('p', { class: 'quiet' }, 'All figures are this node’s own. Quantiles are of the last minutes; '
+      el('p', { class: 'quiet' }, 'What a keyspace holds is the cluster’s, as this node has heard; all other figures are its own. Quantiles are of the last minutes; '
         + 'the node keeps no buckets, so they are all there is of the distributions. It measures latency '
         + 'by method, not by keyspace, and counts gets and merges by keyspace, puts by method only. '
         + 'In the pictures green is p50, amber p99, red p99.9.'));
@@ -34,7 +34,7 @@ function policy(keyspace) {
 
 function policies(keyspaces) {
   const rows = keyspaces.map(one => {
-    const { merging, trial } = one;
+    const { merging, trial, usage, quota } = one;
     const care = [
       merging.paused && 'paused by an operator',
       merging.previous && 'previous module stands in',
@@ -42,6 +42,9 @@ function policies(keyspaces) {
       merging.merges_per_second > 0 && `${number(merging.merges_per_second)} merges/s at most`,
       merging.fuel_per_second > 0 && `${number(merging.fuel_per_second)} fuel/s at most`,
       merging.history_ms > 0 && `history of ${Math.round(merging.history_ms / 3600000)} h`,
+      quota?.keys > 0 && `${number(quota.keys)} keys at most`,
+      quota?.bytes > 0 && `${number(quota.bytes)} bytes at most`,
+      quota?.requests_per_second > 0 && `${number(quota.requests_per_second)} requests/s at most`,
     ].filter(Boolean).join(', ');
     return [
       one.name, number(one.n), number(one.r), number(one.w), one.durability,
@@ -50,10 +53,11 @@ function policies(keyspaces) {
       trial ? el('span', {}, trial.canary_percent ? `canary of ${trial.canary_percent} % ` : 'shadow ',
         digest(trial.module_digest)) : '–',
       care || '–',
+      number(usage?.keys ?? 0), number(usage?.bytes ?? 0), number(usage?.stored_bytes ?? 0),
     ];
   });
   return table('Policy', ['keyspace', '#n', '#r', '#w', 'durability', '#read repair', 'siblings are',
-    'module', 'on trial', 'care'], rows);
+    'module', 'on trial', 'care', '#keys', '#bytes', '#on disks'], rows);
 }
 
 function sum(series, name, keyspace) {

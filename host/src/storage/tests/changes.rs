@@ -29,14 +29,9 @@ fn scanned(stores: &Stores, since: u64) -> Vec<StoreKey> {
 
 /// Deletes a key and forgets it.
 fn forget(stores: &Stores, name: &str) {
-    let Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent } =
-        mint(Context::of(&load(stores, name).unwrap().unwrap()), "")
-    else {
-        panic!("a mint is expected");
-    };
-    let draft = Draft { payload: Payload::Tombstone, ..draft };
-    let delete =
-        Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent };
+    let mut delete = mint(Context::of(&load(stores, name).unwrap().unwrap()), "");
+    let Change::Mint { draft, .. } = &mut delete else { panic!("a mint is expected") };
+    draft.payload = Payload::Tombstone;
     let (done, deleted) = reply();
     stores.write(WriteJob { change: delete, ..put_job(name, "", true, done) });
     let siblings = deleted.get().unwrap().siblings;

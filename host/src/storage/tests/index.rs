@@ -46,13 +46,10 @@ fn change(stores: &Stores, name: &str, change: Change) -> WriteDone {
 
 /// A blind put, or a delete, that expires after so long.
 fn minted(payload: Payload, ttl_ms: Option<u64>) -> Change {
-    let Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent } =
-        mint(Context::default(), "")
-    else {
-        panic!("a mint is expected");
-    };
-    let draft = Draft { payload, ttl_ms, ..draft };
-    Change::Mint { context, draft, now_ms, passed_ms, limits, ancestors, until_ms, is_lent }
+    let mut minted = mint(Context::default(), "");
+    let Change::Mint { draft, .. } = &mut minted else { panic!("a mint is expected") };
+    *draft = Draft { payload, ttl_ms, ..draft.clone() };
+    minted
 }
 
 fn ending(ttl_ms: u64) -> Change {

@@ -19,6 +19,7 @@ mod power_cut;
 mod scans;
 mod set_aside;
 mod trees;
+mod usage;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -96,6 +97,7 @@ fn mint(context: Context, value: impl Into<Bytes>) -> Change {
         ancestors: Default::default(),
         until_ms: u64::MAX,
         is_lent: false,
+        allowance: None,
         context,
         draft: Draft {
             payload: Payload::Value(value.into()),
