@@ -71,6 +71,9 @@ pub(super) async fn create(
     if spec.quota != Quota::default() {
         signing::may_begin_at(node, QUOTAS_LEVEL, "quotas")?;
     }
+    if spec.merging.memory_bytes > 0 {
+        signing::may_begin_at(node, QUOTAS_LEVEL, "budgets of memory")?;
+    }
     may_fold(node, &catalogue, spec.reconcile).await?;
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
@@ -97,6 +100,9 @@ pub(super) async fn update(
     }
     if now.quota.version == 0 && update.quota.is_some_and(|quota| quota != Quota::default()) {
         signing::may_begin_at(node, QUOTAS_LEVEL, "quotas")?;
+    }
+    if update.merging.as_ref().is_some_and(|merging| merging.memory_bytes > 0) {
+        signing::may_begin_at(node, QUOTAS_LEVEL, "budgets of memory")?;
     }
     may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());

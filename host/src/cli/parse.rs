@@ -37,18 +37,6 @@ pub(super) fn keeping(text: &str) -> Result<Duration, String> {
     within(text, 0..=HISTORY_MS_MAX, "0s to 366d is allowed")
 }
 
-/// A number of bytes with or without a unit: `65536`, `64KiB`, `1GiB`.
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u32); 6] =
-        [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0), ("", 0)];
-    let wrong = || format!("{text:?} is no size: write 65536, 64KiB, 10MiB or 1GiB");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let (_, shift) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
 fn within(text: &str, range: RangeInclusive<u64>, allowed: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -151,10 +139,10 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        let sizes = ["0", "65536", "64KiB", "1GiB", "3B"].map(size);
+        let sizes = ["0", "65536", "64KiB", "1GiB", "3B"].map(bytes);
         assert_eq!(sizes, [Ok(0), Ok(65_536), Ok(65_536), Ok(1 << 30), Ok(3)]);
         for wrong in ["", "KiB", "-1", "1 KiB", "1kb", "99999999999TiB"] {
-            assert!(size(wrong).is_err(), "{wrong}");
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 

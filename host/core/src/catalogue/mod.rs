@@ -72,7 +72,7 @@ use crate::ring::{Ring, Seat};
 pub const FEATURE_LEVEL: u32 = 6;
 /// From this level on a node looks at signatures of modules.
 pub const SIGNATURES_LEVEL: u32 = 5;
-/// From this level on a node holds puts against quotas.
+/// From this level on a node holds puts against quotas, and merges against budgets of memory.
 pub const QUOTAS_LEVEL: u32 = 6;
 
 /// What a cluster agrees on.

@@ -27,7 +27,7 @@ pub(super) struct Merging {
     #[arg(long, value_name = "FUEL")]
     fuel_per_second: Option<u64>,
     /// Memory that the merges on a node may have together, 0 for what each may have [default: 0]
-    #[arg(long, value_name = "BYTES", value_parser = parse::size)]
+    #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     merge_memory: Option<u64>,
 }
 
