@@ -3,13 +3,13 @@
 //! A keyspace may keep them for a time ([`stator_core::catalogue::Merging::history_ms`]), so that
 //! what a wrong client or a wrong module replaced can be looked at and put back. They are no part of
 //! the protocol: each owner notes, in a [journal](crate::journal) on its own disk, what its own store
-//! lets go, while the committer stages the write; who asks, asks all owners. To put one back is a
-//! write like any other.
+//! lets go, while the committer stages the write; who asks, asks all members, so that what an owner
+//! of before has noted is found as long as it is a member. To put one back is a write like any other.
 //!
 //! What is promised: as long as there is room, a version that was in the store of an owner and made
 //! way for another is in that owner's journal, also after the process was killed. Not promised: that
-//! it survives a power cut (the journal is not synced), and that it is with owners that came later:
-//! copies of a partition come without its history.
+//! it survives a power cut (the journal is not synced), or that node's leave: copies of a partition
+//! come without its history.
 //!
 //! Left out: versions that were never stored (of two last writes the loser may never be), and those
 //! that expired: who gives a value an end means it.
