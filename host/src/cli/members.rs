@@ -80,30 +80,16 @@ fn choose<'a>(
         address == text || host == text || is_name && host.split('.').next() == Some(text)
     };
     let is_meant = |member: &&v1::Member| is_begun(&member.node_id) || is_of(&member.peer_address);
-    let found = members.filter(is_meant);
-    let found =
-        found.map(|member| (member.node_id.clone(), format!(" at {}", member.peer_address)));
-    let hint = "give its id, at least four digits of it, its peer address, or the name of its \
-                machine; `stator cluster status` shows them";
-    sole("node", text, found.collect(), hint)
-}
-
-/// The id of the one that was found by `text`, of each of which is said where it is; `hint` is for who
-/// meant one that there is not.
-pub(super) fn sole(
-    what: &str,
-    text: &str,
-    found: Vec<(String, String)>,
-    hint: &str,
-) -> Result<String, Failure> {
+    let found: Vec<_> = members.filter(is_meant).collect();
+    let list = |member: &&v1::Member| format!("{} at {}", member.node_id, member.peer_address);
     match found.as_slice() {
-        [(id, _)] => Ok(id.clone()),
-        [] => Err(Failure::new(Kind::NotFound, format!("no {what} is called {text}")).hint(hint)),
-        several => {
-            let ids: Vec<_> = several.iter().map(|(id, place)| format!("{id}{place}")).collect();
-            Err(Failure::usage(format!("{} {what}s are called {text}", several.len()))
-                .hint(format!("give one of {}", ids.join(", "))))
-        }
+        [member] => Ok(member.node_id.clone()),
+        [] => Err(Failure::new(Kind::NotFound, format!("no node is called {text}")).hint(
+            "give its id, at least four digits of it, its peer address, or the name of its machine; \
+             `stator cluster status` shows them",
+        )),
+        several => Err(Failure::usage(format!("{} nodes are called {text}", several.len()))
+            .hint(format!("give an id: {}", several.iter().map(list).collect::<Vec<_>>().join(", ")))),
     }
 }
 

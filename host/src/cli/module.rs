@@ -34,7 +34,7 @@ use stator_proto::v1;
 
 pub(super) use test::Bench;
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::members::{self, short};
 use super::output::{self, Output};
 use super::session::Session;
@@ -408,13 +408,19 @@ pub(super) async fn resolve(admin: &Admin, text: &str) -> Result<String, Failure
 
 fn choose(modules: &[v1::Module], text: &str) -> Result<String, Failure> {
     let named = modules.iter().filter(|module| module.name == text);
-    let mut found: Vec<_> = named.collect();
+    let mut found: Vec<_> = named.map(|module| module.digest.clone()).collect();
     if found.is_empty() && text.len() >= 8 {
-        found.extend(modules.iter().filter(|module| module.digest.starts_with(text)));
+        let begun = modules.iter().filter(|module| module.digest.starts_with(text));
+        found.extend(begun.map(|module| module.digest.clone()));
     }
-    let found = found.into_iter().map(|module| (module.digest.clone(), String::new())).collect();
-    let hint = "`stator module list` shows those there are, `stator module push FILE` adds one";
-    members::sole("module", text, found, hint)
+    match found.as_slice() {
+        [digest] => Ok(digest.clone()),
+        [] => Err(Failure::new(Kind::NotFound, format!("no module is called {text}")).hint(
+            "`stator module list` shows those there are, `stator module push FILE` adds one",
+        )),
+        several => Err(Failure::usage(format!("{} modules are called {text}", several.len()))
+            .hint(format!("give the digest: {}", several.join(", ")))),
+    }
 }
 
 /// Who has signed it.
@@ -438,7 +444,6 @@ fn json(module: &v1::Module) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::failure::Kind;
 
     #[test]
     fn a_module_is_chosen_by_name_or_beginning_of_its_digest() {
