@@ -101,14 +101,19 @@ pub struct ListPage {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) ticket: Ticket,
+    pub(crate) partition: PartitionId,
     pub(crate) needed: u32,
     waiting: BTreeSet<NodeId>,
     slices: Vec<Slice>,
 }
 
 impl Listing {
-    pub(crate) fn new(ticket: Ticket, needed: u32, asked: impl Iterator<Item = NodeId>) -> Self {
-        Listing { ticket, needed, waiting: asked.collect(), slices: Vec::new() }
+    pub(crate) fn new(
+        (ticket, partition): (Ticket, PartitionId),
+        needed: u32,
+        asked: impl Iterator<Item = NodeId>,
+    ) -> Self {
+        Listing { ticket, partition, needed, waiting: asked.collect(), slices: Vec::new() }
     }
 
     /// `owner` has answered, or will not. Whether everybody has.
@@ -194,7 +199,7 @@ mod tests {
             let (mut found, mut from) = (Vec::new(), Bytes::new());
             loop {
                 let nodes = (0..owners.len() as u64).map(NodeId);
-                let mut listing = Listing::new(7, 1, nodes.clone());
+                let mut listing = Listing::new((7, PartitionId(0)), 1, nodes.clone());
                 let mut is_over = false;
                 for (node, held) in nodes.zip(&owners) {
                     prop_assert!(!is_over);
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn an_owner_that_does_not_answer_is_not_waited_for_and_does_not_count() {
-        let mut listing = Listing::new(7, 1, [NodeId(1), NodeId(2)].into_iter());
+        let mut listing = Listing::new((7, PartitionId(0)), 1, [NodeId(1), NodeId(2)].into_iter());
         assert!(!listing.ended(NodeId(3), Some(Slice::default())), "it was not asked");
         assert!(!listing.ended(NodeId(1), None));
         assert!(listing.ended(NodeId(2), Some(Slice::default())));

@@ -88,6 +88,14 @@ fn folds_lose_and_revive_nothing_among_faults() {
     assert!(report.folds > 20 * seeds, "too little happened: {report:?}");
 }
 
+/// The page of a listing had an owner's answer of before a round of collection, and another one's of
+/// after it: what was replaced looked alive.
+#[test]
+fn a_listing_that_is_under_way_holds_up_collection() {
+    let outcome = run(Options { scenario: Some("folds"), ..Options::of_seed(197) });
+    assert!(outcome.violations.is_empty(), "{outcome}");
+}
+
 /// `STATOR_SIM_RINGS` sets how many seeds run (30 by default).
 #[test]
 fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {

@@ -20,7 +20,8 @@ impl Node {
             Err(error) => return self.act(Action::ListDone(ticket, Err(error))),
         };
         let number = self.number();
-        self.listings.insert(number, Listing::new(ticket, needed, owners.iter().copied()));
+        let listing = Listing::new((ticket, range.partition), needed, owners.iter().copied());
+        self.listings.insert(number, listing);
         let (range, patience_ms) = (range.clone(), self.patience_ms().min(*timeout_ms));
         let ring_version = self.ring_version();
         for owner in owners {

@@ -172,15 +172,20 @@ impl Surroundings for Node {
             InFlight::Put(put) => put.key.partition == partition,
         };
         let requests = self.requests.iter().filter(|(_, request)| is_of(request));
+        let listings = self.listings.iter().filter(|(_, listing)| listing.partition == partition);
+        let listings = listings.map(|(listing, _)| *listing);
         Open {
-            requests: requests.map(|(request, _)| *request).collect(),
+            requests: requests.map(|(request, _)| *request).chain(listings).collect(),
             exchanges: self.exchanges.of(partition),
         }
     }
 
     fn still_open(&self, partition: PartitionId, open: &mut Open) {
         let exchanges = self.exchanges.of(partition);
-        open.requests.retain(|request| self.requests.contains_key(request));
+        let is_open = |request: &RequestId| {
+            self.requests.contains_key(request) || self.listings.contains_key(request)
+        };
+        open.requests.retain(is_open);
         open.exchanges.retain(|exchange| exchanges.contains(exchange));
     }
 

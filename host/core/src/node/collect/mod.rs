@@ -39,6 +39,8 @@
 //!   epoch is closed (4), also after a restart of their receiver, because epochs are kept on disk.
 //! - *Requests in memory*: a get that has read an old value and repairs later, a put that owes it
 //!   to a fallback, a fold in flight, an exchange: waited for (3). Later answers to them are dropped.
+//! - *Pages of a listing*, which one owner has answered and another has not: likewise. Beside what an
+//!   owner holds after the drop, what another one told before the mark would look alive.
 //! - *Forwarded and late puts, with an old context*: they carry a new write and what its client had
 //!   seen, no old object. They are minted under a fresh dot as ever; a context can only kill.
 //! - *Retries of named writes*: owners keep a tombstone while their record knows a name in it, for
