@@ -17,19 +17,21 @@ use super::job::FindAnyJob;
 use super::trees::Replaced;
 
 impl Committer {
-    /// What is damaged is not absent: whoever asks whether a key is as it was must be told.
+    /// What is damaged is not absent: whoever asks whether a key is as it was must be told, and the
+    /// trees, so that an exchange mends it.
     pub(super) fn refuse_damaged(&self, key: &StoreKey, change: &Change) -> Result<(), StoreError> {
         let is_asked = matches!(change, Change::Attest(_) | Change::Collect(_));
         let is_damaged = |staged: &super::group::Staged| {
             staged.record.is_none() && matches!(staged.replaced, Replaced::Unknown)
         };
-        match is_asked && self.staged(key).is_some_and(is_damaged) {
-            true => Err(StoreError::Damaged {
-                store: self.records.area.name(),
-                why: DecodeError::Damaged { what: "record" },
-            }),
-            false => Ok(()),
+        if !is_asked || !self.staged(key).is_some_and(is_damaged) {
+            return Ok(());
         }
+        if let Some(trees) = &self.trees {
+            trees.met_damaged(key);
+        }
+        let (store, why) = (self.records.area.name(), DecodeError::Damaged { what: "record" });
+        Err(StoreError::Damaged { store, why })
     }
 
     pub(super) fn find_any(&mut self, job: FindAnyJob) {

@@ -273,8 +273,8 @@ impl SharedTrees {
         Ok(objects)
     }
 
-    /// A reader has met a damaged record: what it had added is taken out of the sums.
-    fn met_damaged(&self, key: &StoreKey) {
+    /// A damaged record was met: what it had added is taken out of the sums.
+    pub(super) fn met_damaged(&self, key: &StoreKey) {
         if let Some(trees) = self.lock().as_mut() {
             trees.met_damaged(key);
         }

@@ -266,6 +266,9 @@ impl Store {
         let (is_damaged, stored) = (read.is_err(), read.unwrap_or(None));
         let old = stored.as_ref().map(|record| record.addend(key));
         if is_damaged && matches!(change, Change::Attest(_) | Change::Collect(_)) {
+            if area == Area::Data && !self.passes_over_damage {
+                self.trees.met_damaged(key);
+            }
             return Err(StoreFailure::Damaged);
         }
         let mut minter = self.stale_actors.minter(area, key, stored.as_ref(), &self.minter);

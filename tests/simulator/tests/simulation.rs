@@ -96,6 +96,15 @@ fn a_listing_that_is_under_way_holds_up_collection() {
     assert!(outcome.violations.is_empty(), "{outcome}");
 }
 
+/// A round of collection met a damaged record that no get and no exchange had seen, and told nobody.
+#[test]
+fn damage_that_a_round_of_collection_meets_is_mended() {
+    for seed in [99, 267, 346] {
+        let outcome = run(Options { scenario: Some("rot in new rings"), ..Options::of_seed(seed) });
+        assert!(outcome.violations.is_empty(), "{outcome}");
+    }
+}
+
 /// `STATOR_SIM_RINGS` sets how many seeds run (30 by default).
 #[test]
 fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {
