@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::causality::VersionVector;
     use crate::id::{Actor, Dot, Incarnation, KeyspaceId, NodeId, PartitionId};
-    use crate::version::{Origin, Version};
+    use crate::version::Version;
 
     fn usage(keys: u64, bytes: u64) -> Usage {
         Usage { keys, bytes }
@@ -115,18 +115,7 @@ mod tests {
     fn record(len: usize) -> Record {
         let actor = Actor { node: NodeId(1), incarnation: Incarnation(1), epoch: 0 };
         let dot = Dot { actor, counter: 1 };
-        let version = Version {
-            payload: value(len),
-            written_at_ms: 1,
-            expires_at_ms: None,
-            schema: 0,
-            origin: Origin::Client(dot),
-            base: Vec::new(),
-            past: None,
-            labels: BTreeMap::new(),
-            request: None,
-            unknown: Vec::new(),
-        };
+        let version = Version::plain(dot, vec![7; len], 1);
         let mut siblings = Siblings::new();
         siblings.put(&VersionVector::new(), dot, Arc::new(version));
         Record { siblings: Arc::new(siblings), ..Record::default() }

@@ -103,6 +103,13 @@ struct Account<T> {
     mean: Duration,
 }
 
+impl<T> Default for Account<T> {
+    fn default() -> Self {
+        let (running, waiting) = (Vec::new(), VecDeque::new());
+        Account { running, waiting, served: Duration::ZERO, mean: Duration::ZERO }
+    }
+}
+
 impl<T> Account<T> {
     fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()
@@ -134,16 +141,10 @@ impl<T> Schedule<T> {
     }
 
     fn account(&mut self, keyspace: &str) -> &mut Account<T> {
-        if !self.keyspaces.contains_key(keyspace) {
-            if self.keyspaces.len() >= REMEMBERED {
-                self.keyspaces.retain(|_, account| !account.is_idle());
-            }
-            let (running, waiting) = (Vec::new(), VecDeque::new());
-            let fresh = Account { running, waiting, served: self.round, mean: Duration::ZERO };
-            self.keyspaces.insert(keyspace.into(), fresh);
+        if self.keyspaces.len() >= REMEMBERED && !self.keyspaces.contains_key(keyspace) {
+            self.keyspaces.retain(|_, account| !account.is_idle());
         }
-        let account = self.keyspaces.get_mut(keyspace);
-        let account = account.unwrap_or_else(|| unreachable!("it was just put in"));
+        let account = self.keyspaces.entry(keyspace.into()).or_default();
         if account.is_idle() {
             account.served = account.served.max(self.round);
         }
