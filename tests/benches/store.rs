@@ -137,6 +137,7 @@ fn job(
         survivors: Survivors::All,
         sync: true,
         until: None,
+        applied: None,
         done,
     }
 }

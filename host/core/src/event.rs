@@ -86,6 +86,8 @@ pub enum Event {
     Loaded(Token, Result<Option<Arc<Siblings>>, StoreFailure>),
     /// An [`Action::Scan`] ended. A range with a damaged record in it is [`StoreFailure::Damaged`].
     Scanned(Token, Result<Slice, StoreFailure>),
+    /// An [`Action::Write`] that is told is done, and not durable yet.
+    Applied(Token, Stored),
     /// An [`Action::Write`] ended.
     Written(Token, Result<Stored, StoreFailure>),
     /// An [`Action::ListHints`] ended; an empty list is the end of the target's hints.
@@ -182,6 +184,9 @@ pub enum Action {
         survivors: Survivors,
         /// Whether it must be synced first. Hints always are.
         is_sync: bool,
+        /// Whether an [`Event::Applied`] is to come first, once others may read it and before it
+        /// is synced. None need come.
+        is_told: bool,
     },
     /// List hints for `target`, from the first after `after`.
     ListHints {

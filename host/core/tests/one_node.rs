@@ -237,3 +237,61 @@ fn a_hint_list_goes_on_behind_its_last_key() {
     let is_next = |action: &Action| matches!(action, Action::ListHints { after, .. } if after.as_ref() == Some(&key));
     assert!(next.iter().any(is_next), "{next:?}");
 }
+
+/// What is sent to other owners, as node 1 of three puts with `w` = 1.
+fn put_of_an_owner(durability: Durability) -> (Driven, Action, Event, Vec<Action>) {
+    let mut driven = Driven::new(NodeId(1));
+    let (key, _) = foreign_key(NodeId(4));
+    let wanted = PutRequest { durability: Some(durability), ..put(&key) };
+    let actions = driven.tell(Event::Put(7, wanted));
+    let mint = the_write(&actions, Area::Data);
+    let written = driven.store(&mint);
+    let Event::Written(token, Ok(stored)) = &written else { panic!("it is written") };
+    let applied = Event::Applied(*token, stored.clone());
+    let actions = match mint {
+        Action::Write { is_told: true, .. } => driven.tell(applied),
+        _ => Vec::new(),
+    };
+    (driven, mint, written, actions)
+}
+
+fn writes(actions: &[Action]) -> usize {
+    let is_write = |action: &&Action| matches!(action, Action::Send(_, Message::Write(_)));
+    actions.iter().filter(is_write).count()
+}
+
+fn is_done(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::PutDone(7, Ok(_))))
+}
+
+#[test]
+fn others_sync_a_write_while_its_coordinator_does_and_each_counts_for_itself() {
+    let (mut driven, _, written, actions) = put_of_an_owner(Durability::All);
+    assert_eq!(writes(&actions), 2, "{actions:?}");
+    assert!(!is_done(&actions), "nobody has synced it");
+    let ended = driven.tell(written);
+    assert!(is_done(&ended) && writes(&ended) == 0, "{ended:?}");
+
+    // Another owner is the first.
+    let (mut driven, mint, _, actions) = put_of_an_owner(Durability::All);
+    let sent = actions.iter().find_map(|action| match action {
+        Action::Send(to, Message::Write(write)) => Some((*to, write.request)),
+        _ => None,
+    });
+    let (to, request) = sent.expect("it is sent");
+    let reply = Message::WriteReply { request, result: Ok(()) };
+    assert!(is_done(&driven.tell(Event::Received(to, reply))));
+    assert_eq!(driven.node.requests_in_flight(), 1, "two owners are owed it");
+    let failed = StoreFailure::Failed("the disk".to_owned());
+    let ended = driven.tell(Event::Written(token(&mint), Err(failed)));
+    assert!(!ended.iter().any(|action| matches!(action, Action::PutDone(..))), "{ended:?}");
+}
+
+#[test]
+fn where_one_sync_is_all_that_is_promised_it_comes_first() {
+    for durability in [Durability::One, Durability::Buffered] {
+        let (mut driven, mint, written, actions) = put_of_an_owner(durability);
+        assert!(actions.is_empty() && matches!(mint, Action::Write { is_told: false, .. }));
+        assert_eq!(writes(&driven.tell(written)), 2);
+    }
+}

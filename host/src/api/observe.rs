@@ -5,6 +5,7 @@
 //! be found in the node's log.
 
 use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -17,6 +18,7 @@ use tracing::Instrument;
 
 use crate::listen::Peer;
 use crate::pause;
+use crate::telemetry;
 use crate::telemetry::names::{REQUEST_SECONDS, REQUESTS, REQUESTS_RUNNING};
 
 /// The header that names a request.
@@ -108,9 +110,9 @@ fn id_of<B>(request: &Request<B>) -> HeaderValue {
     match request.headers().get(REQUEST_ID).filter(is_printable) {
         Some(value) => value.clone(),
         None => {
-            let made_up = getrandom::u64().map(|number| format!("{number:016x}"));
-            HeaderValue::try_from(made_up.unwrap_or_default())
-                .unwrap_or(HeaderValue::from_static("-"))
+            // Random once for a thread, then another each time: no call of the system for each request.
+            let made_up = format!("{:016x}", RandomState::new().build_hasher().finish());
+            HeaderValue::try_from(made_up).unwrap_or(HeaderValue::from_static("-"))
         }
     }
 }
@@ -128,6 +130,9 @@ fn note(method: String, code: Code, started: Instant) {
             tracing::error!(?code, ?elapsed, "a request failed");
         }
         _ => tracing::debug!(?code, ?elapsed, "answered"),
+    }
+    if !telemetry::is_recording() {
+        return;
     }
     let method = if code == Code::Unimplemented { UNKNOWN_METHOD.to_owned() } else { method };
     let labels = [("method", method.clone()), ("code", format!("{code:?}"))];

@@ -84,7 +84,9 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<Report> {
     let started = Instant::now();
     let lines = read_lines(options.data.as_deref())?;
-    let module = read_module(options.module.as_deref())?;
+    let module = find_module(options.module.as_deref())?;
+    let module =
+        std::fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?.into();
     let plans = plan::plan(&lines, options.seed);
     let steps = plans.iter().map(plan::CartPlan::steps).sum();
     let progress = Progress::new(steps);
@@ -164,19 +166,11 @@ fn read_lines(path: Option<&Path>) -> Result<Vec<data::Line>> {
     }
 }
 
-fn read_module(path: Option<&Path>) -> Result<Bytes> {
-    let places = match path {
-        Some(path) => vec![path.to_owned()],
-        None => default_modules(),
-    };
-    for place in &places {
-        match std::fs::read(place) {
-            Ok(component) => return Ok(component.into()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", place.display()));
-            }
-        }
+/// Where the cart module is: looked for before anything is started.
+fn find_module(path: Option<&Path>) -> Result<PathBuf> {
+    let places = path.map_or_else(default_modules, |path| vec![path.to_owned()]);
+    if let Some(found) = places.iter().find(|place| place.is_file()) {
+        return Ok(found.clone());
     }
     let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
     anyhow::bail!(
@@ -243,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_missing_module_says_how_to_build_it() {
-        let error = read_module(Some(Path::new("/nonexistent.wasm"))).expect_err("missing");
+        let error = find_module(Some(Path::new("/nonexistent.wasm"))).expect_err("missing");
         assert!(error.to_string().contains("make guests"));
     }
 }

@@ -21,7 +21,7 @@ use tokio::process::Command;
 use super::cart::Cart;
 use super::client::NodeClient;
 use super::data::Line;
-use super::{Options, default_modules, progress::Progress, read_lines, verify};
+use super::{Options, find_module, progress::Progress, read_lines, verify};
 use crate::local::{Addresses, Launch, Nodes};
 
 const KEYSPACE: &str = "carts";
@@ -47,6 +47,7 @@ struct Tour {
 /// A node failed, a command failed, or something is not as the tour says.
 pub async fn run(options: Options) -> Result<()> {
     let lines = read_lines(options.data.as_deref())?;
+    let cart = find_module(options.module.as_deref())?;
     let launch = Launch { nodes: 3, keep: options.keep, ..Launch::default() };
     let nodes = Nodes::start(&launch).await?;
     let clients: Result<Vec<_>> =
@@ -56,7 +57,7 @@ pub async fn run(options: Options) -> Result<()> {
     let clients = clients?.into_iter().map(|client| client.with_replicas(2)).collect();
     let tour = Tour { clients, addresses, progress: Progress::new(0) };
     let folder = tempfile::tempdir()?;
-    let went = tour.go(&peers, &lines, (options.module.as_deref(), folder.path())).await;
+    let went = tour.go(&peers, &lines, (&cart, folder.path())).await;
     if went.is_err() {
         tour.progress.say(&nodes.log_tails());
     }
@@ -71,15 +72,10 @@ impl Tour {
         &self,
         peers: &[String],
         lines: &[Line],
-        (module, folder): (Option<&Path>, &Path),
+        (cart, folder): (&Path, &Path),
     ) -> Result<()> {
         self.clients[0].init_cluster(peers).await.context("cannot make a cluster")?;
         verify::settle(&self.clients).await.context("the nodes did not find each other")?;
-        let cart = module
-            .map(Path::to_owned)
-            .or_else(|| default_modules().into_iter().find(|p| p.is_file()));
-        let cart = cart
-            .context("the cart module is not there: run `make guests`, or name it with --module")?;
         let candidate = folder.join("last-write.wasm");
         let mut carts = plan(lines).into_iter();
 

@@ -110,14 +110,14 @@ impl Effects {
             Action::Probe(to, bytes) => self.transport.send_probe(to, bytes),
             Action::Load { token, key, with_hints } => self.load(token, key, with_hints),
             Action::Scan { token, range } => self.scan(token, &range),
-            Action::Write { token, area, key, change, targets, survivors, is_sync } => {
+            Action::Write { token, area, key, change, targets, survivors, is_sync, is_told } => {
                 let inbox = self.inbox.clone();
+                let applied = is_told.then(|| {
+                    let inbox = inbox.clone();
+                    let tell = move |done| inbox.deliver(Event::Applied(token, stored(done)));
+                    Box::new(tell) as Box<dyn FnOnce(WriteDone) + Send>
+                });
                 let done = Box::new(move |result: Result<WriteDone, StoreError>| {
-                    let stored = |WriteDone { siblings, dot, gained_ms, .. }| Stored {
-                        siblings,
-                        dot,
-                        gained_ms,
-                    };
                     let result = result.map(stored).map_err(failure);
                     inbox.deliver(Event::Written(token, result));
                 });
@@ -134,6 +134,7 @@ impl Effects {
                     survivors,
                     sync: is_sync,
                     until,
+                    applied,
                     done,
                 });
             }
@@ -313,6 +314,11 @@ fn store_area(area: Area) -> StoreArea {
         Area::Data => StoreArea::Data,
         Area::Hints => StoreArea::Hints,
     }
+}
+
+fn stored(done: WriteDone) -> Stored {
+    let WriteDone { siblings, dot, gained_ms, .. } = done;
+    Stored { siblings, dot, gained_ms }
 }
 
 /// What a store's error means to the protocol.

@@ -53,13 +53,22 @@ impl Link {
     pub(super) fn carry(self, to: SocketAddr, tasks: &mut JoinSet<()>) {
         let Link { connections, probes, delay, .. } = self;
         tasks.spawn(carry_probes(probes, to, delay));
-        tasks.spawn(async move {
-            let mut open = JoinSet::new();
-            while let Ok((near, _)) = connections.accept().await {
-                open.spawn(carry_connection(near, to, delay));
-                while open.try_join_next().is_some() {}
-            }
-        });
+        tasks.spawn(carry_connections(connections, vec![to], delay));
+    }
+
+    /// Carries the first connection to the first of `to`, the next one to the next, and so on, as a
+    /// load balancer does.
+    pub(super) fn balance(self, to: Vec<SocketAddr>, tasks: &mut JoinSet<()>) {
+        tasks.spawn(carry_connections(self.connections, to, self.delay));
+    }
+}
+
+async fn carry_connections(connections: TcpListener, to: Vec<SocketAddr>, delay: Duration) {
+    let mut open = JoinSet::new();
+    for to in to.iter().cycle() {
+        let Ok((near, _)) = connections.accept().await else { return };
+        open.spawn(carry_connection(near, *to, delay));
+        while open.try_join_next().is_some() {}
     }
 }
 

@@ -88,6 +88,14 @@ struct Process {
     links: JoinSet<()>,
 }
 
+/// What hands each connection to another node.
+#[derive(Debug)]
+pub struct Balancer {
+    /// Where clients reach it, HOST:PORT.
+    pub address: String,
+    _links: JoinSet<()>,
+}
+
 /// Where a node listens, each HOST:PORT: what `stator serve --output json` prints once it answers.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Addresses {
@@ -128,6 +136,19 @@ impl Nodes {
     /// Where each node listens.
     pub fn addresses(&self) -> impl Iterator<Item = &Addresses> {
         self.processes.iter().map(|process| &process.addresses)
+    }
+
+    /// A load balancer before the first `among` nodes, at the end of a link like theirs: what comes to it
+    /// takes that time twice.
+    ///
+    /// # Errors
+    /// There is no free port for it.
+    pub async fn balancer(&self, among: usize) -> Result<Balancer> {
+        let link = Link::new(self.launch.link_delay.unwrap_or_default()).await?;
+        let to = self.addresses().take(among).map(|node| node.client.parse());
+        let (address, mut links) = (link.address().to_string(), JoinSet::new());
+        link.balance(to.collect::<Result<_, _>>()?, &mut links);
+        Ok(Balancer { address, _links: links })
     }
 
     /// The last lines of each node's log.

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   queue ─▶ take a group ─▶ load, write, stage each ─▶ apply ─▶ answer those that do not
-//!     ▲                                                   │      need a sync
+//!     ▲                                                   │      need a sync, tell the others
 //!     └───────────────────────────────────────────────────┴────▶ sync ─▶ answer the rest
 //! ```
 //!
@@ -218,6 +218,7 @@ impl Committer {
         match self.try_write(&job) {
             Ok(outcome) => self.group.answers.push(Answer::Write {
                 done: job.done,
+                applied: job.applied,
                 outcome,
                 needs_sync: job.sync || job.area == Area::Hints,
             }),
@@ -393,10 +394,11 @@ impl Committer {
         if let Err(error) = self.apply(&group) {
             return group.answers.into_iter().for_each(|answer| answer.give(Err(error.clone())));
         }
-        let (waiting, ready): (Vec<_>, Vec<_>) =
+        let (mut waiting, ready): (Vec<_>, Vec<_>) =
             group.answers.drain(..).partition(Answer::needs_sync);
         ready.into_iter().for_each(|answer| answer.give(Ok(())));
         if !waiting.is_empty() {
+            waiting.iter_mut().for_each(Answer::tell_applied);
             let result = self.sync();
             waiting.into_iter().for_each(|answer| answer.give(result.clone()));
         }

@@ -66,14 +66,34 @@ impl InEngine {
 
 /// What a job gets once its group is applied.
 pub(super) enum Answer {
-    Write { done: Done<WriteDone>, outcome: WriteDone, needs_sync: bool },
-    Settle { done: Done<bool>, is_removed: bool },
-    Drop { done: Done<()> },
+    Write {
+        done: Done<WriteDone>,
+        applied: Option<Box<dyn FnOnce(WriteDone) + Send>>,
+        outcome: WriteDone,
+        needs_sync: bool,
+    },
+    Settle {
+        done: Done<bool>,
+        is_removed: bool,
+    },
+    Drop {
+        done: Done<()>,
+    },
 }
 
 impl Answer {
     pub(super) fn needs_sync(&self) -> bool {
         matches!(self, Answer::Write { needs_sync: true, .. } | Answer::Drop { .. })
+    }
+
+    /// Tells who wants to know it before the sync.
+    pub(super) fn tell_applied(&mut self) {
+        if let Answer::Write { applied, outcome, .. } = self
+            && let Some(applied) = applied.take()
+        {
+            let outcome = Ok(outcome.clone());
+            answer(Box::new(move |outcome: Result<_, _>| outcome.map_or((), applied)), outcome);
+        }
     }
 
     /// Calls back with the outcome, or with the error that came instead.

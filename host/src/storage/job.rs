@@ -59,6 +59,8 @@ pub struct WriteJob {
     pub sync: bool,
     /// Not begun from then on: nobody waits for it any more.
     pub until: Option<Instant>,
+    /// Called before `done`, once readers see the write and before it is synced.
+    pub applied: Option<Box<dyn FnOnce(WriteDone) + Send>>,
     /// Gets the answer.
     pub done: Done<WriteDone>,
 }

@@ -101,7 +101,8 @@ impl World {
     }
 
     fn write(&mut self, machine: usize, action: Action) {
-        let Action::Write { token, area, key, mut change, targets, survivors, is_sync } = action
+        let Action::Write { token, area, key, mut change, targets, survivors, is_sync, is_told } =
+            action
         else {
             return;
         };
@@ -134,6 +135,12 @@ impl World {
         };
         let is_eager = self.planted == Planted::EagerAck && area == Area::Data;
         let is_sync = (is_sync || area == Area::Hints) && !is_eager;
+        if is_told
+            && is_sync
+            && let Ok(stored) = &result
+        {
+            self.tell(machine, Event::Applied(token, stored.clone()));
+        }
         self.written(machine, area, is_sync, Event::Written(token, result));
     }
 

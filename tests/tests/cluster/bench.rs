@@ -77,6 +77,19 @@ async fn a_bench_starts_nodes_counts_all_it_does_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_balancer_takes_its_time_and_every_node_is_asked() {
+    let through = ["--local", "2", "--engine", "memory", "--link-delay", "2ms", "--balancer"];
+    let sizes = ["--keys", "10", "--warm-up", "0", "--connections", "2", "--concurrency", "2"];
+    let work = ["--workload", "c", "--operations", "20", "-r", "1"];
+    let document = bench(&[&through[..], &sizes, &work].concat()).await;
+    let read = &document["results"][0]["latency"]["read"];
+    assert_eq!(read["count"], 20);
+    // There and back, to the balancer and to the node.
+    let least = read["histogram"][0][0].as_u64().expect("microseconds");
+    assert!(least >= 8_000, "{least} µs: {read}");
+}
+
+#[tokio::test]
 async fn a_bench_of_a_cluster_that_is_there_keeps_to_its_rate_and_can_go_on() {
     let cluster = Cluster::start(3).await;
     cluster.create(keyspace("measured", 2, 2)).await;
@@ -106,6 +119,9 @@ async fn what_cannot_be_measured_is_said_before_anything_is_started() {
     fails(&["--local", "3", "-w", "4"], 2).await;
     fails(&["--local", "2", "--far", "2", "--link-delay", "1ms"], 2).await;
     fails(&["--local", "2", "--far", "1"], 2).await;
+    fails(&["--local", "2", "--balancer"], 2).await;
+    let client = ["--coordination", "client", "--link-delay", "1ms"];
+    fails(&[&["--local", "2", "--balancer"][..], &client].concat(), 2).await;
     fails(&["--local", "3", "--blind", "--workload", "cart"], 2).await;
     fails(&["--duration", "1s", "--operations", "1"], 2).await;
     fails(&["compare", "/nonexistent", "/nonexistent"], 2).await;

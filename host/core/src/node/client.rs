@@ -214,10 +214,7 @@ impl Node {
         match self.effects.remove(&token) {
             Some(Purpose::Mint(request)) => self.mint_ended(request, result),
             Some(Purpose::Lend(to, request)) => self.lent(to, request, result),
-            Some(Purpose::OwnWrite(request)) => match result {
-                Ok(_) => self.replica_wrote(self.id, request),
-                Err(_) => self.replica_failed(self.id, request, Failure::Refused),
-            },
+            Some(Purpose::OwnWrite(request)) => self.own_write_ended(request, &result),
             Some(Purpose::OwnHint(request, owner, keyspace)) => {
                 self.own_hint_ended(request, (owner, keyspace), result);
             }

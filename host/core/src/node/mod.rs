@@ -366,6 +366,7 @@ impl Node {
                 self.loaded(token, result);
             }
             Event::Scanned(token, result) => self.scanned(token, result),
+            Event::Applied(token, stored) => self.applied(token, stored),
             Event::Written(token, result) => {
                 self.admission.ended(token, now.monotonic_ms);
                 self.collection.write_ended(token);

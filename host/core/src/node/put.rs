@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::client::Prepared;
-use super::{InFlight, Node, Purpose};
+use super::{Failure, InFlight, Node, Purpose};
 use crate::ancestor::Ancestors;
 use crate::catalogue::{Durability, Reconcile};
 use crate::causality::Siblings;
 use crate::event::{Action, Notice, StoreFailure, Stored};
-use crate::id::{Dot, KeyspaceId, NodeId, Ticket};
+use crate::id::{Dot, KeyspaceId, NodeId, Ticket, Token};
 use crate::keys::StoreKey;
 use crate::message::{Message, ReplicaWrite, RequestId};
 use crate::request::put::{Next, Place, Put};
@@ -151,9 +151,13 @@ impl Node {
                     false => put.primaries().to_vec(),
                 };
                 let (key, deadline_ms, is_lent) = (put.key.clone(), put.deadline_ms, false);
-                let is_sync = put.durability != Durability::Buffered;
+                let (is_sync, is_told) = (put.durability != Durability::Buffered, put.is_told());
                 let change = self.mint(&key, *wanted, deadline_ms, is_lent);
-                self.write(Purpose::Mint(request), key, change, targets, is_sync);
+                let purpose = Purpose::Mint(request);
+                match is_told {
+                    true => self.write_told(purpose, key, change),
+                    false => self.write(purpose, key, change, targets, is_sync),
+                }
             }
             Next::Refused(error) => self.end_put(request, error),
             Next::Wait => {}
@@ -206,11 +210,38 @@ impl Node {
         }
     }
 
+    /// The coordinator's mint is in its store, and not durable yet: while it syncs so do others.
+    pub(super) fn applied(&mut self, token: Token, stored: Stored) {
+        let Some(Purpose::Mint(request)) = self.effects.get(&token) else { return };
+        let request = *request;
+        if let Some(InFlight::Put(put)) = self.requests.get_mut(&request)
+            && let Stored { siblings, dot: Some(dot), .. } = stored
+        {
+            put.applied(dot, siblings);
+            self.spread(request);
+        }
+    }
+
+    /// What the coordinator's store takes as another owner's would is durable, or not.
+    pub(super) fn own_write_ended(
+        &mut self,
+        request: RequestId,
+        result: &Result<Stored, StoreFailure>,
+    ) {
+        match result {
+            Ok(_) => self.replica_wrote(self.id, request),
+            Err(_) => self.replica_failed(self.id, request, Failure::Refused),
+        }
+    }
+
     /// The coordinator's mint ended.
     pub(super) fn mint_ended(&mut self, request: RequestId, result: Result<Stored, StoreFailure>) {
         let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
             return;
         };
+        if put.is_applied() {
+            return self.own_write_ended(request, &result);
+        }
         // A stranger's own record is a hint for every owner.
         let hint_for = if put.is_owner() { Vec::new() } else { put.primaries().to_vec() };
         let keyspace = put.key.keyspace;

@@ -25,10 +25,28 @@ impl Node {
         targets: Vec<NodeId>,
         is_sync: bool,
     ) {
+        self.begin_write(purpose, key, change, targets, (is_sync, false));
+    }
+
+    /// Has a key written in the data store and synced. What it holds then is told before that.
+    pub(super) fn write_told(&mut self, purpose: Purpose, key: StoreKey, change: Change) {
+        self.begin_write(purpose, key, change, Vec::new(), (true, true));
+    }
+
+    fn begin_write(
+        &mut self,
+        purpose: Purpose,
+        key: StoreKey,
+        change: Change,
+        targets: Vec<NodeId>,
+        (is_sync, is_told): (bool, bool),
+    ) {
         let token = self.effect(purpose);
         let survivors = self.survivors(key.keyspace);
         let area = if targets.is_empty() { Area::Data } else { Area::Hints };
-        self.act(Action::Write { token, area, key, change, targets, survivors, is_sync });
+        let write =
+            Action::Write { token, area, key, change, targets, survivors, is_sync, is_told };
+        self.act(write);
     }
 
     /// An object for an owner, to be synced, for which no client waits.

@@ -141,7 +141,14 @@ async fn measure(options: &Options, session: &Session) -> Result<Document, Failu
     let nodes = cluster::start(count, options).await?;
     let asked = usize::from(count.saturating_sub(options.local.far));
     let addresses = nodes.addresses().take(asked);
-    let endpoints: Vec<_> = addresses.map(|node| node.client.clone()).collect();
+    let mut endpoints: Vec<_> = addresses.map(|node| node.client.clone()).collect();
+    let balancer = match options.local.balancer {
+        true => Some(nodes.balancer(asked).await?),
+        false => None,
+    };
+    if let Some(balancer) = &balancer {
+        endpoints = vec![balancer.address.clone()];
+    }
     let run = Run { options, pids: nodes.pids() };
     let measured = run.stator(session, &endpoints, cluster::KEYSPACE).await;
     let measured = measured.map_err(|failure| failure.hint(nodes.log_tails()));

@@ -148,6 +148,10 @@ pub(super) struct Local {
     /// How long a message takes to a node, from the bench and from other nodes alike, and back
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, requires = "local")]
     pub(super) link_delay: Option<Duration>,
+    /// Ask the nodes through a load balancer, to which a message takes that time too: as clients
+    /// that know no node
+    #[arg(long, requires = "link_delay")]
+    pub(super) balancer: bool,
     /// Put the last so many nodes into another region: the link delay is to them only, and only the
     /// others are asked
     #[arg(
@@ -203,6 +207,9 @@ impl Options {
         if self.coordination == Coordinator::Client && self.r.is_some() {
             let message = "--coordination client reads with the keyspace's r, not with -r";
             return Err(Failure::usage(message));
+        }
+        if self.local.balancer && self.coordination != Coordinator::Any {
+            return Err(Failure::usage("--balancer knows no owners: --coordination any"));
         }
         if self.local.nodes.is_some_and(|nodes| self.local.far >= nodes) {
             return Err(Failure::usage("--far leaves no node to ask: fewer than --local"));
@@ -273,6 +280,7 @@ impl Options {
             "nodes": self.local.nodes,
             "engine": engine,
             "far": self.local.far,
+            "has_balancer": self.local.balancer,
             "link_delay_ms": self.local.link_delay.map(|delay| delay.as_secs_f64() * 1e3),
             "serve_flags": self.local.serve_flag,
             "module": self.local.module,

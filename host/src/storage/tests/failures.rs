@@ -48,7 +48,12 @@ fn a_failed_sync_acknowledges_nothing_and_sticks() {
     let engine = Scripted::new();
     let stores = rig.open_on(engine.clone());
     engine.fails_sync.store(true, SeqCst);
-    assert_eq!(effect(queue_put(&stores, "k", "1", true).get()), Some(Effect::Maybe));
+    let (told, seen) = mpsc::channel();
+    let (done, reply) = reply();
+    let applied = Some(Box::new(move |done: WriteDone| told.send(done).expect("heard")) as _);
+    stores.write(WriteJob { applied, ..put_job("k", "1", true, done) });
+    assert_eq!(effect(reply.get()), Some(Effect::Maybe));
+    assert!(seen.recv().expect("told before").dot.is_some());
     // A second sync might claim success for pages that the first one dropped.
     engine.fails_sync.store(false, SeqCst);
     assert_eq!(effect(queue_put(&stores, "l", "2", false).get()), Some(Effect::None));

@@ -121,6 +121,7 @@ fn put_job(name: &str, value: &str, sync: bool, done: Done<WriteDone>) -> WriteJ
         survivors: Survivors::All,
         sync,
         until: None,
+        applied: None,
         done,
     }
 }
@@ -161,6 +162,7 @@ fn sync(stores: &Stores, area: Area, name: &str, siblings: &Arc<Siblings>) -> Wr
         survivors: Survivors::All,
         sync: true,
         until: None,
+        applied: None,
         done,
     });
     reply.get().unwrap()

@@ -52,6 +52,8 @@ pub struct Put {
     pub debts: Debts,
     /// Whether the store of this node has minted it.
     is_minted_here: bool,
+    /// Whether it has, and is making it durable.
+    is_applied: bool,
     /// Why a required hint was refused.
     refusal: Option<String>,
     is_answered: bool,
@@ -114,6 +116,7 @@ impl Put {
             name,
             debts: Debts::new(me, spares),
             is_minted_here: false,
+            is_applied: false,
             refusal: None,
             is_answered: false,
         }
@@ -216,6 +219,24 @@ impl Put {
         }
     }
 
+    /// Whether others are to have it as soon as the store here holds it, durable or not: while the
+    /// one syncs so do they. For `one` its sync is all there is, so that comes first; a stranger's
+    /// own record is a hint, which must be kept before anyone counts on it.
+    pub fn is_told(&self) -> bool {
+        self.durability == Durability::All && self.is_owner()
+    }
+
+    /// The write is minted here, and not durable yet: this node is owed it like the other owners.
+    pub fn applied(&mut self, dot: Dot, siblings: Arc<Siblings>) {
+        self.name = Name::Given(dot, siblings);
+        self.is_applied = true;
+    }
+
+    /// Whether the store here holds the write before it is durable.
+    pub fn is_applied(&self) -> bool {
+        self.is_applied
+    }
+
     /// The write is minted and stored here.
     pub fn minted(&mut self, dot: Dot, siblings: Arc<Siblings>) {
         self.name = Name::Given(dot, siblings);
@@ -244,7 +265,11 @@ impl Put {
     pub fn spread(&mut self, is_reachable: impl Fn(NodeId) -> bool, due_ms: u64) -> Vec<Place> {
         let (tally, debts) = (&self.tally, &mut self.debts);
         let owners = self.primaries.iter().copied().filter(|owner| !tally.has_counted(*owner));
-        owners.filter_map(|owner| debts.begin(owner, is_reachable(owner), due_ms)).collect()
+        // What it is about to have need not be placed.
+        let own = self.is_applied.then_some(self.me);
+        let is_there = |owner| own == Some(owner) || is_reachable(owner);
+        let places = owners.filter_map(|owner| debts.begin(owner, is_there(owner), due_ms));
+        places.filter(|place| Some(*place) != own.map(Place::Owner)).collect()
     }
 
     /// `node` holds the write.
