@@ -52,6 +52,9 @@ metrics! {
     LOG_LINES_DROPPED = Counter "stator_log_lines_dropped_total" []
         "Lines of the log that were dropped because nobody read them";
 
+    TRACE_SPANS = Counter "stator_trace_spans_total" ["outcome"]
+        "Spans of traces that the collector took (sent), or that there was no room for or it did not take (lost)";
+
     REQUESTS = Counter "stator_requests_total" ["method", "code"]
         "Requests answered, by gRPC method and status code";
     REQUEST_SECONDS = Summary "stator_request_seconds" ["method"]

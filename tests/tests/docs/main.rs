@@ -107,6 +107,11 @@ fn has(tool: &str) -> bool {
             package.join("node_modules/installed.json").is_file()
         }
         "curl" => std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()),
+        // Its port is the page's: where somebody has it the part is not done.
+        "rotel" => {
+            let is_here = target().join("collector/rotel").is_file();
+            is_here && std::net::TcpListener::bind("127.0.0.1:4317").is_ok()
+        }
         language => target().join(format!("components/languages/{language}.wasm")).is_file(),
     }
 }
