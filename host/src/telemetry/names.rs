@@ -164,6 +164,10 @@ metrics! {
         "Keys with a value in this node's data store";
     KEYSPACE_BYTES = Gauge "stator_keyspace_bytes" ["keyspace"]
         "Bytes of keys and objects in this node's data store";
+    QUOTA = Gauge "stator_keyspace_quota" ["keyspace", "quota"]
+        "What a keyspace may hold (keys, bytes) or be asked in a second (requests); 0 for as much as there is";
+    QUOTA_USED = Gauge "stator_keyspace_quota_used" ["keyspace", "quota"]
+        "What quotas are held against: keys and bytes of one copy, in the whole cluster as far as this node has heard";
     QUOTA_REFUSALS = Counter "stator_quota_refusals_total" ["keyspace", "quota"]
         "Puts and requests that this node refused because of a quota";
     STORE_SERVING = Gauge "stator_store_serving" ["store"]
