@@ -228,6 +228,18 @@ fn keyspaces(node: &Node) {
         let label = || [("keyspace", keyspace.name.clone())];
         set(KEYSPACE_KEYS, label(), usage.keys as f64);
         set(KEYSPACE_BYTES, label(), usage.bytes as f64);
+        // As a put is checked: by what is told or what is here, whichever is more.
+        let used = usage.max(node.driver.shared().usage(keyspace.id).one_copy);
+        let quota = keyspace.quota.value;
+        for (name, max, used) in [
+            ("keys", quota.keys, Some(used.keys)),
+            ("bytes", quota.bytes, Some(used.bytes)),
+            ("requests", quota.requests_per_second, None),
+        ] {
+            let labels = || [("keyspace", keyspace.name.clone()), ("quota", name.to_owned())];
+            set(QUOTA, labels(), max as f64);
+            used.into_iter().for_each(|used| set(QUOTA_USED, labels(), used as f64));
+        }
     }
 }
 

@@ -44,8 +44,8 @@ use crate::exporter::Exporter;
 use crate::gateway;
 use crate::listen::{AnswerBudget, BodyBudget, Door, Places, Speech};
 use crate::node::Node;
-use crate::telemetry;
 use crate::telemetry::vital::Vital;
+use crate::telemetry::{self, traces};
 use crate::tls::{Tls, TlsFiles};
 use crate::transport::Transport;
 use crate::web;
@@ -109,6 +109,8 @@ impl RunningNode {
         let _ = tokio::time::timeout(LISTENERS_GRACE, listeners).await;
         self.places.iter().for_each(Places::end_all);
         self.node.shutdown().await;
+        // Last, with the spans of what was answered meanwhile.
+        let _ = tokio::task::spawn_blocking(traces::stop).await;
     }
 }
 
@@ -173,7 +175,14 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let console_addr = console.as_ref().map(console::Listener::local_addr).transpose()?;
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
+    let collector = config.traces_endpoint.clone();
+    let (share, zone) = (config.traces_sample, config.zone.clone());
     let node = Node::start(config, peer, doors.peer, (client_addr, admin_addr)).await?;
+    if let Some(collector) = collector {
+        let id = ("service.instance.id", node.id.to_string());
+        let version = ("service.version", env!("CARGO_PKG_VERSION").to_owned());
+        traces::start(&collector, share, [id, version, ("stator.zone", zone)])?;
+    }
     node.driver.shared().settle(SETTLE_WITHIN).await;
     let stop = watch::Sender::new(false);
     let health = Healths::of(&node);

@@ -8,17 +8,26 @@ import functools
 import json
 import sys
 import time
+from contextlib import aclosing
 from itertools import count
 
 from grpc import StatusCode as Code
 from stator_client import (
     DELETE,
+    Begun,
     BlockingClient,
+    Changed,
     Client,
     Conflict,
     DeadlineExceeded,
+    Delete,
+    Get,
+    Listed,
+    ListingBegun,
     NotAllowed,
     NotReached,
+    Put,
+    QuotaExceeded,
     Refused,
     RequestIdReused,
     StaleContext,
@@ -110,7 +119,13 @@ def without_asyncio():
     with BlockingClient.connect(NODES) as plain:
         plain.put("kept", "plain", "one")
         plain.update("kept", "plain", lambda value: (value or b"") + b" two")
-        return plain.get("kept", "plain").text
+        [read] = plain.batch([Get("kept", "plain")])
+        equal([key.key for key in plain.list("kept", prefix="pl")], [b"plain"], "listed")
+        events = plain.watch("kept", key="plain", from_start=True)
+        told = next(event for event, _ in events if isinstance(event, Changed))
+        events.close()
+        equal(told.now, read, "as it is told")
+        return read.text
 
 
 async def siblings(client):
@@ -187,6 +202,148 @@ async def request_ids(client):
     equal(len((await client.siblings("kept", "order")).siblings), 1, "versions")
     other = client.put("kept", "order", "refunded", request_id="order 7")
     equal((await fails(RequestIdReused, "REQUEST_ID_REUSED", other)).dot, first.dot, "the dot")
+
+
+async def batches(client):
+    items = [Put("kept", f"batch-{n}", f"value {n}", w=3, labels={"n": str(n)}) for n in range(3)]
+    written = await client.batch([*items, Put("nowhere", "k", "v"), Delete("kept", "k", b"forged")])
+    equal([w.acked for w in written[:3]], [3, 3, 3], "each put")
+    equal([type(error) for error in written[3:]], [UnknownKeyspace, StaleContext], written[3:])
+    assert not written[3].may_be_applied, written[3]
+    gets = [Get("kept", f"batch-{n}") for n in range(4)]
+    read = await client.batch(gets)
+    equal([one.text for one in read], ["value 0", "value 1", "value 2", None], "each get")
+    equal(dict(read[2].siblings[0].labels), {"n": "2"}, "the labels")
+    change = [
+        Put("kept", "batch-0", "new", read[0].context),
+        Delete("kept", "batch-1", read[1].context),
+    ]
+    assert not any(w.siblings_remain for w in await client.batch(change))
+    equal([one.text for one in await client.batch(gets[:2])], ["new", None], "replaced and deleted")
+    too_many = client.batch([Get("kept", "k")] * 257)
+    await fails(Refused, "BATCH_TOO_LARGE", too_many)
+
+
+async def lists(client):
+    keys = [f"list-{n:03}" for n in range(300)]
+    for at in range(0, len(keys), 100):
+        await client.batch([Put("kept", key, f"v {key}", w=3) for key in keys[at : at + 100]])
+    await client.delete("kept", "list-007", observed=True)
+    left = sorted({*keys} - {"list-007"})
+
+    async def listed(**options):
+        return [key async for key in client.list("kept", prefix="list-", **options)]
+
+    found = await listed(view="merged")
+    equal(sorted(key.key.decode() for key in found), left, "every key once")
+    assert all(key.text == f"v {key.key.decode()}" for key in found), found
+    equal({key.siblings[0].value for key in await listed()}, {None}, "without values")
+    equal(len(await listed(limit=5)), 5, "as many as one wants")
+    some = [k.key async for k in client.list("kept", start="list-100", until="list-110")]
+    equal(sorted(some), [f"list-{n}".encode() for n in range(100, 110)], "a range")
+    first, before = client.list("kept", prefix="list-"), []
+    async with aclosing(first.__aiter__()) as some:
+        async for key in some:
+            before.append(key.key.decode())
+            if len(before) == 200:
+                break
+    rest = [key.key.decode() for key in await listed(token=first.token)]
+    equal(sorted({*before, *rest}), left, "from where another listing was")
+    assert 0 < len(rest) < len(left), rest
+    # The node that tells goes away in the middle: another one goes on.
+    async with Client.connect(NODES[:2]) as two:
+        seen = []
+        async for key in two.list("kept", prefix="list-"):
+            if not seen:
+                await driver("pause", 1)
+            seen.append(key.key.decode())
+            if len(seen) == len(left):
+                break
+        await driver("resume", 1)
+    equal(sorted(seen), left, "across a break")
+
+
+async def watches(client):
+    async def until(events, wanted):
+        """Takes events until all these keys have these texts."""
+        left = dict(wanted)
+        async for event in events:
+            if isinstance(event, Changed) and event.now.key.decode() in left:
+                key = event.now.key.decode()
+                if event.now.text == left[key]:
+                    del left[key]
+            if not left:
+                return
+        raise AssertionError(f"it ended before {left}")
+
+    async def begin(watch):
+        events = watch.__aiter__()
+        async for event in events:
+            if isinstance(event, Begun):
+                return events
+
+    watch = client.watch("kept", prefix="watch-")
+    events = await begin(watch)
+    first = await client.put("kept", "watch-1", "one")
+    await client.put("kept", "elsewhere", "v")
+    await until(events, {"watch-1": "one"})
+    await client.put("kept", "watch-1", "two", context=first.context)
+    await client.put("kept", "watch-2", "three")
+    await until(events, {"watch-1": "two", "watch-2": "three"})
+    await driver("pause", 3)
+    async with Client.connect(NODES[:2]) as near:
+        await near.put("kept", "watch-3", "without it", request_id="w")
+        await until(events, {"watch-3": "without it"})
+    await driver("resume", 3)
+    token = watch.token
+    await events.aclose()
+    await client.put("kept", "watch-4", "between")
+    await client.delete("kept", "watch-2", observed=True)
+    again = client.watch("kept", prefix="watch-", resume=token)
+    events = again.__aiter__()
+    await until(events, {"watch-4": "between", "watch-2": None})
+    await events.aclose()
+    await fails(Refused, "BAD_TOKEN", bad_token(client, token))
+    kept = client.watch("kept", prefix="watch-", from_start=True)
+    there, is_listing = {}, False
+    async with aclosing(kept.__aiter__()) as events:
+        async for event in events:
+            is_listing = is_listing or isinstance(event, ListingBegun)
+            if isinstance(event, Changed) and is_listing:
+                there[event.now.key.decode()] = event.now.text
+            if isinstance(event, Listed):
+                break
+    equal(there, {"watch-1": "two", "watch-3": "without it", "watch-4": "between"}, "all there is")
+    gone = until(client.watch("nowhere"), {"k": "v"})
+    await fails(UnknownKeyspace, "UNKNOWN_KEYSPACE", gone)
+
+
+async def bad_token(client, token):
+    return client.watch("kept", prefix="other-", resume=token)
+
+
+async def quotas(client):
+    for key in ("one", "two"):
+        await client.put("small", key, "v", w=3)
+    error = await fails(QuotaExceeded, "QUOTA_EXCEEDED", client.put("small", "three", "v"))
+    equal((error.quota, error.found, error.max, error.effect), ("keys", 2, 2, "NONE"), error)
+    assert error.retry_after is None, error
+    [outcome] = await client.batch([Put("small", "three", "v")])
+    equal((type(outcome), outcome.quota), (QuotaExceeded, "keys"), outcome)
+    read = await client.get("small", "one")
+    await client.put("small", "one", "a larger value", context=read.context)
+    async with Client.connect(NODES[:1], attempts_max=1) as once:
+
+        async def refused():
+            try:
+                await once.get("slow", "k")
+            except QuotaExceeded as error:
+                return error
+
+        error = await eventually("requests are refused", refused)
+        assert error.quota == "requests" and error.retry_after > 0, error
+    # Others wait as long as they are told to.
+    await client.get("slow", "k", timeout=30)
 
 
 async def ttl_and_labels(client):
@@ -342,8 +499,8 @@ async def roles(client):
 
 async def main():
     scenarios = (
-        values, siblings, update_settled, update_merged, errors, request_ids, ttl_and_labels,
-        deadline, dead_endpoint, partition, kill, roles,
+        values, siblings, update_settled, update_merged, errors, request_ids, batches, lists,
+        watches, quotas, ttl_and_labels, deadline, dead_endpoint, partition, kill, roles,
     )  # fmt: skip
     async with Client.connect(NODES) as client:
         for scenario in scenarios:

@@ -12,9 +12,13 @@ import {
   Conflict,
   DeadlineExceeded,
   DELETE,
+  type Event,
+  type ListOptions,
   NotAllowed,
   NotReached,
   type Options,
+  type Outcome,
+  QuotaExceeded,
   Refused,
   RequestIdReused,
   StaleContext,
@@ -22,6 +26,8 @@ import {
   UnknownKeyspace,
   Unreachable,
   type Version,
+  Versions,
+  type Written,
 } from "stator-client";
 
 const NODES = process.argv.slice(2, 5);
@@ -191,6 +197,167 @@ async function requestIds(client: Client): Promise<void> {
   equal((await client.siblings("kept", "order")).siblings.length, 1, "versions");
   const other = () => client.put("kept", "order", "refunded", { requestId });
   equal((await fails(RequestIdReused, "REQUEST_ID_REUSED", other)).dot, first.dot, "the dot");
+}
+
+const of = (outcome: Outcome | undefined): Versions => {
+  ok(outcome instanceof Versions, String(outcome));
+  return outcome;
+};
+const kindOf = (outcome: Outcome | undefined) => outcome?.constructor;
+
+async function batches(client: Client): Promise<void> {
+  const numbers = [0, 1, 2];
+  const items = numbers.map((n) => ({
+    put: "kept",
+    key: `batch-${n}`,
+    value: `value ${n}`,
+    w: 3,
+    labels: { n: String(n) },
+  }));
+  const context = Buffer.from("forged");
+  const none = { put: "nowhere", key: "k", value: "v" };
+  const written = await client.batch([...items, none, { delete: "kept", key: "k", context }]);
+  equal(written.slice(0, 3).map((one) => (one as Written).acked), [3, 3, 3], "each put");
+  equal(written.slice(3).map(kindOf), [UnknownKeyspace, StaleContext]);
+  ok(!(written[3] as StatorError).mayBeApplied);
+  const gets = [...numbers, 3].map((n) => ({ get: "kept", key: `batch-${n}` }));
+  const read = await client.batch(gets);
+  const told = read.map((one) => of(one).text);
+  equal(told, ["value 0", "value 1", "value 2", undefined], "each get");
+  equal({ ...of(read[2]).siblings[0]?.labels }, { n: "2" }, "the labels");
+  const changed = await client.batch([
+    { put: "kept", key: "batch-0", value: "new", context: of(read[0]).context },
+    { delete: "kept", key: "batch-1", context: of(read[1]).context },
+  ]);
+  ok(changed.every((one) => !(one as Written).siblingsRemain));
+  const after = await client.batch(gets.slice(0, 2));
+  equal(after.map((one) => of(one).text), ["new", undefined], "replaced and deleted");
+  const many = Array.from({ length: 257 }, () => ({ get: "kept", key: "k" }));
+  await fails(Refused, "BATCH_TOO_LARGE", () => client.batch(many));
+}
+
+async function lists(client: Client): Promise<void> {
+  const keys = Array.from({ length: 300 }, (_, n) => `list-${String(n).padStart(3, "0")}`);
+  for (let at = 0; at < keys.length; at += 100) {
+    const puts = keys.slice(at, at + 100).map((key) => ({ put: "kept", key, value: `v ${key}`, w: 3 }));
+    await client.batch(puts);
+  }
+  await client.delete("kept", "list-007", { observed: true });
+  const left = keys.filter((key) => key !== "list-007");
+  const listed = async (options: ListOptions = {}) => {
+    const found: Versions[] = [];
+    for await (const key of client.list("kept", { prefix: "list-", ...options })) found.push(key);
+    return found;
+  };
+  const names = (found: readonly Versions[]) => found.map(({ key }) => key.toString()).sort();
+  const found = await listed({ view: "merged" });
+  equal(names(found), left, "every key once");
+  ok(found.every(({ key, text }) => text === `v ${key}`));
+  ok((await listed()).every(({ siblings }) => siblings[0]?.value === undefined), "no values");
+  equal((await listed({ limit: 5 })).length, 5, "as many as one wants");
+  const range = { prefix: "", start: "list-100", until: "list-110" };
+  equal(names(await listed(range)), keys.slice(100, 110), "a range");
+  const first = client.list("kept", { prefix: "list-" });
+  const before: Versions[] = [];
+  for await (const key of first) {
+    before.push(key);
+    if (before.length === 200) break;
+  }
+  const rest = await listed({ token: first.token });
+  equal([...new Set(names([...before, ...rest]))], left, "from where another listing was");
+  ok(rest.length > 0 && rest.length < left.length);
+  // The node that tells goes away in the middle: another one goes on.
+  await connected(NODES.slice(0, 2), async (two) => {
+    const seen: Versions[] = [];
+    for await (const key of two.list("kept", { prefix: "list-" })) {
+      if (seen.length === 0) await driver("pause", 1);
+      seen.push(key);
+      if (seen.length === left.length) break;
+    }
+    await driver("resume", 1);
+    equal(names(seen), left, "across a break");
+  });
+}
+
+/** Takes events until all these keys have these texts. */
+async function until(
+  events: AsyncIterator<Event>,
+  wanted: Record<string, string | undefined>,
+): Promise<void> {
+  const left = new Map(Object.entries(wanted));
+  while (left.size > 0) {
+    const { done, value } = await events.next();
+    ok(!done, `it ended before ${[...left.keys()]}`);
+    if (value.event !== "changed") continue;
+    const key = value.now.key.toString();
+    if (left.has(key) && value.now.text === left.get(key)) left.delete(key);
+  }
+}
+
+async function watches(client: Client): Promise<void> {
+  const prefix = "watch-";
+  const watch = client.watch("kept", { prefix });
+  const events = watch[Symbol.asyncIterator]() as AsyncGenerator<Event>;
+  for (let told; told?.event !== "begun"; ) told = (await events.next()).value as Event;
+  const { context } = await client.put("kept", "watch-1", "one");
+  await client.put("kept", "elsewhere", "v");
+  await until(events, { "watch-1": "one" });
+  await client.put("kept", "watch-1", "two", { context });
+  await client.put("kept", "watch-2", "three");
+  await until(events, { "watch-1": "two", "watch-2": "three" });
+  await driver("pause", 3);
+  await connected(NODES.slice(0, 2), async (near) => {
+    await near.put("kept", "watch-3", "without it", { requestId: "w" });
+    await until(events, { "watch-3": "without it" });
+  });
+  await driver("resume", 3);
+  const resume = watch.token;
+  await events.return(undefined);
+  await client.put("kept", "watch-4", "between");
+  await client.delete("kept", "watch-2", { observed: true });
+  const again = client.watch("kept", { prefix, resume })[Symbol.asyncIterator]();
+  await until(again, { "watch-4": "between", "watch-2": undefined });
+  await again.return?.();
+  const other = async () => client.watch("kept", { prefix: "other-", resume });
+  await fails(Refused, "BAD_TOKEN", other);
+  const there: Record<string, string | undefined> = {};
+  let isListing = false;
+  for await (const told of client.watch("kept", { prefix, fromStart: true })) {
+    isListing ||= told.event === "listing";
+    if (told.event === "changed" && isListing) there[told.now.key.toString()] = told.now.text;
+    if (told.event === "listed") break;
+  }
+  const all = { "watch-1": "two", "watch-3": "without it", "watch-4": "between" };
+  equal(there, all, "all there is");
+  const gone = client.watch("nowhere")[Symbol.asyncIterator]();
+  await fails(UnknownKeyspace, "UNKNOWN_KEYSPACE", () => until(gone, { k: "v" }));
+}
+
+async function quotas(client: Client): Promise<void> {
+  for (const key of ["one", "two"]) await client.put("small", key, "v", { w: 3 });
+  const put = () => client.put("small", "three", "v");
+  const error = await fails(QuotaExceeded, "QUOTA_EXCEEDED", put);
+  equal([error.quota, error.found, error.max, error.effect], ["keys", 2, 2, "NONE"]);
+  equal(error.retryAfterMs, undefined);
+  const [outcome] = await client.batch([{ put: "small", key: "three", value: "v" }]);
+  ok(outcome instanceof QuotaExceeded && outcome.quota === "keys", String(outcome));
+  const { context } = await client.get("small", "one");
+  await client.put("small", "one", "a larger value", { context });
+  const refused = (once: Client) => () =>
+    once.get("slow", "k").then(
+      () => undefined,
+      (error: unknown) => {
+        if (error instanceof QuotaExceeded) return error;
+        throw error;
+      },
+    );
+  const use = async (once: Client) => {
+    const error = await eventually("requests are refused", refused(once));
+    ok(error.quota === "requests" && (error.retryAfterMs ?? 0) > 0, error.message);
+  };
+  await connected([FIRST], use, { attemptsMax: 1 });
+  // Others wait as long as they are told to.
+  await client.get("slow", "k", { timeoutMs: 30_000 });
 }
 
 async function ttlAndLabels(client: Client): Promise<void> {
@@ -363,6 +530,10 @@ async function main(): Promise<void> {
     update_merged: updateMerged,
     errors,
     request_ids: requestIds,
+    batches,
+    lists,
+    watches,
+    quotas,
     ttl_and_labels: ttlAndLabels,
     deadline,
     dead_endpoint: deadEndpoint,

@@ -1,6 +1,6 @@
-"""Generates the messages from `kv.proto` while a wheel is built: no generated file is kept.
+"""Generates the messages from the .proto files of clients while a wheel is built: no generated file is kept.
 
-In the repository the file is where the nodes have it; a source distribution takes a copy along.
+In the repository the files are where the nodes have them; a source distribution takes a copy along.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PROTO = "stator/v1/kv.proto"
+PROTOS = ("stator/v1/kv.proto", "stator/v1/routing.proto")
 
 
 class Messages(BuildHookInterface):  # type: ignore[type-arg]
@@ -20,18 +20,21 @@ class Messages(BuildHookInterface):  # type: ignore[type-arg]
         copied = root / "proto"
         protos = copied if copied.is_dir() else root.parents[1] / "proto" / "proto"
         if self.target_name == "sdist":
-            build_data["force_include"][str(protos / PROTO)] = f"proto/{PROTO}"
+            for proto in PROTOS:
+                build_data["force_include"][str(protos / proto)] = f"proto/{proto}"
             return
         # Not at the top: a source distribution is made without it.
         from grpc_tools import protoc
 
         self.made = TemporaryDirectory()
         out = self.made.name
-        arguments = ["protoc", f"-I{protos}", f"--python_out={out}", f"--pyi_out={out}", PROTO]
+        arguments = ["protoc", f"-I{protos}", f"--python_out={out}", f"--pyi_out={out}", *PROTOS]
         if protoc.main(arguments) != 0:
-            raise RuntimeError(f"{protos / PROTO} was not taken by protoc, which says why above")
-        for name in ("kv_pb2.py", "kv_pb2.pyi"):
-            build_data["force_include"][f"{out}/stator/v1/{name}"] = f"stator_client/{name}"
+            raise RuntimeError(f"{protos} was not taken by protoc, which says why above")
+        for made in Path(out, "stator", "v1").iterdir():
+            # They import one another as the tree of the .proto files, which is not the package's.
+            made.write_text(made.read_text().replace("from stator.v1 import", "from . import"))
+            build_data["force_include"][str(made)] = f"stator_client/{made.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self.target_name != "sdist":

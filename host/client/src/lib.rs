@@ -84,7 +84,7 @@ pub use client::{Client, Written};
 pub use entry::{Entry, Merge, Version};
 pub use error::{Effect, Error, Violation};
 pub use nodes::plain;
-pub use options::{Coordination, Options, Token};
+pub use options::{Coordination, Options, Token, Traceparent};
 pub use pages::{Export, Listing, ObjectPage};
 /// The messages of the interface, for what the types of this crate do not cover.
 pub use stator_proto::v1;

@@ -1,4 +1,4 @@
-//! A connection to a node, with the token that its requests bear.
+//! A connection to a node, with what its requests bear: a token, and the trace that they are a part of.
 
 use std::task::{Context, Poll};
 
@@ -8,21 +8,31 @@ use tonic::codegen::http::header::{AUTHORIZATION, HeaderValue};
 use tonic::codegen::http::{Request, Response};
 use tonic::transport::Channel;
 
-/// A channel whose requests may bear a token.
+use crate::options::Traceparent;
+
+/// A channel whose requests may bear something.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     channel: Channel,
-    bearer: Option<HeaderValue>,
+    bears: Bears,
+}
+
+/// What requests bear.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bears {
+    pub(crate) token: Option<HeaderValue>,
+    /// Asked for each request anew.
+    pub(crate) trace: Option<Traceparent>,
 }
 
 impl Line {
     pub(crate) fn new(channel: Channel) -> Self {
-        Line { channel, bearer: None }
+        Line { channel, bears: Bears::default() }
     }
 
     /// The same with requests that bear this.
-    pub(crate) fn bearing(self, bearer: Option<HeaderValue>) -> Self {
-        Line { bearer, ..self }
+    pub(crate) fn bearing(self, bears: Bears) -> Self {
+        Line { bears, ..self }
     }
 }
 
@@ -44,8 +54,13 @@ impl Service<Request<Body>> for Line {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(bearer) = &self.bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        if let Some(token) = &self.bears.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let trace = self.bears.trace.as_ref().and_then(Traceparent::now);
+        // What is no header is no trace.
+        if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace).ok()) {
+            request.headers_mut().insert("traceparent", trace);
         }
         Service::call(&mut self.channel, request)
     }

@@ -87,7 +87,7 @@ impl Nodes {
             let message = "give the address of at least one node";
             return Err(Error::local(reason::BAD_ENDPOINT, message));
         }
-        let bearing = |peer: Peer| peer.bearing(options.bearer());
+        let bearing = |peer: Peer| peer.bearing(options.bears());
         Ok(Nodes {
             endpoints: endpoints.into_iter().map(bearing).map(Arc::new).collect(),
             first: AtomicUsize::new(0),

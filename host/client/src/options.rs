@@ -1,11 +1,11 @@
 //! How a client goes about its calls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stator_proto::v1;
-use tonic::codegen::http::HeaderValue;
 
-use crate::line::bearer;
+use crate::line::{Bears, bearer};
 
 /// Who coordinates a client's requests.
 ///
@@ -50,6 +50,42 @@ pub struct Options {
     pub is_strict: bool,
     /// The token that each request bears, where the cluster serves only those who have a role.
     pub token: Option<Token>,
+    /// What each request is a part of, where traces are kept.
+    pub trace: Option<Traceparent>,
+}
+
+/// Tells what a request is a part of that is sent now: the header `traceparent` of
+/// <https://www.w3.org/TR/trace-context/>, or nothing. It is called for every attempt, where the call is
+/// made. With the crate `opentelemetry` the span that is active there is:
+///
+/// ```ignore
+/// let trace = Traceparent::from(|| {
+///     let mut headers = std::collections::HashMap::new();
+///     TraceContextPropagator::new().inject_context(&Context::current(), &mut headers);
+///     headers.remove("traceparent")
+/// });
+/// ```
+///
+/// A node follows its sampled flag: a traced request is traced in all nodes that it reaches.
+#[derive(Clone)]
+pub struct Traceparent(Arc<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl Traceparent {
+    pub(crate) fn now(&self) -> Option<String> {
+        (self.0)()
+    }
+}
+
+impl<F: Fn() -> Option<String> + Send + Sync + 'static> From<F> for Traceparent {
+    fn from(tell: F) -> Self {
+        Traceparent(Arc::new(tell))
+    }
+}
+
+impl std::fmt::Debug for Traceparent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Traceparent(…)")
+    }
 }
 
 /// A token; prints nothing of itself.
@@ -63,8 +99,9 @@ impl std::fmt::Debug for Token {
 }
 
 impl Options {
-    pub(crate) fn bearer(&self) -> Option<HeaderValue> {
-        self.token.as_ref().and_then(|token| bearer(&token.0))
+    pub(crate) fn bears(&self) -> Bears {
+        let token = self.token.as_ref().and_then(|token| bearer(&token.0));
+        Bears { token, trace: self.trace.clone() }
     }
 
     pub(crate) fn quorum(&self) -> v1::Quorum {
@@ -80,6 +117,7 @@ impl Default for Options {
             coordination: Coordination::default(),
             is_strict: false,
             token: None,
+            trace: None,
         }
     }
 }

@@ -4,10 +4,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::codegen::http::HeaderValue;
 use tonic::transport::Channel;
 
-use crate::line::Line;
+use crate::line::{Bears, Line};
 use crate::pace::Pace;
 
 /// Requests that take about as long as one another.
@@ -55,8 +54,8 @@ impl Peer {
     }
 
     /// The same with requests that bear this.
-    pub(crate) fn bearing(self, bearer: Option<HeaderValue>) -> Self {
-        Peer { channel: self.channel.bearing(bearer), ..self }
+    pub(crate) fn bearing(self, bears: Bears) -> Self {
+        Peer { channel: self.channel.bearing(bears), ..self }
     }
 
     /// A request of this kind is sent now.

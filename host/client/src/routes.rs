@@ -141,7 +141,7 @@ impl Routes {
     /// A connection of its own to a node, made when it is first used; `None` if none can be made.
     pub(crate) fn line(&self, address: &str) -> Option<Line> {
         let channel = self.dial.as_ref()?(address).ok()?;
-        Some(Line::new(channel).bearing(self.nodes.options.bearer()))
+        Some(Line::new(channel).bearing(self.nodes.options.bears()))
     }
 
     /// Whether nodes can be reached beside the endpoints.
@@ -195,7 +195,7 @@ impl Routes {
             former.map(|peer| Arc::clone(peer)).or_else(|| {
                 let channel = self.dial.as_ref()?(address).ok()?;
                 let peer = Peer::new(address.clone(), channel);
-                Some(Arc::new(peer.bearing(self.nodes.options.bearer())))
+                Some(Arc::new(peer.bearing(self.nodes.options.bears())))
             })
         };
         let peers = ring.addresses.iter().map(peer).collect();

@@ -32,6 +32,7 @@ use super::{conditions, errors, names, versions};
 use crate::conflicts::Cause;
 use crate::driver::Held;
 use crate::node::{Node, Reading};
+use crate::telemetry::traces;
 
 /// The most bytes of values in one answer. A key with more is answered without its context.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -104,6 +105,7 @@ impl KvService {
         let catalogue = self.node.catalogue().ok_or_else(errors::no_cluster)?;
         let found = catalogue.keyspace(keyspace).cloned();
         let keyspace = found.ok_or_else(|| errors::no_keyspace(keyspace))?;
+        traces::note(|span| span.set("stator.keyspace", keyspace.name.clone()));
         self.rates.admit(&self.node, &catalogue, &keyspace)?;
         Ok(Named { keyspace, key, secrets: self.node.context_secrets(&catalogue) })
     }
@@ -156,8 +158,18 @@ impl KvService {
             written_at_ms: self.node.clock.now().wall_ms,
         };
         let name = &named.keyspace.name;
+        let mut span = traces::below(traces::here(), "validate");
         let verdict = self.node.merges.validate(&module, name, &named.key, &candidate);
         let verdict = tokio::time::timeout_at(deadline, verdict).await;
+        if let Some(span) = &mut span {
+            span.set("stator.module", module.to_string());
+            span.set("stator.value_bytes", value.len() as i64);
+            span.set(
+                "stator.outcome",
+                if matches!(verdict, Ok(Ok(()))) { "taken" } else { "not taken" },
+            );
+        }
+        drop(span);
         match verdict.map_err(|_| errors::request(&RequestError::Expired))? {
             Ok(()) | Err(MergeFailure::NotLoaded(_)) => Ok(()),
             Err(MergeFailure::Refused { reason, message, .. }) => {

@@ -2,7 +2,8 @@
 //!
 //! A client may name its request by the header `x-request-id`; else the node makes a name up. The
 //! log lines of the request carry it, and so does the answer, so that a client's complaint can
-//! be found in the node's log.
+//! be found in the node's log. Of a request that is traced ([`traces`]) the lines carry the trace too,
+//! and its span carries the id.
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -20,9 +21,12 @@ use crate::listen::Peer;
 use crate::pause;
 use crate::telemetry;
 use crate::telemetry::names::{REQUEST_SECONDS, REQUESTS, REQUESTS_RUNNING};
+use crate::telemetry::traces;
 
 /// The header that names a request.
 const REQUEST_ID: &str = "x-request-id";
+/// The header by which a client says what a request is a part of: see [`traces`].
+const TRACEPARENT: &str = "traceparent";
 /// The longest name that is taken from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Requests that are unknown here share a label: a stranger must not fill the metrics.
@@ -67,16 +71,25 @@ where
         let id = id_of(&request);
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let name = id.to_str().unwrap_or_default();
-        let span = tracing::info_span!("request", id = name, method);
+        let empty = tracing::field::Empty;
+        let span = tracing::info_span!("request", id = name, method, trace = empty);
+        let traced = trace(&request, &method, name);
         let answer = self.inner.call(request);
         let noted = async move {
             let _running = running;
             let mut response = answer.await?;
             note(method, code_of(&response), started);
+            traces::note(|span| end(span, code_of(&response)));
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
-        Box::pin(noted.instrument(span))
+        match traced {
+            Some(traced) => {
+                span.record("trace", traced.trace());
+                Box::pin(traces::within_request(traced, noted.instrument(span)))
+            }
+            None => Box::pin(noted.instrument(span)),
+        }
     }
 }
 
@@ -121,6 +134,42 @@ fn id_of<B>(request: &Request<B>) -> HeaderValue {
 pub(super) fn code_of<R>(response: &Response<R>) -> Code {
     let status = response.headers().get("grpc-status");
     status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes()))
+}
+
+/// The span of a request that is to be traced.
+fn trace<B>(request: &Request<B>, method: &str, id: &str) -> Option<traces::Traced> {
+    if !traces::is_on() {
+        return None;
+    }
+    let parent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+    let traced = traces::request(method, parent)?;
+    traced.with(|span| {
+        // The names that OpenTelemetry has agreed on for calls.
+        span.set("rpc.system", "grpc");
+        if let Some((service, method)) = method.split_once('/') {
+            span.set("rpc.service", service.to_owned());
+            span.set("rpc.method", method.to_owned());
+        }
+        span.set("stator.request_id", id.to_owned());
+    });
+    Some(traced)
+}
+
+fn end(span: &mut traces::Span, code: Code) {
+    span.set("rpc.grpc.status_code", code as i64);
+    // Who asked wrongly was served: by the same agreement that is no failure of the server.
+    let is_failure = matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    );
+    if is_failure {
+        span.fail(format_args!("{code:?}"));
+    }
 }
 
 fn note(method: String, code: Code, started: Instant) {

@@ -23,6 +23,7 @@ Examples:
   stator profile set shop --endpoint shop-1:7101 --admin shop-1:7102 --tls-ca shop-ca.pem
   stator profile set shop --token-stdin <token
   stator profile use shop
+  stator profile delete shop-of-old
   stator kv get greeting --profile other
 
 They stand in ~/.config/stator/config.toml, or in what the variable STATOR_CONFIG names:
@@ -48,6 +49,11 @@ pub(super) enum Profile {
     Set(Set),
     /// Let a profile hold where none is named
     Use {
+        /// The profile
+        name: String,
+    },
+    /// Delete a profile, and a token that stands in it; if it held where none is named, none does then
+    Delete {
         /// The profile
         name: String,
     },
@@ -102,6 +108,7 @@ impl Profile {
                 show(&file, &name, output)
             }
             Profile::Set(command) => command.run(matches, output),
+            Profile::Delete { name } => delete(&name, output),
             Profile::Use { name } => {
                 let mut file = File::read()?;
                 file.profile(&name)?;
@@ -171,6 +178,22 @@ fn token() -> Result<String, Failure> {
         "" => Err(Failure::usage("there is no token on standard input")),
         token => Ok(token.to_owned()),
     }
+}
+
+fn delete(name: &str, output: Output) -> Result<(), Failure> {
+    let mut file = File::read()?;
+    let held = file.default() == Some(name);
+    file.delete(name)?;
+    let file = file.again()?;
+    file.write()?;
+    if output == Output::Json {
+        return output::json(&json!({ "deleted": name, "was_default": held }));
+    }
+    output::say(format!("deleted the profile {name} from {}", file.path.display()));
+    if held {
+        output::say("it held where none is named: none does now, `stator profile use` says which");
+    }
+    Ok(())
 }
 
 fn list(file: &File, output: Output) -> Result<(), Failure> {

@@ -82,6 +82,14 @@ struct Flags {
     #[arg(long, value_name = "ADDRESS", value_parser = address::listening)]
     #[serde(skip_serializing_if = "Option::is_none")]
     http_listen: Option<SocketAddr>,
+    /// A collector of OpenTelemetry that takes traces by OTLP over gRPC [default: none]
+    #[arg(long, value_name = "HOST:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces_endpoint: Option<HostPort>,
+    /// Which share of requests is traced whose clients do not say [default: 0.01]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces_sample: Option<f64>,
     /// What clients are told instead of the address listened on
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,6 +307,8 @@ mod tests {
             metrics_listen: "127.0.0.1:0".parse().ok(),
             console_listen: "127.0.0.1:0".parse().ok(),
             http_listen: "127.0.0.1:0".parse().ok(),
+            traces_endpoint: "127.0.0.1:4317".parse().ok(),
+            traces_sample: Some(0.5),
             advertise_client: "a:1".parse().ok(),
             advertise_admin: "a:2".parse().ok(),
             advertise_peer: "a:3".parse().ok(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stator_client::{Admin, Client, Coordination, Options, Token};
+use stator_client::{Admin, Client, Coordination, Options, Token, Traceparent};
 use tonic::transport::{Channel, Endpoint, Error};
 
 use super::connection::Connection;
@@ -146,6 +146,9 @@ impl Session {
         options.timeout = self.timeout;
         options.attempts_max = self.attempts_max;
         options.token = self.token.clone();
+        // What runs the command may trace it: <https://opentelemetry.io/docs/specs/otel/context/env-carriers/>.
+        let trace = std::env::var("TRACEPARENT").ok();
+        options.trace = trace.map(|trace| Traceparent::from(move || Some(trace.clone())));
         options
     }
 }

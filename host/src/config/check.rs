@@ -37,6 +37,16 @@ pub enum Refusal {
          listen on loopback, or say --insecure if the network itself is trusted"
     )]
     MetricsExposed(SocketAddr),
+    /// The collector is elsewhere, and is told in plain text.
+    #[error(
+        "traces_endpoint = {0} may be on another machine, and traces are not encrypted: run a \
+         collector on this one and name it by a loopback address, or say --insecure if the network \
+         itself is trusted"
+    )]
+    TracesExposed(HostPort),
+    /// A share that is none.
+    #[error("traces_sample = {0} is no share: 0 to 1 is allowed")]
+    NoShare(String),
     /// Peers could not be told from strangers.
     #[error(
         "peer_listen = {0} is reachable from other machines, so peers must prove a secret: give \
@@ -139,6 +149,16 @@ impl Config {
             && !self.insecure
         {
             return Err(Refusal::MetricsExposed(address));
+        }
+        let is_here =
+            |collector: &HostPort| collector.socket_addr().is_some_and(|at| at.ip().is_loopback());
+        if let Some(collector) = self.traces_endpoint.as_ref().filter(|at| !is_here(at))
+            && !self.insecure
+        {
+            return Err(Refusal::TracesExposed(collector.clone()));
+        }
+        if !(0.0..=1.0).contains(&self.traces_sample) {
+            return Err(Refusal::NoShare(self.traces_sample.to_string()));
         }
         for (section, tls) in sections.into_iter().chain([("console", &self.tls.console)]) {
             if tls.as_ref().is_some_and(|tls| tls.server_name.is_some()) {
@@ -299,6 +319,22 @@ mod tests {
         config.advertise_peer = "node-1:7103".parse().ok();
         config.advertise_client = "NODE-1:7103".parse().ok();
         assert!(matches!(config.check(), Err(Refusal::SameAdvertised { .. })));
+    }
+
+    #[test]
+    fn traces_leave_the_machine_only_where_the_network_is_trusted() {
+        let at = |text: &str| text.parse::<HostPort>().ok();
+        let mut config = Config { traces_endpoint: at("127.0.0.1:4317"), ..Config::default() };
+        assert_eq!(config.check(), Ok(()));
+        config.traces_endpoint = at("collector:4317");
+        let words = config.check().expect_err("in plain text").to_string();
+        assert!(words.contains("collector:4317") && words.contains("--insecure"), "{words}");
+        config.insecure = true;
+        assert_eq!(config.check(), Ok(()));
+        for share in [-0.1, 1.1, f64::NAN] {
+            config.traces_sample = share;
+            assert!(matches!(config.check(), Err(Refusal::NoShare(_))), "{share}");
+        }
     }
 
     #[test]

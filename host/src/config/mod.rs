@@ -48,6 +48,10 @@ pub struct Config {
     pub console_listen: Option<SocketAddr>,
     /// Where keys are read and written by plain HTTP; nowhere without it.
     pub http_listen: Option<SocketAddr>,
+    /// Where a collector of OpenTelemetry takes traces, by OTLP over gRPC; nothing is traced without it.
+    pub traces_endpoint: Option<HostPort>,
+    /// Of the requests whose clients do not say whether they are traced, which share is, 0 to 1.
+    pub traces_sample: f64,
     /// HOST:PORT told to clients instead of the address listened on.
     pub advertise_client: Option<HostPort>,
     /// HOST:PORT told to operators instead of the address listened on.
@@ -107,6 +111,8 @@ impl Default for Config {
             metrics_listen: None,
             console_listen: None,
             http_listen: None,
+            traces_endpoint: None,
+            traces_sample: 0.01,
             advertise_client: None,
             advertise_admin: None,
             advertise_peer: None,

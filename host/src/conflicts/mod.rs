@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stator_core::catalogue::{Catalogue, Keyspace};
-use stator_core::divergence::{Divergence, MergeFailure, Resolution};
+use stator_core::divergence::{Divergence, MergeFailure, Outcome, Resolution};
 use stator_core::id::{Dot, KeyspaceId, ModuleDigest};
 use tokio::sync::mpsc;
 
@@ -55,6 +55,7 @@ use crate::merge::{MergeHost, Used};
 use crate::telemetry::names::{
     CONFLICTS, KEYSPACE_FUEL, KEYSPACE_MERGE_MEMORY, MERGES_OVER_BUDGET,
 };
+use crate::telemetry::traces::{self, Span};
 
 /// How long a comparison waits for its module, and how often it looks.
 const LOAD_WAIT: Duration = Duration::from_secs(10);
@@ -157,12 +158,20 @@ impl Conflicts {
         if !merging.paused
             && let Some(answer) = merges.recall(module, divergence, merging.memory_bytes)
         {
+            if let Some(mut span) = traces::below(traces::here(), "merge") {
+                describe(&mut span, (module, divergence), &answer, None);
+            }
             return answer;
         }
         let needed = (module, merges.memory_needed(module));
         let held = self.0.care.admit(keyspace, needed, Instant::now())?;
+        let mut span = traces::below(traces::here(), "merge");
         let (answer, made) = self.0.ask(cause, keyspace, module, divergence).await;
         drop(held);
+        if let Some(span) = &mut span {
+            describe(span, (module, divergence), &answer, made.as_ref().map(|(_, used)| *used));
+        }
+        drop(span);
         let Some((mut conflict, used)) = made else { return answer };
         self.0.ended(keyspace, module, &answer, used);
         if let Some(recorder) = &self.0.recorder {
@@ -374,6 +383,41 @@ impl Book {
     fn letters(&self) -> MutexGuard<'_, Letters> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says of the span of a merge what it was of and what came of it; with what it used, unless the answer
+/// was remembered.
+fn describe(
+    span: &mut Span,
+    (module, divergence): (&ModuleDigest, &Divergence),
+    answer: &Answer,
+    used: Option<Used>,
+) {
+    let values = divergence.siblings.iter().filter_map(|sibling| sibling.value.as_ref());
+    span.set("stator.keyspace", divergence.keyspace.clone());
+    span.set("stator.module", module.to_string());
+    span.set("stator.siblings", divergence.siblings.len() as i64);
+    span.set("stator.value_bytes", values.map(|value| value.len() as i64).sum::<i64>());
+    span.set("stator.remembered", used.is_none());
+    if let Some(used) = used {
+        span.set("stator.fuel", used.fuel as i64);
+        span.set("stator.memory_bytes", used.memory_bytes as i64);
+    }
+    let outcome = match answer {
+        Ok(resolution) => match &resolution.outcome {
+            Outcome::Value(value) => {
+                span.set("stator.merged_bytes", value.len() as i64);
+                "value"
+            }
+            Outcome::Delete => "delete",
+            Outcome::KeepSiblings => "kept",
+        },
+        Err(failure) => {
+            span.fail(failure);
+            "failed"
+        }
+    };
+    span.set("stator.outcome", outcome);
 }
 
 /// Which keyspaces are pinned to another module than before, end a trial, or may call what they could

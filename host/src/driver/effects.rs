@@ -23,6 +23,7 @@ use crate::storage::{
     Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, ScanJob,
     ScanPage, StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
+use crate::telemetry::traces::{self, Place};
 use crate::transport::Transport;
 
 /// The most bytes of hints in one list, beside the hint that goes beyond it.
@@ -58,7 +59,13 @@ impl Effects {
         &self.shared
     }
 
-    pub(super) fn carry_out(&self, action: Action, answers: &mut HashMap<Ticket, Answer>) {
+    /// Carries out an action, which is a part of what is traced below this span, if it is.
+    pub(super) fn carry_out(
+        &self,
+        action: Action,
+        trace: Option<Place>,
+        answers: &mut HashMap<Ticket, Answer>,
+    ) {
         match action {
             // A client that went away does not want its answer.
             Action::GetDone(ticket, result) => {
@@ -106,7 +113,7 @@ impl Effects {
             Action::PersistBallot(token, ballot) => {
                 let _ = self.persist.send(Persist::Ballot(token, Box::new(ballot)));
             }
-            Action::Send(to, message) => self.send(to, message),
+            Action::Send(to, message) => self.send(to, message, trace),
             Action::Probe(to, bytes) => self.transport.send_probe(to, bytes),
             Action::Load { token, key, with_hints } => self.load(token, key, with_hints),
             Action::Scan { token, range } => self.scan(token, &range),
@@ -186,16 +193,16 @@ impl Effects {
             Action::ReadUsage => self.inbox.deliver(Event::UsageRead(self.stores.usage())),
             Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),
             Action::Merge { token, module, divergence, dots } => {
-                self.merge(token, module, divergence, dots);
+                self.merge((token, trace), module, divergence, dots);
             }
             Action::CatalogueChanged(catalogue) => self.publish(&catalogue),
             Action::Notice(notice) => self.take_notice(notice),
         }
     }
 
-    fn send(&self, to: NodeId, message: Message) {
+    fn send(&self, to: NodeId, message: Message, trace: Option<Place>) {
         let request = message.starts_request();
-        if self.transport.send(to, message).is_err()
+        if self.transport.send_traced(to, message, trace).is_err()
             && let Some(request) = request
         {
             self.inbox.undelivered(to, request);
@@ -249,15 +256,15 @@ impl Effects {
 
     fn merge(
         &self,
-        token: Token,
+        (token, trace): (Token, Option<Place>),
         module: ModuleDigest,
         divergence: Box<Divergence>,
         dots: Vec<Vec<Dot>>,
     ) {
         let (conflicts, inbox) = (self.conflicts.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            let result =
-                conflicts.resolve(Cause::Fold, &module, &divergence, || dots.clone()).await;
+            let merge = conflicts.resolve(Cause::Fold, &module, &divergence, || dots.clone());
+            let result = traces::within(trace, merge).await;
             inbox.deliver(Event::Merged(token, result));
         });
     }

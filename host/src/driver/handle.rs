@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::figures::{ExchangeTotals, KeyspaceFigures, PeerFigures};
+use crate::telemetry::traces::{self, Place, Span};
 
 /// The node is stopping; the request's outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,9 +38,10 @@ pub(super) type Room = Option<Arc<OwnedSemaphorePermit>>;
 /// Something for the event loop.
 pub(super) enum Input {
     Event(Event),
-    /// What a peer sent, with its room in the queue.
-    Received(Event, #[expect(dead_code, reason = "held, not read")] Room),
-    Request(Request, Answer),
+    /// What a peer sent, with its room in the queue, and the span that it is a part of.
+    Received(Event, #[expect(dead_code, reason = "held, not read")] Room, Option<Place>),
+    /// With the span that its work is below, if it is traced.
+    Request(Request, Answer, Option<Place>),
     Stop,
 }
 
@@ -56,6 +59,21 @@ pub(super) enum Request {
 }
 
 impl Request {
+    /// The name of the span of its work.
+    fn name(&self) -> &'static str {
+        match self {
+            Request::Get(..) => "quorum of a get",
+            Request::GetReplica(..) => "own copy",
+            Request::Put(..) => "quorum of a put",
+            Request::Import(..) => "quorum of an import",
+            Request::List(..) => "page of a list",
+            Request::Change(_)
+            | Request::Commit(_)
+            | Request::Repair(_)
+            | Request::BringHome(_) => "change",
+        }
+    }
+
     /// As the loop comes to it: what it has waited until now is gone.
     pub(super) fn into_event(self, ticket: Ticket) -> Event {
         let left_ms = |deadline: Instant| {
@@ -286,7 +304,12 @@ impl DriverHandle {
         deadline: Instant,
         held: Held,
     ) -> Result<Result<GetReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Get(request, deadline), |sender| Answer::Get(sender, held)).await
+        let note = |receipt: &GetReceipt, span: &mut Span| {
+            span.set("stator.answered", i64::from(receipt.answered));
+            span.set("stator.versions", receipt.siblings.live().count() as i64);
+        };
+        let request = Request::Get(request, deadline);
+        self.ask_noting(request, |sender| Answer::Get(sender, held), note).await
     }
 
     /// What this node itself holds of a key, as [`Self::get`].
@@ -307,8 +330,13 @@ impl DriverHandle {
         deadline: Instant,
         held: Held,
     ) -> Result<Result<PutReceipt, RequestError>, DriverStopped> {
-        self.ask(Request::Put(Box::new(request), deadline), |sender| Answer::Put(sender, held))
-            .await
+        let note = |receipt: &PutReceipt, span: &mut Span| {
+            span.set("stator.acked", i64::from(receipt.acked));
+            span.set("stator.hinted", i64::from(receipt.hinted));
+            span.set("stator.siblings_remaining", i64::from(receipt.siblings_remaining));
+        };
+        let request = Request::Put(Box::new(request), deadline);
+        self.ask_noting(request, |sender| Answer::Put(sender, held), note).await
     }
 
     /// Takes an object in as it is, as [`Self::put`].
@@ -373,13 +401,33 @@ impl DriverHandle {
         let _ = self.inputs.send(Input::Stop);
     }
 
-    async fn ask<T>(
+    async fn ask<T, E: Display>(
         &self,
         request: Request,
-        answer: impl FnOnce(oneshot::Sender<T>) -> Answer,
-    ) -> Result<T, DriverStopped> {
+        answer: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Answer,
+    ) -> Result<Result<T, E>, DriverStopped> {
+        self.ask_noting(request, answer, |_, _| {}).await
+    }
+
+    /// As [`Self::ask`]; if the request is traced, `note` says of its span what was answered.
+    async fn ask_noting<T, E: Display>(
+        &self,
+        request: Request,
+        answer: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Answer,
+        note: impl FnOnce(&T, &mut Span),
+    ) -> Result<Result<T, E>, DriverStopped> {
+        let span = traces::below(traces::here(), request.name());
+        let place = span.as_ref().map(Span::place);
         let (sender, receiver) = oneshot::channel();
-        self.inputs.send(Input::Request(request, answer(sender))).map_err(|_| DriverStopped)?;
-        receiver.await.map_err(|_| DriverStopped)
+        let input = Input::Request(request, answer(sender), place);
+        self.inputs.send(input).map_err(|_| DriverStopped)?;
+        let answer = receiver.await.map_err(|_| DriverStopped)?;
+        if let Some(mut span) = span {
+            match &answer {
+                Ok(answer) => note(answer, &mut span),
+                Err(error) => span.fail(error),
+            }
+        }
+        Ok(answer)
     }
 }

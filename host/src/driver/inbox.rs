@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::handle::Input;
+use crate::telemetry::traces::Place;
 
 /// A sender of events. Delivering never blocks, and does nothing once the loop has ended.
 ///
@@ -41,14 +42,16 @@ impl Inbox {
         let _ = self.sender.send(Input::Event(event));
     }
 
-    /// A peer's message arrived, for which there was room.
+    /// A peer's message arrived, for which there was room, as a part of what is traced.
     pub fn received(
         &self,
         from: NodeId,
         message: Message,
         room: Option<Arc<OwnedSemaphorePermit>>,
+        trace: Option<Place>,
     ) {
-        let _ = self.sender.send(Input::Received(Event::Received(from, message), room));
+        let event = Event::Received(from, message);
+        let _ = self.sender.send(Input::Received(event, room, trace));
     }
 
     /// A peer's probe arrived.

@@ -18,6 +18,7 @@ mod handle;
 mod inbox;
 mod notices;
 mod persist;
+mod traced;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,8 +35,10 @@ pub use persist::{BALLOT_FILE, CATALOGUE_FILE, EPOCHS_FILE, FILL_FILE, MOVES_FIL
 
 use crate::pause;
 use crate::telemetry::names::{BACKGROUND_SLICES, EVENTS_WAITING};
+use crate::telemetry::traces::Place;
 use crate::telemetry::vital::Vital;
 use handle::{Answer, Input};
+use traced::Traces;
 
 /// The clock of the machine, as the core wants it.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +110,8 @@ pub fn start(
 ) -> (DriverHandle, tokio::task::JoinHandle<()>) {
     let shared = effects.shared().clone();
     let handle = DriverHandle::new(mailbox.sender, shared);
-    let state = Loop { node, clock, effects, answers: HashMap::new(), last_ticket: 0 };
+    let (answers, traces) = (HashMap::new(), Traces::default());
+    let state = Loop { node, clock, effects, answers, last_ticket: 0, traces };
     (handle, tokio::spawn(state.run(mailbox.receiver)))
 }
 
@@ -117,6 +121,7 @@ struct Loop {
     effects: Effects,
     answers: HashMap<Ticket, Answer>,
     last_ticket: Ticket,
+    traces: Traces,
 }
 
 impl Loop {
@@ -124,7 +129,7 @@ impl Loop {
     async fn run(mut self, mut inputs: UnboundedReceiver<Input>) {
         let _vital = Vital("the protocol's loop");
         // What the node wanted when it was made, such as to publish the catalogue.
-        self.handle(Event::Tick);
+        self.handle(Event::Tick, None);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut stop_at = None;
         let mut pauses = pause::count();
@@ -146,24 +151,25 @@ impl Loop {
             slices.set(self.node.admission().slices() as f64);
             self.effects.shared().show_collect(self.node.collect_figures());
             if std::mem::replace(&mut pauses, pause::count()) != pauses {
-                self.handle(Event::Paused { ms: pause::latest_ms() });
+                self.handle(Event::Paused { ms: pause::latest_ms() }, None);
             }
             for input in batch.drain(..) {
                 match input {
-                    Input::Event(event) | Input::Received(event, _) => self.handle(event),
-                    Input::Request(request, answer) => {
+                    Input::Event(event) => self.handle(event, None),
+                    Input::Received(event, _, trace) => self.handle(event, trace),
+                    Input::Request(request, answer, trace) => {
                         self.last_ticket += 1;
                         self.answers.insert(self.last_ticket, answer);
-                        self.handle(request.into_event(self.last_ticket));
+                        self.handle(request.into_event(self.last_ticket), trace);
                     }
                     Input::Stop => {
                         stop_at = Some(Instant::now() + STOP_GRACE);
-                        self.handle(Event::Stopping);
+                        self.handle(Event::Stopping, None);
                     }
                 }
             }
             if self.until_next_timer().is_zero() {
-                self.handle(Event::Tick);
+                self.handle(Event::Tick, None);
             }
         }
     }
@@ -174,10 +180,13 @@ impl Loop {
         Duration::from_millis(wait_ms)
     }
 
-    fn handle(&mut self, event: Event) {
+    /// Takes in what happened, as a part of what is traced, if it is.
+    fn handle(&mut self, event: Event, trace: Option<Place>) {
+        let cause = self.traces.happens(&event, trace);
         let actions = self.node.on_event(self.clock.now(), event);
         for action in actions {
-            self.effects.carry_out(action, &mut self.answers);
+            let trace = self.traces.follows(cause, &action);
+            self.effects.carry_out(action, trace, &mut self.answers);
         }
     }
 }

@@ -39,6 +39,7 @@ use crate::journal::Journal;
 use crate::listen::DoorLimits;
 use crate::merge::{MergeHost, MergeHostConfig, MergeHostError};
 use crate::storage::{self, Area, Home, HomeError, OPEN_STORE, OpenError, StoreOptions, Stores};
+use crate::telemetry::traces::Place;
 use crate::transport::{BoundTransport, PeerIdentity, PeerSink, Room, TransportConfig};
 use tokio::sync::{Notify, mpsc};
 
@@ -503,8 +504,8 @@ impl PeerSink for Sink {
         Box::pin(self.inbox.room(bytes))
     }
 
-    fn received(&self, from: NodeId, message: Message, room: Option<&Room>) {
-        self.inbox.received(from, message, room.cloned());
+    fn received(&self, from: NodeId, message: Message, room: Option<&Room>, trace: Option<Place>) {
+        self.inbox.received(from, message, room.cloned(), trace);
     }
 
     fn probed(&self, bytes: Bytes) {

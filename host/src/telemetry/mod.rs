@@ -11,11 +11,12 @@
 //!
 //! Without a metrics listener or a console no recorder is installed and counting costs next to nothing.
 //!
-//! Beside the figures: the way of log [lines] out of the process, and which parts of it are
-//! [vital].
+//! Beside the figures: [traces] of requests, the way of log [lines] out of the process, and which parts of
+//! it are [vital].
 
 pub mod lines;
 pub mod names;
+pub mod traces;
 pub mod vital;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -52,6 +52,9 @@ metrics! {
     LOG_LINES_DROPPED = Counter "stator_log_lines_dropped_total" []
         "Lines of the log that were dropped because nobody read them";
 
+    TRACE_SPANS = Counter "stator_trace_spans_total" ["outcome"]
+        "Spans of traces that the collector took (sent), or that there was no room for or it did not take (lost)";
+
     REQUESTS = Counter "stator_requests_total" ["method", "code"]
         "Requests answered, by gRPC method and status code";
     REQUEST_SECONDS = Summary "stator_request_seconds" ["method"]
@@ -161,6 +164,10 @@ metrics! {
         "Keys with a value in this node's data store";
     KEYSPACE_BYTES = Gauge "stator_keyspace_bytes" ["keyspace"]
         "Bytes of keys and objects in this node's data store";
+    QUOTA = Gauge "stator_keyspace_quota" ["keyspace", "quota"]
+        "What a keyspace may hold (keys, bytes) or be asked in a second (requests); 0 for as much as there is";
+    QUOTA_USED = Gauge "stator_keyspace_quota_used" ["keyspace", "quota"]
+        "What quotas are held against: keys and bytes of one copy, in the whole cluster as far as this node has heard";
     QUOTA_REFUSALS = Counter "stator_quota_refusals_total" ["keyspace", "quota"]
         "Puts and requests that this node refused because of a quota";
     STORE_SERVING = Gauge "stator_store_serving" ["store"]

@@ -18,7 +18,9 @@ const READS_BYTES_MAX: usize = 128 << 20;
 /// The protocol versions that this program speaks, oldest and newest.
 pub const PROTOCOL_MIN: u32 = 3;
 /// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u32 = 6;
+pub const PROTOCOL_MAX: u32 = 7;
+/// The version since which frames may name a trace.
+pub(super) const TRACED_SINCE: u32 = 7;
 
 /// The largest message, encoded: an object of 64 MiB and what surrounds it.
 pub const MESSAGE_BYTES_MAX: usize = 65 << 20;

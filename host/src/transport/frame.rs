@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use stator_core::codec::{DecodeError, Pieces};
 use stator_core::holder::Holder;
-use stator_core::id::ModuleDigest;
+use stator_core::id::{ModuleDigest, RequestId};
 use stator_core::message::Message;
 use stator_core::wire::{Wire, decode, is_read_reply};
 use stator_core::{wire_enums, wire_structs};
@@ -40,6 +40,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 
 use super::config::{FRAME_BYTES_MAX, STRANGER_FRAME_BYTES_MAX};
 use super::setup::{Reply, Wanted};
+use crate::telemetry::traces::Place;
 
 /// What a dialler sends first. A listener for gRPC, as peers had before version 3, takes it for
 /// HTTP/1 and says so.
@@ -51,6 +52,9 @@ const READ_BYTES: usize = 64 << 10;
 const STRANGER_READ_BYTES: usize = 4 << 10;
 /// The buffer of a large frame begins with so much, and doubles.
 const BODY_BYTES: usize = 256 << 10;
+
+/// What a trace takes in a frame.
+const PLACE_BYTES: usize = 16 + 8;
 
 /// Everything that is said between two nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub(super) enum Frame {
     Wanted(Box<Wanted>),
     /// The answer, and the end.
     Reply(Reply),
+    /// A message of the protocol that is a part of what is traced, below this span of the sender.
+    Traced(Place, Message),
 }
 
 /// Why a node says no more.
@@ -128,6 +134,7 @@ wire_enums! {
         9 => Call(opening),
         10 => Wanted(wanted),
         11 => Reply(reply),
+        12 => Traced(place, message),
     }
     ModuleFailure { 1 => NotHeld, 2 => Busy }
 }
@@ -150,12 +157,25 @@ impl Frame {
 
     /// Whether the bytes are a message of the protocol.
     pub fn is_message(bytes: &[u8]) -> bool {
-        bytes.first() == Some(&6)
+        matches!(bytes.first(), Some(6 | 12))
     }
 
     /// Whether they are the value that a replica answers with.
     pub fn is_read_reply(bytes: &[u8]) -> bool {
-        Frame::is_message(bytes) && is_read_reply(&bytes[1..])
+        let message = match bytes.first() {
+            Some(6) => bytes.get(1..),
+            Some(12) => bytes.get(1 + PLACE_BYTES..),
+            _ => None,
+        };
+        message.is_some_and(is_read_reply)
+    }
+
+    /// The number of the request that it starts, if it is a message that starts one.
+    pub fn starts_request(&self) -> Option<RequestId> {
+        match self {
+            Frame::Message(message) | Frame::Traced(_, message) => message.starts_request(),
+            _ => None,
+        }
     }
 
     /// Appends the frame with its length, unless it is longer than frames may be.
@@ -346,12 +366,19 @@ mod tests {
     fn what_is_told_by_a_few_bytes_is_told_rightly() {
         let reply = Frame::Message(Message::ReadReply { request: 1, result: Ok(None) });
         let other = Frame::Message(Message::WriteReply { request: 1, result: Ok(()) });
-        let frames = [Frame::Heartbeat, Frame::Welcome, other, reply];
+        let place = Place { trace: [1; 16], span: [2; 8] };
+        let traced = [other.clone(), reply.clone()].map(|frame| match frame {
+            Frame::Message(message) => Frame::Traced(place, message),
+            other => other,
+        });
+        let [traced, traced_reply] = traced;
+        let frames = [Frame::Heartbeat, Frame::Welcome, other, traced, reply, traced_reply];
         let told = frames.map(|frame| {
             let bytes = encode(&frame);
             (Frame::is_heartbeat(&bytes), Frame::is_message(&bytes), Frame::is_read_reply(&bytes))
         });
         let no = (false, false, false);
-        assert_eq!(told, [(true, false, false), no, (false, true, false), (false, true, true)]);
+        let (message, reply) = ((false, true, false), (false, true, true));
+        assert_eq!(told, [(true, false, false), no, message, message, reply, reply]);
     }
 }

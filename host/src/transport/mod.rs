@@ -72,6 +72,7 @@ pub use module::FetchError;
 pub use probe::PROBE_BYTES_MAX;
 pub use seal::{DATAGRAM_BYTES_MAX, SEALED_SINCE};
 
+use crate::telemetry::traces::Place;
 use crate::tls::Tls;
 
 use config::Roster;
@@ -89,8 +90,8 @@ pub trait PeerSink: Send + Sync {
         Box::pin(std::future::ready(None))
     }
     /// A message arrived; those of one session come in order. It keeps its `room` until it is dealt
-    /// with.
-    fn received(&self, from: NodeId, message: Message, room: Option<&Room>);
+    /// with. What is traced names the sender's span.
+    fn received(&self, from: NodeId, message: Message, room: Option<&Room>, trace: Option<Place>);
     /// A member's probe arrived.
     fn probed(&self, bytes: Bytes);
     /// A member is served by this process from now on.
@@ -282,8 +283,21 @@ impl Transport {
     /// The message was certainly not sent. `Ok` says that it may be; if its connection breaks
     /// first, [`PeerSink::undelivered`] is told.
     pub fn send(&self, to: NodeId, message: Message) -> Result<(), Undelivered> {
+        self.send_traced(to, message, None)
+    }
+
+    /// As [`Self::send`]; the message is a part of what is traced, if it is, and names this span.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_traced(
+        &self,
+        to: NodeId,
+        message: Message,
+        trace: Option<Place>,
+    ) -> Result<(), Undelivered> {
         match read(&self.shared.sessions).get(&to) {
-            Some(session) => session.send(message),
+            Some(session) => session.send(message, trace),
             None => Err(Undelivered::NotConnected(to)),
         }
     }

@@ -23,6 +23,7 @@ use super::config::{
 };
 use super::frame::{Frame, ModuleChunk, Writer};
 use super::{Shared, Undelivered, lock};
+use crate::telemetry::traces::Place;
 
 /// The most control frames that wait: a peer that asks for more than it reads is cut off.
 const CONTROL_MAX: usize = 64;
@@ -45,7 +46,7 @@ struct Lanes {
     is_closed: bool,
     is_heartbeat_due: bool,
     control: VecDeque<Frame>,
-    messages: VecDeque<(Message, usize)>,
+    messages: VecDeque<(Frame, usize)>,
     messages_bytes: usize,
     uploads: VecDeque<Upload>,
     is_upload_next: bool,
@@ -73,8 +74,8 @@ impl Outbox {
         }
     }
 
-    /// Queues a message.
-    pub fn push(&self, message: Message) -> Result<(), Undelivered> {
+    /// Queues a message, as a part of what is traced.
+    pub fn push(&self, message: Message, trace: Option<Place>) -> Result<(), Undelivered> {
         let weight = PLAIN_BYTES + measure(&message);
         let mut lanes = lock(&self.lanes);
         if lanes.is_closed {
@@ -89,7 +90,11 @@ impl Outbox {
             });
         }
         lanes.messages_bytes = bytes;
-        lanes.messages.push_back((message, weight));
+        let frame = match trace {
+            Some(place) => Frame::Traced(place, message),
+            None => Frame::Message(message),
+        };
+        lanes.messages.push_back((frame, weight));
         wake(lanes);
         Ok(())
     }
@@ -136,7 +141,7 @@ impl Outbox {
         lanes.writer = writer;
         wake(lanes);
         self.closed.notify_one();
-        messages.iter().filter_map(|(message, _)| message.starts_request()).collect()
+        messages.iter().filter_map(|(frame, _)| frame.starts_request()).collect()
     }
 
     /// Waits until the connection is to end. One caller at a time.
@@ -177,9 +182,7 @@ impl Outbox {
             limit = FRAME_BYTES_MAX,
             "a message is too large for a peer; it was not sent"
         );
-        if let Frame::Message(message) = &frame
-            && let Some(request) = message.starts_request()
-        {
+        if let Some(request) = frame.starts_request() {
             shared.sink.undelivered(self.peer, request);
         }
     }
@@ -217,9 +220,9 @@ impl Lanes {
             if taken_bytes >= WRITE_BYTES_FULL {
                 break;
             }
-            let Some((message, weight)) = self.messages.pop_front() else { break };
+            let Some((frame, weight)) = self.messages.pop_front() else { break };
             taken_bytes += weight;
-            frames.push(Frame::Message(message));
+            frames.push(frame);
         }
         self.messages_bytes = self.messages_bytes.saturating_sub(taken_bytes);
     }
@@ -303,27 +306,27 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_is_told_exactly() {
         let outbox = outbox(3);
-        (1..=3).for_each(|n| outbox.push(read(n)).unwrap());
-        let full = outbox.push(read(4));
+        (1..=3).for_each(|n| outbox.push(read(n), None).unwrap());
+        let full = outbox.push(read(4), None);
         assert!(matches!(full, Err(Undelivered::QueueFull { .. })));
         assert_eq!(outbox.close(), [1, 2, 3]);
-        assert_eq!(outbox.push(read(5)), Err(Undelivered::NotConnected(PEER)));
+        assert_eq!(outbox.push(read(5), None), Err(Undelivered::NotConnected(PEER)));
         assert!(outbox.close().is_empty());
     }
 
     #[test]
     fn what_was_taken_out_makes_room_and_is_not_told() {
         let outbox = outbox(2);
-        (1..=2).for_each(|n| outbox.push(read(n)).unwrap());
+        (1..=2).for_each(|n| outbox.push(read(n), None).unwrap());
         assert_eq!(next(&outbox), ["m2"]);
-        outbox.push(read(3)).unwrap();
+        outbox.push(read(3), None).unwrap();
         assert_eq!(outbox.close(), [3]);
     }
 
     #[test]
     fn messages_and_modules_take_turns() {
         let outbox = outbox(1000);
-        (0..150).for_each(|n| outbox.push(read(n)).unwrap());
+        (0..150).for_each(|n| outbox.push(read(n), None).unwrap());
         outbox.push_upload(upload(7, 2));
         outbox.push_upload(upload(8, 2));
         outbox.push_control(Frame::Welcome);

@@ -17,7 +17,7 @@ use stator_core::message::{Message, ReplicaError};
 use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
-use super::config::{HEARTBEAT_INTERVAL, HEARTBEATS_MISSED, MODULE_FETCHES_MAX};
+use super::config::{HEARTBEAT_INTERVAL, HEARTBEATS_MISSED, MODULE_FETCHES_MAX, TRACED_SINCE};
 use super::frame::{Frame, Link, Pulse, Reader};
 use super::handshake::Hello;
 use super::module::{self, Fetches};
@@ -25,6 +25,7 @@ use super::outbox::Outbox;
 use super::{Shared, Undelivered, lock, read, write};
 use crate::budget::{ByteBudget, NoRoom};
 use crate::pause::{self, Life};
+use crate::telemetry::traces::Place;
 
 /// A connected peer.
 pub(super) struct Session {
@@ -45,11 +46,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn send(&self, message: Message) -> Result<(), Undelivered> {
+    pub fn send(&self, message: Message, trace: Option<Place>) -> Result<(), Undelivered> {
         if message.since() > self.protocol {
             return Err(Undelivered::TooOld { to: self.peer, protocol: self.protocol });
         }
-        self.outbox.push(message)
+        // To who knows no traces it goes without.
+        self.outbox.push(message, trace.filter(|_| self.protocol >= TRACED_SINCE))
     }
 
     /// Takes in what the peer sends until it ends.
@@ -81,7 +83,12 @@ impl Session {
             false => None,
         };
         match read_frame(bytes, &shared.config.reads)? {
-            Frame::Message(message) => shared.sink.received(self.peer, message, room.as_ref()),
+            Frame::Message(message) => {
+                shared.sink.received(self.peer, message, room.as_ref(), None);
+            }
+            Frame::Traced(place, message) => {
+                shared.sink.received(self.peer, message, room.as_ref(), Some(place));
+            }
             Frame::ModuleFetch { fetch, digest } => module::serve(shared, self, fetch, digest),
             Frame::ModuleChunk(chunk) => self.fetches.deliver(chunk),
             Frame::Refusal(refusal) => return Err(Breach::Refused(refusal.reason)),
@@ -136,7 +143,8 @@ fn read_frame(bytes: Bytes, reads: &ByteBudget) -> Result<Frame, DecodeError> {
         Err(NoRoom { bytes_max }) => bytes_max,
     };
     Ok(match Frame::decode(bytes)? {
-        Frame::Message(Message::ReadReply { request, .. }) => {
+        Frame::Message(Message::ReadReply { request, .. })
+        | Frame::Traced(_, Message::ReadReply { request, .. }) => {
             let result = Err(ReplicaError::NoRoom { bytes_max });
             Frame::Message(Message::ReadReply { request, result })
         }

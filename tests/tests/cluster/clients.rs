@@ -21,13 +21,17 @@ use crate::conflicts::must_run;
 use crate::support::{Cluster, eventually, get, keyspace, must, put};
 
 /// What every client has to show, in this order.
-const SCENARIOS: [&str; 12] = [
+const SCENARIOS: [&str; 16] = [
     "values",
     "siblings",
     "update_settled",
     "update_merged",
     "errors",
     "request_ids",
+    "batches",
+    "lists",
+    "watches",
+    "quotas",
     "ttl_and_labels",
     "deadline",
     "dead_endpoint",
@@ -73,6 +77,10 @@ async fn cluster() -> Cluster {
     let cluster = Cluster::start(3).await;
     cluster.create(keyspace("kept", 2, 2)).await;
     cluster.create(keyspace("cut", 1, 1)).await;
+    let few = Some(v1::Quota { keys: 2, ..Default::default() });
+    cluster.create(v1::Keyspace { quota: few, ..keyspace("small", 2, 2) }).await;
+    let seldom = Some(v1::Quota { requests_per_second: 3, ..Default::default() });
+    cluster.create(v1::Keyspace { quota: seldom, ..keyspace("slow", 2, 2) }).await;
     let reconcile = Some(cluster.push_cart().await);
     cluster.create(v1::Keyspace { reconcile, ..keyspace("carts", 2, 2) }).await;
     for value in [r#"{"removed":["a"]}"#, r#"{"removed":["b"]}"#] {

@@ -361,6 +361,79 @@ fn some_chunk(folder: &Path) -> std::path::PathBuf {
     largest.expect("a chunk").path()
 }
 
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("there"));
+    let all = entries.flat_map(|entry| match entry.path() {
+        path if path.is_dir() => files(&path),
+        path => vec![path],
+    });
+    all.collect()
+}
+
+#[tokio::test]
+async fn a_backup_with_a_key_tells_nothing_without_it_and_is_incremental_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (place, key, other) = (path("backups"), path("key"), path("other"));
+    std::fs::write(&key, "this is what only the operator has\n").expect("written");
+    std::fs::write(&other, "this is what somebody else may have\n").expect("written");
+    let cluster = Cluster::start(3).await;
+    let module = Some(cluster.push("max-register").await);
+    cluster.create(v1::Keyspace { reconcile: module, ..keyspace("scores", 2, 2) }).await;
+    cluster.create(keyspace("data", 2, 2)).await;
+    let expected = fill(&cluster, "data").await;
+    let with_key = |words: &[&str]| {
+        let all = words.iter().copied().chain(["--key-file", &key]);
+        all.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let sealed = async |words: &[&str]| {
+        let words = with_key(words);
+        must_run(&cluster[0], &words.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let made = sealed(&["backup", "create", &place, "--id", "one", "--rate-limit", "64MiB"]).await;
+    assert!(made["new_bytes"].as_u64() > Some(0), "{made}");
+    let again = sealed(&["backup", "create", &place, "--id", "two"]).await;
+    assert!(again["new_bytes"].as_u64() < made["bytes"].as_u64(), "{again}");
+    sealed(&["backup", "verify", &place, "one"]).await;
+    for file in files(Path::new(&place)) {
+        let bytes = std::fs::read(&file).expect("readable");
+        assert!(bytes.starts_with(b"stator sealed 1\n"), "{}", file.display());
+    }
+    for (more, words) in
+        [(&[][..], "name the key with --key-file"), (&["--key-file", &other][..], "another key")]
+    {
+        for command in [["list", &place], ["verify", &place], ["restore", &place]] {
+            let refused = run(&cluster[0], &[&["backup"], &command[..], more].concat()).await;
+            assert!(refused.as_ref().is_err_and(|why| why.contains(words)), "{refused:?}");
+        }
+    }
+    let plain = path("plain");
+    must_run(&cluster[0], &["backup", "create", &plain, "--id", "one"]).await;
+    let mixed = ["backup", "create", &plain, "--id", "two", "--key-file", &key];
+    let mixed = run(&cluster[0], &mixed).await;
+    assert!(mixed.as_ref().is_err_and(|why| why.contains("it is not encrypted")), "{mixed:?}");
+
+    sealed(&["backup", "restore", &place, "one", "-k", "data", "--as", "copy"]).await;
+    for key in ["key-0001", "key-0599"] {
+        let found = cluster[1].kv().get(get("copy", key)).await.expect("answered").into_inner();
+        assert_eq!(values(&found).first(), expected.get(key), "{key}");
+    }
+    // A file in the place of another is found out, whatever its bytes.
+    let chunks = files(&Path::new(&place).join("chunks"));
+    if let [first, second, ..] = &chunks[..] {
+        std::fs::copy(first, second).expect("copied");
+        let words = with_key(&["backup", "verify", &place]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let refused = run(&cluster[0], &words).await;
+        assert!(refused.as_ref().is_err_and(|why| why.contains("damaged")), "{refused:?}");
+    }
+    for id in ["one", "two"] {
+        sealed(&["backup", "delete", &place, id]).await;
+    }
+    assert!(files(&Path::new(&place).join("chunks")).is_empty());
+}
+
 /// The S3 server that `tests/s3/install` brought.
 fn s3_server() -> Option<std::path::PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/s3/bin/s3s-fs");

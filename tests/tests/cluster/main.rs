@@ -45,6 +45,7 @@ mod startup;
 mod stops;
 mod support;
 mod tls;
+mod traces;
 mod transfers;
 mod undo;
 mod upgrade;

@@ -54,6 +54,15 @@ async fn a_profile_yields_to_the_environment_and_that_to_the_command_line() {
     let unknown = run(&file, &[], &[&get[..], &["--profile", "hear"]].concat(), 2).await;
     assert!(text(&unknown.stderr).contains("there are: away, here"), "{:?}", unknown);
 
+    run(&file, &[], &["profile", "delete", "hear"], 2).await;
+    let gone = run(&file, &[], &["profile", "delete", "away", "-o", "json"], 0).await;
+    let gone: serde_json::Value = serde_json::from_slice(&gone.stdout).expect("JSON");
+    assert_eq!(gone, serde_json::json!({ "deleted": "away", "was_default": false }));
+    run(&file, &[("STATOR_PROFILE", "away")], &get, 2).await;
+    let last = run(&file, &[], &["profile", "delete", "here", "-o", "table"], 0).await;
+    assert!(text(&last.stderr).contains("none does now"), "{last:?}");
+    run(&file, &[("STATOR_ENDPOINT", endpoint)], &get, 0).await;
+
     std::fs::write(&file, "[profile.here]\nport = \"1\"\n").expect("written");
     let wrong = text(&run(&file, &[], &get, 2).await.stderr).to_owned();
     assert!(wrong.contains("config.toml:2: unknown field `port`"), "{wrong}");

@@ -31,9 +31,10 @@ const LISTENERS: [(&str, &str, Option<&str>); 6] = [
     ("metrics", "metrics: http://", None),
 ];
 
+/// A node, or something else that runs beside them.
 struct Node {
     process: Child,
-    /// Where it listens by the page, and where it really does.
+    /// Where it listens by the page, and where it really does; nowhere if it is no node.
     addresses: Vec<(String, String)>,
 }
 
@@ -128,6 +129,7 @@ impl Reader {
         match command.strip_prefix("stator serve ") {
             Some(options) if options.ends_with('&') => (self.serve(options), true),
             _ if command.starts_with("kill ") => self.kill(command),
+            _ if command.ends_with(" &") => (self.leave_running(command), true),
             _ => self.run(command),
         }
     }
@@ -139,6 +141,16 @@ impl Reader {
         let Output { stdout, status, .. } =
             bash.stdin(Stdio::null()).output().expect("bash and timeout are there");
         (String::from_utf8(stdout).expect("UTF-8"), status.success())
+    }
+
+    /// Starts what goes on beside the nodes, a job of the shell as they are.
+    fn leave_running(&mut self, command: &str) -> String {
+        let command = self.real(command.trim_end_matches('&'));
+        let mut bash = self.prepared(Command::new("bash"));
+        bash.args(["-c", &format!("exec {command}")]).stdin(Stdio::null());
+        let process = bash.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.nodes.push(Node { process: process.expect("it starts"), addresses: Vec::new() });
+        String::new()
     }
 
     /// `kill` with jobs of the shell, which nodes are here.
@@ -260,13 +272,15 @@ impl Reader {
         }
         let folder = program().parent().map(Path::to_owned).unwrap_or_default();
         let rest = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&rest)));
+        let tools = target().join("collector");
+        let folders = [folder, tools].into_iter().chain(std::env::split_paths(&rest));
+        let path = std::env::join_paths(folders);
         command.env("PATH", path.expect("a path")).env("CARGO_NET_OFFLINE", "true");
         command.env("REPOSITORY", root()).envs(compilers());
         command.env("XDG_CONFIG_HOME", self.folder.path().join(".config"));
         // What names no node asks the first of those that run.
-        if let Some(node) = self.nodes.iter_mut().find_map(|node| node.is_running().then_some(node))
-        {
+        let mut nodes = self.nodes.iter_mut().filter(|node| !node.addresses.is_empty());
+        if let Some(node) = nodes.find_map(|node| node.is_running().then_some(node)) {
             for (variable, (_, address)) in
                 ["STATOR_ENDPOINT", "STATOR_ADMIN"].iter().zip(&node.addresses)
             {

@@ -1,5 +1,6 @@
 """What can be told without a node: `tests/clients` of the repository has the rest."""
 
+import asyncio
 import unittest
 
 from google.rpc import error_details_pb2 as rpc
@@ -13,6 +14,7 @@ from stator_client import (
     LimitReached,
     NotReached,
     Overloaded,
+    QuotaExceeded,
     Refused,
     StatorError,
     Unavailable,
@@ -22,6 +24,7 @@ from stator_client.errors import Code, error_of, told_by
 from stator_client.peer import _exact
 from stator_client.retry import PAUSE_MAX, Budget, is_worth_it, pause
 from stator_client.values import versions
+from stator_client.watch import Known
 
 
 def said(code, reason=None, metadata=None, *more):
@@ -51,6 +54,8 @@ class Errors(unittest.TestCase):
             (said(Code.DEADLINE_EXCEEDED, "STOPPING", {"effect": "MAYBE"}), Unavailable, True),
             (said(Code.RESOURCE_EXHAUSTED, "TOO_MANY_SIBLINGS"), LimitReached, False),
             (said(Code.RESOURCE_EXHAUSTED, "OVERLOADED", None, soon), Overloaded, False),
+            (said(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"), QuotaExceeded, False),
+            (said(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", None, soon), QuotaExceeded, False),
             (said(Code.UNAVAILABLE), Unreachable, True),
             (said(Code.INTERNAL), Unreachable, True),
             (said(Code.DEADLINE_EXCEEDED), DeadlineExceeded, True),
@@ -140,6 +145,42 @@ class Values(unittest.TestCase):
                 Client.connect([endpoint])
         with self.assertRaises(Refused):
             Client.connect([])
+
+
+class Watches(unittest.TestCase):
+    def test_each_state_is_told_once_and_none_goes_back(self):
+        def now(*values):
+            made = [Version(value=value, dots=[str(value)]) for value in values]
+            return versions("k", b"key", GetResponse(versions=made))
+
+        known = Known()
+        first, second = {"a": 1}, {"a": 1, "b": 1}
+        self.assertTrue(known.is_new(now(b"1"), first, first, b"h1"))
+        self.assertTrue(known.was_told(b"key", first, b"h1"))
+        self.assertFalse(known.was_told(b"key", second, b"h2"))
+        self.assertTrue(known.is_new(now(b"2"), second, second, b"h2"))
+        self.assertTrue(known.was_told(b"key", first, b"h1"), "by one that is behind")
+        self.assertFalse(known.is_new(now(b"1"), first, first, b"h1"))
+        self.assertFalse(known.was_told(b"key", {"c": 1}, b"h3"), "a concurrent write")
+        # It ended, or was folded: nothing else was seen.
+        self.assertFalse(known.was_told(b"key", second, b"h4"))
+        self.assertTrue(known.is_new(now(), second, second, b"h4"))
+        self.assertFalse(known.is_new(now(), {}, second, b"h4"), "forgotten")
+
+    def test_a_token_reads_back_and_that_of_other_keys_does_not(self):
+        async def main():
+            async with Client.connect(["127.0.0.1:1"]) as client:
+                watch = client.watch("carts", prefix="c")
+                watch._positions, watch._page = {"a": "0.ff/2b/17.6b", "b": "1"}, "12.6b"
+                again = client.watch("carts", prefix="c", resume=watch.token)
+                self.assertEqual((again._positions, again._page), (watch._positions, "12.6b"))
+                for token in ("", "p1", "w1:00,a:1", watch.token.replace("p1:", "p1:0")):
+                    with self.assertRaises(Refused):
+                        client.watch("carts", prefix="c", resume=token)
+                with self.assertRaises(Refused):
+                    client.watch("carts", key="c", resume=watch.token)
+
+        asyncio.run(main())
 
 
 if __name__ == "__main__":

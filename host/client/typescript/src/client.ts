@@ -1,18 +1,34 @@
 // Reading and writing keys.
 //
-// Left out: running a cluster (the `Admin` service), routing by the ring.
+// Left out: running a cluster (the `Admin` service), routing by the ring: a watch is all that goes by it.
 
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { refusedHere, StaleContext, StatorError } from "./errors";
+import { StaleContext, StatorError } from "./errors";
 import type { View } from "./generated/stator/v1/View";
+import { Listing } from "./listing";
 import { Nodes, type Options } from "./nodes";
 import { now } from "./peer";
+import {
+  batchItem,
+  bytes,
+  type Data,
+  deleteRequest,
+  getRequest,
+  type Item,
+  type Naming,
+  type Observing,
+  type Outcome,
+  outcomeOf,
+  putRequest,
+  type Quorum,
+  type Reading,
+  type Versioning,
+  type Writing,
+} from "./requests";
 import { type Version, Versions, type Written, written } from "./values";
-
-/** Bytes, or text that is sent as UTF-8. */
-export type Data = Uint8Array | string;
+import { Watch } from "./watch";
 
 /** What a `change` returns to have the key deleted. */
 export const DELETE = Object.freeze({ delete: true });
@@ -30,47 +46,43 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface GetOptions extends CallOptions {
-  /** How many replicas must answer. */
-  readonly r?: number;
-  /** Dots of writes of the key that the answer must have seen, such as that of one's own put. */
-  readonly atLeast?: readonly string[];
-}
-
-export interface WriteOptions extends CallOptions {
-  /** How many replicas must acknowledge. */
-  readonly w?: number;
-  readonly labels?: Readonly<Record<string, string>>;
-  /**
-   * Only if the context has seen all that the key holds, else `StaleContext`. It is no lock: what is
-   * written in the same moment may still become a sibling.
-   */
-  readonly onlyIfCurrent?: boolean;
-  /** When an acknowledgement counts, unless as the keyspace says. */
-  readonly durability?: "all" | "one" | "buffered";
-}
-
-interface Naming {
-  /** What is replaced: the context of a get or put, or several, which are joined. */
-  readonly context?: Uint8Array | readonly Uint8Array[] | undefined;
-  /**
-   * Up to 64 bytes of your choice for one write of a key. It is then sent again even where the
-   * outcome is unknown, and the attempts are one write.
-   */
-  readonly requestId?: Data;
-}
-
-interface Versioning {
-  readonly ttlMs?: number;
-  /** A number for the format of the value, handed to merge modules. */
-  readonly schema?: number;
-}
-
+export interface GetOptions extends CallOptions, Reading {}
+export interface WriteOptions extends CallOptions, Writing {}
 export interface PutOptions extends WriteOptions, Naming, Versioning {}
+export interface DeleteOptions extends WriteOptions, Naming, Observing {}
 
-export interface DeleteOptions extends WriteOptions, Naming {
-  /** Deletes what the node that is asked finds when it looks, in place of a context. */
-  readonly observed?: boolean;
+export interface ListOptions {
+  /** Only keys that begin with this. */
+  readonly prefix?: Data;
+  /** Only this key and those above it, and below `until`. */
+  readonly start?: Data;
+  readonly until?: Data;
+  /**
+   * What to tell of each: its versions without values (unless set), what the keyspace's policy makes of
+   * them, or all siblings.
+   */
+  readonly view?: "metadata" | "merged" | "siblings";
+  /** How many owners of each partition must answer. */
+  readonly r?: number;
+  /** Also keys of which only deletes are left. */
+  readonly deleted?: boolean;
+  /** At most so many. */
+  readonly limit?: number;
+  /** Where another listing of the same keys was. */
+  readonly token?: string;
+}
+
+export interface WatchOptions {
+  /** Only this key. */
+  readonly key?: Data;
+  /** Only keys that begin with this. */
+  readonly prefix?: Data;
+  /** With all siblings as they are stored, in place of what the policy makes of them. */
+  readonly siblings?: boolean;
+  /** First all that is there, between `listing` and `listed`. */
+  readonly fromStart?: boolean;
+  /** From where another watch of the same keys was, by its `token`. */
+  readonly resume?: string;
 }
 
 export interface UpdateOptions extends WriteOptions, Versioning {
@@ -85,7 +97,7 @@ const SETTLE_ROUNDS = 5;
 export class Client {
   readonly #nodes: Nodes;
   readonly #timeoutMs: number;
-  readonly #quorum: "QUORUM_SLOPPY" | "QUORUM_STRICT" | "QUORUM_LOCAL";
+  readonly #quorum: Quorum;
 
   private constructor(endpoints: readonly string[], options: Options) {
     this.#nodes = new Nodes(endpoints, options);
@@ -125,17 +137,9 @@ export class Client {
   }
 
   async #read(keyspace: string, key: Data, view: View, options: GetOptions): Promise<Versions> {
-    const name = bytes(key);
-    const request = {
-      keyspace,
-      key: name,
-      quorum: this.#quorum,
-      view,
-      atLeast: [...(options.atLeast ?? [])],
-      ...(options.r === undefined ? {} : { r: options.r }),
-    };
+    const request = getRequest({ ...options, get: keyspace, key }, this.#quorum, view);
     const answer = await this.#nodes.call("get", request, this.#terms(options, true));
-    return new Versions(keyspace, name, answer);
+    return new Versions(keyspace, request.key, answer);
   }
 
   /**
@@ -143,26 +147,65 @@ export class Client {
    * replaces nothing.
    */
   async put(keyspace: string, key: Data, value: Data, options: PutOptions = {}): Promise<Written> {
-    const request = {
-      ...this.#write(keyspace, key, options),
-      value: bytes(value),
-      schema: options.schema ?? 0,
-      ...(options.ttlMs === undefined ? {} : { ttlMs: options.ttlMs }),
-    };
+    const request = putRequest({ ...options, put: keyspace, key, value }, this.#quorum);
     const terms = this.#terms(options, request.requestId.length > 0);
     return written(await this.#nodes.call("put", request, terms));
   }
 
   /** Deletes exactly what `context` covers, or what is there if `observed` is set. */
   async delete(keyspace: string, key: Data, options: DeleteOptions = {}): Promise<Written> {
-    const observed = options.observed ?? false;
-    const request = { ...this.#write(keyspace, key, options), observed };
-    if (request.contexts.length === 0 && !observed) {
-      const message = "a delete deletes what was read: pass the context of a get, or `observed`";
-      throw refusedHere("NO_CONTEXT", message);
-    }
+    const request = deleteRequest({ ...options, delete: keyspace, key }, this.#quorum);
     const terms = this.#terms(options, request.requestId.length > 0);
     return written(await this.#nodes.call("delete", request, terms));
+  }
+
+  /**
+   * Sends up to 256 gets, puts and deletes at once: `{ get: keyspace, key }`, `{ put: keyspace, key, value }`
+   * and `{ delete: keyspace, key }`, each with the options of that call. They run side by side; there is no
+   * transaction.
+   *
+   * Each has an outcome of its own, in the same order: what the call alone would answer, or the error that
+   * it would throw. The call throws if the whole is refused, or gets no answer: then each write of it may be
+   * applied. It is sent again as one write would be, if all that it writes has a `requestId`; of an
+   * answer nothing is.
+   */
+  async batch(items: readonly Item[], options: CallOptions = {}): Promise<Outcome[]> {
+    const packed = items.map((item) => batchItem(item, this.#quorum));
+    const request = { items: packed.map(({ request }) => request) };
+    const terms = this.#terms(options, packed.every(({ repeatable }) => repeatable));
+    const { outcomes } = await this.#nodes.call("batch", request, terms);
+    return items.map((item, at) => outcomeOf(item, outcomes[at]));
+  }
+
+  /** The keys of a keyspace, all or a range of them: `for await (const key of client.list("carts"))`. */
+  list(keyspace: string, options: ListOptions = {}): Listing {
+    const { r } = options;
+    return new Listing(this.#nodes, {
+      keyspace,
+      prefix: bytes(options.prefix ?? ""),
+      from: bytes(options.start ?? ""),
+      until: bytes(options.until ?? ""),
+      view: VIEW[options.view ?? "metadata"],
+      deleted: options.deleted ?? false,
+      limit: options.limit ?? 0,
+      pageToken: options.token ?? "",
+      ...(r === undefined ? {} : { r }),
+    });
+  }
+
+  /**
+   * What is changed of a key, or of those that begin with a prefix, as it happens, from now on; from the
+   * start; or from where another watch was: `for await (const event of client.watch("carts"))`.
+   */
+  watch(keyspace: string, options: WatchOptions = {}): Watch {
+    return new Watch(this.#nodes, {
+      keyspace,
+      key: bytes(options.key ?? ""),
+      prefix: options.key === undefined ? bytes(options.prefix ?? "") : Buffer.alloc(0),
+      view: options.siblings === true ? "VIEW_SIBLINGS" : "VIEW_MERGED",
+      fromStart: options.fromStart ?? false,
+      resume: options.resume,
+    });
   }
 
   /**
@@ -244,47 +287,23 @@ export class Client {
     return done;
   }
 
-  #write(keyspace: string, key: Data, options: WriteOptions & Naming) {
-    const { context, durability, w } = options;
-    const contexts =
-      context === undefined ? [] : context instanceof Uint8Array ? [context] : context;
-    return {
-      keyspace,
-      key: bytes(key),
-      contexts: contexts.map(bytes),
-      quorum: this.#quorum,
-      durability: DURABILITY[durability ?? "unset"],
-      requestId: bytes(options.requestId ?? ""),
-      labels: { ...options.labels },
-      onlyIfCurrent: options.onlyIfCurrent ?? false,
-      ...(w === undefined ? {} : { w }),
-    };
-  }
-
   #terms(options: CallOptions, isRepeatable: boolean) {
     const timeoutMs = options.timeoutMs ?? this.#timeoutMs;
     return { isRepeatable, timeoutMs, signal: options.signal };
   }
 }
 
+const VIEW = {
+  metadata: "VIEW_METADATA",
+  merged: "VIEW_MERGED",
+  siblings: "VIEW_SIBLINGS",
+} as const;
+
 const QUORUM = {
   sloppy: "QUORUM_SLOPPY",
   strict: "QUORUM_STRICT",
   local: "QUORUM_LOCAL",
 } as const;
-
-const DURABILITY = {
-  unset: "DURABILITY_UNSPECIFIED",
-  all: "DURABILITY_ALL",
-  one: "DURABILITY_ONE",
-  buffered: "DURABILITY_BUFFERED",
-} as const;
-
-function bytes(data: Data): Buffer {
-  return typeof data === "string"
-    ? Buffer.from(data)
-    : Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-}
 
 /** Waits for a while by chance, so that those who write a key do not meet again. */
 function scatter(attempt: number): Promise<void> {

@@ -101,6 +101,28 @@ export class Conflict extends StatorError {}
 /** A limit is full: the key has too many siblings, for instance. */
 export class LimitReached extends StatorError {}
 
+/**
+ * The keyspace's quota has no room for it; nothing was done. To repeat a put does not help: delete, make
+ * values smaller, or have the quota raised. Of `requests` `retryAfterMs` says when to come back, and the
+ * client has waited for that as long as it was told to.
+ */
+export class QuotaExceeded extends LimitReached {
+  /** Which: `keys`, `bytes` or `requests`. */
+  get quota(): string {
+    return this.metadata["quota"] ?? "";
+  }
+
+  /** How much of it there was. */
+  get found(): number {
+    return Number(this.metadata["found"] ?? 0);
+  }
+
+  /** How much there may be. */
+  get max(): number {
+    return Number(this.metadata["max"] ?? 0);
+  }
+}
+
 /** It cannot be done now. Look at `mayBeApplied` before you write again. */
 export class Unavailable extends StatorError {}
 
@@ -137,6 +159,7 @@ const BY_REASON: Readonly<Record<string, typeof StatorError>> = {
   PARTLY_FOLDED: StaleContext,
   CHANGED: StaleContext,
   REQUEST_ID_REUSED: RequestIdReused,
+  QUOTA_EXCEEDED: QuotaExceeded,
   QUORUM_NOT_REACHED: NotReached,
   NODE_REMOVED: Unavailable,
   SECOND_HOLDER: Unavailable,
@@ -145,7 +168,7 @@ const BY_REASON: Readonly<Record<string, typeof StatorError>> = {
 };
 
 /** Codes that say what the request is, not how it went. */
-const REFUSALS: ReadonlySet<Code> = new Set([
+export const REFUSALS: ReadonlySet<Code> = new Set([
   Code.INVALID_ARGUMENT,
   Code.NOT_FOUND,
   Code.ALREADY_EXISTS,
@@ -195,6 +218,11 @@ export function refusedHere(reason: string, message: string): Refused {
 export function notConnected(address: string): StatorError {
   const message = `${address} is not reached: no connection could be made`;
   return errorOf({ code: Code.UNAVAILABLE, message, reason: NOT_CONNECTED });
+}
+
+export function silent(ms: number): StatorError {
+  const message = `a stream has said nothing for ${ms / 1000} s`;
+  return errorOf({ code: Code.UNAVAILABLE, message, reason: NO_ANSWER, effect: "MAYBE" });
 }
 
 /** What a call ended with, once it was under way. */

@@ -4,14 +4,15 @@ export {
   type CallOptions,
   type Change,
   Client,
-  type Data,
   DELETE,
   type DeleteOptions,
   type GetOptions,
+  type ListOptions,
   type Next,
   type PutOptions,
   type Settle,
   type UpdateOptions,
+  type WatchOptions,
   type WriteOptions,
 } from "./client";
 export {
@@ -23,6 +24,7 @@ export {
   NotAllowed,
   NotReached,
   Overloaded,
+  QuotaExceeded,
   Refused,
   RequestIdReused,
   StaleContext,
@@ -32,6 +34,9 @@ export {
   Unreachable,
   type Violation,
 } from "./errors";
+export { Listing } from "./listing";
 export type { Options } from "./nodes";
 export type { Tls } from "./peer";
+export type { Data, DeleteItem, GetItem, Item, Outcome, PutItem } from "./requests";
 export { type Merge, Versions, type Version, type Written } from "./values";
+export { type Event, Watch } from "./watch";

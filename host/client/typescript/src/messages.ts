@@ -1,4 +1,4 @@
-// The messages of `kv.proto` and the details of errors, read from the .proto files of this package.
+// The messages of `kv.proto`, `routing.proto` and the details of errors, read from the .proto files of this package.
 // Their types are generated while it is built.
 
 import * as path from "node:path";
@@ -7,9 +7,11 @@ import { loadPackageDefinition } from "@grpc/grpc-js";
 import { loadSync, type MessageTypeDefinition } from "@grpc/proto-loader";
 
 import type { Status__Output } from "./generated/google/rpc/Status";
-import type { ProtoGrpcType } from "./generated/kv";
+import type { ProtoGrpcType } from "./generated/routing";
 
-const definition = loadSync(["stator/v1/kv.proto", "google/rpc/details.proto"], {
+const PROTOS = ["stator/v1/kv.proto", "stator/v1/routing.proto", "google/rpc/details.proto"];
+
+const definition = loadSync(PROTOS, {
   includeDirs: [path.join(__dirname, "..", "proto")],
   longs: Number,
   enums: String,

@@ -14,7 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata } from "@grpc/grpc-js";
 
 import { NOT_CONNECTED, refusedHere, StatorError } from "./errors";
-import { type Calls, now, Peer, type Tls } from "./peer";
+import { type Calls, now, Peer, type Streams, type Tls } from "./peer";
 import { Budget, isWorthIt, pauseMs } from "./retry";
 
 /** How a client goes about its calls. */
@@ -32,6 +32,11 @@ export interface Options {
   /** Sent with each call, where nodes ask for one. */
   readonly token?: string;
   readonly tls?: Tls;
+  /**
+   * Tells, for each request anew, what it is a part of where traces are kept: the header `traceparent` of
+   * https://www.w3.org/TR/trace-context/, or nothing.
+   */
+  readonly traceparent?: () => string | undefined;
 }
 
 /** How one request is to go. */
@@ -45,6 +50,9 @@ export class Nodes {
   readonly #peers: Peer[];
   readonly #attemptsMax: number;
   readonly #metadata = new Metadata();
+  readonly #options: Options;
+  /** Of a call that says nothing else. */
+  readonly timeoutMs: number;
   readonly #budget = new Budget(now());
   #turn = 0;
 
@@ -53,8 +61,24 @@ export class Nodes {
       throw refusedHere("BAD_ENDPOINT", "give the address of at least one node");
     }
     this.#peers = endpoints.map((endpoint) => new Peer(endpoint, options.tls));
+    this.#options = options;
+    this.timeoutMs = options.timeoutMs ?? 10_000;
     this.#attemptsMax = options.attemptsMax ?? 5;
     if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
+  }
+
+  /** What a request bears that is sent now. */
+  metadata(): Metadata {
+    const trace = this.#options.traceparent?.();
+    if (trace === undefined) return this.#metadata;
+    const metadata = this.#metadata.clone();
+    metadata.set("traceparent", trace);
+    return metadata;
+  }
+
+  /** A way to another node, as to the endpoints. */
+  dial(address: string): Peer {
+    return new Peer(address, this.#options.tls);
   }
 
   close(): void {
@@ -74,6 +98,25 @@ export class Nodes {
     return peer;
   }
 
+  /** The messages of a stream of the node whose turn it is, to its end. */
+  async *stream<S extends keyof Streams>(
+    call: S,
+    request: Streams[S][0],
+    silenceMs: number,
+  ): AsyncGenerator<Streams[S][1], void, undefined> {
+    const [peer, started] = [this.#next(new Map()), now()];
+    try {
+      const terms = { silenceMs, metadata: this.metadata() };
+      for await (const message of peer.stream(call, request, terms)) {
+        peer.judge(undefined, started);
+        yield message;
+      }
+    } catch (error) {
+      if (error instanceof StatorError) peer.judge(error, started);
+      throw error;
+    }
+  }
+
   /** Sends `request` until it is answered, may not be sent again, or time is up. */
   async call<C extends keyof Calls>(
     call: C,
@@ -91,7 +134,7 @@ export class Nodes {
       const isLast = attempt >= this.#attemptsMax;
       // Half of what is left where another node could follow.
       const isShared = isRepeatable && !isLast && this.#peers.length > 1;
-      const terms = { timeoutMs: isShared ? left / 2 : left, metadata: this.#metadata, signal };
+      const terms = { timeoutMs: isShared ? left / 2 : left, metadata: this.metadata(), signal };
       try {
         const answer = await peer.ask(call, request, terms);
         peer.judge(undefined, started);

@@ -1,18 +1,26 @@
 // One endpoint: its connection, and whether it is left alone for a while.
 
 import {
-  type ClientUnaryCall,
+  type ClientReadableStream,
   connectivityState as State,
   credentials,
   type Metadata,
   type ServiceError,
 } from "@grpc/grpc-js";
 
-import { notConnected, ofCall, refusedHere, StatorError } from "./errors";
+import { notConnected, ofCall, refusedHere, silent, StatorError } from "./errors";
+import type { BatchRequest } from "./generated/stator/v1/BatchRequest";
+import type { BatchResponse__Output } from "./generated/stator/v1/BatchResponse";
 import type { DeleteRequest } from "./generated/stator/v1/DeleteRequest";
 import type { DeleteResponse__Output } from "./generated/stator/v1/DeleteResponse";
 import type { GetRequest } from "./generated/stator/v1/GetRequest";
 import type { GetResponse__Output } from "./generated/stator/v1/GetResponse";
+import type { GetRingRequest } from "./generated/stator/v1/GetRingRequest";
+import type { GetRingResponse__Output } from "./generated/stator/v1/GetRingResponse";
+import type { ListRequest } from "./generated/stator/v1/ListRequest";
+import type { ListResponse__Output } from "./generated/stator/v1/ListResponse";
+import type { WatchRequest } from "./generated/stator/v1/WatchRequest";
+import type { WatchResponse__Output } from "./generated/stator/v1/WatchResponse";
 import type { KvClient } from "./generated/stator/v1/Kv";
 import type { PutRequest } from "./generated/stator/v1/PutRequest";
 import type { PutResponse__Output } from "./generated/stator/v1/PutResponse";
@@ -23,6 +31,22 @@ export interface Calls {
   get: [GetRequest, GetResponse__Output];
   put: [PutRequest, PutResponse__Output];
   delete: [DeleteRequest, DeleteResponse__Output];
+  batch: [BatchRequest, BatchResponse__Output];
+  getRing: [GetRingRequest, GetRingResponse__Output];
+}
+
+/** The streams that it reads. */
+export interface Streams {
+  list: [ListRequest, ListResponse__Output];
+  watch: [WatchRequest, WatchResponse__Output];
+}
+
+/** How a stream is read. */
+export interface Listening {
+  /** How long it may be silent. */
+  readonly silenceMs: number;
+  readonly metadata: Metadata;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** How to speak TLS: certificates and keys in PEM form. */
@@ -64,6 +88,14 @@ const CHANNEL = {
   "grpc.keepalive_time_ms": 20_000,
   "grpc.keepalive_timeout_ms": 5000,
 };
+
+const METHODS = {
+  get: v1.Kv.service.Get,
+  put: v1.Kv.service.Put,
+  delete: v1.Kv.service.Delete,
+  batch: v1.Kv.service.Batch,
+  getRing: v1.Routing.service.GetRing,
+} as const;
 
 export const now = (): number => performance.now();
 
@@ -126,21 +158,56 @@ export class Peer {
       throw notConnected(this.address);
     }
     const left = Math.max(timeoutMs - (now() - started), 1);
+    const method = METHODS[call];
     return new Promise((resolve, reject) => {
-      const send = this.#client[call].bind(this.#client) as unknown as (
-        request: Calls[C][0],
-        metadata: Metadata,
-        options: { deadline: number },
-        then: (error: ServiceError | null, answer?: Calls[C][1]) => void,
-      ) => ClientUnaryCall;
-      const sent = send(request, metadata, { deadline: Date.now() + left }, (error, answer) => {
-        signal?.removeEventListener("abort", cancel);
-        if (error !== null) reject(ofCall(error));
-        else resolve(answer as Calls[C][1]);
-      });
+      const sent = this.#client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize as (request: Calls[C][0]) => Buffer,
+        method.responseDeserialize as (answer: Buffer) => Calls[C][1],
+        request,
+        metadata,
+        { deadline: Date.now() + left },
+        (error: ServiceError | null, answer?: Calls[C][1]) => {
+          signal?.removeEventListener("abort", cancel);
+          if (error !== null) reject(ofCall(error));
+          else resolve(answer as Calls[C][1]);
+        },
+      );
       const cancel = () => sent.cancel();
       signal?.addEventListener("abort", cancel, { once: true });
     });
+  }
+
+  /** The messages of a stream, which ends when it is left. */
+  async *stream<S extends keyof Streams>(
+    call: S,
+    request: Streams[S][0],
+    { silenceMs, metadata, signal }: Listening,
+  ): AsyncGenerator<Streams[S][1], void, undefined> {
+    if (!(await this.#connect(now() + CONNECT_MS))) throw notConnected(this.address);
+    const open = this.#client[call].bind(this.#client) as unknown as (
+      request: Streams[S][0],
+      metadata: Metadata,
+    ) => ClientReadableStream<Streams[S][1]>;
+    const stream = open(request, metadata);
+    const cancel = () => stream.cancel();
+    // Whoever reads it hears of errors; when nobody does any more they are no news.
+    stream.on("error", () => undefined);
+    signal?.addEventListener("abort", cancel, { once: true });
+    const messages = stream[Symbol.asyncIterator]() as AsyncIterator<Streams[S][1]>;
+    try {
+      for (;;) {
+        const next = await inTime(messages.next(), silenceMs);
+        if (next === undefined) throw silent(silenceMs);
+        if (next.done === true) return;
+        yield next.value;
+      }
+    } catch (error) {
+      throw error instanceof StatorError ? error : ofCall(error as ServiceError);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      cancel();
+    }
   }
 
   #state(connect = true): State {
@@ -169,6 +236,17 @@ export class Peer {
       this.#client.getChannel().watchConnectivityState(state, Date.now() + ms, () => resolve());
     });
   }
+}
+
+/** What comes, or nothing if it does not come in time. */
+async function inTime<T>(coming: Promise<T>, ms: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined);
+  });
+  // If it comes to nothing later nobody is there to hear it.
+  coming.catch(() => undefined);
+  return Promise.race([coming, late]).finally(() => clearTimeout(timer));
 }
 
 function addressOf(endpoint: string, tls: Tls | undefined): string {

@@ -55,7 +55,7 @@ export class Versions {
   constructor(
     readonly keyspace: string,
     readonly key: Buffer,
-    answer: GetResponse__Output,
+    answer: Pick<GetResponse__Output, "versions" | "context" | "merge">,
   ) {
     this.siblings = answer.versions.map(version);
     this.merge = answer.merge === null ? undefined : merge(answer.merge);

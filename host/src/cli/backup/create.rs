@@ -10,6 +10,7 @@ use stator_client::Admin;
 use stator_proto::v1;
 
 use super::Place;
+use super::brake::{self, Brake};
 use super::chunks::Cutter;
 use super::manifest::{Chunk, Keyspace, Manifest, Module};
 use super::store::{Store, digest};
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   stator backup create /backups/stator
   stator backup create s3://backups/stator --keyspace carts --keyspace users
+  stator backup create /backups/stator --rate-limit 10MiB --key-file /etc/stator/backup.key
   AWS_ENDPOINT=http://127.0.0.1:3900 AWS_ALLOW_HTTP=true stator backup create s3://backups/stator
 
 Every backup is whole; what another one in the same place has already is not written again. It holds of
@@ -40,6 +42,9 @@ pub(in crate::cli) struct Create {
     /// The name of the backup [default: the time]
     #[arg(long, value_name = "NAME", value_parser = id)]
     id: Option<String>,
+    /// Read at most so many bytes of objects a second, such as 10MiB [default: as fast as it goes]
+    #[arg(long, value_name = "BYTES", value_parser = brake::rate)]
+    rate_limit: Option<u64>,
     /// How many owners of each key must answer [default: each keyspace's r]
     #[arg(short, value_name = "REPLICAS")]
     r: Option<u32>,
@@ -77,12 +82,13 @@ impl Create {
             )));
         }
         let mut manifest = Manifest::new(id, &cluster, started_at_ms);
-        let mut known = store.chunks().await?;
+        let known = store.chunks().await?;
+        let brake = Brake::of(self.rate_limit);
+        let mut making = Making { admin: &admin, store: &store, known, new_bytes: 0, brake };
         for keyspace in &keyspaces {
-            let copied = self.copy(&admin, &store, keyspace, &mut known, &mut manifest.new_bytes);
-            let copied = copied.await?;
-            manifest.keyspaces.push(copied);
+            manifest.keyspaces.push(making.copy(keyspace, self.r).await?);
         }
+        manifest.new_bytes = making.new_bytes;
         self.modules(&admin, &store, &keyspaces, &mut manifest).await?;
         manifest.ended_at_ms = now_ms();
         store.put_manifest(&manifest).await?;
@@ -110,64 +116,6 @@ impl Create {
         Ok(all.into_iter().filter(is_chosen).collect())
     }
 
-    async fn copy(
-        &self,
-        admin: &Admin,
-        store: &Store,
-        keyspace: &v1::Keyspace,
-        known: &mut BTreeSet<String>,
-        new_bytes: &mut u64,
-    ) -> Result<Keyspace, Failure> {
-        let request = v1::ExportObjectsRequest {
-            keyspace: keyspace.name.clone(),
-            r: self.r,
-            ..Default::default()
-        };
-        let mut export = admin.export(request);
-        let mut copied = Keyspace::of(keyspace);
-        let mut cutter = Cutter::default();
-        let mut writes = FuturesUnordered::new();
-        let bar = progress::permille();
-        bar.set_message(keyspace.name.clone());
-        loop {
-            let page = export.next().await?;
-            let is_end = page.is_none();
-            let mut cut = Vec::new();
-            for (key, object) in page.iter().flat_map(|page| &page.objects) {
-                if has_value(object)? {
-                    cut.extend(cutter.add(key, object)?);
-                }
-            }
-            page.iter().for_each(|page| bar.set_position(page.permille.into()));
-            if is_end {
-                cut.extend(cutter.end());
-            }
-            for (bytes, keys) in cut {
-                let digest = digest(&bytes);
-                let size = bytes.len() as u64;
-                copied.keys += keys;
-                copied.bytes += size;
-                copied.chunks.push(Chunk { digest: digest.clone(), keys, bytes: size });
-                if !known.insert(digest.clone()) {
-                    continue;
-                }
-                *new_bytes += size;
-                while writes.len() >= WRITES {
-                    writes.next().await.transpose()?;
-                }
-                let store = store.clone();
-                writes.push(async move { store.put_chunk(&digest, bytes).await });
-            }
-            if is_end {
-                break;
-            }
-        }
-        while let Some(written) = writes.next().await {
-            written?;
-        }
-        Ok(copied)
-    }
-
     /// The modules that the keyspaces are pinned to.
     async fn modules(
         &self,
@@ -188,6 +136,70 @@ impl Create {
             manifest.modules.push(Module::of(module));
         }
         Ok(())
+    }
+}
+
+/// A backup that is being made.
+struct Making<'a> {
+    admin: &'a Admin,
+    store: &'a Store,
+    /// The files of chunks that are there.
+    known: BTreeSet<String>,
+    new_bytes: u64,
+    brake: Brake,
+}
+
+impl Making<'_> {
+    async fn copy(&mut self, keyspace: &v1::Keyspace, r: Option<u32>) -> Result<Keyspace, Failure> {
+        let request =
+            v1::ExportObjectsRequest { keyspace: keyspace.name.clone(), r, ..Default::default() };
+        let mut export = self.admin.export(request);
+        let mut copied = Keyspace::of(keyspace);
+        let mut cutter = Cutter::default();
+        let mut writes = FuturesUnordered::new();
+        let bar = progress::permille();
+        bar.set_message(keyspace.name.clone());
+        loop {
+            let page = export.next().await?;
+            let objects = page.iter().flat_map(|page| &page.objects);
+            self.brake
+                .pass(objects.map(|(key, object)| (key.len() + object.len()) as u64).sum())
+                .await;
+            let is_end = page.is_none();
+            let mut cut = Vec::new();
+            for (key, object) in page.iter().flat_map(|page| &page.objects) {
+                if has_value(object)? {
+                    cut.extend(cutter.add(key, object)?);
+                }
+            }
+            page.iter().for_each(|page| bar.set_position(page.permille.into()));
+            if is_end {
+                cut.extend(cutter.end());
+            }
+            for (bytes, keys) in cut {
+                let digest = digest(&bytes);
+                let size = bytes.len() as u64;
+                copied.keys += keys;
+                copied.bytes += size;
+                copied.chunks.push(Chunk { digest: digest.clone(), keys, bytes: size });
+                if !self.known.insert(self.store.file(&digest)) {
+                    continue;
+                }
+                self.new_bytes += size;
+                while writes.len() >= WRITES {
+                    writes.next().await.transpose()?;
+                }
+                let store = self.store.clone();
+                writes.push(async move { store.put_chunk(&digest, bytes).await });
+            }
+            if is_end {
+                break;
+            }
+        }
+        while let Some(written) = writes.next().await {
+            written?;
+        }
+        Ok(copied)
     }
 }
 

@@ -15,14 +15,20 @@
 //! nothing that replaced a value is undone. In the cluster that was backed up, a key that is gone was
 //! deleted since, and stays deleted unless one says `--revive`.
 //!
-//! Left out: encryption (of the target's), compression, backups that a node makes by itself.
+//! With a key all of it is encrypted before it leaves this process (`seal.rs`); a place has one key or none.
+//!
+//! Left out: compression, backups that a node makes by itself.
 
+mod brake;
 mod chunks;
 mod create;
 mod manifest;
 mod restore;
+mod seal;
 mod store;
 mod tend;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -62,4 +68,7 @@ pub(super) struct Place {
     /// A directory, or s3://BUCKET/PREFIX
     #[arg(value_name = "PLACE", env = "STATOR_BACKUP", hide_env_values = true)]
     place: String,
+    /// A file with the key that all of the place is encrypted with: at least 32 bytes
+    #[arg(long, value_name = "FILE", env = "STATOR_BACKUP_KEY_FILE", hide_env_values = true)]
+    key_file: Option<PathBuf>,
 }

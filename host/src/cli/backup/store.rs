@@ -18,6 +18,7 @@ use stator_core::id::ModuleDigest;
 
 use super::Place;
 use super::manifest::Manifest;
+use super::seal::{self, Seal};
 use crate::cli::failure::{Failure, Kind};
 
 /// The place, opened.
@@ -25,6 +26,7 @@ use crate::cli::failure::{Failure, Kind};
 pub(super) struct Store {
     inner: Arc<dyn ObjectStore>,
     name: String,
+    seal: Option<Seal>,
 }
 
 /// The name of bytes: their BLAKE3 digest, as everywhere.
@@ -32,8 +34,8 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     ModuleDigest::of(bytes).to_string()
 }
 
-fn chunk_name(digest: &str) -> Name {
-    Name::from(format!("chunks/{}/{digest}", digest.get(..2).unwrap_or("")))
+fn chunk_name(file: &str) -> Name {
+    Name::from(format!("chunks/{}/{file}", file.get(..2).unwrap_or("")))
 }
 
 impl Place {
@@ -43,6 +45,7 @@ impl Place {
         let wrong = |error: &dyn std::fmt::Display| {
             Failure::usage(format!("{name} is no place for backups: {error}"))
         };
+        let seal = self.key_file.as_deref().map(Seal::read).transpose()?;
         let inner: Arc<dyn ObjectStore> = match name.strip_prefix("s3://") {
             Some(rest) => {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -63,7 +66,7 @@ impl Place {
                 Arc::new(local.with_automatic_cleanup(true))
             }
         };
-        Ok(Store { inner, name })
+        Ok(Store { inner, name, seal })
     }
 }
 
@@ -73,7 +76,12 @@ impl Store {
         Failure::new(Kind::Unavailable, message).hint("nothing in the cluster was changed by this")
     }
 
-    /// The digests of the chunks that are there.
+    /// The name of the file of what has this digest.
+    pub(super) fn file(&self, digest: &str) -> String {
+        self.seal.as_ref().map_or_else(|| digest.to_owned(), |seal| seal.name(digest))
+    }
+
+    /// The files of the chunks that are there.
     pub(super) async fn chunks(&self) -> Result<BTreeSet<String>, Failure> {
         let listed = self.inner.list(Some(&Name::from("chunks")));
         let names = listed.try_filter_map(|meta| async move {
@@ -83,35 +91,53 @@ impl Store {
     }
 
     pub(super) async fn put_chunk(&self, digest: &str, bytes: Bytes) -> Result<(), Failure> {
-        self.put(chunk_name(digest), bytes).await
+        self.put(chunk_name(&self.file(digest)), bytes).await
     }
 
     pub(super) async fn chunk(&self, digest: &str) -> Result<Bytes, Failure> {
-        self.get(chunk_name(digest), digest).await
+        self.get(chunk_name(&self.file(digest)), digest).await
     }
 
-    pub(super) async fn delete_chunk(&self, digest: &str) -> Result<(), Failure> {
-        let deleted = self.inner.delete(&chunk_name(digest)).await;
+    pub(super) async fn delete_chunk(&self, file: &str) -> Result<(), Failure> {
+        let deleted = self.inner.delete(&chunk_name(file)).await;
         deleted.map_err(|error| self.failed(&error))
     }
 
     pub(super) async fn put_module(&self, digest: &str, bytes: Bytes) -> Result<(), Failure> {
-        self.put(Name::from(format!("modules/{digest}.wasm")), bytes).await
+        self.put(self.module_name(digest), bytes).await
     }
 
     pub(super) async fn module(&self, digest: &str) -> Result<Bytes, Failure> {
-        self.get(Name::from(format!("modules/{digest}.wasm")), digest).await
+        self.get(self.module_name(digest), digest).await
+    }
+
+    fn module_name(&self, digest: &str) -> Name {
+        Name::from(format!("modules/{}.wasm", self.file(digest)))
+    }
+
+    fn sealed(&self, name: &Name, bytes: Bytes) -> Result<Bytes, Failure> {
+        match &self.seal {
+            Some(seal) => seal.seal(name.as_ref(), &bytes),
+            None => Ok(bytes),
+        }
+    }
+
+    async fn opened(&self, name: &Name) -> Result<Bytes, Failure> {
+        let got = self.inner.get(name).await.map_err(|error| self.failed(&error))?;
+        let bytes = got.bytes().await.map_err(|error| self.failed(&error))?;
+        seal::open(self.seal.as_ref(), name.as_ref(), bytes)
+            .map_err(|why| Failure::refused(format!("{}/{name}: {why}", self.name)))
     }
 
     async fn put(&self, name: Name, bytes: Bytes) -> Result<(), Failure> {
+        let bytes = self.sealed(&name, bytes)?;
         let put = self.inner.put(&name, PutPayload::from_bytes(bytes)).await;
         put.map(drop).map_err(|error| self.failed(&error))
     }
 
     /// Bytes that must have this digest.
     async fn get(&self, name: Name, expected: &str) -> Result<Bytes, Failure> {
-        let got = self.inner.get(&name).await.map_err(|error| self.failed(&error))?;
-        let bytes = got.bytes().await.map_err(|error| self.failed(&error))?;
+        let bytes = self.opened(&name).await?;
         match digest(&bytes) == expected {
             true => Ok(bytes),
             false => Err(Failure::refused(format!(
@@ -127,6 +153,7 @@ impl Store {
             Failure::refused(format!("the manifest cannot be written: {error}"))
         })?;
         let name = Name::from(format!("backups/{}.json", manifest.id));
+        let text = self.sealed(&name, text.into())?;
         let once = PutOptions { mode: PutMode::Create, ..Default::default() };
         let put = self.inner.put_opts(&name, PutPayload::from(text), once).await;
         put.map(drop).map_err(|error| self.failed(&error))
@@ -143,8 +170,7 @@ impl Store {
         let listed: Vec<_> = listed.try_collect().await.map_err(|error| self.failed(&error))?;
         let mut all = Vec::new();
         for meta in listed {
-            let got = self.inner.get(&meta.location).await.map_err(|error| self.failed(&error))?;
-            let bytes = got.bytes().await.map_err(|error| self.failed(&error))?;
+            let bytes = self.opened(&meta.location).await?;
             all.push(Manifest::read(&bytes).map_err(|why| {
                 Failure::refused(format!("{}/{}: {why}", self.name, meta.location))
             })?);

@@ -128,10 +128,10 @@ impl Delete {
         let gone = store.manifest(Some(&self.id)).await?;
         store.delete_manifest(&gone.id).await?;
         let kept = store.manifests().await?;
-        let needed: BTreeSet<&String> =
-            kept.iter().flat_map(Manifest::chunks).map(|chunk| &chunk.digest).collect();
+        let chunks = kept.iter().flat_map(Manifest::chunks);
+        let needed: BTreeSet<String> = chunks.map(|chunk| store.file(&chunk.digest)).collect();
         let mut removed = 0u64;
-        for chunk in store.chunks().await?.iter().filter(|chunk| !needed.contains(chunk)) {
+        for chunk in store.chunks().await?.iter().filter(|chunk| !needed.contains(*chunk)) {
             store.delete_chunk(chunk).await?;
             removed += 1;
         }

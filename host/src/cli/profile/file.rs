@@ -164,6 +164,17 @@ impl File {
         Ok(())
     }
 
+    /// Takes a profile out, and its name as the one that holds where none is named.
+    pub(super) fn delete(&mut self, name: &str) -> Result<(), Failure> {
+        self.profile(name)?;
+        let all = self.document.get_mut("profile").and_then(Item::as_table_like_mut);
+        all.and_then(|all| all.remove(name));
+        if self.default() == Some(name) {
+            self.document.remove("default");
+        }
+        Ok(())
+    }
+
     pub(super) fn make_default(&mut self, name: &str) {
         self.document["default"] = value(name);
     }
@@ -282,6 +293,13 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
         assert!(!text.contains("secret") && !text.contains("[profile]"), "{text}");
+        let mut file = file;
+        file.delete("shop").expect("there");
+        file.delete("none").expect_err("it is not there");
+        assert_eq!(file.default(), Some("other"));
+        file.delete("other").expect("there");
+        let file = file.again().map_err(|failure| failure.message().to_owned()).expect("valid");
+        assert_eq!((file.names().count(), file.default()), (0, None));
         let mode = fs::metadata(&path).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

@@ -51,7 +51,13 @@ impl Ear {
 }
 
 impl PeerSink for Ear {
-    fn received(&self, from: NodeId, message: Message, _: Option<&Room>) {
+    fn received(
+        &self,
+        from: NodeId,
+        message: Message,
+        _: Option<&Room>,
+        _: Option<crate::telemetry::traces::Place>,
+    ) {
         let _gate = lock(&self.gate);
         self.hear(|heard| heard.received.push((from, message)));
     }

@@ -9,8 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use stator_client::{Client, Coordination, Effect, Entry, Error, Options, Token, Written};
+use stator_client::{
+    Client, Coordination, Effect, Entry, Error, Event, Listing, Options, Token, Watch, Watching,
+    Written,
+};
 use stator_proto::v1;
+use stator_proto::v1::batch_outcome::Outcome;
 use tokio::task::JoinHandle;
 
 use super::act;
@@ -39,6 +43,10 @@ pub(super) async fn run(cluster: &mut Cluster) -> Vec<&'static str> {
         update_merged(&client);
         errors(&client);
         request_ids(&client);
+        batches(&client);
+        lists(&client, cluster);
+        watches(&client, cluster);
+        quotas(&client, cluster);
         ttl_and_labels(&client);
         deadline(&client, cluster);
         dead_endpoint(cluster);
@@ -232,6 +240,198 @@ async fn request_ids(client: &Client) {
     order.set("refunded");
     let error = fails("REQUEST_ID_REUSED", client.put(order)).await;
     assert_eq!(error.metadata()["dot"], first.dot);
+}
+
+fn item(request: v1::batch_item::Request) -> v1::BatchItem {
+    v1::BatchItem { request: Some(request) }
+}
+
+async fn batch(client: &Client, items: Vec<v1::batch_item::Request>) -> Vec<Outcome> {
+    let items = items.into_iter().map(item).collect();
+    let answer = client.send_batch(v1::BatchRequest { items }).await.expect("answered");
+    answer.outcomes.into_iter().map(|one| one.outcome.expect("one of them")).collect()
+}
+
+async fn batches(client: &Client) {
+    use v1::batch_item::Request::{Delete, Get, Put};
+    let key = |n: usize| format!("batch-{n}");
+    let all = |n| v1::PutRequest { w: Some(3), ..put("kept", &key(n), &format!("value {n}")) };
+    let mut items: Vec<_> = (0..3).map(|n| Put(all(n))).collect();
+    items.push(Put(put("nowhere", "k", "v")));
+    let forged = vec!["forged".into()];
+    let delete = |key: &str, contexts| v1::DeleteRequest {
+        keyspace: "kept".to_owned(),
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        contexts,
+        ..Default::default()
+    };
+    items.push(Delete(delete("k", forged)));
+    let reason = |outcome: &Outcome| match outcome {
+        Outcome::Put(put) => put.acked.to_string(),
+        Outcome::Failure(failure) => failure.reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    let told: Vec<_> = batch(client, items).await.iter().map(reason).collect();
+    assert_eq!(told, ["3", "3", "3", "UNKNOWN_KEYSPACE", "CONTEXT_FORGED"]);
+    let gets = |count| (0..count).map(|n| Get(get("kept", &key(n)))).collect::<Vec<_>>();
+    let read = async |count| {
+        let outcomes = batch(client, gets(count)).await;
+        let answers = outcomes.into_iter().map(|outcome| match outcome {
+            Outcome::Get(answer) => answer,
+            other => panic!("{other:?}"),
+        });
+        answers.collect::<Vec<_>>()
+    };
+    let found = read(4).await;
+    let all: Vec<_> = found.iter().flat_map(texts).collect();
+    assert_eq!(all, ["value 0", "value 1", "value 2"], "each get");
+    let contexts = |n: usize| found[n].context.iter().cloned().collect::<Vec<_>>();
+    let new = v1::PutRequest { contexts: contexts(0), ..put("kept", &key(0), "new") };
+    batch(client, vec![Put(new), Delete(delete(&key(1), contexts(1)))]).await;
+    assert_eq!(read(2).await.iter().flat_map(texts).collect::<Vec<_>>(), ["new"]);
+    let many = v1::BatchRequest { items: (0..257).map(|_| item(Get(get("kept", "k")))).collect() };
+    fails("BATCH_TOO_LARGE", client.send_batch(many)).await;
+}
+
+/// The keys that a listing tells, until there are so many.
+async fn listed(listing: &mut Listing, most: usize) -> Vec<String> {
+    let mut keys = Vec::new();
+    while keys.len() < most
+        && let Some(page) = listing.next().await.expect("listed")
+    {
+        keys.extend(page.keys.iter().map(|key| String::from_utf8_lossy(&key.key).into_owned()));
+    }
+    keys
+}
+
+async fn lists(client: &Client, cluster: &mut Cluster) {
+    let keys: Vec<String> = (0..300).map(|n| format!("list-{n:03}")).collect();
+    for some in keys.chunks(100) {
+        let all = |key: &String| v1::PutRequest { w: Some(3), ..put("kept", key, "v") };
+        let puts = some.iter().map(|key| v1::batch_item::Request::Put(all(key)));
+        batch(client, puts.collect()).await;
+    }
+    client.delete_observed("kept", "list-007").await.expect("acknowledged");
+    let left: BTreeSet<String> = keys.iter().filter(|key| *key != "list-007").cloned().collect();
+    let asked = || v1::ListRequest {
+        keyspace: "kept".to_owned(),
+        prefix: "list-".into(),
+        ..Default::default()
+    };
+    let found = listed(&mut client.list(asked()), usize::MAX).await;
+    assert_eq!((found.len(), found.into_iter().collect()), (299, left.clone()), "every key once");
+    let few = v1::ListRequest { limit: 5, ..asked() };
+    assert_eq!(listed(&mut client.list(few), usize::MAX).await.len(), 5);
+    let range = v1::ListRequest {
+        prefix: Bytes::new(),
+        from: "list-100".into(),
+        until: "list-110".into(),
+        ..asked()
+    };
+    assert_eq!(listed(&mut client.list(range), usize::MAX).await.len(), 10, "a range");
+    let (mut first, mut before, mut token) = (client.list(asked()), BTreeSet::new(), String::new());
+    while before.len() < 200
+        && let Some(page) = first.next().await.expect("listed")
+    {
+        before.extend(page.keys.iter().map(|key| String::from_utf8_lossy(&key.key).into_owned()));
+        token = page.page_token;
+    }
+    let rest = client.list(v1::ListRequest { page_token: token, ..asked() });
+    let rest = listed(&mut { rest }, usize::MAX).await;
+    assert!(!rest.is_empty() && rest.len() < left.len());
+    before.extend(rest);
+    assert_eq!(before, left, "from where another listing was");
+    // The node that tells goes away in the middle: another one goes on.
+    let two = asking(vec![address(cluster, 0), address(cluster, 1)], |_| {});
+    let mut listing = two.list(asked());
+    let mut seen = listed(&mut listing, 1).await;
+    act(cluster, "pause", 1).await;
+    seen.extend(listed(&mut listing, usize::MAX).await);
+    act(cluster, "resume", 1).await;
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), left, "across a break");
+}
+
+/// Takes events until all these keys have these texts.
+async fn until(watch: &mut Watch, wanted: &[(&str, Option<&str>)]) {
+    let mut left: Vec<(&str, Option<&str>)> = wanted.to_vec();
+    while !left.is_empty() {
+        if let Some(Event::Changed(changed)) = watch.next().await.expect("it goes on") {
+            let key = String::from_utf8_lossy(&changed.key).into_owned();
+            let found = text(&changed.into_entry("kept"));
+            left.retain(|(name, value)| *name != key || *value != found.as_deref());
+        }
+    }
+}
+
+async fn watches(client: &Client, cluster: &mut Cluster) {
+    let watching = || Watching::of("kept").prefix("watch-");
+    let mut watch = client.watch(watching()).await.expect("it begins");
+    while !matches!(watch.next().await.expect("it goes on"), Some(Event::Begun)) {}
+    let first = blind(client, "watch-1", "one").await;
+    blind(client, "elsewhere", "v").await;
+    until(&mut watch, &[("watch-1", Some("one"))]).await;
+    let mut entry = first.entry.expect("the only version");
+    entry.set("two");
+    client.put(entry).await.expect("acknowledged");
+    blind(client, "watch-2", "three").await;
+    until(&mut watch, &[("watch-1", Some("two")), ("watch-2", Some("three"))]).await;
+    act(cluster, "pause", 3).await;
+    let near = asking(vec![address(cluster, 0), address(cluster, 1)], |_| {});
+    blind(&near, "watch-3", "without it").await;
+    until(&mut watch, &[("watch-3", Some("without it"))]).await;
+    act(cluster, "resume", 3).await;
+    let token = watch.token();
+    drop(watch);
+    blind(client, "watch-4", "between").await;
+    client.delete_observed("kept", "watch-2").await.expect("acknowledged");
+    let mut again = client.watch(watching().resume(token.clone())).await.expect("it begins");
+    until(&mut again, &[("watch-4", Some("between")), ("watch-2", None)]).await;
+    let other = Watching::of("kept").prefix("other-").resume(token);
+    fails("BAD_TOKEN", client.watch(other)).await;
+    let mut all = client.watch(watching().from_start()).await.expect("it begins");
+    let (mut there, mut is_listing) = (BTreeSet::new(), false);
+    loop {
+        match all.next().await.expect("it goes on") {
+            Some(Event::Listing) => is_listing = true,
+            Some(Event::Changed(changed)) if is_listing => _ = there.insert(changed.key.clone()),
+            Some(Event::Listed) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(there, ["watch-1", "watch-3", "watch-4"].map(Bytes::from).into(), "all there is");
+    let mut gone = client.watch(Watching::of("nowhere")).await.expect("it begins");
+    let error = loop {
+        match gone.next().await {
+            Err(error) => break error,
+            Ok(told) => assert!(told.is_some()),
+        }
+    };
+    assert_eq!(error.reason(), "UNKNOWN_KEYSPACE");
+}
+
+async fn quotas(client: &Client, cluster: &Cluster) {
+    for key in ["one", "two"] {
+        let all = v1::PutRequest { w: Some(3), ..put("small", key, "v") };
+        client.send_put(all).await.expect("acknowledged");
+    }
+    let error = fails("QUOTA_EXCEEDED", client.send_put(put("small", "three", "v"))).await;
+    let facts = ["quota", "found", "max"].map(|fact| error.metadata()[fact].clone());
+    assert_eq!((facts, error.effect()), (["keys", "2", "2"].map(str::to_owned), Effect::None));
+    assert_eq!(error.retry_after(), None);
+    let mut entry = client.get("small", "one").await.expect("answered");
+    entry.set("a larger value");
+    client.put(entry).await.expect("it adds no key");
+    let once = asking(vec![address(cluster, 0)], |options| options.attempts_max = 1);
+    eventually("requests are refused", async || match once.get("slow", "k").await {
+        Ok(_) => Err("answered".to_owned()),
+        Err(error) => {
+            assert_eq!(error.metadata()["quota"], "requests", "{error}");
+            must(error.retry_after().is_some(), || error.to_string())
+        }
+    })
+    .await;
+    // Others wait as long as they are told to.
+    client.get("slow", "k").await.expect("its turn comes");
 }
 
 async fn ttl_and_labels(client: &Client) {

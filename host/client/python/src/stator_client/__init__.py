@@ -1,5 +1,6 @@
 """A client for Stator, a replicated key-value store. Start with `Client.connect`."""
 
+from .batch import Delete, Get, Put
 from .client import DELETE, Client
 from .errors import (
     MAYBE,
@@ -10,6 +11,7 @@ from .errors import (
     NotAllowed,
     NotReached,
     Overloaded,
+    QuotaExceeded,
     Refused,
     RequestIdReused,
     StaleContext,
@@ -19,23 +21,37 @@ from .errors import (
     Unreachable,
     Violation,
 )
+from .listing import Listing
 from .peer import Tls
 from .sync import BlockingClient
 from .values import Merge, Version, Versions, Written
+from .watch import Away, Back, Begun, Changed, Event, Listed, ListingBegun, Watch
 
 __all__ = [
     "DELETE",
     "MAYBE",
     "NONE",
+    "Away",
+    "Back",
+    "Begun",
     "BlockingClient",
+    "Changed",
     "Client",
     "Conflict",
     "DeadlineExceeded",
+    "Delete",
+    "Event",
+    "Get",
     "LimitReached",
+    "Listed",
+    "Listing",
+    "ListingBegun",
     "Merge",
     "NotAllowed",
     "NotReached",
     "Overloaded",
+    "Put",
+    "QuotaExceeded",
     "Refused",
     "RequestIdReused",
     "StaleContext",
@@ -47,5 +63,6 @@ __all__ = [
     "Version",
     "Versions",
     "Violation",
+    "Watch",
     "Written",
 ]

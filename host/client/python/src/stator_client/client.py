@@ -1,6 +1,6 @@
 """Reading and writing keys.
 
-Left out: running a cluster (the `Admin` service), routing by the ring.
+Left out: running a cluster (the `Admin` service), routing by the ring: a watch is all that goes by it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,36 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Literal
 
-from . import kv_pb2
-from .errors import StaleContext, StatorError, refused_here
+from . import kv_pb2, listing
+from .batch import (
+    Context,
+    Data,
+    Delete,
+    Durability,
+    Get,
+    Item,
+    Outcome,
+    Put,
+    as_bytes,
+    batch_of,
+    is_repeatable,
+    outcome_of,
+    request_of,
+)
+from .errors import StaleContext, StatorError
+from .listing import Listing
 from .nodes import Nodes, Options, Quorum
 from .peer import Tls
 from .values import Version, Versions, Written, versions, written
+from .watch import Watch
 
-Data = bytes | bytearray | memoryview | str
-Context = bytes | Iterable[bytes]
-Durability = Literal["all", "one", "buffered"]
+View = Literal["metadata", "merged", "siblings"]
 
 
 class _Delete(Enum):
@@ -69,15 +84,17 @@ class Client:
         timeout: float = 10.0,
         attempts_max: int = 5,
         quorum: Quorum = "sloppy",
+        traceparent: Callable[[], str | None] | None = None,
     ) -> Client:
         """A client of the client listeners at `endpoints`, each HOST:PORT.
 
         Connections are made when they are first used. For `timeout`, `attempts_max` and `quorum`
-        see `Options`; `token` is sent with each call.
+        see `Options`; `token` is sent with each call, and so is what `traceparent` tells then.
         """
         if isinstance(endpoints, str):
             endpoints = [endpoints]
-        return cls(Nodes(list(endpoints), Options(timeout, attempts_max, quorum, token, tls)))
+        options = Options(timeout, attempts_max, quorum, token, tls, traceparent)
+        return cls(Nodes(list(endpoints), options))
 
     async def close(self) -> None:
         """Closes the connections; what is under way is given up."""
@@ -128,12 +145,10 @@ class Client:
         at_least: Iterable[str],
         timeout: float | None,
     ) -> Versions:
-        name = _bytes(key)
-        request = kv_pb2.GetRequest(
-            keyspace=keyspace, key=name, r=r, quorum=self._quorum, view=view, at_least=at_least
-        )
+        request = request_of(Get(keyspace, key, r, at_least), self._quorum)
+        request.view = view
         answer = await self._nodes.call("Get", request, True, self._seconds(timeout))
-        return versions(keyspace, name, answer)
+        return versions(keyspace, request.key, answer)
 
     async def put(
         self,
@@ -159,20 +174,11 @@ class Client:
         `only_if_current`: only if the context has seen all that the key holds, else `StaleContext`;
         it is no lock, what is written in the same moment may still become a sibling.
         """
-        request = kv_pb2.PutRequest(
-            keyspace=keyspace,
-            key=_bytes(key),
-            value=_bytes(value),
-            contexts=_contexts(context),
-            schema=schema,
-            ttl_ms=_milliseconds(ttl),
-            labels=labels,
-            w=w,
-            quorum=self._quorum,
-            durability=_durability(durability),
-            request_id=_bytes(request_id),
-            only_if_current=only_if_current,
+        put = Put(
+            *(keyspace, key, value, context, w, ttl, labels or {}, schema),
+            *(durability, request_id, only_if_current),
         )
+        request = request_of(put, self._quorum)
         seconds = self._seconds(timeout)
         return written(await self._nodes.call("Put", request, bool(request_id), seconds))
 
@@ -192,24 +198,93 @@ class Client:
     ) -> Written:
         """Deletes exactly what `context` covers, or with `observed` what the node that is asked
         finds when it looks. For the rest see `put`."""
-        contexts = _contexts(context)
-        if not contexts and not observed:
-            message = "a delete deletes what was read: pass the context of a get, or `observed`"
-            raise refused_here("NO_CONTEXT", message)
-        request = kv_pb2.DeleteRequest(
-            keyspace=keyspace,
-            key=_bytes(key),
-            contexts=contexts,
-            observed=observed,
-            w=w,
-            quorum=self._quorum,
-            durability=_durability(durability),
-            request_id=_bytes(request_id),
-            only_if_current=only_if_current,
-            labels=labels,
+        delete = Delete(
+            *(keyspace, key, context, observed, w, labels or {}),
+            *(durability, request_id, only_if_current),
         )
+        request = request_of(delete, self._quorum)
         seconds = self._seconds(timeout)
         return written(await self._nodes.call("Delete", request, bool(request_id), seconds))
+
+    async def batch(
+        self, items: Iterable[Item], *, timeout: float | None = None
+    ) -> Sequence[Outcome]:
+        """Sends up to 256 gets, puts and deletes at once: `Get`, `Put` and `Delete`, whose fields are the
+        arguments of those calls. They run side by side; there is no transaction.
+
+        Each has an outcome of its own, in the same order: what the call alone would return, or the
+        error that it would raise. The call raises if the whole is refused, or gets no answer:
+        then each write of it may be applied. It is sent again as one write would be, if all that it
+        writes has a `request_id`; of an answer nothing is.
+        """
+        items = list(items)
+        repeatable = all(is_repeatable(item) for item in items)
+        request = batch_of(items, self._quorum)
+        answer = await self._nodes.call("Batch", request, repeatable, self._seconds(timeout))
+        return [outcome_of(item, told) for item, told in zip(items, answer.outcomes, strict=True)]
+
+    def list(
+        self,
+        keyspace: str,
+        *,
+        prefix: Data = b"",
+        start: Data = b"",
+        until: Data = b"",
+        view: View = "metadata",
+        r: int | None = None,
+        deleted: bool = False,
+        limit: int = 0,
+        token: str = "",
+    ) -> Listing:
+        """The keys of a keyspace: those that begin with `prefix`, or from `start` up to but not
+        `until`, or all.
+
+        `view`: what to tell of each: its versions without values, what the keyspace's policy makes of
+        them, or all siblings. `deleted`: also keys of which only deletes are left. `limit`: at most so
+        many. `token`: where another listing of the same keys was. See `Listing`.
+
+        ```
+        async for key in client.list("carts", prefix="customer "):
+            print(key.key)
+        ```
+        """
+        request = listing.request(
+            keyspace,
+            f"VIEW_{view.upper()}",
+            prefix=as_bytes(prefix),
+            start=as_bytes(start),
+            until=as_bytes(until),
+            r=r,
+            deleted=deleted,
+            limit=limit,
+            token=token,
+        )
+        return Listing(self._nodes, request)
+
+    def watch(
+        self,
+        keyspace: str,
+        *,
+        key: Data | None = None,
+        prefix: Data = b"",
+        siblings: bool = False,
+        from_start: bool = False,
+        resume: str | None = None,
+    ) -> Watch:
+        """What is changed of a key, or of those that begin with `prefix`, as it happens, from now on;
+        with `from_start` first all that is there; or from where another watch was, by its `token`.
+
+        `siblings`: with all siblings as they are stored, in place of what the policy makes of them.
+        See `Watch`.
+
+        ```
+        async for event in client.watch("carts", prefix="customer "):
+            if isinstance(event, Changed):
+                print(event.now.key, event.now.siblings)
+        ```
+        """
+        keys = (as_bytes(key), b"") if key is not None else (b"", as_bytes(prefix))
+        return Watch(self._nodes, keyspace, keys, siblings, from_start, resume)
 
     async def update(
         self,
@@ -302,7 +377,7 @@ async def _awaited(result: Any) -> Any:
 async def _settled(settle: Settle, seen: Versions) -> bytes | None:
     if len(seen.siblings) < 2:
         return seen.value
-    return _bytes(await _awaited(settle(seen.siblings)))
+    return as_bytes(await _awaited(settle(seen.siblings)))
 
 
 async def _scatter(attempt: int) -> None:
@@ -312,22 +387,3 @@ async def _scatter(attempt: int) -> None:
 
 def _left(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
-
-
-def _bytes(data: Data) -> bytes:
-    return data.encode() if isinstance(data, str) else bytes(data)
-
-
-def _contexts(context: Context | None) -> list[bytes]:
-    if context is None:
-        return []
-    return [context] if isinstance(context, bytes) else list(context)
-
-
-def _milliseconds(ttl: float | timedelta | None) -> int | None:
-    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    return None if seconds is None else round(seconds * 1000)
-
-
-def _durability(durability: Durability | None) -> Any:
-    return f"DURABILITY_{(durability or 'unspecified').upper()}"

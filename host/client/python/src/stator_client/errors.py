@@ -110,6 +110,27 @@ class LimitReached(StatorError):
     """A limit is full: the key has too many siblings, for instance."""
 
 
+class QuotaExceeded(LimitReached):
+    """The keyspace's quota has no room for it; nothing was done. To repeat a put does not help: delete,
+    make values smaller, or have the quota raised. Of `requests` `retry_after` says when to come back,
+    and the client has waited for that as long as it was told to."""
+
+    @property
+    def quota(self) -> str:
+        """Which: `keys`, `bytes` or `requests`."""
+        return self.metadata.get("quota", "")
+
+    @property
+    def found(self) -> int:
+        """How much of it there was."""
+        return int(self.metadata.get("found", 0))
+
+    @property
+    def max(self) -> int:
+        """How much there may be."""
+        return int(self.metadata.get("max", 0))
+
+
 class Unavailable(StatorError):
     """It cannot be done now. Look at `may_be_applied` before you write again."""
 
@@ -148,6 +169,7 @@ _BY_REASON: dict[str, type[StatorError]] = {
     "PARTLY_FOLDED": StaleContext,
     "CHANGED": StaleContext,
     "REQUEST_ID_REUSED": RequestIdReused,
+    "QUOTA_EXCEEDED": QuotaExceeded,
     "QUORUM_NOT_REACHED": NotReached,
     "NODE_REMOVED": Unavailable,
     "SECOND_HOLDER": Unavailable,
@@ -166,7 +188,7 @@ _LOST = {
 }
 
 #: Codes that say what the request is, not how it went.
-_REFUSALS = {
+REFUSALS = {
     Code.INVALID_ARGUMENT,
     Code.NOT_FOUND,
     Code.ALREADY_EXISTS,
@@ -192,7 +214,7 @@ def _kind(told: Told) -> type[StatorError]:
         return DeadlineExceeded if code == Code.DEADLINE_EXCEEDED else Unreachable
     if code in (Code.PERMISSION_DENIED, Code.UNAUTHENTICATED):
         return NotAllowed
-    if code in _REFUSALS:
+    if code in REFUSALS:
         return Refused
     if code == Code.RESOURCE_EXHAUSTED:
         return LimitReached if told.retry_after is None else Overloaded
@@ -207,6 +229,11 @@ def refused_here(reason: str, message: str) -> Refused:
 def not_connected(address: str) -> StatorError:
     message = f"{address} is not reached: no connection could be made"
     return error_of(Told(Code.UNAVAILABLE, message, NOT_CONNECTED))
+
+
+def silent(seconds: float) -> StatorError:
+    message = f"a stream has said nothing for {seconds:g} s"
+    return error_of(Told(Code.UNAVAILABLE, message, NO_ANSWER, effect=MAYBE))
 
 
 def of_call(error: grpc.aio.AioRpcError) -> StatorError:
@@ -244,4 +271,4 @@ def _effect(code: grpc.StatusCode, said: str | None, is_told: bool) -> str:
     if said is not None:
         return NONE if said == NONE else MAYBE
     is_full = code == Code.RESOURCE_EXHAUSTED and is_told
-    return NONE if code in _REFUSALS or is_full else MAYBE
+    return NONE if code in REFUSALS or is_full else MAYBE

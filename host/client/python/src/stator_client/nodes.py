@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
@@ -42,6 +44,9 @@ class Options:
     #: Sent with each call, where nodes ask for one.
     token: str | None = field(default=None, repr=False)
     tls: Tls | None = None
+    #: Tells, for each request anew, what it is a part of where traces are kept: the header
+    #: `traceparent` of https://www.w3.org/TR/trace-context/, or None.
+    traceparent: Callable[[], str | None] | None = None
 
 
 class Nodes:
@@ -57,6 +62,12 @@ class Nodes:
         token = options.token
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a request bears that is sent now."""
+        tell = self.options.traceparent
+        trace = tell() if tell else None
+        return (*self._metadata, ("traceparent", trace)) if trace else self._metadata
+
     async def close(self) -> None:
         await asyncio.gather(*(peer.close() for peer in self._peers))
 
@@ -69,6 +80,21 @@ class Nodes:
         tries[peer] += 1
         peer.taken(now)
         return peer
+
+    async def stream(
+        self, method: str, request: Message, silence_max: float
+    ) -> AsyncGenerator[Any]:
+        """The messages of a stream of the node whose turn it is, to its end."""
+        peer, started = self._next(Counter()), time.monotonic()
+        try:
+            stream = peer.stream(method, request, silence_max, self.metadata())
+            async with aclosing(stream):
+                async for message in stream:
+                    peer.judge(None, started)
+                    yield message
+        except StatorError as error:
+            peer.judge(error, started)
+            raise
 
     async def call(self, method: str, request: Message, repeatable: bool, seconds: float) -> Any:
         """Sends `request` until it is answered, may not be sent again, or time is up."""
@@ -84,7 +110,7 @@ class Nodes:
             is_shared = repeatable and not is_last and len(self._peers) > 1
             try:
                 answer = await peer.ask(
-                    method, request, left / 2 if is_shared else left, self._metadata
+                    method, request, left / 2 if is_shared else left, self.metadata()
                 )
                 peer.judge(None, started)
                 return answer

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 
-from . import kv_pb2
-from .errors import NO_ANSWER, NOT_CONNECTED, StatorError, not_connected, of_call, refused_here
+from . import kv_pb2, routing_pb2
+from .errors import (
+    NO_ANSWER,
+    NOT_CONNECTED,
+    StatorError,
+    not_connected,
+    of_call,
+    refused_here,
+    silent,
+)
 
 State = grpc.ChannelConnectivity
 
@@ -31,6 +40,12 @@ _ANSWERS: dict[str, type[Message]] = {
     "Get": kv_pb2.GetResponse,
     "Put": kv_pb2.PutResponse,
     "Delete": kv_pb2.DeleteResponse,
+    "Batch": kv_pb2.BatchResponse,
+    "GetRing": routing_pb2.GetRingResponse,
+}
+_STREAMS: dict[str, type[Message]] = {
+    "List": kv_pb2.ListResponse,
+    "Watch": kv_pb2.WatchResponse,
 }
 
 _CHANNEL: list[tuple[str, int | str]] = [
@@ -83,9 +98,12 @@ class Peer:
                     options.append(("grpc.ssl_target_name_override", tls.domain))
                 shown = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
                 self._channel = grpc.aio.secure_channel(self.address, shown, options)
-            for name, answer in _ANSWERS.items():
-                self._calls[name] = self._channel.unary_unary(
-                    f"/stator.v1.Kv/{name}",
+            for name, answer in (_ANSWERS | _STREAMS).items():
+                channel = self._channel
+                made = channel.unary_stream if name in _STREAMS else channel.unary_unary
+                service = "Routing" if name == "GetRing" else "Kv"
+                self._calls[name] = made(
+                    f"/stator.v1.{service}/{name}",
                     request_serializer=lambda message: message.SerializeToString(),
                     response_deserializer=answer.FromString,
                 )
@@ -119,6 +137,26 @@ class Peer:
 
     def _avoid(self, now: float) -> None:
         self._avoided_until = now + min(AVOID_MIN * 2 ** min(self._failures - 1, 16), AVOID_MAX)
+
+    async def stream(
+        self, method: str, request: Message, silence_max: float, metadata: Any
+    ) -> AsyncGenerator[Any]:
+        """The messages of a stream, which may not be silent for longer than that."""
+        if not await self._connect(time.monotonic() + CONNECT_SECONDS):
+            raise not_connected(self.address)
+        call = self._calls[method](request, metadata=metadata)
+        try:
+            while True:
+                message = await asyncio.wait_for(call.read(), silence_max)
+                if message is grpc.aio.EOF:
+                    return
+                yield message
+        except asyncio.TimeoutError:
+            raise silent(silence_max) from None
+        except grpc.aio.AioRpcError as error:
+            raise of_call(error) from None
+        finally:
+            call.cancel()
 
     async def ask(self, method: str, request: Message, timeout: float, metadata: Any) -> Any:
         started = time.monotonic()

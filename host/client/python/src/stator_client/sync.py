@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from .client import Change, Client, Data
+from .batch import Data, Item, Outcome
+from .client import Change, Client
 from .values import Versions, Written
+from .watch import Event
 
 T = TypeVar("T")
 
@@ -50,6 +52,31 @@ class BlockingClient:
 
     def update(self, keyspace: str, key: Data, change: Change, **options: Any) -> Written | None:
         return self._wait(self._client.update(keyspace, key, change, **options))
+
+    def batch(self, items: Iterable[Item], **options: Any) -> Sequence[Outcome]:
+        return self._wait(self._client.batch(items, **options))
+
+    def list(self, keyspace: str, **options: Any) -> Iterator[Versions]:
+        return self._iterate(self._client.list(keyspace, **options).__aiter__())
+
+    def watch(self, keyspace: str, **options: Any) -> Iterator[tuple[Event, str]]:
+        """The events, each with the token behind which another watch goes on."""
+        watch = self._client.watch(keyspace, **options)
+        for event in self._iterate(watch.__aiter__()):
+            yield event, watch.token
+
+    def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
+        over = object()
+
+        async def following() -> Any:
+            return await anext(items, over)
+
+        try:
+            while (item := self._wait(following())) is not over:
+                yield item
+        finally:
+            if isinstance(items, AsyncGenerator):
+                self._wait(items.aclose())
 
     def close(self) -> None:
         self._wait(self._client.close())

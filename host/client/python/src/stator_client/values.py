@@ -115,6 +115,16 @@ class Written:
     context: bytes | None
 
 
+def listed(keyspace: str, key: kv_pb2.ListedKey) -> Versions:
+    return Versions(
+        keyspace=keyspace,
+        key=key.key,
+        siblings=tuple(_version(version) for version in key.versions),
+        merge=_merge(key.merge) if key.HasField("merge") else None,
+        _context=key.context if key.HasField("context") else None,
+    )
+
+
 def versions(keyspace: str, key: bytes, answer: kv_pb2.GetResponse) -> Versions:
     return Versions(
         keyspace=keyspace,

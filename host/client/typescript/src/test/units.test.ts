@@ -11,6 +11,7 @@ import {
   LimitReached,
   NotReached,
   Overloaded,
+  QuotaExceeded,
   Refused,
   StatorError,
   Unavailable,
@@ -19,6 +20,7 @@ import {
 } from "..";
 import { errorOf, toldBy } from "../errors";
 import type { GetResponse__Output } from "../generated/stator/v1/GetResponse";
+import { Known, type Vector } from "../known";
 import { Status, v1 } from "../messages";
 import { Budget, isWorthIt, PAUSE_MAX_MS, pauseMs } from "../retry";
 
@@ -51,6 +53,8 @@ test("class, reason and effect", () => {
     [said(Code.DEADLINE_EXCEEDED, "STOPPING", maybe), Unavailable, true],
     [said(Code.RESOURCE_EXHAUSTED, "TOO_MANY_SIBLINGS"), LimitReached, false],
     [said(Code.RESOURCE_EXHAUSTED, "OVERLOADED", {}, SOON), Overloaded, false],
+    [said(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"), QuotaExceeded, false],
+    [said(Code.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", {}, SOON), QuotaExceeded, false],
     [said(Code.UNAVAILABLE), Unreachable, true],
     [said(Code.INTERNAL), Unreachable, true],
     [said(Code.DEADLINE_EXCEEDED), DeadlineExceeded, true],
@@ -60,6 +64,32 @@ test("class, reason and effect", () => {
   for (const [error, kind, mayBeApplied] of table) {
     equal([error.constructor, error.mayBeApplied], [kind, mayBeApplied], error.message);
   }
+});
+
+test("a watch tells each state once, and none goes back", () => {
+  const key = Buffer.from("key");
+  const hash = (text: string) => Buffer.from(text);
+  const now = (...values: string[]) => {
+    const made = values.map((value) => ({ value: Buffer.from(value), dots: [value] }));
+    const answer = v1.Kv.service.Get.responseDeserialize(
+      v1.Kv.service.Get.responseSerialize({ versions: made }),
+    );
+    return new Versions("k", key, answer as GetResponse__Output);
+  };
+  const known = new Known();
+  const first: Vector = new Map([["a", 1]]);
+  const second: Vector = new Map([...first, ["b", 1]]);
+  ok(known.isNew(now("1"), first, first, hash("h1")));
+  ok(known.wasTold(key, first, hash("h1")));
+  ok(!known.wasTold(key, second, hash("h2")));
+  ok(known.isNew(now("2"), second, second, hash("h2")));
+  ok(known.wasTold(key, first, hash("h1")), "by one that is behind");
+  ok(!known.isNew(now("1"), first, first, hash("h1")));
+  ok(!known.wasTold(key, new Map([["c", 1]]), hash("h3")), "a concurrent write");
+  // It ended, or was folded: nothing else was seen.
+  ok(!known.wasTold(key, second, hash("h4")));
+  ok(known.isNew(now(), second, second, hash("h4")));
+  ok(!known.isNew(now(), new Map(), second, hash("h4")), "forgotten");
 });
 
 test("details", () => {
