@@ -43,6 +43,8 @@ impl Traces {
         }
         self.forget();
         match event {
+            // It goes on, and others are asked meanwhile.
+            Event::Applied(token, _) => self.stores.get(token).map(|(_, above)| *above),
             Event::Loaded(token, result) => self.stored(*token, result.as_ref().err()),
             Event::Written(token, result) => self.stored(*token, result.as_ref().err()),
             Event::Undelivered(to, request) => {
