@@ -8,10 +8,10 @@ use crate::support::{TestHost, built};
 
 /// The kinds in the order of the guest, and the laws by which each is caught.
 #[rustfmt::skip]
-const KINDS: [(&str, &[Law]); 38] = [
+const KINDS: [(&str, &[Law]); 57] = [
     ("its input's bytes unchanged where one sibling has all lines", &[Law::Commutative]),
     ("what the clocks call the newest", &[Law::Derived]),
-    ("marks up to three", &[Law::Associative]),
+    ("marks up to three", &[Law::Idempotent]),
     ("the last sibling", &[Law::Commutative]),
     ("the first sibling", &[Law::Commutative]),
     ("the order of arrival", &[Law::Commutative]),
@@ -47,7 +47,29 @@ const KINDS: [(&str, &[Law]); 38] = [
     ("what the clocks call the newest of equals", &[Law::Commutative]),
     ("the first sibling for an ancestor", &[Law::Commutative]),
     ("a trap without an ancestor", &[Law::Total]),
+    ("the longest, but of eight only", &[Law::Associative]),
+    ("the longest, but of more than 64 KiB only", &[Law::Associative]),
+    ("marks up to two hundred", &[Law::Idempotent]),
+    ("nothing that is a day older than the newest", &[Law::Derived]),
+    ("the first of two accents", &[Law::Commutative]),
+    ("the first of `\"tea\"` and `tea`", &[Law::Commutative]),
+    ("the first of one and many", &[Law::Commutative]),
+    ("the first of those that begin alike", &[Law::Commutative]),
+    ("the first sibling's comments", &[Law::Commutative]),
+    ("numbers less than five apart are the same", &[Law::Associative]),
+    ("the first that is marked as done", &[Law::Commutative]),
+    ("no list or an empty one by the first", &[Law::Commutative]),
+    ("unknown fields of the last", &[Law::Commutative]),
+    ("two levels merged, deeper the first", &[Law::Commutative]),
+    ("no field or `null` by the first", &[Law::Commutative]),
+    ("numbers compared as floats", &[Law::Commutative]),
+    ("a count that wraps around", &[Law::Idempotent]),
+    ("a hundred numbers by arrival", &[Law::Commutative]),
+    ("numbers ahead on a circle", &[Law::Commutative]),
 ];
+
+/// The first so many show on values that clients may write; of others nobody knows.
+const OF_CLIENTS: usize = 38;
 
 /// The component that is wrong in the way of this number.
 fn wrong(kind: usize) -> Bytes {
@@ -79,7 +101,10 @@ async fn every_kind_of_wrong_merge_is_caught_at_its_stage() {
         }
         for law in *laws {
             match violated(&report, *law) {
-                Some(found) => assert_ne!(found.origin, Origin::Mutated, "{words}: {found}"),
+                Some(found) if kind < OF_CLIENTS => {
+                    assert_ne!(found.origin, Origin::Mutated, "{words}: {found}");
+                }
+                Some(_) => {}
                 None => missed.push(format!("{words}: {law}: {:?}", report.verdict(*law))),
             }
         }
@@ -97,9 +122,9 @@ async fn every_kind_of_wrong_merge_is_caught_at_its_stage() {
 #[tokio::test]
 async fn other_seeds_catch_them_too() {
     let test = TestHost::new();
-    for kind in [0, 1, 2] {
+    for kind in [0, 1, 2, 43, 54] {
         let module = test.host.admit(wrong(kind)).await.expect("taken").digest;
-        for seed in 2..7 {
+        for seed in 2..5 {
             let plan = Plan { seed, ..Plan::OF_NODE };
             let report = test.host.check_laws(&module, None, plan).await.expect("checks");
             let is_caught = Law::FOR_FOLDS.iter().any(|law| violated(&report, *law).is_some());

@@ -19,6 +19,8 @@ use super::term::{Claim, Term};
 const INPUTS_MAX: usize = 6;
 /// A time as clocks tell it today, in milliseconds since 1970.
 const TODAY_MS: u64 = 1_763_800_000_000;
+/// How long ago a sibling may have been written: a node can be cut off for minutes, hours or months.
+const AGES_MS: [u64; 6] = [0, 1_000, 600_000, 10_000_000, 200_000_000, 40_000_000_000];
 
 /// A number below `bound`, which is not 0.
 pub(super) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
@@ -119,12 +121,13 @@ pub(super) struct Around {
 
 /// Other times, and as far as that may be other schema numbers and another ancestor.
 pub(super) fn set_in(case: &mut Case, around: Around, rng: &mut ChaCha8Rng) {
-    let of = below(rng, 4);
+    let of = below(rng, 5);
     for input in &mut case.inputs {
         match of {
             0 => {}
             1 | 2 => input.written_at_ms = 1 + below(rng, 4) as u64,
-            _ => input.written_at_ms = TODAY_MS + below(rng, 100_000) as u64,
+            3 => input.written_at_ms = TODAY_MS + below(rng, 100_000) as u64,
+            _ => input.written_at_ms = TODAY_MS - AGES_MS[below(rng, AGES_MS.len())],
         }
     }
     if around.schemas && below(rng, 8) == 0 {

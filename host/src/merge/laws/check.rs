@@ -16,7 +16,7 @@ use super::law::{Law, Report, Verdict};
 use super::minimise::{Smallest, minimise};
 use super::term::Claim;
 use super::words::Words;
-use super::{Specimen, cases, mutate};
+use super::{Specimen, cases, mutate, twins};
 
 /// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +53,15 @@ impl Plan {
     }
 }
 
-/// Bytes of a grown value: an order above what most samplers make, and cheap enough.
-pub(super) const GROWN_BYTES_MAX: usize = 16 << 10;
-/// One in so many histories grows as large as that, the others stay small.
-const LARGE_ONE_IN: u64 = 16;
-/// Bytes of the others' values.
+/// Bytes of a grown value: orders above what most samplers make, and above the limits that merges
+/// set themselves.
+pub(super) const GROWN_BYTES_MAX: usize = 96 << 10;
+/// Bytes of values of the other histories.
 const SMALL_BYTES: usize = 2 << 10;
+/// How many of so many histories grow until their values are so large, in turn.
+const LARGE_ONE_IN: [(u64, usize); 3] = [(4, SMALL_BYTES), (16, 16 << 10), (64, GROWN_BYTES_MAX)];
+/// Cases of a history that was grown large: growing it costs more than they do.
+const LARGE_CASES: usize = 3;
 /// Samples that are tried to find out whether a merge uses its ancestor.
 const ANCESTOR_TRIALS: usize = 100;
 /// Different samples with the same result that make a merge suspicious.
@@ -144,12 +147,13 @@ impl Check<'_> {
         let sample = &samples[(n % samples.len() as u64) as usize];
         self.check_sample(sample, Origin::Sampled)?;
         let another = self.words.another(sample, &mut self.rng);
+        let renamed = self.words.origin();
         if let Some(another) = &another {
-            self.check_sample(another, Origin::Alike)?;
+            self.check_sample(another, renamed)?;
         }
         if !self.uses_ancestor {
             let (sample, origin) = match &another {
-                Some(another) if n % 2 == 1 => (another, Origin::Alike),
+                Some(another) if n % 2 == 1 => (another, renamed),
                 _ => (sample, Origin::Sampled),
             };
             self.check_grown(sample, origin, n, plan)?;
@@ -164,8 +168,8 @@ impl Check<'_> {
     fn check_sample(&mut self, sample: &Divergence, origin: Origin) -> Result<(), Stop> {
         let mut case = cases::vary(sample, self.ancestor_of(sample), &mut self.rng);
         case.origin = origin;
-        self.check_laws(case.clone(), true)?;
-        if self.uses_ancestor {
+        self.check_laws(case.clone(), origin < Origin::Mutated)?;
+        if self.uses_ancestor || origin == Origin::Mutated {
             return Ok(());
         }
         if let Some((mut case, claim)) = cases::later_write(sample, &mut self.rng) {
@@ -203,27 +207,30 @@ impl Check<'_> {
         n: u64,
         plan: &Plan,
     ) -> Result<(), Stop> {
-        let is_large = n % LARGE_ONE_IN == LARGE_ONE_IN - 1;
-        let bytes = if is_large { plan.grown_bytes_max } else { SMALL_BYTES };
-        let bytes = bytes.min(plan.grown_bytes_max);
+        let grown_large = LARGE_ONE_IN.iter().filter(|(of, _)| n % of == of - 1);
+        let large = grown_large.map(|(_, bytes)| *bytes).max();
+        let bytes = large.unwrap_or(SMALL_BYTES).min(plan.grown_bytes_max);
         let mut history = History::of(sample, origin, bytes);
         let steps = 2 + cases::below(&mut self.rng, 6);
         let (evaluator, words) = (&mut self.evaluator, &mut self.words);
         history.grow(steps, evaluator, words, &mut self.rng)?;
-        if is_large {
+        if large.is_some() {
             history.grow_large(evaluator, words, &mut self.rng)?;
         }
-        let mut case = history.case(&mut self.rng);
-        let is_laid_out = plan.mutate && n.is_multiple_of(4);
-        if is_laid_out {
-            mutate::lay_out(&mut case, &self.form, &mut self.rng);
+        for _ in 0..if large.is_some() { LARGE_CASES } else { 1 } {
+            let mut case = history.case(&mut self.rng);
+            let is_laid_out = plan.mutate && n.is_multiple_of(4);
+            if is_laid_out {
+                mutate::lay_out(&mut case, &self.form, &mut self.rng);
+            }
+            self.check_laws(case, !is_laid_out)?;
         }
-        self.check_laws(case, !is_laid_out)
+        Ok(())
     }
 
     /// The sample in another layout, or changed.
     fn check_variant(&mut self, sample: &Divergence) -> Result<(), Stop> {
-        for change in [mutate::lay_out, mutate::mutate] {
+        for change in [mutate::lay_out, mutate::mutate, twins::twin, twins::twin] {
             let mut case = cases::vary(sample, self.ancestor_of(sample), &mut self.rng);
             change(&mut case, &self.form, &mut self.rng);
             self.check_laws(case, false)?;

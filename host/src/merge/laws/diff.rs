@@ -3,11 +3,19 @@
 use stator_core::divergence::DivergentVersion;
 
 use super::counterexample::{Shown, Side};
+use super::form;
 
 /// Characters that a value may have to stand on one line.
 const LINE_CHARS: usize = 88;
 /// Lines of a diff; more is no longer read.
 const LINES_MAX: usize = 200;
+/// Lines that stay before and behind what differs.
+const CONTEXT: usize = 3;
+/// Lines of one value.
+const VALUE_LINES_MAX: usize = 24;
+/// Characters of a line, and how many of its end are among them.
+const CHARS_MAX: usize = 200;
+const END_CHARS: usize = 60;
 const HEX_PER_LINE: usize = 16;
 
 /// A version on one line if it is short, else on several, indented by `indent`; `with_time` even if
@@ -47,9 +55,9 @@ pub(super) fn sides(left: &Side, right: &Side) -> String {
     if l == r {
         (l, r) = (hex_lines(&left.result), hex_lines(&right.result));
     }
-    let diff = line_diff(&l, &r);
+    let diff = around_changes(line_diff(&l, &r));
     for line in diff.iter().take(LINES_MAX) {
-        text.push_str(&format!("  {line}\n"));
+        text.push_str(&format!("  {}\n", short(line)));
     }
     if diff.len() > LINES_MAX {
         text.push_str(&format!("  … and {} more lines\n", diff.len() - LINES_MAX));
@@ -58,17 +66,34 @@ pub(super) fn sides(left: &Side, right: &Side) -> String {
 }
 
 fn payload(value: &[u8], indent: usize) -> String {
-    let one_line = match std::str::from_utf8(value) {
-        Ok(text) if serde_json::from_str::<serde_json::Value>(text).is_ok() => {
+    let one_line = match form::text(value) {
+        Some(text) if serde_json::from_str::<serde_json::Value>(text).is_ok() => {
             if text.contains('\n') { compact(text) } else { text.to_owned() }
         }
-        Ok(text) => format!("{text:?}"),
-        Err(_) => format!("hex {}", hex::encode(value)),
+        Some(text) => format!("{text:?}"),
+        None => format!("hex {}", hex::encode(value)),
     };
     if one_line.chars().count() <= LINE_CHARS {
         return one_line;
     }
-    payload_lines(value).join(&format!("\n{:indent$}", ""))
+    let all = payload_lines(value);
+    let mut lines: Vec<_> = all.iter().take(VALUE_LINES_MAX).map(|line| short(line)).collect();
+    if all.len() > VALUE_LINES_MAX {
+        let more = all.len() - VALUE_LINES_MAX;
+        lines.push(format!("… and {more} more lines, {} bytes in all", value.len()));
+    }
+    lines.join(&format!("\n{:indent$}", ""))
+}
+
+/// A line of which the middle is left out if it is long.
+fn short(line: &str) -> String {
+    let count = line.chars().count();
+    if count <= CHARS_MAX {
+        return line.to_owned();
+    }
+    let start: String = line.chars().take(CHARS_MAX - END_CHARS).collect();
+    let end: String = line.chars().skip(count - END_CHARS).collect();
+    format!("{start}…({} more)…{end}", count - CHARS_MAX)
 }
 
 fn compact(json: &str) -> String {
@@ -85,7 +110,7 @@ fn lines(shown: &Shown) -> Vec<String> {
 }
 
 fn payload_lines(value: &[u8]) -> Vec<String> {
-    let Ok(text) = std::str::from_utf8(value) else {
+    let Some(text) = form::text(value) else {
         return hex_of(value);
     };
     if let Ok(json) = serde_json::from_str::<serde_json::Value>(text)
@@ -100,9 +125,9 @@ fn payload_lines(value: &[u8]) -> Vec<String> {
 /// The text as it is, with characters that cannot be seen escaped.
 fn raw_lines(shown: &Shown) -> Vec<String> {
     match shown {
-        Shown::Value(value) => match std::str::from_utf8(value) {
-            Ok(text) => text.split_inclusive('\n').map(visible).collect(),
-            Err(_) => hex_of(value),
+        Shown::Value(value) => match form::text(value) {
+            Some(text) => text.split_inclusive('\n').map(visible).collect(),
+            None => hex_of(value),
         },
         other => lines(other),
     }
@@ -133,6 +158,28 @@ fn hex_of(value: &[u8]) -> Vec<String> {
         format!("{:06x}  {}", n * HEX_PER_LINE, hex.join(" "))
     };
     value.chunks(HEX_PER_LINE).enumerate().map(line).collect()
+}
+
+/// Long stretches in which both sides are alike become one line.
+fn around_changes(diff: Vec<String>) -> Vec<String> {
+    if diff.len() <= VALUE_LINES_MAX {
+        return diff;
+    }
+    let is_change = |line: &String| !line.starts_with("  ");
+    let near = |n: usize| {
+        let end = (n + CONTEXT + 1).min(diff.len());
+        diff[n.saturating_sub(CONTEXT)..end].iter().any(is_change)
+    };
+    let (mut shown, mut alike) = (Vec::new(), 0);
+    for n in 0..=diff.len() {
+        let is_shown = n == diff.len() || near(n);
+        if is_shown && alike > 0 {
+            shown.push(format!("  … {alike} lines alike"));
+        }
+        alike = if is_shown { 0 } else { alike + 1 };
+        shown.extend(diff.get(n).filter(|_| is_shown).cloned());
+    }
+    shown
 }
 
 /// Lines with ` `, `-` or `+` in front: the longest common subsequence stays.
@@ -194,6 +241,24 @@ mod tests {
             "    }",
         ];
         assert_eq!(sides(&left, &right).lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn of_large_values_the_start_and_what_differs_is_shown() {
+        let lines: Vec<String> = (0..300).map(|n| format!("{n}\n")).collect();
+        let (all, odd) = (lines.concat(), lines.concat().replace("150\n", ""));
+        let [left, right] = [all, odd].map(|text| Side {
+            term: "x".to_owned(),
+            result: Shown::Value(text.into_bytes().into()),
+        });
+        let text = sides(&left, &right);
+        assert!(text.contains("… 147 lines alike") && text.contains("  - 150\n"), "{text}");
+        assert!(text.lines().count() < 12, "{text}");
+        let Shown::Value(value) = &left.result else { panic!() };
+        let text = payload(value, 4);
+        assert!(text.ends_with("    … and 276 more lines, 1090 bytes in all"), "{text}");
+        let long = payload("x".repeat(9_000).as_bytes(), 0);
+        assert!(long.contains("…(8800 more)…") && long.chars().count() < 220, "{long}");
     }
 
     #[test]

@@ -33,6 +33,13 @@ pub(super) struct Case {
     pub(super) depth: usize,
 }
 
+impl Case {
+    /// A fold has the largest schema number of all: a module may refuse it for that.
+    fn is_of_one_schema(&self) -> bool {
+        self.inputs.windows(2).all(|pair| pair[0].schema == pair[1].schema)
+    }
+}
+
 /// What a check may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Budget {
@@ -156,7 +163,17 @@ impl<'a> Evaluator<'a> {
                 let sides = vec![(left.clone(), shown(&l)), (right.clone(), shown(&r))];
                 Ok(Found::False(Finding { sides, words: None }))
             }
-            // Failures are for the law `total`; where siblings are kept nothing is replaced.
+            // The same inputs could be read the other way: what cannot be is a merge's own work.
+            (Value::Failed(failure), Value::Merged(_))
+            | (Value::Merged(_), Value::Failed(failure))
+                if blames_a_value(failure)
+                    && case.is_of_one_schema()
+                    && left.inputs() == right.inputs() =>
+            {
+                let sides = vec![(left.clone(), shown(&l)), (right.clone(), shown(&r))];
+                Ok(Found::False(Finding { sides, words: None }))
+            }
+            // Else failures are for the law `total`; where siblings are kept nothing is replaced.
             _ => Ok(Found::Moot),
         }
     }
@@ -349,6 +366,11 @@ impl Budget {
     pub(super) fn starting(merges: u64, fuel: u64, wall: Option<Duration>, now: Instant) -> Self {
         Budget { merges, fuel, until: wall.and_then(|wall| now.checked_add(wall)) }
     }
+}
+
+/// Whether it is a value that cannot be merged, rather than too much of it.
+fn blames_a_value(failure: &MergeFailure) -> bool {
+    matches!(failure, MergeFailure::Refused { .. } | MergeFailure::Trapped(_))
 }
 
 fn divergence(case: &Case, siblings: Vec<DivergentVersion>) -> Divergence {

@@ -45,9 +45,9 @@ impl Form {
 
     fn learn(&mut self, value: Option<&[u8]>) {
         let Some(value) = value else { return };
-        match std::str::from_utf8(value) {
-            Err(_) => self.is_binary = true,
-            Ok(text) => match container(text) {
+        match text(value) {
+            None => self.is_binary = true,
+            Some(text) => match container(text) {
                 Some(json) => self.json.get_or_insert_default().learn(&json, 0),
                 None => {
                     self.is_text = true;
@@ -64,7 +64,7 @@ impl Form {
 
     /// Whether a value has the form of those that were learned.
     pub(super) fn fits(&self, value: &[u8]) -> bool {
-        let Ok(text) = std::str::from_utf8(value) else { return self.is_binary };
+        let Some(text) = text(value) else { return self.is_binary };
         match (container(text), &self.json) {
             (Some(json), Some(place)) => place.fits(&json, 0),
             (None, _) if self.is_text => {
@@ -80,6 +80,13 @@ impl Form {
             _ => false,
         }
     }
+}
+
+/// The value as a text, if people could read it: small numbers in bytes are UTF-8 as well.
+pub(super) fn text(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    let is_of_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    text.chars().all(is_of_text).then_some(text)
 }
 
 /// JSON that is more than a number or a word, which may be none at all.

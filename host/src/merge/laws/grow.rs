@@ -14,10 +14,20 @@ use stator_core::divergence::{Ancestor, Divergence, DivergentVersion};
 use super::cases::{self, below};
 use super::counterexample::Origin;
 use super::evaluate::{Case, Evaluator, Stop};
+use super::form;
 use super::words::Words;
 
 /// Values of one history that are kept.
 const VALUES_MAX: usize = 24;
+/// Siblings of a case with many of them.
+const MANY: usize = 16;
+/// Bytes of all values of a case, unless it is two: a merge of them keeps to the limits of a module.
+const CASE_BYTES_MAX: usize = 256 << 10;
+/// Fuel beyond which a merge of two values is not doubled once more: a case merges several of that
+/// size, and all of them within the fuel of one call.
+const FUEL_MAX: u64 = 30_000_000;
+/// How often a value is doubled in vain before that is given up.
+const TRIES: usize = 4;
 /// Beyond this depth JSON is not laid together.
 const DEPTH_MAX: usize = 16;
 
@@ -27,6 +37,12 @@ struct Grown {
     version: DivergentVersion,
     origin: Origin,
     depth: usize,
+}
+
+impl Grown {
+    fn bytes(&self) -> usize {
+        self.version.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// Lets the history of a sample go on for some steps, until a value has about `bytes` bytes.
@@ -62,45 +78,60 @@ impl<'a> History<'a> {
                 3 => self.rename(words, rng),
                 _ => self.lay_together(words, rng),
             }
-            if self.values.len() > VALUES_MAX {
-                // The oldest tell least; the ancestor stays.
-                self.values.remove(1);
-            }
+            self.make_room();
         }
         Ok(())
     }
 
-    /// Doubles until the largest value is as large as it may be, which is soon.
+    fn make_room(&mut self) {
+        if self.values.len() > VALUES_MAX {
+            // The oldest tell least; the ancestor stays.
+            self.values.remove(1);
+        }
+    }
+
+    /// Doubles one of the values, again and again, until it is as large as it may be, which is soon.
+    /// Which one decides what it grows full of: what is there, or what was removed.
     pub(super) fn grow_large(
         &mut self,
         evaluator: &mut Evaluator<'_>,
         words: &mut Words,
         rng: &mut ChaCha8Rng,
     ) -> Result<(), Stop> {
-        for _ in 0..self.bytes.ilog2() {
-            let before = self.largest();
-            self.double(evaluator, words, rng)?;
-            self.lay_together(words, rng);
-            if self.largest() <= before || self.largest() * 2 > self.bytes {
+        let at = below(rng, self.values.len());
+        let Some(mut of) = self.values.get(at).cloned() else { return Ok(()) };
+        let mut failed = 0;
+        while failed < TRIES && of.bytes() * 2 <= self.bytes {
+            let fuel = evaluator.fuel;
+            match self.doubled(&of, evaluator, words, rng)? {
+                Some(next) if next.bytes() > of.bytes() => (of, failed) = (next, 0),
+                _ => failed += 1,
+            }
+            self.make_room();
+            if evaluator.fuel - fuel > FUEL_MAX {
                 return Ok(());
             }
         }
+        if failed == TRIES && self.values.len() > 2 {
+            // Perhaps no longer a value that is merged: cases with it would say nothing.
+            self.values.retain(|known| known.version.value != of.version.value);
+        }
         Ok(())
-    }
-
-    fn largest(&self) -> usize {
-        let bytes = |grown: &Grown| grown.version.value.as_ref().map_or(0, Bytes::len);
-        self.values.iter().map(bytes).max().unwrap_or_default()
     }
 
     /// Some of the latest versions as a case.
     pub(super) fn case(&self, rng: &mut ChaCha8Rng) -> Case {
         let mut chosen: Vec<&Grown> = Vec::new();
-        for _ in 0..2 + below(rng, 3) {
+        let wanted = if below(rng, 12) == 0 { 5 + below(rng, MANY - 4) } else { 2 + below(rng, 3) };
+        for _ in 0..wanted {
             let known = self.values.len();
             // Rather late ones than early ones.
             let at = below(rng, known).max(below(rng, known));
             let Some(grown) = self.values.get(at) else { continue };
+            let bytes: usize = chosen.iter().map(|known| known.bytes()).sum();
+            if chosen.len() > 1 && bytes + grown.bytes() > CASE_BYTES_MAX {
+                continue;
+            }
             if chosen.iter().all(|known| known.version.value != grown.version.value) {
                 chosen.push(grown);
             }
@@ -115,25 +146,32 @@ impl<'a> History<'a> {
     fn merge(&mut self, evaluator: &mut Evaluator<'_>, rng: &mut ChaCha8Rng) -> Result<(), Stop> {
         let mut case = self.case(rng);
         case.inputs.truncate(3);
-        self.take_merged(evaluator, &case)
-    }
-
-    fn take_merged(&mut self, evaluator: &mut Evaluator<'_>, case: &Case) -> Result<(), Stop> {
-        evaluator.begin();
-        if case.inputs.len() > 1
-            && let Some(version) = evaluator.version(case)?
-        {
-            self.take(Grown { version, origin: case.origin, depth: case.depth + 1 });
+        if case.inputs.len() > 1 {
+            self.take_merged(evaluator, &case)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, grown: Grown) {
-        let bytes = grown.version.value.as_ref().map_or(0, Bytes::len);
-        if bytes <= self.bytes && self.values.iter().all(|v| v.version.value != grown.version.value)
-        {
+    /// Keeps what is merged from the case, and gives it if it is kept.
+    fn take_merged(
+        &mut self,
+        evaluator: &mut Evaluator<'_>,
+        case: &Case,
+    ) -> Result<Option<Grown>, Stop> {
+        evaluator.begin();
+        let Some(version) = evaluator.version(case)? else { return Ok(None) };
+        let grown = Grown { version, origin: case.origin, depth: case.depth + 1 };
+        Ok(self.take(grown.clone()).then_some(grown))
+    }
+
+    /// Keeps it, unless it is too large or there already; whether it is kept.
+    fn take(&mut self, grown: Grown) -> bool {
+        let is_new = self.values.iter().all(|v| v.version.value != grown.version.value);
+        let is_kept = is_new && grown.bytes() <= self.bytes;
+        if is_kept {
             self.values.push(grown);
         }
+        is_kept
     }
 
     /// Merges the largest value with a copy of it in other words.
@@ -143,13 +181,28 @@ impl<'a> History<'a> {
         words: &mut Words,
         rng: &mut ChaCha8Rng,
     ) -> Result<(), Stop> {
-        let bytes = |grown: &&Grown| grown.version.value.as_ref().map_or(0, Bytes::len);
-        let Some(largest) = self.values.iter().max_by_key(bytes).cloned() else { return Ok(()) };
+        let Some(largest) = self.values.iter().max_by_key(|grown| grown.bytes()) else {
+            return Ok(());
+        };
+        let largest = largest.clone();
+        self.doubled(&largest, evaluator, words, rng).map(drop)
+    }
+
+    /// What a value and a copy of it in other words merge to, if that is kept.
+    fn doubled(
+        &mut self,
+        of: &Grown,
+        evaluator: &mut Evaluator<'_>,
+        words: &mut Words,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Option<Grown>, Stop> {
         let suffix = words.fresh(rng);
-        let Some(other) = renamed(&largest, words, &suffix) else { return Ok(()) };
-        let inputs = vec![largest.version, other.version];
+        let other = renamed(of, words, &suffix).filter(|other| other.bytes() <= self.bytes);
+        let Some(other) = other else { return Ok(None) };
+        let inputs = vec![of.version.clone(), other.version.clone()];
         let mut case = cases::case(self.sample, inputs, Ancestor::Unknown);
-        (case.origin, case.depth) = (Origin::Alike, largest.depth);
+        (case.origin, case.depth) = (other.origin, of.depth);
+        let _ = self.take(other);
         self.take_merged(evaluator, &case)
     }
 
@@ -157,7 +210,7 @@ impl<'a> History<'a> {
         let suffix = words.fresh(rng);
         let at = below(rng, self.values.len());
         if let Some(other) = self.values.get(at).and_then(|of| renamed(of, words, &suffix)) {
-            self.take(other);
+            let _ = self.take(other);
         }
     }
 
@@ -175,20 +228,21 @@ impl<'a> History<'a> {
         let Some(value) = together(ours, theirs) else { return };
         let version = DivergentVersion { value: Some(value), ..left.version.clone() };
         let depth = left.depth.max(right.depth) + 1;
-        self.take(Grown { version, origin: Origin::Alike, depth });
+        let origin = Origin::Alike.max(left.origin).max(right.origin);
+        let _ = self.take(Grown { version, origin, depth });
     }
 }
 
-fn renamed(grown: &Grown, words: &Words, suffix: &str) -> Option<Grown> {
+fn renamed(grown: &Grown, words: &mut Words, suffix: &str) -> Option<Grown> {
     let value = words.renamed(grown.version.value.as_ref()?, suffix)?;
     let version = DivergentVersion { value: Some(value), ..grown.version.clone() };
-    Some(Grown { version, origin: Origin::Alike, depth: grown.depth })
+    Some(Grown { version, origin: grown.origin.max(words.origin()), depth: grown.depth })
 }
 
 /// All that two values hold: names, elements and lines of both; of two numbers or texts in the
 /// same place, the first.
 fn together(ours: &Bytes, theirs: &Bytes) -> Option<Bytes> {
-    let (left, right) = (std::str::from_utf8(ours).ok()?, std::str::from_utf8(theirs).ok()?);
+    let (left, right) = (form::text(ours)?, form::text(theirs)?);
     if let (Ok(mut left), Ok(right)) = (serde_json::from_str(left), serde_json::from_str(right)) {
         let is_container = matches!(left, Value::Object(_) | Value::Array(_));
         unite(&mut left, right, 0);

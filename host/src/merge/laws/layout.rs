@@ -6,13 +6,14 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::cases::{below, shuffle};
+use super::form;
 
 /// Beyond this depth JSON is left as it is.
 const DEPTH_MAX: usize = 32;
 
 /// `value` in another layout; `None` if it is no text, or there is none.
 pub(super) fn another(value: &Bytes, rng: &mut ChaCha8Rng) -> Option<Bytes> {
-    let text = std::str::from_utf8(value).ok()?;
+    let text = form::text(value)?;
     let other = match serde_json::from_str::<Value>(text) {
         Ok(json @ (Value::Object(_) | Value::Array(_))) => json_layout(&json, rng)?,
         // A number or a word may be no JSON at all.

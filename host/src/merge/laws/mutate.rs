@@ -12,7 +12,7 @@ use stator_core::divergence::DivergentVersion;
 use super::cases::below;
 use super::counterexample::Origin;
 use super::evaluate::Case;
-use super::form::Form;
+use super::form::{self, Form};
 use super::{layout, shrink, words};
 
 /// Changes one to three of the case's inputs.
@@ -47,7 +47,12 @@ fn replace(
     let n = below(rng, case.inputs.len());
     let Some(DivergentVersion { value: Some(value), .. }) = case.inputs.get(n) else { return };
     let Some(mutated) = change(value, rng) else { return };
-    // Equal payloads would be one version.
+    put(case, form, n, mutated);
+}
+
+/// Puts a changed value in the place of one input's, unless another has it: equal payloads would be
+/// one version.
+pub(super) fn put(case: &mut Case, form: &Form, n: usize, mutated: Bytes) {
     if case.inputs.iter().any(|known| known.value.as_ref() == Some(&mutated)) {
         return;
     }
@@ -80,7 +85,7 @@ fn mutated(value: &Bytes, form: &Form, rng: &mut ChaCha8Rng) -> Option<Bytes> {
 
 /// A word that looks like another one, or comes before or after it in some order.
 fn look_alike(value: &Bytes, rng: &mut ChaCha8Rng) -> Option<Bytes> {
-    let text = std::str::from_utf8(value).ok()?;
+    let text = form::text(value)?;
     let found = words::words(text);
     let word = found.get(below(rng, found.len()))?.clone();
     let old = &text[word.clone()];

@@ -1,5 +1,7 @@
 //! The two sides of a law: merges of merges of inputs.
 
+use std::collections::BTreeSet;
+
 /// What is computed: an input, or the merge of further terms, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Term {
@@ -26,6 +28,14 @@ impl Term {
     /// The merge of these inputs.
     pub(super) fn of(inputs: impl IntoIterator<Item = usize>) -> Self {
         Term::Merge(inputs.into_iter().map(Term::Input).collect())
+    }
+
+    /// The inputs in it.
+    pub(super) fn inputs(&self) -> BTreeSet<usize> {
+        match self {
+            Term::Input(n) => BTreeSet::from([*n]),
+            Term::Merge(terms) => terms.iter().flat_map(Term::inputs).collect(),
+        }
     }
 
     /// Merges on top of each other.

@@ -18,7 +18,10 @@ use rand_chacha::ChaCha8Rng;
 use stator_core::divergence::{Ancestor, Divergence, DivergentVersion, Outcome};
 
 use super::cases::{below, whole};
+use super::counterexample::Origin;
 use super::evaluate::{Evaluator, Stop};
+use super::form;
+use super::tokens::Tokens;
 
 /// Words that are tried; the most frequent ones.
 const WORDS_MAX: usize = 48;
@@ -31,6 +34,8 @@ const FACTORS: [u64; 6] = [10, 1_000, 1 << 20, 1 << 31, (1 << 32) - 1, 1 << 44];
 #[derive(Debug, Default)]
 pub(super) struct Words {
     free: BTreeSet<String>,
+    /// Those of values that are no text.
+    tokens: Tokens,
     used: u32,
 }
 
@@ -47,7 +52,7 @@ impl Words {
                 continue;
             }
             for value in sample.siblings.iter().filter_map(|sibling| sibling.value.as_ref()) {
-                let Ok(text) = std::str::from_utf8(value) else { continue };
+                let Some(text) = form::text(value) else { continue };
                 for word in words(text) {
                     found.entry(text[word].to_owned()).or_insert((n, 0)).1 += 1;
                 }
@@ -57,11 +62,17 @@ impl Words {
         found.sort_by_key(|(_, (_, times))| std::cmp::Reverse(*times));
         let mut free = BTreeSet::new();
         for (word, (n, _)) in found.into_iter().take(WORDS_MAX) {
-            if is_free(evaluator, &samples[n], &word)? {
+            let suffix = |found: &str| (found == word).then_some("07");
+            if is_free(evaluator, &samples[n], &|value| rename(value, &suffix))? {
                 free.insert(word);
             }
         }
-        Ok(Words { free, used: 0 })
+        Ok(Words { free, tokens: Tokens::learn(evaluator, samples)?, used: 0 })
+    }
+
+    /// What becomes of a sample by renaming.
+    pub(super) fn origin(&self) -> Origin {
+        if self.tokens.is_empty() { Origin::Alike } else { Origin::Mutated }
     }
 
     /// Words that nobody has used yet: `07`; now and then long or unusual ones.
@@ -77,7 +88,10 @@ impl Words {
     }
 
     /// The value with `suffix` at all free words; `None` if there are none in it.
-    pub(super) fn renamed(&self, value: &Bytes, suffix: &str) -> Option<Bytes> {
+    pub(super) fn renamed(&mut self, value: &Bytes, suffix: &str) -> Option<Bytes> {
+        if form::text(value).is_none() {
+            return self.tokens.renamed(value, suffix);
+        }
         rename(value, &|word| self.free.contains(word).then_some(suffix))
     }
 
@@ -91,37 +105,40 @@ impl Words {
         let factor = (below(rng, 3) == 0).then(|| FACTORS[below(rng, FACTORS.len())]);
         // All numbers of the history or none, or what is larger would change.
         let factor = factor.filter(|factor| values(sample).all(|value| can_scale(value, *factor)));
-        let change = |version: &DivergentVersion| {
+        let mut change = |version: &DivergentVersion| {
             let value = version.value.as_ref()?;
             let renamed = suffix.as_ref().and_then(|suffix| self.renamed(value, suffix));
             let value = renamed.unwrap_or_else(|| value.clone());
             Some(factor.map_or(value.clone(), |factor| scaled(&value, factor)))
         };
-        map(sample, &change)
+        map(sample, &mut change)
     }
 }
 
 /// The sample with other payloads; `None` if all of them stay the same.
 fn map(
     sample: &Divergence,
-    change: &dyn Fn(&DivergentVersion) -> Option<Bytes>,
+    change: &mut dyn FnMut(&DivergentVersion) -> Option<Bytes>,
 ) -> Option<Divergence> {
-    let changed = |version: &DivergentVersion| DivergentVersion {
+    let mut changed = |version: &DivergentVersion| DivergentVersion {
         value: change(version).or_else(|| version.value.clone()),
         ..version.clone()
     };
     let mut other = sample.clone();
-    other.siblings = sample.siblings.iter().map(changed).collect();
+    other.siblings = sample.siblings.iter().map(&mut changed).collect();
     if let Ancestor::Known(known) = &sample.ancestor {
         other.ancestor = Ancestor::Known(changed(known));
     }
     (other != *sample).then_some(other)
 }
 
-/// Whether the merge treats the word like any other.
-fn is_free(evaluator: &mut Evaluator<'_>, sample: &Divergence, word: &str) -> Result<bool, Stop> {
-    let suffix = |found: &str| (found == word).then_some("07");
-    let renamed = map(sample, &|version| rename(version.value.as_ref()?, &suffix));
+/// Whether the merge treats what is renamed like anything else.
+pub(super) fn is_free(
+    evaluator: &mut Evaluator<'_>,
+    sample: &Divergence,
+    rename: &dyn Fn(&Bytes) -> Option<Bytes>,
+) -> Result<bool, Stop> {
+    let renamed = map(sample, &mut |version| rename(version.value.as_ref()?));
     let Some(renamed) = renamed else { return Ok(false) };
     let mut merged = Vec::new();
     for sample in [sample, &renamed] {
@@ -137,12 +154,12 @@ fn is_free(evaluator: &mut Evaluator<'_>, sample: &Divergence, word: &str) -> Re
         bytes
     };
     // Fields may come in another order by their new names.
-    let expected = rename(before, &suffix).unwrap_or_else(|| before.clone());
+    let expected = rename(before).unwrap_or_else(|| before.clone());
     Ok(sorted(&expected) == sorted(after))
 }
 
 fn rename<'a>(value: &Bytes, suffix: &dyn Fn(&str) -> Option<&'a str>) -> Option<Bytes> {
-    let text = std::str::from_utf8(value).ok()?;
+    let text = form::text(value)?;
     let (mut renamed, mut done) = (String::with_capacity(text.len()), 0);
     for word in words(text) {
         if let Some(suffix) = suffix(&text[word.clone()]) {
@@ -165,14 +182,14 @@ fn values(sample: &Divergence) -> impl Iterator<Item = &Bytes> {
 
 /// Whether no number of the value becomes too large.
 fn can_scale(value: &Bytes, factor: u64) -> bool {
-    let text = std::str::from_utf8(value).unwrap_or_default();
+    let text = form::text(value).unwrap_or_default();
     let product = |number: &str| number.parse::<u64>().ok()?.checked_mul(factor);
     numbers(text).into_iter().all(|number| product(&text[number]).is_some())
 }
 
 /// All whole numbers times `factor`.
 fn scaled(value: &Bytes, factor: u64) -> Bytes {
-    let Ok(text) = std::str::from_utf8(value) else { return value.clone() };
+    let Some(text) = form::text(value) else { return value.clone() };
     let (mut scaled, mut done) = (String::with_capacity(text.len()), 0);
     for number in numbers(text) {
         let n: u64 = text[number.clone()].parse().unwrap_or_default();
@@ -193,8 +210,17 @@ pub(super) fn words(text: &str) -> Vec<Range<usize>> {
     runs(text, is_json, of)
 }
 
+/// The runs of letters and digits, in JSON those inside of strings.
+pub(super) fn tokens(text: &str) -> Vec<Range<usize>> {
+    let is_json = is_json(text);
+    let of = |n: usize, character: char, inside: bool| {
+        (character.is_alphanumeric() && (inside || !is_json)).then_some(n)
+    };
+    runs(text, is_json, of)
+}
+
 /// The whole numbers that stand for themselves.
-fn numbers(text: &str) -> Vec<Range<usize>> {
+pub(super) fn numbers(text: &str) -> Vec<Range<usize>> {
     let is_json = is_json(text);
     let of = |n: usize, character: char, inside: bool| {
         (character.is_ascii_digit() && !inside).then_some(n)
@@ -218,8 +244,24 @@ fn numbers(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+/// The numbers, in JSON of any kind.
+pub(super) fn figures(text: &str) -> Vec<Range<usize>> {
+    if !is_json(text) {
+        return numbers(text);
+    }
+    let of = |n: usize, c: char, inside: bool| {
+        let is_of_number = c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E');
+        (is_of_number && !inside).then_some(n)
+    };
+    let mut found = runs(text, true, of);
+    found.retain(|number| text[number.clone()].parse::<f64>().is_ok());
+    found
+}
+
+/// Whether it is JSON, or JSON in every line.
+pub(super) fn is_json(text: &str) -> bool {
+    let parses = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    parses(text) || text.contains('\n') && text.lines().all(|line| line.is_empty() || parses(line))
 }
 
 /// Runs of the characters that `of` takes; it is told whether they are inside of a JSON string.

@@ -1,6 +1,7 @@
 //! Wrong merges of numbers: a plain one, counts by client, and entries with a rank.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use stator_guest::{Divergence, Failure, Outcome, Random, Resolution};
@@ -152,4 +153,148 @@ pub fn last_of_equals(divergence: &Divergence) -> Answer {
 /// A tie that times decide, and the order if they are the same.
 pub fn newest_of_equals(divergence: &Divergence) -> Answer {
     best(divergence, |rank, best| rank > best)
+}
+
+/// `{"done":false,"seen":[100,300]}`, where clients add what is far from all others.
+pub fn sample_seen(random: &mut Random) -> Divergence {
+    let seen = |at: &[u32]| json!({ "done": false, "seen": at }).to_string();
+    let edits: Vec<_> = (0..3).map(|_| seen(&[100, 200 + 100 * random.below(5)])).collect();
+    Divergence::of_edits(seen(&[100]), edits)
+}
+
+/// `{"ui":{"color":"blue"}}`, two levels of texts.
+pub fn sample_settings(random: &mut Random) -> Divergence {
+    let base = json!({ "mail": { "sort": "date" }, "ui": { "color": "blue" } });
+    let edits: Vec<_> = (0..3)
+        .map(|_| {
+            let mut edit = base.clone();
+            match random.below(3) {
+                0 => edit["ui"]["font"] = json!("serif"),
+                1 => edit["mail"]["page"] = json!("long"),
+                _ => edit["ui"]["color"] = json!(*random.pick(&["red", "green"])),
+            }
+            edit.to_string()
+        })
+        .collect();
+    Divergence::of_edits(base.to_string(), edits)
+}
+
+type Seen = (Vec<Map<String, Value>>, BTreeSet<u64>);
+
+fn all_seen(divergence: &Divergence) -> Result<Seen, Failure> {
+    let (all, mut seen) = (objects(divergence)?, BTreeSet::new());
+    for (sibling, object) in (0..).zip(&all) {
+        for at in object.get("seen").and_then(Value::as_array).into_iter().flatten() {
+            seen.insert(at.as_u64().ok_or_else(|| Failure::malformed(sibling, "no number"))?);
+        }
+    }
+    Ok((all, seen))
+}
+
+fn is_done(object: &Map<String, Value>) -> bool {
+    object.get("done") == Some(&Value::Bool(true))
+}
+
+/// What comes less than five behind another is the same.
+pub fn five_apart(divergence: &Divergence) -> Answer {
+    let (all, seen) = all_seen(divergence)?;
+    let (mut kept, mut before) = (Vec::new(), None);
+    for at in seen {
+        if before.is_none_or(|before| at - before >= 5) {
+            kept.push(at);
+        }
+        before = Some(at);
+    }
+    let done = all.iter().any(is_done);
+    Ok(Resolution::value(json!({ "done": done, "seen": kept }).to_string()))
+}
+
+/// Once done, nothing changes any more: the first that is done.
+pub fn first_that_is_done(divergence: &Divergence) -> Answer {
+    let (mut all, seen) = all_seen(divergence)?;
+    let value = match all.iter().position(is_done) {
+        Some(first) => Value::Object(all.swap_remove(first)),
+        None => json!({ "done": false, "seen": seen }),
+    };
+    Ok(Resolution::value(value.to_string()))
+}
+
+/// No list where there is nothing in it, unless the first sibling has one.
+pub fn empty_if_the_first_has_it(divergence: &Divergence) -> Answer {
+    let (all, seen) = all_seen(divergence)?;
+    let mut value = json!({ "done": all.iter().any(is_done) });
+    if !seen.is_empty() || all[0].contains_key("seen") {
+        value["seen"] = json!(seen);
+    }
+    Ok(Resolution::value(value.to_string()))
+}
+
+/// Passes on fields that it does not know: the last sibling's.
+pub fn unknown_fields_of_the_last(divergence: &Divergence) -> Answer {
+    let (all, seen) = all_seen(divergence)?;
+    let done = all.iter().any(is_done);
+    let mut value: Map<String, Value> = all.into_iter().flatten().collect();
+    value.insert("done".to_owned(), done.into());
+    value.insert("seen".to_owned(), json!(seen));
+    Ok(Resolution::value(Value::Object(value).to_string()))
+}
+
+fn is_smaller(left: &Value, right: &Value) -> bool {
+    let texts = [left, right].map(Value::to_string);
+    texts[0] < texts[1]
+}
+
+fn united(left: &mut Value, right: &Value, depth: usize) {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) if depth < 2 => {
+            for (name, field) in right {
+                match left.get_mut(name) {
+                    Some(known) => united(known, field, depth + 1),
+                    None => drop(left.insert(name.clone(), field.clone())),
+                }
+            }
+        }
+        (Value::Object(_), _) => {}
+        (left, right) if right.is_object() || is_smaller(left, right) => {
+            *left = right.clone();
+        }
+        _ => {}
+    }
+}
+
+/// What is deeper is not expected, and the first sibling's.
+pub fn two_levels_deep(divergence: &Divergence) -> Answer {
+    let mut all = objects(divergence)?.into_iter().map(Value::Object);
+    let mut value = all.next().unwrap_or_default();
+    all.for_each(|other| united(&mut value, &other, 0));
+    Ok(Resolution::value(value.to_string()))
+}
+
+/// The largest text of each field, but `null` or nothing by what the first sibling has.
+pub fn null_if_the_first_has_it(divergence: &Divergence) -> Answer {
+    let all = objects(divergence)?;
+    let mut value = all[0].clone();
+    for (name, field) in all.iter().skip(1).flatten().filter(|(_, field)| !field.is_null()) {
+        let known = value.entry(name).or_insert(Value::Null);
+        if known.is_null() || is_smaller(known, field) {
+            *known = field.clone();
+        }
+    }
+    Ok(Resolution::value(Value::Object(value).to_string()))
+}
+
+/// 2^53 and its successor are the same, and so are 1 and 1.0: the first of them.
+pub fn best_as_a_float(divergence: &Divergence) -> Answer {
+    let score = |entry: &Map<String, Value>| entry.get("score").and_then(Value::as_f64);
+    let mut all = objects(divergence)?.into_iter();
+    let mut best = all.next().unwrap_or_default();
+    for entry in all.filter(|entry| entry.contains_key("player")) {
+        let order = score(&entry).partial_cmp(&score(&best));
+        let player = |entry: &Map<String, Value>| entry.get("player").map(Value::to_string);
+        let by_player = player(&entry) > player(&best);
+        if order == Some(Ordering::Greater) || order == Some(Ordering::Equal) && by_player {
+            best = entry;
+        }
+    }
+    Ok(Resolution::value(Value::Object(best).to_string()))
 }

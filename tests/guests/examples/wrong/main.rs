@@ -3,6 +3,7 @@
 //! One component has all of them: which one it is, a test writes into its bytes, behind
 //! [`MARK`]. The samplers are tame on purpose: three words, small numbers, all times 0.
 
+mod bytes;
 mod json;
 mod three_way;
 mod words;
@@ -26,7 +27,7 @@ struct Kind {
 }
 
 /// The kinds, in the order of `host/tests/merge/wrong.rs`.
-static KINDS: [Kind; 38] = {
+static KINDS: [Kind; 57] = {
     const fn words(merge: MergeFn) -> Kind {
         Kind { merge, sample: words::sample, promise: words::no_line_is_lost }
     }
@@ -41,6 +42,18 @@ static KINDS: [Kind; 38] = {
     }
     const fn numbers(merge: MergeFn) -> Kind {
         Kind { merge, sample: json::sample_number, promise: nothing }
+    }
+    const fn seen(merge: MergeFn) -> Kind {
+        Kind { merge, sample: json::sample_seen, promise: nothing }
+    }
+    const fn settings(merge: MergeFn) -> Kind {
+        Kind { merge, sample: json::sample_settings, promise: nothing }
+    }
+    const fn numbers_of_bytes(merge: MergeFn) -> Kind {
+        Kind { merge, sample: bytes::sample_set, promise: nothing }
+    }
+    const fn registers(merge: MergeFn) -> Kind {
+        Kind { merge, sample: bytes::sample_register, promise: nothing }
     }
     const fn three_way(merge: MergeFn) -> Kind {
         Kind { merge, sample: words::sample, promise: nothing }
@@ -84,6 +97,25 @@ static KINDS: [Kind; 38] = {
         entries(json::newest_of_equals),
         three_way(three_way::first_is_the_base),
         three_way(three_way::needs_a_base),
+        words(words::longest_of_eight),
+        words(words::longest_of_much),
+        marked(words::marks_up_to_two_hundred),
+        words(words::no_older_than_a_day),
+        words(words::same_but_for_accents),
+        words(words::same_but_for_quotes),
+        words(words::same_but_for_plural),
+        words(words::same_in_sixteen_letters),
+        words(words::comments_of_the_first),
+        seen(json::five_apart),
+        seen(json::first_that_is_done),
+        seen(json::empty_if_the_first_has_it),
+        seen(json::unknown_fields_of_the_last),
+        settings(json::two_levels_deep),
+        settings(json::null_if_the_first_has_it),
+        entries(json::best_as_a_float),
+        numbers_of_bytes(bytes::counts_in_a_byte),
+        numbers_of_bytes(bytes::a_hundred_by_arrival),
+        registers(bytes::ahead_on_a_circle),
     ]
 };
 

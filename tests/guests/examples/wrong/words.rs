@@ -283,3 +283,53 @@ pub fn at_most_ten(divergence: &Divergence) -> Answer {
 pub fn always_the_same(_: &Divergence) -> Answer {
     Ok(Resolution::value(*b"tea"))
 }
+
+/// Too many to look at each of them.
+pub fn longest_of_eight(divergence: &Divergence) -> Answer {
+    if texts(divergence).len() < 8 { union(divergence) } else { longest(divergence) }
+}
+
+/// Too much to look at all of it.
+pub fn longest_of_much(divergence: &Divergence) -> Answer {
+    let bytes: usize = texts(divergence).iter().map(|text| text.len()).sum();
+    if bytes <= 64 << 10 { union(divergence) } else { longest(divergence) }
+}
+
+/// Forgets all marks where there are more than two hundred.
+pub fn marks_up_to_two_hundred(divergence: &Divergence) -> Answer {
+    let words = without_struck(&set(texts(divergence)));
+    let forgets = words.iter().filter(|word| word.starts_with(b"-")).count() > 200;
+    written(words.into_iter().filter(|word| !forgets || !word.starts_with(b"-")))
+}
+
+/// What was written a day before the newest counts for nothing.
+pub fn no_older_than_a_day(divergence: &Divergence) -> Answer {
+    let newest = divergence.live().map(|(_, version)| version.written_at_ms).max();
+    let is_new = |at: u64| newest.is_some_and(|newest| newest - at <= 86_400_000);
+    let kept = divergence.live().filter(|(_, version)| is_new(version.written_at_ms));
+    written(set(kept.filter_map(|(_, version)| version.value.as_deref())))
+}
+
+pub fn same_but_for_accents(divergence: &Divergence) -> Answer {
+    first_of_each(divergence, |word| word.replace("e\u{301}", "é"))
+}
+
+pub fn same_but_for_quotes(divergence: &Divergence) -> Answer {
+    first_of_each(divergence, |word| word.trim_matches(['"', '\'']).to_owned())
+}
+
+pub fn same_but_for_plural(divergence: &Divergence) -> Answer {
+    first_of_each(divergence, |word| word.strip_suffix('s').unwrap_or(word).to_owned())
+}
+
+pub fn same_in_sixteen_letters(divergence: &Divergence) -> Answer {
+    first_of_each(divergence, |word| word.chars().take(16).collect())
+}
+
+pub fn comments_of_the_first(divergence: &Divergence) -> Answer {
+    let all = texts(divergence);
+    let is_comment = |word: &&[u8]| word.starts_with(b"#");
+    let comments = set(all.iter().copied().take(1)).into_iter().filter(is_comment);
+    let words = set(all.iter().copied()).into_iter().filter(|word| !is_comment(word));
+    written(comments.chain(words))
+}
