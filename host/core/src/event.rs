@@ -44,7 +44,7 @@ pub use epochs::Epochs;
 pub use exchange::{ExchangeEnd, ExchangeOutcome};
 pub use fill::{Backlog, FillFigures};
 pub use repair::{RepairError, RepairFigures, RepairId, RepairRequest};
-pub use transfer::TransferFigures;
+pub use transfer::{ResizeFigures, TransferFigures};
 
 /// What time it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -246,12 +246,15 @@ pub enum Action {
     /// Keep the send epochs durably; [`Event::Persisted`] answers.
     PersistEpochs(Token, Epochs),
     // Transfers.
-    /// Remove everything that the data store holds of a partition, synced: every owner has it.
+    /// Remove everything that the data store holds of a partition, or of a keyspace in it, synced:
+    /// every owner has it.
     DropPartition {
         /// To be repeated.
         token: Token,
         /// The partition.
         partition: PartitionId,
+        /// The keyspace; none for all of them.
+        keyspace: Option<KeyspaceId>,
     },
     /// Ask a module what a divergence means, for a fold.
     Merge {
@@ -411,6 +414,8 @@ pub enum Notice {
     // Transfers.
     /// How far the transfers to this node are; none that is over is named.
     TransferProgress(Vec<TransferFigures>),
+    /// This node is so far with copying for changes of n.
+    Resizing(Vec<ResizeFigures>),
     /// This node has made a move: its new owner serves.
     Moved(Move),
     /// What this node held of a partition of others is with its owners, and dropped here.

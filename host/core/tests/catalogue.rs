@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, ChangeError, Durability, KeyspaceSpec, KeyspaceUpdate, Member,
-    Merging, Module, ModuleClass, Quorums, Reconcile, Secret, Versioned,
+    Merging, Module, ModuleClass, Quorums, Reconcile, Report, Secret, Stage, Versioned,
 };
 use stator_core::id::{ClusterId, KeyspaceId, ModuleDigest, NodeId};
 use stator_core::ring::claim;
@@ -67,6 +67,8 @@ enum Step {
     Create { at: usize, name: u8, w: u32 },
     Update { at: usize, name: u8, w: Option<u32>, lww: Option<bool> },
     Delete { at: usize, name: u8 },
+    Resize { at: usize, name: u8, n: u32 },
+    Report { at: usize, name: u8, node: u64, stage: usize, is_cancelled: bool },
     Push { at: usize, module: u8, pushed_at_ms: u64 },
     ChangeMember { at: usize, node: u64, zone: u8 },
     Rotate { at: usize, secret: u8 },
@@ -82,7 +84,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(at, name, w)| Step::Create { at, name, w }),
         3 => (at.clone(), name.clone(), prop::option::of(1u32..4), any::<Option<bool>>())
             .prop_map(|(at, name, w, lww)| Step::Update { at, name, w, lww }),
-        2 => (at.clone(), name).prop_map(|(at, name)| Step::Delete { at, name }),
+        2 => (at.clone(), name.clone()).prop_map(|(at, name)| Step::Delete { at, name }),
+        2 => (at.clone(), name.clone(), 1u32..4)
+            .prop_map(|(at, name, n)| Step::Resize { at, name, n }),
+        4 => (at.clone(), name, 1u64..4, 0usize..6, any::<bool>())
+            .prop_map(|(at, name, node, stage, is_cancelled)| Step::Report {
+                at, name, node, stage, is_cancelled,
+            }),
         1 => (at.clone(), 0u8..2, 0u64..3)
             .prop_map(|(at, module, pushed_at_ms)| Step::Push { at, module, pushed_at_ms }),
         1 => (at.clone(), 1u64..6, 0u8..3)
@@ -110,6 +118,17 @@ fn apply(catalogues: &mut [Catalogue], step: &Step) {
         }
         Step::Delete { at, name: n } => {
             (at, CatalogueChange::DeleteKeyspace { name: name(n), etag: None })
+        }
+        Step::Resize { at, name: n, n: to } => {
+            let asked = Some(to);
+            let update = KeyspaceUpdate { n: asked, r: asked, w: asked, ..Default::default() };
+            (at, CatalogueChange::UpdateKeyspace { name: name(n), etag: None, update })
+        }
+        Step::Report { at, name: n, node, stage, is_cancelled } => {
+            let stages = [Stage::Spread, Stage::Copy, Stage::Agree, Stage::Turn, Stage::Settle];
+            let through = stages.get(stage).copied();
+            let report = Report { through, is_cancelled, ring_version: 1 };
+            return catalogues[at].go_on_resizing(&name(n), NodeId(node), report);
         }
         Step::Push { at, module: m, pushed_at_ms } => {
             let digest = ModuleDigest([m; 32]);

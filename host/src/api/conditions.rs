@@ -48,7 +48,7 @@ impl KvService {
         let catalogue = self.node.catalogue().ok_or_else(errors::no_cluster)?;
         let partition = catalogue.ring.partition(named.keyspace.id, &named.key);
         // Where there are fewer nodes than n, all of them.
-        let n = named.keyspace.quorums.value.n as usize;
+        let n = named.keyspace.reading().n as usize;
         let owners = catalogue.ring.preference_list(partition, n).primaries().len() as u32;
         let all = self.read(named, (Some(owners), QuorumKind::Strict), deadline, held).await;
         match all {

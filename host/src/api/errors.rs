@@ -368,6 +368,23 @@ pub(super) fn change(failure: &ChangeFailure) -> Status {
             message,
             &[("n", n.to_string()), ("replicas_max", replicas.to_string())],
         ),
+        ChangeError::TooFewOwners { n, owners } => status(
+            Code::FailedPrecondition,
+            "TOO_FEW_NODES",
+            message,
+            &[("n", n.to_string()), ("owners", owners.to_string())],
+        ),
+        ChangeError::ResizeTooWeak { .. } => bad_field("keyspace.n", "BAD_QUORUM", message),
+        ChangeError::ResizeUnderWay { name, from, to } => status(
+            Code::FailedPrecondition,
+            "RESIZE_UNDER_WAY",
+            message,
+            &[("keyspace", name.clone()), ("from", from.to_string()), ("to", to.to_string())],
+        ),
+        ChangeError::ResizeAmongMoves { moves } => {
+            let facts = [("moves", moves.to_string())];
+            status(Code::FailedPrecondition, "RING_IS_CHANGING", message, &facts)
+        }
         ChangeError::Ring(error) => super::ring::stage_refused(error),
         ChangeError::NoSuchModule(digest) => {
             status(Code::NotFound, "UNKNOWN_MODULE", message, &[("digest", digest.to_string())])

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Merging,
-    PAUSE_AFTER, QUOTAS_LEVEL, Quorums, Quota, READ_REPAIR_PERCENT, REASON_CHARS_MAX, Reconcile,
-    Role,
+    PAUSE_AFTER, QUOTAS_LEVEL, Quorums, Quota, READ_REPAIR_PERCENT, REASON_CHARS_MAX,
+    RESIZES_LEVEL, Reconcile, Role,
 };
 use stator_core::usage::{Estimate, Usage};
 use stator_proto::v1;
 use tonic::Status;
 
-use super::{errors, signing, trials};
+use super::{errors, resizes, signing, trials};
 use crate::node::Node;
 
 /// How long a keyspace that is to fold waits for its module.
@@ -104,6 +104,9 @@ pub(super) async fn update(
     if update.merging.as_ref().is_some_and(|merging| merging.memory_bytes > 0) {
         signing::may_begin_at(node, QUOTAS_LEVEL, "budgets of memory")?;
     }
+    if update.n.is_some_and(|n| n != now.quorums.value.n) {
+        signing::may_begin_at(node, RESIZES_LEVEL, "changes of n")?;
+    }
     may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
     let change =
@@ -111,7 +114,7 @@ pub(super) async fn update(
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     let made = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     if stands(&update, made) {
-        Ok(message(&catalogue, made))
+        Ok(resizes::shown(node, &catalogue, message(&catalogue, made)))
     } else {
         Err(errors::overruled(&asked.name))
     }
@@ -143,13 +146,14 @@ fn masked(
     paths: &[String],
 ) -> Result<KeyspaceUpdate, Status> {
     if paths.is_empty() {
-        let message = "name the fields to take over, of r, w, durability, reconcile, read_repair_percent, \
+        let message = "name the fields to take over, of n, r, w, durability, reconcile, read_repair_percent, \
                        signed_by and those of merging and quota";
         return Err(errors::bad_field("update_mask", "MASK_EMPTY", message));
     }
     let mut update = KeyspaceUpdate::default();
     for path in paths {
         match path.as_str() {
+            "n" => update.n = Some(asked.n),
             "r" => update.r = Some(asked.r),
             "w" => update.w = Some(asked.w),
             "durability" => update.durability = Some(durability_of(asked.durability)?),
@@ -164,15 +168,9 @@ fn masked(
                 let quota = update.quota.get_or_insert(now.quota.value);
                 take_quota(quota, field, &self::quota(asked.quota.unwrap_or_default()))
             }) => {}
-            "n" if asked.n == now.quorums.value.n => {}
-            "n" => {
-                let message = "n cannot be updated: another number of replicas moves data, which \
-                               is a change of the ring; create a keyspace with the n you need";
-                return Err(errors::bad_field("keyspace.n", "N_IS_FIXED", message));
-            }
             path => {
                 let message = format!(
-                    "{path:?} cannot be updated; r, w, durability, reconcile, read_repair_percent and \
+                    "{path:?} cannot be updated; n, r, w, durability, reconcile, read_repair_percent and \
                      signed_by can, each as a whole, and fields of merging and quota, such as \
                      merging.history_ms"
                 );
@@ -185,8 +183,10 @@ fn masked(
 
 /// Whether a keyspace is as an update wanted it, and not as another operator did.
 fn stands(update: &KeyspaceUpdate, made: &Keyspace) -> bool {
-    let Quorums { r, w, .. } = made.quorums.value;
-    update.r.is_none_or(|asked| asked == r)
+    let to = made.resizes.present.as_ref().filter(|resize| update.n == Some(resize.to.n));
+    let Quorums { n, r, w } = to.map_or(made.quorums.value, |resize| resize.to);
+    update.n.is_none_or(|asked| asked == n)
+        && update.r.is_none_or(|asked| asked == r)
         && update.w.is_none_or(|asked| asked == w)
         && update.durability.is_none_or(|asked| asked == made.durability.value)
         && update.reconcile.is_none_or(|asked| asked == made.reconcile.value)
@@ -211,7 +211,7 @@ pub(super) async fn delete(
 pub(super) fn get(node: &Node, name: &str) -> Result<v1::Keyspace, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let keyspace = found(&catalogue, name)?;
-    Ok(with_usage(node, &catalogue, keyspace))
+    Ok(resizes::shown(node, &catalogue, with_usage(node, &catalogue, keyspace)))
 }
 
 pub(super) fn list(
@@ -221,7 +221,7 @@ pub(super) fn list(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(&catalogue, k)));
     let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token)?;
-    let with_usage = |shown| with_usage(node, &catalogue, shown);
+    let with_usage = |shown| resizes::shown(node, &catalogue, with_usage(node, &catalogue, shown));
     let keyspaces = keyspaces.into_iter().map(with_usage).collect();
     Ok(v1::ListKeyspacesResponse { keyspaces, next_page_token })
 }
@@ -417,6 +417,7 @@ pub(super) fn message(catalogue: &Catalogue, keyspace: &Keyspace) -> v1::Keyspac
         unsigned_modules: unsigned.iter().map(ToString::to_string).collect(),
         quota: Some(quota_message(keyspace.quota.value)),
         usage: None,
+        resize: None,
     }
 }
 

@@ -28,6 +28,7 @@ mod quota;
 mod recover;
 mod repair;
 mod replica;
+mod resizes;
 mod ring;
 mod routing;
 mod signing;

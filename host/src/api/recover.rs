@@ -301,7 +301,7 @@ async fn take(
     let Some(keyspace) = catalogue.keyspace_by_id(id) else { return Ok(Taken::Deleted) };
     let bad = |_| errors::bad_field("chunk", "BAD_PAGE", "an object of it cannot be read");
     let held = Siblings::decode(object.siblings).map_err(bad)?;
-    let n = keyspace.quorums.value.n as usize;
+    let n = keyspace.reading().n as usize;
     let partition = catalogue.ring.partition(id, &object.key);
     let owners = catalogue.ring.preference_list(partition, n).primaries().len() as u32;
     // All owners: what one of them alone knows is known.

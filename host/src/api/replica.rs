@@ -40,7 +40,7 @@ impl KvService {
         Ok(v1::GetReplicaResponse {
             object: context.is_some().then(|| siblings.canonical().to_vec().into()),
             context,
-            r: named.keyspace.quorums.value.r,
+            r: named.keyspace.reading().r,
             now_ms: self.node.clock.now().wall_ms,
             ring_version: receipt.ring_version,
             node_id: self.node.id.to_string(),

@@ -264,7 +264,7 @@ fn warnings(catalogue: &Catalogue, plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
     let owners = plan.ring.replicas() as u32;
     for keyspace in catalogue.live_keyspaces() {
-        let n = keyspace.quorums.value.n;
+        let n = keyspace.holders() as u32;
         if n > owners {
             warnings.push(format!(
                 "keyspace {:?} has n={n}, and partitions will have {owners} owners",

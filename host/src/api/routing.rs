@@ -127,13 +127,13 @@ fn member(catalogue: &Catalogue, node: NodeId) -> v1::RingMember {
 }
 
 fn route(keyspace: &Keyspace) -> v1::KeyspaceRoute {
-    let quorums = keyspace.quorums.value;
+    let (reading, (writing, _)) = (keyspace.reading(), keyspace.writing());
     v1::KeyspaceRoute {
         name: keyspace.name.clone(),
         id: keyspace.id.to_string(),
-        n: quorums.n,
-        r: quorums.r,
-        w: quorums.w,
+        n: reading.n,
+        r: reading.r,
+        w: writing.w,
         durability: keyspaces::durability(keyspace.durability.value).into(),
     }
 }

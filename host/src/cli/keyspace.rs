@@ -5,6 +5,7 @@ mod history;
 mod merging;
 mod quota;
 mod reconciling;
+mod resize;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -177,8 +178,10 @@ Examples:
   stator keyspace update carts --signed-by release.pub,second.pub
   stator keyspace update carts --signed-by ''
   stator keyspace update carts --quota-bytes 20GiB --quota-requests 0
+  stator keyspace update carts -n 5 -r 3 -w 3
 
-n cannot be changed: another number of replicas moves data, which is a change of the ring.";
+Another n comes about while requests go on: `stator keyspace describe` tells how far it is. Until gets
+ask the new replicas, `-n` with the n that there is takes it back.";
 
 /// Change what a keyspace promises; what is not given stays
 #[derive(Debug, Args)]
@@ -186,8 +189,8 @@ n cannot be changed: another number of replicas moves data, which is a change of
 pub(super) struct Update {
     /// The keyspace
     name: String,
-    /// Refused with the reason, unless it is what the keyspace has
-    #[arg(short, value_name = "REPLICAS", hide = true)]
+    /// How many replicas hold a key; copies are made in the background
+    #[arg(short, value_name = "REPLICAS")]
     n: Option<u32>,
     /// How many replicas must answer a get
     #[arg(short, value_name = "REPLICAS")]
@@ -238,7 +241,7 @@ impl Update {
         paths.extend(self.merging.paths());
         paths.extend(self.quota.paths());
         if paths.is_empty() {
-            let message = "say what to change: -r, -w, --durability, --reconcile, --module, \
+            let message = "say what to change: -n, -r, -w, --durability, --reconcile, --module, \
                            --read-repair, --signed-by, a quota, or how merges are cared for (--help)";
             return Err(Failure::usage(message));
         }
@@ -348,6 +351,7 @@ fn print_with(
                 ("name", keyspace.name.clone()),
                 ("id", format!("{} (generation {})", keyspace.id, keyspace.generation)),
                 ("replicas", format!("n={} r={} w={}", keyspace.n, keyspace.r, keyspace.w)),
+                ("on its way", resize::words(keyspace)),
                 ("durability", Durability::word(keyspace.durability).to_owned()),
                 ("reconcile", reconcile_words(keyspace)),
                 ("rules", rules.unwrap_or_default().join("\n            ")),
@@ -408,7 +412,7 @@ fn row(keyspace: &v1::Keyspace) -> [String; 9] {
     };
     [
         keyspace.name.clone(),
-        keyspace.n.to_string(),
+        resize::cell(keyspace),
         keyspace.r.to_string(),
         keyspace.w.to_string(),
         Durability::word(keyspace.durability).to_owned(),
@@ -428,6 +432,7 @@ fn json(keyspace: &v1::Keyspace) -> Value {
         "n": keyspace.n,
         "r": keyspace.r,
         "w": keyspace.w,
+        "resize": keyspace.resize.as_ref().map(resize::json),
         "durability": Durability::word(keyspace.durability),
         "reconcile": policy,
         "module_digest": Some(digest).filter(|digest| !digest.is_empty()),

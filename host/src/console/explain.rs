@@ -105,7 +105,7 @@ fn place(node: &Node, keyspace: &str, key: &[u8]) -> Option<Value> {
     let catalogue = node.catalogue()?;
     let keyspace = catalogue.keyspace(keyspace)?;
     let partition = catalogue.ring.partition(keyspace.id, key);
-    let owners = catalogue.ring.owners(partition).take(keyspace.quorums.value.n as usize);
+    let owners = catalogue.ring.owners(partition).take(keyspace.reading().n as usize);
     let owners: Vec<String> = owners.map(|owner| owner.to_string()).collect();
     Some(json!({ "partition": partition.0, "owners": owners }))
 }

@@ -183,12 +183,15 @@ impl Effects {
                 let _ = self.persist.send(Persist::Epochs(token, epochs));
             }
             Action::ReadTree { token, read } => self.read_tree(token, read),
-            Action::DropPartition { token, partition } => {
+            Action::DropPartition { token, partition, keyspace } => {
                 let inbox = self.inbox.clone();
                 let done = Box::new(move |result: Result<(), StoreError>| {
                     inbox.deliver(Event::Dropped(token, result.map_err(failure)));
                 });
-                self.stores.drop_partition(partition, done);
+                match keyspace {
+                    Some(keyspace) => self.stores.drop_stretch((partition, keyspace), done),
+                    None => self.stores.drop_partition(partition, done),
+                }
             }
             Action::ReadUsage => self.inbox.deliver(Event::UsageRead(self.stores.usage())),
             Action::RebuildTree(partition) => self.stores.rebuild_trees(partition),

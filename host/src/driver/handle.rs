@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use stator_core::catalogue::{Catalogue, CatalogueChange};
 use stator_core::event::{
     ChangeFailure, CommitError, CommitRequest, Event, FillFigures, NotBroughtHome, RepairError,
-    RepairFigures, RepairId, RepairRequest, Ticket, TransferFigures,
+    RepairFigures, RepairId, RepairRequest, ResizeFigures, Ticket, TransferFigures,
 };
 use stator_core::holder::Standing;
 use stator_core::homecoming::Homecoming;
@@ -134,6 +134,7 @@ pub struct Shared {
     // Anti-entropy.
     pub(super) exchanges: Mutex<ExchangeTotals>,
     pub(super) transfers: Mutex<Vec<TransferFigures>>,
+    pub(super) resizes: Mutex<Vec<ResizeFigures>>,
     pub(super) repairs: Mutex<BTreeMap<RepairId, RepairFigures>>,
 }
 
@@ -144,6 +145,11 @@ impl Shared {
     /// How far the transfers to this node are.
     pub fn transfers(&self) -> Vec<TransferFigures> {
         self.transfers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far this node is with copying for changes of n.
+    pub fn resizes(&self) -> Vec<ResizeFigures> {
+        self.resizes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Nothing is known yet, but perhaps the catalogue.
@@ -160,6 +166,7 @@ impl Shared {
             usage: RwLock::default(),
             exchanges: Mutex::default(),
             transfers: Mutex::default(),
+            resizes: Mutex::default(),
             repairs: Mutex::default(),
         })
     }

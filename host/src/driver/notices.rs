@@ -115,6 +115,9 @@ impl Effects {
             Notice::TransferProgress(figures) => {
                 *self.shared().transfers.lock().unwrap_or_else(PoisonError::into_inner) = figures;
             }
+            Notice::Resizing(figures) => {
+                *self.shared().resizes.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            }
             Notice::Moved(made) => {
                 metrics::counter!(MOVES.name).increment(1);
                 tracing::info!(

@@ -1,5 +1,5 @@
-//! Dropping what no one asks for any more: a partition that has other owners now, or keyspaces that
-//! were deleted; all their records, a page at a time.
+//! Dropping what no one asks for any more: a partition that has other owners now, a keyspace in one that
+//! has, or keyspaces that were deleted; all their records, a page at a time.
 //!
 //! Between two pages the committer does what has queued up meanwhile, so that nobody waits for a
 //! large partition. The records leave through the group like any change, so that the hash trees
@@ -37,6 +37,7 @@ pub(super) struct DropJob {
 
 enum What {
     Partition(PartitionId),
+    Stretch(PartitionId, KeyspaceId),
     Keyspaces(BTreeSet<KeyspaceId>),
 }
 
@@ -53,6 +54,14 @@ impl DropJob {
         DropJob { what: What::Partition(partition), from, step: STEP, done }
     }
 
+    pub(super) fn stretch(
+        (partition, keyspace): (PartitionId, KeyspaceId),
+        done: Done<()>,
+    ) -> Self {
+        let from = StoreKey { partition, keyspace, key: Default::default() }.encode();
+        DropJob { what: What::Stretch(partition, keyspace), from, step: STEP, done }
+    }
+
     pub(super) fn keyspaces(keyspaces: BTreeSet<KeyspaceId>, done: Done<()>) -> Self {
         DropJob { what: What::Keyspaces(keyspaces), from: Vec::new(), step: 1, done }
     }
@@ -60,7 +69,12 @@ impl DropJob {
     fn meets(&self, key: &StoreKey) -> Met {
         match &self.what {
             What::Partition(partition) if key.partition == *partition => Met::Goes,
-            What::Partition(_) => Met::Stays(None),
+            What::Stretch(partition, keyspace)
+                if (key.partition, key.keyspace) == (*partition, *keyspace) =>
+            {
+                Met::Goes
+            }
+            What::Partition(_) | What::Stretch(..) => Met::Stays(None),
             What::Keyspaces(keyspaces) if keyspaces.contains(&key.keyspace) => Met::Goes,
             What::Keyspaces(_) => Met::Stays(behind(key.partition, key.keyspace)),
         }

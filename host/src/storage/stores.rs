@@ -337,6 +337,11 @@ impl Stores {
         self.data.queue_job(Job::Drop(DropJob::partition(partition, done)));
     }
 
+    /// The same of one keyspace in a partition.
+    pub fn drop_stretch(&self, stretch: (PartitionId, KeyspaceId), done: Done<()>) {
+        self.data.queue_job(Job::Drop(DropJob::stretch(stretch, done)));
+    }
+
     /// Removes everything that the data store holds of keyspaces that were deleted, behind all writes
     /// that are queued by now. Does nothing for those of which it did before; where it fails it tries
     /// again with the next call.

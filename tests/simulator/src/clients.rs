@@ -19,7 +19,7 @@ use stator_core::write::{Draft, SiblingLimits};
 
 use super::history::{ClientWrite, Outcome, WriteId};
 use super::merging;
-use super::scenario::Scenario;
+use super::scenario::{Chore, Scenario};
 
 /// The label that carries a write's number.
 pub const LABEL: &str = "write";
@@ -28,6 +28,9 @@ pub const LABEL: &str = "write";
 pub const SAME: Bytes = Bytes::from_static(b"as others are");
 /// The largest of the large values, in bytes.
 const LARGE_BYTES_MAX: usize = 40_000;
+
+/// What the keyspace asks for, with any n: its r and w meet.
+const WHOLE: u32 = 1_000;
 
 /// What a client has seen of a key.
 #[derive(Debug, Clone, Default)]
@@ -74,17 +77,19 @@ impl Client {
         scenario: &Scenario,
         (place, key, n): (usize, &Key, u32),
     ) -> Wish {
-        let is_strict = rng.random_bool(0.3);
+        let is_resized = scenario.does(Chore::Resize);
+        let is_strict = rng.random_bool(if is_resized { 0.6 } else { 0.3 });
         let quorum = if is_strict { QuorumKind::Strict } else { QuorumKind::Sloppy };
         let timeout_ms = rng.random_range(100..3_000);
         let known = self.known.get(&place).cloned();
         let dice = rng.random_range(0..100);
         if dice < 40 || (dice < 80 && known.is_none()) {
             let r = rng.random_range(1..=n);
+            let (r, asked) = if is_resized { (WHOLE, None) } else { (r, Some(r)) };
             let get = GetRequest {
                 keyspace: key.keyspace,
                 key: key.bytes.clone(),
-                r: Some(r),
+                r: asked,
                 quorum,
                 timeout_ms,
             };
@@ -95,12 +100,13 @@ impl Client {
         let is_restore = !is_blind && !is_delete && scenario.is_folding() && rng.random_bool(0.2);
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
         let w = rng.random_range(scenario.w_min.min(n)..=n);
+        let (w, asked) = if is_resized { (WHOLE, None) } else { (w, Some(w)) };
         let is_ending = !is_delete && scenario.is_expiring() && rng.random_bool(0.2);
         let ttl_ms = is_ending.then(|| rng.random_range(10..20_000));
         let plain = put(key, known.context, is_delete);
         let put = PutRequest {
             draft: Draft { ttl_ms, ..plain.draft },
-            w: Some(w),
+            w: asked,
             quorum,
             durability: rng.random_bool(0.5).then_some(scenario.durability),
             timeout_ms,

@@ -63,8 +63,8 @@ impl World {
                 self.rebuild_trees(machine);
                 self.tell(machine, Event::TreeRead(token, Ok(answer)));
             }
-            Action::DropPartition { token, partition } => {
-                self.machines[machine].store.drop_partition(partition);
+            Action::DropPartition { token, partition, keyspace } => {
+                self.machines[machine].store.drop_partition(partition, keyspace);
                 self.written(machine, Area::Data, true, Event::Dropped(token, Ok(())));
             }
             Action::RebuildTree(_) if self.planted == Planted::PassOverDamage => {}

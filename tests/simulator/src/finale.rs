@@ -111,6 +111,10 @@ impl World {
                 let figures = node.transfers();
                 return Some(format!("n{place} knows of {pending:?}, its transfers: {figures:?}"));
             }
+            let resizing = self.catalogue(place).and_then(|c| self.resize_unrest(place, c));
+            if let Some(unrest) = resizing {
+                return Some(unrest);
+            }
             if !node.has_no_leavings() {
                 return Some(format!("n{place} holds what it does not own"));
             }

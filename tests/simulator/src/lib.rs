@@ -133,6 +133,8 @@ pub struct Report {
     pub stops_in_order: u64,
     /// Small files that a disk did not save.
     pub saves_failed: u64,
+    /// Changes of a keyspace's n that have ended.
+    pub resizes: u64,
     /// Keyspaces that were deleted.
     pub keyspaces_deleted: u64,
     /// Repairs that an operator asked for and that came to their end.
@@ -180,6 +182,7 @@ impl Report {
         self.partitions_dropped += other.partitions_dropped;
         self.stops_in_order += other.stops_in_order;
         self.saves_failed += other.saves_failed;
+        self.resizes += other.resizes;
         self.keyspaces_deleted += other.keyspaces_deleted;
         self.repaired += other.repaired;
         self.hints_refused += other.hints_refused;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use stator_core::causality::{Siblings, Survivors};
 use stator_core::collect::{DuePlace, IndexPage, IndexQuery, Listed};
 use stator_core::event::{Area, HeldHint, StoreFailure, Stored};
-use stator_core::id::{ClusterId, Incarnation, NodeId, PartitionId};
+use stator_core::id::{ClusterId, Incarnation, KeyspaceId, NodeId, PartitionId};
 use stator_core::keys::StoreKey;
 use stator_core::record::Record;
 use stator_core::tree::{
@@ -355,10 +355,12 @@ impl Store {
         self.shelf(area).applied.keys().any(|key| key.partition == partition)
     }
 
-    /// Drops all that the machine holds of a partition.
-    pub fn drop_partition(&mut self, partition: PartitionId) {
-        let keys: Vec<StoreKey> =
-            self.data.applied.keys().filter(|key| key.partition == partition).cloned().collect();
+    /// Drops all that the machine holds of a partition, or of a keyspace in it.
+    pub fn drop_partition(&mut self, partition: PartitionId, keyspace: Option<KeyspaceId>) {
+        let goes = |key: &&StoreKey| {
+            key.partition == partition && keyspace.is_none_or(|only| only == key.keyspace)
+        };
+        let keys: Vec<StoreKey> = self.data.applied.keys().filter(goes).cloned().collect();
         for key in keys {
             let read = self.data.read(&key);
             self.stale_actors.left(Area::Data, &key, read.as_ref().ok().and_then(Option::as_ref));

@@ -320,7 +320,9 @@ impl World {
 
     /// How many owners a key has.
     pub(super) fn replicas(&self, place: usize) -> u32 {
-        self.scenario.quorums(if place < self.early_keys { EARLY } else { LATE }).n
+        let (is_early, resized) = (place < self.early_keys, self.resized());
+        let asked = self.scenario.quorums(if is_early { EARLY } else { LATE }).n;
+        resized.filter(|_| is_early).unwrap_or(asked)
     }
 
     /// Tells the history what all clocks have been past.

@@ -35,6 +35,7 @@ mod refusals;
 mod regions;
 mod repair;
 mod replication;
+mod resize;
 mod ring;
 mod rules;
 mod secrets;

@@ -7,7 +7,7 @@ use super::keyspace::{Durability, Keyspace, KeyspaceSpec, NAME_BYTES_MAX, Quorum
 use super::merging::{HISTORY_MS_MAX, Merging};
 use super::signing::{self, PublicKey, SIGNATURES_MAX, SIGNERS_MAX};
 use super::stage::{self, StageError};
-use super::{Catalogue, Member, Module, Quota, RingChange, Trial, TrialKind};
+use super::{Catalogue, Member, Module, Quota, RingChange, Stage, Trial, TrialKind};
 use crate::id::{ModuleDigest, NodeId};
 
 /// A change of the catalogue.
@@ -93,10 +93,13 @@ pub enum CatalogueChange {
     },
 }
 
-/// New values of a keyspace's fields; `None` leaves a field as it is. Name and n are not among
-/// them: a name is an identity, and another n is a change of the ring.
+/// New values of a keyspace's fields; `None` leaves a field as it is. The name is not among them: it
+/// is an identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyspaceUpdate {
+    /// Replicas of each key. Another n comes about in stages, and r and w with it; the present one
+    /// cancels a change to another.
+    pub n: Option<u32>,
     /// Replicas that must answer a get.
     pub r: Option<u32>,
     /// Replicas that must acknowledge a put.
@@ -119,13 +122,72 @@ pub struct KeyspaceUpdate {
     pub reason: String,
 }
 
+/// What an update has to do with n.
+enum Resizing {
+    Nothing,
+    Begins(Quorums),
+    IsCancelled,
+}
+
 impl KeyspaceUpdate {
+    fn quorums(&self, now: &Keyspace) -> Quorums {
+        let Quorums { n, r, w } = now.quorums.value;
+        Quorums { n: self.n.unwrap_or(n), r: self.r.unwrap_or(r), w: self.w.unwrap_or(w) }
+    }
+
+    /// What it has to do with n, if that is possible.
+    fn resizing(&self, now: &Keyspace, catalogue: &Catalogue) -> Result<Resizing, ChangeError> {
+        let (from, to) = (now.quorums.value, self.quorums(now));
+        let is_about_quorums = (self.n, self.r, self.w) != (None, None, None);
+        let Some(present) = now.resizes.present.as_ref().filter(|_| is_about_quorums) else {
+            return match to.n == from.n {
+                true => Ok(Resizing::Nothing),
+                false => self.check_resize(now, to, catalogue).map(|()| Resizing::Begins(to)),
+            };
+        };
+        let (name, stage) = (now.name.clone(), present.stage);
+        match (self.n, self.r, self.w) {
+            (Some(n), None, None) if n == from.n && stage < Stage::Turn => {
+                Ok(Resizing::IsCancelled)
+            }
+            (Some(n), None, None) if n == present.to.n => Ok(Resizing::Nothing),
+            _ if to == present.to => Ok(Resizing::Nothing),
+            _ => Err(ChangeError::ResizeUnderWay { name, from: from.n, to: present.to.n }),
+        }
+    }
+
+    fn check_resize(
+        &self,
+        now: &Keyspace,
+        to: Quorums,
+        catalogue: &Catalogue,
+    ) -> Result<(), ChangeError> {
+        let (from, ring) = (now.quorums.value, &catalogue.ring);
+        check_quorums(to, catalogue)?;
+        let sees_last = |quorums: Quorums| quorums.r + quorums.w > quorums.n;
+        let is_meant = self.r.is_some() && self.w.is_some();
+        if sees_last(from) && !sees_last(to) && !is_meant {
+            let Quorums { n, r, w } = to;
+            return Err(ChangeError::ResizeTooWeak { n, r, w });
+        }
+        let owners = ring.replicas() as u32;
+        if to.n > from.n && to.n > owners {
+            return Err(ChangeError::TooFewOwners { n: to.n, owners });
+        }
+        match ring.moves().len() {
+            0 => Ok(()),
+            moves => Err(ChangeError::ResizeAmongMoves { moves }),
+        }
+    }
+
     /// What the keyspace would be asked for, so that it is checked like a new one.
     fn spec(&self, now: &Keyspace) -> KeyspaceSpec {
-        let Quorums { n, r, w } = now.quorums.value;
+        let quorums = now.quorums.value;
+        let asked = self.quorums(now);
         KeyspaceSpec {
             name: now.name.clone(),
-            quorums: Quorums { n, r: self.r.unwrap_or(r), w: self.w.unwrap_or(w) },
+            // Those with another n come in stages.
+            quorums: if asked.n == quorums.n { asked } else { quorums },
             durability: self.durability.unwrap_or(now.durability.value),
             reconcile: self.reconcile.unwrap_or(now.reconcile.value),
             read_repair_percent: self.read_repair_percent.unwrap_or(now.read_repair_percent.value),
@@ -211,6 +273,52 @@ pub enum ChangeError {
         n: u32,
         /// Owners per partition.
         replicas: u32,
+    },
+    /// The cluster has too few nodes.
+    #[error(
+        "n={n} needs as many nodes, and the ring has {owners}: add nodes with `stator cluster join` \
+         and commit them first; nothing was changed"
+    )]
+    TooFewOwners {
+        /// Replicas asked for.
+        n: u32,
+        /// Owners that a partition has.
+        owners: u32,
+    },
+    /// A quorum of the new n would not meet the others.
+    #[error(
+        "with n={n}, r={r} and w={w} a get might miss what was written last, which it does not now \
+         (r + w > n): give r and w together with n; nothing was changed"
+    )]
+    ResizeTooWeak {
+        /// Replicas asked for.
+        n: u32,
+        /// Answers to a get.
+        r: u32,
+        /// Acknowledgements of a put.
+        w: u32,
+    },
+    /// Another change of n has not ended.
+    #[error(
+        "keyspace {name:?} is on its way from n={from} to n={to}, and n, r and w stay as they are until \
+         that is done: `stator keyspace describe {name}` tells how far it is; nothing was changed"
+    )]
+    ResizeUnderWay {
+        /// The keyspace.
+        name: String,
+        /// What its n is.
+        from: u32,
+        /// What it is to be.
+        to: u32,
+    },
+    /// Partitions are being handed over.
+    #[error(
+        "{moves} ownerships are still to be handed over by an earlier change of the ring: try again \
+         when `stator cluster status` shows none; nothing was changed"
+    )]
+    ResizeAmongMoves {
+        /// How many.
+        moves: usize,
     },
     /// The module was never pushed.
     #[error("module {0} is not known to this cluster: push it first, with `stator module push`")]
@@ -308,11 +416,17 @@ impl CatalogueChange {
             }
             CatalogueChange::UpdateKeyspace { name, etag, update } => {
                 let now = current(catalogue, name, etag.as_deref())?;
+                let resizing = update.resizing(now, catalogue)?;
                 let spec = update.spec(now);
                 check(&spec, catalogue)?;
                 check_signed(now, &spec, catalogue)?;
                 let state = catalogue.keyspaces.entry(name.clone()).or_default();
                 state.update(&spec, update.at_ms, &update.reason);
+                match resizing {
+                    Resizing::Nothing => {}
+                    Resizing::Begins(to) => state.begin_resize(to),
+                    Resizing::IsCancelled => state.cancel_resize(),
+                }
                 Ok(())
             }
             CatalogueChange::AddModule { digest, module } => add_module(catalogue, digest, module),
@@ -378,23 +492,28 @@ fn check_name(name: &str, catalogue: &Catalogue) -> Result<(), ChangeError> {
 
 /// What holds for new keyspaces and for changed ones.
 fn check(spec: &KeyspaceSpec, catalogue: &Catalogue) -> Result<(), ChangeError> {
-    let Quorums { n, r, w } = spec.quorums;
-    if n == 0 || r == 0 || w == 0 || r > n || w > n {
-        return Err(ChangeError::BadQuorums { n, r, w });
-    }
+    check_quorums(spec.quorums, catalogue)?;
     if spec.read_repair_percent > 100 {
         return Err(ChangeError::BadReadRepair { percent: spec.read_repair_percent });
     }
     if spec.merging.history_ms > HISTORY_MS_MAX {
         return Err(ChangeError::HistoryTooLong { days: spec.merging.history_ms / 86_400_000 });
     }
-    let replicas = catalogue.ring.replicas_max() as u32;
-    if n > replicas {
-        return Err(ChangeError::TooManyReplicas { n, replicas });
-    }
     match spec.reconcile.module() {
         Some(digest) => must_exist(catalogue, digest),
         None => Ok(()),
+    }
+}
+
+fn check_quorums(quorums: Quorums, catalogue: &Catalogue) -> Result<(), ChangeError> {
+    let Quorums { n, r, w } = quorums;
+    if n == 0 || r == 0 || w == 0 || r > n || w > n {
+        return Err(ChangeError::BadQuorums { n, r, w });
+    }
+    let replicas = catalogue.ring.replicas_max() as u32;
+    match n > replicas {
+        true => Err(ChangeError::TooManyReplicas { n, replicas }),
+        false => Ok(()),
     }
 }
 

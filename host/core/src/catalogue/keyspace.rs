@@ -5,9 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chronicle, Merging, PublicKey, Quota, Trial, Versioned, What};
+use super::resize::Outlook;
+use super::{Chronicle, Merging, PublicKey, Quota, Report, Resizes, Stage, Trial, Versioned, What};
 use crate::causality::Survivors;
-use crate::id::{KeyspaceId, ModuleDigest};
+use crate::id::{KeyspaceId, ModuleDigest, NodeId};
 
 /// The longest name of a keyspace.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -16,7 +17,7 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const READ_REPAIR_PERCENT: u32 = 10;
 
 /// How many replicas a key has, and how many must answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Quorums {
     /// Replicas of each key.
     pub n: u32,
@@ -160,6 +161,9 @@ pub struct Keyspace {
     /// How much it may hold, and be asked. Likewise.
     #[serde(default, skip_serializing_if = "is_untouched")]
     pub quota: Versioned<Quota>,
+    /// How `quorums` come to have another n. Likewise.
+    #[serde(default, skip_serializing_if = "Resizes::is_untouched")]
+    pub resizes: Resizes,
 }
 
 fn is_untouched<T>(value: &Versioned<T>) -> bool {
@@ -190,7 +194,43 @@ impl Keyspace {
             chronicle: Chronicle::default(),
             signed_by,
             quota,
+            resizes: Resizes::default(),
         }
+    }
+
+    fn stage(&self) -> Option<(Stage, Quorums)> {
+        self.resizes.present.as_ref().map(|resize| (resize.stage, resize.to))
+    }
+
+    /// What gets ask for.
+    pub fn reading(&self) -> Quorums {
+        match self.stage() {
+            Some((Stage::Turn | Stage::Settle, to)) => to,
+            _ => self.quorums.value,
+        }
+    }
+
+    /// What puts ask for; while n changes, with the larger n, and what they ask for beside that: of
+    /// the first of the same owners.
+    pub fn writing(&self) -> (Quorums, Option<Quorums>) {
+        let now = self.quorums.value;
+        match self.stage() {
+            None => (now, None),
+            Some((Stage::Settle, to)) => (to, None),
+            Some((_, to)) if to.n > now.n => (to, Some(now)),
+            Some((_, to)) => (now, Some(to)),
+        }
+    }
+
+    /// How many of a partition's owners hold its keys: while n changes, the larger n.
+    pub fn holders(&self) -> usize {
+        self.counts().max().unwrap_or_default()
+    }
+
+    /// How many of a partition's owners gets or puts may ask for: while n changes, both.
+    pub fn counts(&self) -> impl Iterator<Item = usize> {
+        let to = self.stage().map(|(_, to)| to.n as usize);
+        [self.quorums.value.n as usize].into_iter().chain(to)
     }
 
     /// What concurrent versions of `key` mean: the pinned policy, with the canary's module if the
@@ -261,6 +301,7 @@ impl Keyspace {
         self.chronicle.join(&other.chronicle);
         self.signed_by.join(&other.signed_by);
         self.quota.join(&other.quota);
+        self.resizes.join(&other.resizes);
     }
 }
 
@@ -295,6 +336,44 @@ impl KeyspaceState {
             keyspace.merging.set(spec.merging);
             keyspace.signed_by.set(spec.signed_by.clone());
             keyspace.quota.set(spec.quota);
+        }
+    }
+
+    /// Has n, and with it r and w, become others.
+    pub(super) fn begin_resize(&mut self, to: Quorums) {
+        if let Some(keyspace) = &mut self.latest {
+            keyspace.resizes.begin(to);
+        }
+    }
+
+    /// Has a change of n given up.
+    pub(super) fn cancel_resize(&mut self) {
+        let keyspace = self.latest.as_mut();
+        if let Some(resize) = keyspace.and_then(|keyspace| keyspace.resizes.present.as_mut()) {
+            resize.is_cancelled = true;
+        }
+    }
+
+    /// A member tells how far it is with a change of n, and what that leads to is done.
+    pub(super) fn go_on_resizing<'a>(
+        &mut self,
+        (member, report): (NodeId, Report),
+        members: impl Iterator<Item = &'a NodeId> + Clone,
+        ring_version: u64,
+    ) {
+        let Some(keyspace) = &mut self.latest else { return };
+        let Some(resize) = &mut keyspace.resizes.present else { return };
+        let known = resize.reports.entry(member).or_default();
+        *known = (*known).max(report);
+        let to = resize.to;
+        match resize.outlook(members, ring_version) {
+            Outlook::Waits => {}
+            Outlook::Stage(stage) => resize.stage = stage,
+            Outlook::Done => {
+                keyspace.resizes.present = None;
+                keyspace.quorums.change(to);
+            }
+            Outlook::Cancelled => keyspace.resizes.present = None,
         }
     }
 

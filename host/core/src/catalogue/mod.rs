@@ -27,6 +27,7 @@ mod keyspace;
 mod laws;
 mod merging;
 mod quota;
+mod resize;
 mod ring_change;
 mod signing;
 mod stage;
@@ -52,6 +53,7 @@ pub use keyspace::{
 pub use laws::{KeptVerdict, Laws, WHY_CHARS_MAX};
 pub use merging::{HISTORY_MS_MAX, Merging, PAUSE_AFTER};
 pub use quota::Quota;
+pub use resize::{Report, Resize, Resizes, Stage};
 pub use ring_change::{Committed, Decision, Removed, RingChange, Staged};
 pub use signing::{
     BadSigning, PublicKey, SIGNATURES_MAX, SIGNERS_MAX, Signature, Signatures, signed_text,
@@ -69,11 +71,13 @@ use crate::ring::{Ring, Seat};
 
 /// The level of what a catalogue can hold, told to peers in the handshake. What nodes of a lower level
 /// would pass over is not begun while one is connected.
-pub const FEATURE_LEVEL: u32 = 6;
+pub const FEATURE_LEVEL: u32 = 7;
 /// From this level on a node looks at signatures of modules.
 pub const SIGNATURES_LEVEL: u32 = 5;
 /// From this level on a node holds puts against quotas, and merges against budgets of memory.
 pub const QUOTAS_LEVEL: u32 = 6;
+/// From this level on a node knows that a keyspace's n may become another one.
+pub const RESIZES_LEVEL: u32 = 7;
 
 /// What a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -337,8 +341,26 @@ impl Catalogue {
             let survivors = keyspace.reconcile.value.survivors() as u64;
             [keyspace.id.0, u64::from(keyspace.quorums.value.n), survivors]
         };
-        part("keyspaces", &mut self.live_keyspaces().flat_map(stored));
+        let resized =
+            self.resizes().flat_map(|(keyspace, resize)| [keyspace.id.0, u64::from(resize.to.n)]);
+        part("keyspaces", &mut self.live_keyspaces().flat_map(stored).chain(resized));
         *hasher.finalize().as_bytes()
+    }
+
+    /// The changes of n that are under way.
+    pub fn resizes(&self) -> impl Iterator<Item = (&Keyspace, &Resize)> {
+        self.live_keyspaces().filter_map(|keyspace| {
+            keyspace.resizes.present.as_ref().map(|resize| (keyspace, resize))
+        })
+    }
+
+    /// A member tells how far it is with the change of a keyspace's n, and what that leads to is
+    /// done.
+    pub fn go_on_resizing(&mut self, name: &str, member: NodeId, report: Report) {
+        let Catalogue { keyspaces, members, ring, .. } = self;
+        if let Some(keyspace) = keyspaces.get_mut(name) {
+            keyspace.go_on_resizing((member, report), members.keys(), ring.version());
+        }
     }
 
     /// The keyspaces that were deleted. What is not known at all may be one that a peer has just

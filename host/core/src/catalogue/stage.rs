@@ -286,11 +286,11 @@ fn check_replicas(catalogue: &Catalogue, replicas_max: u16) -> Result<(), StageE
         let range = format!("from 1 to {REPLICAS_MAX}");
         return Err(out_of_range("the number of owners of a partition", replicas_max, range));
     }
-    let needs = |n: u32| n > u32::from(replicas_max);
-    match catalogue.live_keyspaces().find(|keyspace| needs(keyspace.quorums.value.n)) {
+    let needs = |keyspace: &&super::Keyspace| keyspace.holders() > usize::from(replicas_max);
+    match catalogue.live_keyspaces().find(needs) {
         Some(keyspace) => Err(StageError::NeedsReplicas {
             name: keyspace.name.clone(),
-            n: keyspace.quorums.value.n,
+            n: keyspace.holders() as u32,
         }),
         None => Ok(()),
     }

@@ -16,6 +16,10 @@
 //! certain to hold such a write. All others include it, and once the patience is over such
 //! puts have ended.
 //!
+//! While n changes and this node's copy is counted on as one that was read from all, all it must be
+//! again: what is acknowledged by the one n need not be held by so many of the other
+//! ([`super::resize`]).
+//!
 //! w is the keyspace's. A put that asked for less is certain to be found only by the first rule;
 //! so is one from before w was raised. What is missed is not lost: its other copies are there, and
 //! a get that meets one repairs this node.
@@ -88,6 +92,10 @@ impl Catchup {
             return false;
         }
         around.keyspaces().values().all(|keyspace| {
+            let resize = keyspace.resizes.present.as_ref();
+            if resize.is_some_and(|resize| resize.counts_on(around.me())) {
+                return false;
+            }
             let quorums = keyspace.quorums.value;
             let n = quorums.n as usize;
             let list = &owners[..owners.len().min(n)];

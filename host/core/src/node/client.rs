@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::exchange::Told;
 use super::outgoing::Asker;
 use super::{Failure, InFlight, Node, Purpose};
-use crate::catalogue::Durability;
+use crate::catalogue::{Durability, Quorums};
 use crate::causality::Siblings;
 use crate::event::{Action, Notice, StoreFailure, Stored, Token};
 use crate::id::{KeyspaceId, NodeId};
@@ -21,6 +21,8 @@ pub(super) struct Prepared {
     pub key: StoreKey,
     pub list: PreferenceList,
     pub needed: u32,
+    /// What a put must reach beside that while n changes: so many of these owners.
+    pub also: Option<(Vec<NodeId>, u32)>,
     pub durability: Durability,
     pub read_repair_percent: u32,
 }
@@ -33,23 +35,36 @@ impl Node {
         asked: Option<u32>,
     ) -> Result<Prepared, RequestError> {
         let (catalogue, keyspace) = self.keyspace(keyspace)?;
-        let quorums = keyspace.quorums.value;
-        let default = if name == "r" { quorums.r } else { quorums.w };
+        let (quorums, also, default) = match name {
+            "r" => (keyspace.reading(), None, keyspace.reading().r),
+            _ => {
+                let (quorums, also) = keyspace.writing();
+                (quorums, also, quorums.w)
+            }
+        };
         let needed = asked.unwrap_or(default);
         if needed == 0 || needed > quorums.n {
             return Err(RequestError::BadQuorum { name, found: needed, n: quorums.n });
         }
         let partition = catalogue.ring.partition(keyspace.id, key);
         let list = catalogue.ring.preference_list(partition, quorums.n as usize);
-        let owners = list.primaries().len() as u32;
-        if needed > owners {
-            return Err(RequestError::TooFewNodes { name, needed, owners });
+        let also = also.map(|Quorums { n, w, .. }| {
+            let owners: Vec<NodeId> = list.primaries().iter().take(n as usize).copied().collect();
+            (owners, asked.unwrap_or(w).min(n))
+        });
+        let lists = also.iter().map(|(owners, needed)| (owners.as_slice(), *needed));
+        for (owners, needed) in [(list.primaries(), needed)].into_iter().chain(lists) {
+            let owners = owners.len() as u32;
+            if needed > owners {
+                return Err(RequestError::TooFewNodes { name, needed, owners });
+            }
         }
         let key = StoreKey { partition, keyspace: keyspace.id, key: key.clone() };
         Ok(Prepared {
             key,
             list,
             needed,
+            also,
             durability: keyspace.durability.value,
             read_repair_percent: keyspace.read_repair_percent.value,
         })

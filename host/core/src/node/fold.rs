@@ -90,8 +90,11 @@ impl Node {
 
     /// The module for a key, if what it makes is stored.
     fn folding_module(&self, key: &StoreKey) -> Option<ModuleDigest> {
-        match self.keyspaces.get(&key.keyspace)?.reconcile_of(&key.key) {
-            Reconcile::Fold(module) if !self.is_stopping => Some(module),
+        let keyspace = self.keyspaces.get(&key.keyspace)?;
+        // What gets ask are not all that hold the key while n changes.
+        let may_fold = !self.is_stopping && keyspace.resizes.present.is_none();
+        match keyspace.reconcile_of(&key.key) {
+            Reconcile::Fold(module) if may_fold => Some(module),
             _ => None,
         }
     }

@@ -28,7 +28,7 @@ impl Node {
         };
         let deadline_ms = self.in_ms(get.timeout_ms);
         let Prepared { key, list, needed, read_repair_percent, .. } = prepared;
-        let needed = match self.needed_of(get.quorum, &list, ("r", get.r, needed)) {
+        let needed = match self.needed_of(get.quorum, list.primaries(), ("r", get.r, needed)) {
             Ok(needed) => needed as usize,
             Err(error) => return self.act(Action::GetDone(ticket, Err(error))),
         };

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use rand_chacha::rand_core::Rng;
 
 use super::{Node, Purpose, Timer};
-use crate::catalogue::{Catalogue, CatalogueChange, CatalogueDigest, ChangeError, Removed};
+use crate::catalogue::{
+    Catalogue, CatalogueChange, CatalogueDigest, ChangeError, Keyspace, Removed, Resizes,
+};
 use crate::event::{Action, ChangeFailure, CommitError, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
@@ -42,6 +44,7 @@ impl Node {
         self.keep_usages();
         self.ring_taken_over(before.as_deref());
         self.moves_taken_over(before.as_deref());
+        self.resizes_taken_over(before.is_none());
         self.look_at_standing();
     }
 
@@ -89,6 +92,9 @@ impl Node {
         }
         let Some(catalogue) = self.catalogue.clone() else { return };
         self.saves.is_catalogue_behind |= result.is_err();
+        if result.is_ok() {
+            self.resizes_saved(token);
+        }
         let result = result.map(|()| catalogue);
         match purpose {
             Some(Purpose::Change(ticket)) => {
@@ -172,7 +178,15 @@ fn overruled<'a>(ours: &'a Catalogue, joined: &'a Catalogue) -> impl Iterator<It
             || old.durability.version == new.durability.version && old.durability != new.durability
             || old.reconcile.version == new.reconcile.version && old.reconcile != new.reconcile
             || old.signed_by.version == new.signed_by.version && old.signed_by != new.signed_by
-            || old.quota.version == new.quota.version && old.quota != new.quota;
+            || old.quota.version == new.quota.version && old.quota != new.quota
+            || is_resize_lost(old, new);
         lost.then_some(old.name.as_str())
     })
+}
+
+/// Whether a change of n gave way to another one that was begun at the same time.
+fn is_resize_lost(old: &Keyspace, new: &Keyspace) -> bool {
+    let (old, new) = (&old.resizes, &new.resizes);
+    let to = |resizes: &Resizes| resizes.present.as_ref().map(|resize| resize.to);
+    old.number == new.number && to(new).is_some() && to(old) != to(new)
 }

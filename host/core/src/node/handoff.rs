@@ -178,8 +178,8 @@ impl Node {
     /// Who is to have a hint for `target`: all owners, if that is none of them any more.
     fn receivers(&self, target: NodeId, key: &StoreKey) -> Vec<NodeId> {
         let Ok((catalogue, keyspace)) = self.keyspace(key.keyspace) else { return vec![target] };
-        let n = keyspace.quorums.value.n as usize;
-        let owners: Vec<NodeId> = catalogue.ring.owners(key.partition).take(n).collect();
+        let owners = catalogue.ring.owners(key.partition).take(keyspace.holders());
+        let owners: Vec<NodeId> = owners.collect();
         if owners.contains(&target) { vec![target] } else { owners }
     }
 

@@ -35,7 +35,7 @@ impl Node {
     fn list_owners(&self, request: &ListRequest) -> Result<(Vec<NodeId>, u32), RequestError> {
         self.may_write()?;
         let (catalogue, keyspace) = self.keyspace(request.range.keyspace)?;
-        let quorums = keyspace.quorums.value;
+        let quorums = keyspace.reading();
         let needed = request.r.unwrap_or(quorums.r);
         if needed == 0 || needed > quorums.n {
             return Err(RequestError::BadQuorum { name: "r", found: needed, n: quorums.n });

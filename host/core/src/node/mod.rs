@@ -20,6 +20,7 @@
 //! - `removed`: what becomes of nodes that were removed;
 //! - `outgoing`: who waits for the answer to what was asked;
 //! - `writes`: what stores are to write, here and elsewhere;
+//! - `resize`: a keyspace's n on its way to another one;
 //! - `saves`: what must be durable before what;
 //! - `surroundings`: what those parts that are values see of the node;
 //! - `timers`: what is due when;
@@ -47,6 +48,7 @@ mod put;
 mod regions;
 mod removed;
 mod replica;
+mod resize;
 mod saves;
 mod surroundings;
 mod timers;
@@ -87,6 +89,7 @@ use fold::{FoldJob, Folds};
 use handoff::Handoff;
 use holding::Holding;
 use outgoing::{Asker, Outgoing};
+use resize::Resizing;
 use saves::Saves;
 use surroundings::Surroundings;
 use timers::{Timer, Timers};
@@ -253,6 +256,7 @@ pub struct Node {
     /// The last loss of the data store; 0 without one.
     last_loss: u64,
     saves: Saves,
+    resizing: Resizing,
     exchanges: Exchanges,
     collection: Collection,
     transfers: Transfers,
@@ -304,6 +308,7 @@ impl Node {
             fill: None,
             last_loss: 0,
             saves: Saves::default(),
+            resizing: Resizing::default(),
             exchanges: Exchanges::default(),
             collection: Collection::new(life),
             transfers: Transfers::default(),
@@ -452,8 +457,8 @@ impl Node {
         let Some(action) = self.hold_back(action) else { return };
         self.collection.watch(&action);
         if let Action::Write { token, area: Area::Data, key, .. } = &action {
-            let (token, partition) = (*token, key.partition);
-            self.write_begins(token, partition);
+            let (token, partition, keyspace) = (*token, key.partition, key.keyspace);
+            self.write_begins(token, partition, keyspace);
         }
         self.out.push(action);
     }

@@ -45,10 +45,16 @@ impl Node {
             Ok(prepared) => prepared,
             Err(error) => return self.put_done(ticket, Err(error)),
         };
-        let Prepared { key, list, needed, durability, .. } = prepared;
-        let needed = match self.needed_of(put.quorum, &list, ("w", put.w, needed)) {
-            Ok(needed) => needed,
-            Err(error) => return self.put_done(ticket, Err(error)),
+        let Prepared { key, list, needed, also, durability, .. } = prepared;
+        let of = |(owners, needed): (&[NodeId], u32)| {
+            self.needed_of(put.quorum, owners, ("w", put.w, needed))
+        };
+        let also_of = |(owners, needed): (Vec<NodeId>, u32)| {
+            of((&owners, needed)).map(|needed| (owners, needed as usize))
+        };
+        let (needed, also) = match (of((list.primaries(), needed)), also.map(also_of).transpose()) {
+            (Ok(needed), Ok(also)) => (needed, also),
+            (Err(error), _) | (_, Err(error)) => return self.put_done(ticket, Err(error)),
         };
         let namers = self.namers(&key, &put, list.primaries());
         let durability = put.durability.unwrap_or(durability);
@@ -61,12 +67,14 @@ impl Node {
         let state = Put::new((ticket, put), key, terms, (self.id, &list), namers, |node| {
             self.is_reachable(node)
         });
+        let counts = |owner: &NodeId| self.counts_for(kind, *owner);
         let state = match kind {
-            QuorumKind::Local => {
-                let owners = list.primaries().iter().copied();
-                state.counting(owners.filter(|owner| self.is_near(*owner)))
-            }
+            QuorumKind::Local => state.counting(list.primaries().iter().copied().filter(counts)),
             QuorumKind::Sloppy | QuorumKind::Strict => state,
+        };
+        let state = match also {
+            Some((owners, n)) => state.reaching_also(owners.into_iter().filter(counts), n),
+            None => state,
         };
         if is_stuck {
             // Another owner may take it; this one would not hold it when it hands over.
@@ -74,7 +82,7 @@ impl Node {
             let error = RequestError::Store { reason, effect: Effect::None };
             return self.put_done(ticket, Err(error));
         }
-        if is_alone || (state.possible(|node| self.is_reachable(node)) as u32) < needed {
+        if is_alone || state.is_out_of_reach(|node| self.is_reachable(node)) {
             return self.put_done(ticket, Err(out_of_reach(needed)));
         }
         let request = self.begin_put(state);
@@ -87,7 +95,7 @@ impl Node {
         let prepared = self
             .may_write()
             .and_then(|()| self.prepare((import.keyspace, &import.key), "w", import.w));
-        let Prepared { key, list, needed, durability, .. } = match prepared {
+        let Prepared { key, list, needed, also, durability, .. } = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.put_done(ticket, Err(error)),
         };
@@ -100,7 +108,11 @@ impl Node {
         let object = (ticket, dot, import.siblings);
         let state =
             Put::given(object, key, terms, (self.id, &list), |node| self.is_reachable(node));
-        if (state.possible(|node| self.is_reachable(node)) as u32) < needed {
+        let state = match also {
+            Some((owners, needed)) => state.reaching_also(owners.into_iter(), needed as usize),
+            None => state,
+        };
+        if state.is_out_of_reach(|node| self.is_reachable(node)) {
             return self.put_done(ticket, Err(out_of_reach(needed)));
         }
         let request = self.begin_put(state);
@@ -118,15 +130,22 @@ impl Node {
     /// Who is to give a put its dot, in order: the owners in reach. A named write has one that is
     /// the first while nobody comes or goes: who has minted it knows its retry.
     fn namers(&self, key: &StoreKey, put: &PutRequest, owners: &[NodeId]) -> VecDeque<NodeId> {
-        let is_frozen = self.is_frozen(key.partition, self.id);
+        let is_frozen = self.is_frozen((key.partition, key.keyspace), self.id);
         let mut namers: VecDeque<NodeId> = owners.iter().copied().collect();
         namers.retain(|owner| self.is_reachable(*owner) && !(is_frozen && *owner == self.id));
+        // Who is only becoming an owner does not hold what there is.
+        let reads = self.keyspaces.get(&key.keyspace).map(|keyspace| keyspace.reading().n as usize);
+        let readable = &owners[..owners.len().min(reads.unwrap_or(usize::MAX))];
+        if readable.len() < owners.len() {
+            namers.make_contiguous().sort_by_key(|owner| !readable.contains(owner));
+        }
         if put.quorum == QuorumKind::Local {
             // Its dot comes from a node that counts, if one is there.
             namers.make_contiguous().sort_by_key(|owner| !self.is_near(*owner));
         }
         if put.draft.request.is_none()
             && let Some(place) = namers.iter().position(|owner| *owner == self.id)
+            && readable.contains(&self.id)
         {
             namers.remove(place);
             namers.push_front(self.id);
@@ -282,7 +301,9 @@ impl Node {
     fn spread(&mut self, request: RequestId) {
         let due_ms = self.in_ms(self.settings.replica_timeout_ms);
         let is_frozen = match self.requests.get(&request) {
-            Some(InFlight::Put(put)) => self.is_frozen(put.key.partition, self.id),
+            Some(InFlight::Put(put)) => {
+                self.is_frozen((put.key.partition, put.key.keyspace), self.id)
+            }
             _ => return,
         };
         let (me, detector, is_stopping) = (self.id, &self.detector, self.is_stopping);
@@ -301,7 +322,7 @@ impl Node {
     pub(super) fn lend(&mut self, from: NodeId, request: RequestId, put: PutRequest) {
         let owned = self.own(from, (put.keyspace, &put.key), self.ring_version(), false);
         let refused = match owned {
-            Ok(partition) if !self.is_frozen(partition, self.id) => {
+            Ok(partition) if !self.is_frozen((partition, put.keyspace), self.id) => {
                 let key = StoreKey { partition, keyspace: put.keyspace, key: put.key.clone() };
                 let until_ms = self.in_ms(put.timeout_ms);
                 let change = self.mint(&key, put, until_ms, true);

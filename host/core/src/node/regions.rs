@@ -17,7 +17,6 @@
 use super::Node;
 use crate::id::NodeId;
 use crate::request::{QuorumKind, RequestError};
-use crate::ring::PreferenceList;
 
 impl Node {
     fn region_of(&self, node: NodeId) -> Option<&str> {
@@ -39,13 +38,13 @@ impl Node {
     pub(super) fn needed_of(
         &self,
         kind: QuorumKind,
-        list: &PreferenceList,
+        owners: &[NodeId],
         (name, asked, needed): (&'static str, Option<u32>, u32),
     ) -> Result<u32, RequestError> {
         if kind != QuorumKind::Local {
             return Ok(needed);
         }
-        let owners = list.primaries().iter().filter(|owner| self.is_near(**owner)).count() as u32;
+        let owners = owners.iter().filter(|owner| self.is_near(**owner)).count() as u32;
         let needed = asked.unwrap_or(owners / 2 + 1);
         match needed <= owners {
             true => Ok(needed),

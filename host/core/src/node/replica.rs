@@ -56,14 +56,16 @@ impl Node {
             return Err(ReplicaError::UnknownKeyspace);
         };
         let partition = partition(catalogue);
-        if is_fallback || self.is_owner_for((catalogue, keyspace), partition, their_ring) {
+        let n = keyspace.holders();
+        if is_fallback || self.is_owner_for(catalogue, (partition, n), their_ring) {
             Ok(partition)
         } else {
             Err(ReplicaError::NotOwner { ring_version })
         }
     }
 
-    /// A key's partition, and whether this node is one of its owners for who goes by `their_ring`.
+    /// A key's partition, and whether this node is one of the owners that gets ask, for who goes by
+    /// `their_ring`.
     pub(super) fn place_of(
         &self,
         (catalogue, keyspace): (&Catalogue, &Keyspace),
@@ -71,16 +73,16 @@ impl Node {
         their_ring: u64,
     ) -> (PartitionId, bool) {
         let partition = catalogue.ring.partition(keyspace.id, key);
-        (partition, self.is_owner_for((catalogue, keyspace), partition, their_ring))
+        let n = keyspace.reading().n as usize;
+        (partition, self.is_owner_for(catalogue, (partition, n), their_ring))
     }
 
     fn is_owner_for(
         &self,
-        (catalogue, keyspace): (&Catalogue, &Keyspace),
-        partition: PartitionId,
+        catalogue: &Catalogue,
+        (partition, n): (PartitionId, usize),
         their_ring: u64,
     ) -> bool {
-        let n = keyspace.quorums.value.n as usize;
         let is_owner = catalogue.ring.owners(partition).take(n).any(|owner| owner == self.id);
         is_owner && !self.is_overtaken(partition, their_ring)
     }
@@ -131,7 +133,7 @@ impl Node {
         let is_hint = !targets.is_empty();
         let own = self.own(from, (keyspace, &key), write.ring_version, is_hint);
         match own.and_then(|partition| self.open_epoch(from, write.epoch).map(|()| partition)) {
-            Ok(partition) if !is_hint && self.is_frozen(partition, from) => {
+            Ok(partition) if !is_hint && self.is_frozen((partition, keyspace), from) => {
                 let ring_version = self.ring_version();
                 let result = Err(ReplicaError::NotOwner { ring_version });
                 self.send(from, Message::WriteReply { request, result });

@@ -101,7 +101,7 @@ pub(super) trait Surroundings {
     /// was removed.
     fn replicas(&self, keyspace: KeyspaceId) -> Option<usize> {
         self.catalogue().filter(|catalogue| !catalogue.removed.contains_key(&self.me()))?;
-        Some(self.keyspaces().get(&keyspace)?.quorums.value.n as usize)
+        Some(self.keyspaces().get(&keyspace)?.holders())
     }
 
     fn partition(&self, keyspace: KeyspaceId, key: &Bytes) -> Option<PartitionId> {

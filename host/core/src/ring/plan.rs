@@ -93,7 +93,7 @@ pub fn plan_of(catalogue: &Catalogue, changes: &[RingChange]) -> Result<Plan, Pl
     let planned = claim_from(&catalogue.ring, version, replicas_max, &seats, &replaced)?;
     // The order says who is an owner of a keyspace with fewer of them.
     let most = planned.replicas().max(catalogue.ring.replicas());
-    let is_narrow = |keyspace: &Keyspace| (keyspace.quorums.value.n as usize) < most;
+    let is_narrow = |keyspace: &Keyspace| keyspace.counts().any(|n| n < most);
     let planned = match catalogue.live_keyspaces().any(is_narrow) {
         true => planned.in_order_of(&catalogue.ring),
         false => planned,

@@ -392,6 +392,38 @@ fn a_put_knows_who_could_hold_it() {
 }
 
 #[test]
+fn a_put_that_must_reach_two_quorums_is_answered_when_both_are() {
+    // Of the owners a, b and c two are needed, and of a one: n is on its way from 1 to 3, or back.
+    let table: [(&str, &str, &[&str], bool); 5] = [
+        ("a", "", &["b"], true),
+        ("b", "", &["c"], false),
+        ("b", "", &["c", "a"], true),
+        // x stands in for a.
+        ("b", "a", &["c", "x"], true),
+        ("x", "ab", &["c", "y"], true),
+    ];
+    for (me, down, acks, is_answered) in table {
+        let cast = Cast::new(2);
+        let is_reachable = |node| !cast.is_in(down, node);
+        let put = put_at(&cast, me, (DEADLINE_MS, 2, Sloppy), me, is_reachable);
+        let mut put = put.reaching_also([cast.node("a")].into_iter(), 1);
+        assert!(!put.is_out_of_reach(is_reachable));
+        let (dot, siblings) = written(1);
+        put.minted(dot, siblings);
+        put.spread(is_reachable, REPLICA_TIMEOUT_MS);
+        acks.iter().for_each(|ack| put.acknowledged(cast.node(ack)));
+        let answer = put.take_answer(0, 1);
+        assert_eq!(answer.is_some(), is_answered, "{me} without {down:?}: {acks:?}, {answer:?}");
+        assert!(answer.is_none_or(|answer| answer.is_ok()));
+    }
+    let cast = Cast::new(2);
+    let is_reachable = |node| !cast.is_in("a", node);
+    let put = put_at(&cast, "b", (DEADLINE_MS, 2, Strict), "b", is_reachable);
+    assert!(!put.is_out_of_reach(is_reachable));
+    assert!(put.reaching_also([cast.node("a")].into_iter(), 1).is_out_of_reach(is_reachable));
+}
+
+#[test]
 fn only_a_sole_version_comes_with_a_context() {
     let cast = Cast::new(0);
     for (puts, siblings_remaining) in [(1, 0), (3, 2)] {

@@ -489,9 +489,11 @@ impl Host {
                 self.trees = None;
                 return None;
             }
-            Action::DropPartition { token, partition } => {
-                self.store
-                    .retain(|(area, key), _| (*area, key.partition) != (Area::Data, partition));
+            Action::DropPartition { token, partition, keyspace } => {
+                let goes = |key: &StoreKey| {
+                    key.partition == partition && keyspace.is_none_or(|only| only == key.keyspace)
+                };
+                self.store.retain(|(area, key), _| *area != Area::Data || !goes(key));
                 self.trees = None;
                 Event::Dropped(token, Ok(()))
             }

@@ -150,6 +150,7 @@ impl Keyspace {
             chronicle: Vec::new(),
             unsigned_modules: Vec::new(),
             usage: None,
+            resize: None,
             ..kept
         })
     }

@@ -103,3 +103,29 @@ fn deleted_keyspaces_go_from_all_partitions_and_others_stay() {
         }
     }
 }
+
+#[test]
+fn a_keyspace_goes_from_one_partition_and_all_else_stays() {
+    let rig = Rig::new();
+    let stores = rig.open();
+    let places: Vec<(u16, u64)> = (0..3).flat_map(|p| (1..4).map(move |id| (p, id))).collect();
+    let names = |(p, id): (u16, u64)| (0..150).map(move |n| placed(p, id, format!("{n}")));
+    let queue = |key| {
+        let (done, reply) = reply();
+        stores.write(WriteJob { key, ..put_job("", "x", false, done) });
+        reply
+    };
+    let answers: Vec<_> = places.iter().flat_map(|place| names(*place)).map(queue).collect();
+    answers.into_iter().for_each(|answer| drop(answer.get().unwrap()));
+
+    let (done, dropped) = reply();
+    stores.drop_stretch((PartitionId(1), KeyspaceId(2)), done);
+    dropped.get().unwrap();
+    for (partition, id) in places {
+        let (done, reply) = reply();
+        let key = placed(partition, id, "149".to_owned());
+        stores.load(LoadJob { key, from_hints_too: false, done });
+        assert_eq!(reply.get().unwrap().is_some(), (partition, id) != (1, 2));
+    }
+    assert_eq!(stores.figures(Area::Data).objects, 8 * 150);
+}

@@ -3,6 +3,7 @@
 mod keyspaces;
 mod release;
 mod repair;
+mod resize;
 mod ring;
 
 use rand::RngExt;
@@ -33,6 +34,7 @@ impl World {
             Chore::Modules => self.switch_module(machine),
             Chore::Release => self.release(machine),
             Chore::Repair => self.ask_repair(machine),
+            Chore::Resize => self.resize(machine),
         }
     }
 }

@@ -153,6 +153,7 @@ impl World {
         let zone = |node: NodeId| zone_of(index(node), &self.scenario);
         self.violations.extend(self.rings.saw(machine, catalogue));
         self.violations.extend(zones(catalogue, zone));
+        self.count_resizes(catalogue);
     }
 
     /// The machines with a seat, by the first machine's catalogue.

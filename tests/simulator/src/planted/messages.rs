@@ -1,7 +1,9 @@
 //! Bugs as what machines say to one another, or do with what was said.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use stator_core::catalogue::{Catalogue, Report, Stage};
 use stator_core::collect::CollectAnswer;
 use stator_core::event::{Action, Area, Event, Notice, Token};
 use stator_core::id::{KeyspaceId, NodeId, PartitionId};
@@ -74,13 +76,29 @@ impl World {
             {
                 self.noted.roots.insert((from, *request), read.clone());
             }
+            (Planted::ResizeUncopied, Message::TreeRead { request, read, .. })
+                if read.query == TreeQuery::Roots && self.is_copying_for_resize(from) =>
+            {
+                self.noted.roots.insert((from, *request), read.clone());
+            }
+            (Planted::ResizeAtOnce, Message::Catalogue { catalogue, .. }) => {
+                let mut said = Catalogue::clone(catalogue);
+                for (keyspace, resize) in catalogue.resizes() {
+                    let (through, ring_version) = (Some(resize.stage), catalogue.ring.version());
+                    let report = Report { through, is_cancelled: false, ring_version };
+                    for member in catalogue.members.keys() {
+                        said.go_on_resizing(&keyspace.name, *member, report);
+                    }
+                }
+                *catalogue = Arc::new(said);
+            }
             (Planted::EqualRoots, Message::TreeRead { request, read, .. })
                 if read.query == TreeQuery::Roots =>
             {
                 self.noted.roots.insert((from, *request), read.clone());
             }
             (
-                Planted::ServeUncopied | Planted::EqualRoots,
+                Planted::ServeUncopied | Planted::EqualRoots | Planted::ResizeUncopied,
                 Message::TreeReply { request, result: Ok(roots) },
             ) => {
                 if let Some(read) = self.noted.roots.remove(&(to, *request)) {
@@ -89,6 +107,11 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn is_copying_for_resize(&self, machine: usize) -> bool {
+        let catalogue = self.catalogue_of(machine);
+        catalogue.is_some_and(|c| c.resizes().any(|(_, resize)| resize.stage == Stage::Copy))
     }
 
     fn takes_over(&self, machine: usize, partition: PartitionId) -> bool {

@@ -102,6 +102,10 @@ pub enum Planted {
     DropName,
     /// A listing is answered by one owner whatever `r` is.
     ListFromOne,
+    /// Who is to hold a keyspace because its n changes believes that it does already.
+    ResizeUncopied,
+    /// Who tells of a change of n says that all members are through with its stage.
+    ResizeAtOnce,
 }
 
 /// A bug and how it is found.
@@ -280,6 +284,18 @@ pub const BUGS: &[Bug] = &[
         Planted::PassOverDamage,
         ("rot in new rings", 100),
         &[RESTS],
+    ),
+    bug(
+        "believe that the old owners of a keyspace with another n are read",
+        Planted::ResizeUncopied,
+        ("resized", 200),
+        &[LOST, STRICT],
+    ),
+    bug(
+        "change n without waiting for all members",
+        Planted::ResizeAtOnce,
+        ("resized", 200),
+        &[LOST, STRICT],
     ),
     bug("list from one owner", Planted::ListFromOne, ("partitions", 20), &[STRICT, LOST]),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),

@@ -8,6 +8,7 @@ mod copies;
 mod limits;
 mod plain;
 mod quorums;
+mod resizes;
 mod rings;
 
 use stator_core::catalogue::{Durability, Quorums, Reconcile};
@@ -78,6 +79,8 @@ pub enum Chore {
     Release,
     /// They want owners compared and repaired.
     Repair,
+    /// They change a keyspace's n.
+    Resize,
 }
 
 /// A kind of run.
@@ -279,6 +282,7 @@ const GROUPS: &[&[Scenario]] = &[
     rings::SCENARIOS,
     quorums::SCENARIOS,
     chores::SCENARIOS,
+    resizes::SCENARIOS,
     limits::SCENARIOS,
     copies::SCENARIOS,
 ];

@@ -119,6 +119,7 @@ async fn what_an_operator_must_not_do_is_refused() {
 async fn bad_updates_are_refused() {
     let (node, _folder) = node().await;
     let n2 = v1::Keyspace { n: 2, ..named("default") };
+    let n2r2w2 = v1::Keyspace { r: 2, w: 2, ..n2.clone() };
     let w9 = v1::Keyspace { w: 9, ..named("default") };
     let stale = v1::Keyspace { w: 1, etag: "stale".to_owned(), ..named("default") };
     let table = [
@@ -138,9 +139,14 @@ async fn bad_updates_are_refused() {
             refusal(InvalidArgument, "MASK_UNKNOWN_FIELD", &["\"name\" cannot be updated"]),
         ),
         (
-            "another n",
+            "an n whose r and w do not meet",
             (n2, vec!["n"]),
-            refusal(InvalidArgument, "N_IS_FIXED", &["moves data", "change of the ring"]),
+            refusal(InvalidArgument, "BAD_QUORUM", &["r + w > n", "nothing was changed"]),
+        ),
+        (
+            "more replicas than nodes",
+            (n2r2w2, vec!["n", "r", "w"]),
+            refusal(FailedPrecondition, "TOO_FEW_NODES", &["n=2", "the ring has 1"]),
         ),
         ("w above n", (w9, vec!["w"]), refusal(InvalidArgument, "BAD_QUORUM", &["w=9"])),
         ("r = 0", (named("default"), vec!["r"]), refusal(InvalidArgument, "BAD_QUORUM", &["r=0"])),

@@ -2,7 +2,7 @@
 
 use super::{ExchangeId, ExchangeReason, Exchanges, Pair, Told, Wish, schedule};
 use crate::event::{Action, RepairId, StoreFailure, Token};
-use crate::id::{NodeId, PartitionId, RequestId};
+use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId};
 use crate::message::{Comparison, Message, ReplicaError, ReplicaWrite};
 use crate::node::outgoing::Asker;
 use crate::node::surroundings::Surroundings;
@@ -73,6 +73,9 @@ impl Node {
             Wish::Ended((partition, peer), ExchangeReason::Fill, outcome) => {
                 self.fill_exchange_ended(partition, peer, outcome);
             }
+            Wish::Ended(pair, ExchangeReason::Resize(keyspace), outcome) => {
+                self.resize_exchange_ended(keyspace, pair, outcome);
+            }
             Wish::Ended((partition, peer), _, outcome) => {
                 self.transfer_exchange_ended(partition, peer, outcome);
             }
@@ -96,6 +99,12 @@ impl Node {
     /// Compares `partition` with `peer` and repairs what differs, on both sides.
     pub(in crate::node) fn start_exchange(&mut self, pair: Pair, reason: ExchangeReason) {
         self.exchanging(|exchanges, around| exchanges.start(around, pair, None, reason));
+    }
+
+    /// The same of one keyspace, for a change of its n.
+    pub(in crate::node) fn start_exchange_of(&mut self, keyspace: KeyspaceId, pair: Pair) {
+        let reason = ExchangeReason::Resize(keyspace);
+        self.exchanging(|exchanges, around| exchanges.start(around, pair, Some(keyspace), reason));
     }
 
     pub(in crate::node) fn exchange_due(&mut self) {

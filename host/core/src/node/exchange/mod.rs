@@ -96,6 +96,8 @@ pub enum ExchangeReason {
     Transfer,
     /// The initiator is no owner any more and holds a copy.
     Leave,
+    /// The keyspace's n changes, and the initiator is to hold what the peer does.
+    Resize(KeyspaceId),
     /// An operator wants it, and this node is told under this number.
     Operator(NodeId, RequestId),
 }
@@ -223,7 +225,10 @@ impl Exchanges {
                 let comparison = operator::comparison(peer, outcome);
                 self.wish(Wish::Report(asker, request, Ok(comparison)));
             }
-            ExchangeReason::Fill | ExchangeReason::Transfer | ExchangeReason::Leave => {
+            ExchangeReason::Fill
+            | ExchangeReason::Transfer
+            | ExchangeReason::Leave
+            | ExchangeReason::Resize(_) => {
                 self.wish(Wish::Ended((partition, peer), reason, outcome));
             }
         }

@@ -352,7 +352,9 @@ impl Node {
         };
         let is_gone = |node: &NodeId| !catalogue.members.contains_key(node);
         let mut also = filling.also.iter();
-        also.all(|node| filling.catchup.has_read(*node) || is_gone(node))
+        // What is being dropped takes with it what was copied.
+        !self.is_dropping_any(partition)
+            && also.all(|node| filling.catchup.has_read(*node) || is_gone(node))
             && filling.catchup.is_enough(self, partition, Some(self.id))
     }
 }

@@ -55,7 +55,7 @@ use super::outgoing::Asker;
 use super::timers::Timer;
 use crate::catalogue::Catalogue;
 use crate::event::{ExchangeEnd, ExchangeOutcome, Notice, Token, TransferFigures};
-use crate::id::{NodeId, PartitionId};
+use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId, TransferStep};
 use crate::ring::Move;
 
@@ -90,7 +90,7 @@ pub(super) struct Transfers {
     /// What was told last.
     told: Vec<TransferFigures>,
     /// Changes of the data store that are under way.
-    pub(super) writing: BTreeMap<Token, PartitionId>,
+    pub(super) writing: BTreeMap<Token, (PartitionId, KeyspaceId)>,
 }
 
 /// A move that this node is to bring about.
@@ -169,6 +169,7 @@ impl Node {
         let partitions: Vec<PartitionId> = self.transfers.incoming.keys().copied().collect();
         partitions.into_iter().for_each(|partition| self.drive(partition));
         self.look_at_leavings();
+        self.go_on_resizing();
         let figures = self.transfers();
         if figures != self.transfers.told {
             self.transfers.told.clone_from(&figures);

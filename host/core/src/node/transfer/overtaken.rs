@@ -122,7 +122,7 @@ impl Node {
             old.version() == new.version() && incoming.is_some_and(is_asked)
         };
         let mut counts: BTreeSet<usize> =
-            self.keyspaces.values().map(|keyspace| keyspace.quorums.value.n as usize).collect();
+            self.keyspaces.values().flat_map(|keyspace| keyspace.counts()).collect();
         counts.insert(usize::MAX);
         let is_regained = |p: &PartitionId| {
             counts.iter().any(|&n| is_in(new, *p, n, id) && !is_in(old, *p, n, id)) && !is_ready(p)

@@ -1,7 +1,8 @@
 //! The source's side of a transfer: to freeze a partition, and to hand it over.
 
 use super::{FREEZE_MS, Transfers};
-use crate::id::{NodeId, PartitionId};
+use crate::event::Token;
+use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::message::{Message, ReplicaError, RequestId, TransferStep};
 use crate::node::Node;
 use crate::ring::Move;
@@ -24,16 +25,26 @@ pub(super) struct Frozen {
 impl Transfers {
     /// Whether something of the partition is being written to the data store.
     pub(in crate::node) fn is_writing(&self, partition: PartitionId) -> bool {
-        self.writing.values().any(|written| *written == partition)
+        self.writing.values().any(|(written, _)| *written == partition)
+    }
+
+    /// Whether something of a keyspace in it is.
+    pub(super) fn is_writing_of(&self, stretch: (PartitionId, KeyspaceId)) -> bool {
+        self.writing.values().any(|written| *written == stretch)
     }
 }
 
 impl Node {
-    /// Whether this node takes no writes of the partition from `from`, though it owns it.
-    pub(in crate::node) fn is_frozen(&self, partition: PartitionId, from: NodeId) -> bool {
+    /// Whether this node takes no writes of a keyspace in the partition from `from`, though it owns it.
+    pub(in crate::node) fn is_frozen(
+        &self,
+        (partition, keyspace): (PartitionId, KeyspaceId),
+        from: NodeId,
+    ) -> bool {
         let frozen = self.transfers.frozen.get(&partition);
         // What is dropped must not be added to, whoever sends it.
         self.is_dropping(partition)
+            || self.is_dropping_of(keyspace, Some(partition))
             || self.is_served_elsewhere(partition, from)
             || frozen.is_some_and(|f| f.to != from && self.now.monotonic_ms < f.until_ms)
     }
@@ -102,8 +113,8 @@ impl Node {
     }
 
     /// A change of the data store begins.
-    pub(in crate::node) fn write_begins(&mut self, token: crate::event::Token, p: PartitionId) {
-        self.transfers.writing.insert(token, p);
+    pub(in crate::node) fn write_begins(&mut self, token: Token, p: PartitionId, of: KeyspaceId) {
+        self.transfers.writing.insert(token, (p, of));
         if let Some(frozen) = self.transfers.frozen.get_mut(&p) {
             frozen.is_written = true;
         }
@@ -121,9 +132,9 @@ impl Node {
     }
 
     /// A change of the data store has ended.
-    pub(in crate::node) fn write_ended(&mut self, token: crate::event::Token) {
-        let Some(partition) = self.transfers.writing.remove(&token) else { return };
-        self.written_elsewhere(partition);
+    pub(in crate::node) fn write_ended(&mut self, token: Token) {
+        let Some((partition, keyspace)) = self.transfers.writing.remove(&token) else { return };
+        self.written_elsewhere(partition, keyspace);
         if self.transfers.frozen.contains_key(&partition) {
             self.tell_drained(partition);
         }

@@ -124,7 +124,7 @@ impl Debts {
     }
 
     /// For whom `node` was sent the write, if it is still waited for.
-    fn sent_for(&self, node: NodeId) -> Option<NodeId> {
+    pub(super) fn sent_for(&self, node: NodeId) -> Option<NodeId> {
         let is_sent = |owner: &Owner| matches!(owner.owed, Owed::Sent { to, .. } if to == node);
         self.owners.iter().find(|(_, owner)| is_sent(owner)).map(|(owner, _)| *owner)
     }

@@ -1,5 +1,7 @@
 //! The state of one put: get the write a dot (`naming`), then replicate until every owner has it
-//! or a durable hint for it exists (`debts`); answer the client at w distinct nodes.
+//! or a durable hint for it exists (`debts`); answer the client at w distinct nodes. While a keyspace's
+//! n changes that alone does not do: w of the smaller number of owners must have it, too, or nodes
+//! that stand in for them.
 
 mod debts;
 mod naming;
@@ -45,6 +47,8 @@ pub struct Put {
     tally: Tally,
     /// Who counts: all, or the owners of a region.
     counting: Option<BTreeSet<NodeId>>,
+    /// The first of the owners, so many of which must have it as well.
+    also: Option<(BTreeSet<NodeId>, Tally)>,
     hinted: u32,
     primaries: Vec<NodeId>,
     name: Name,
@@ -111,6 +115,7 @@ impl Put {
             kind,
             tally: Tally::new(needed),
             counting: None,
+            also: None,
             hinted: 0,
             primaries: list.primaries().to_vec(),
             name,
@@ -127,27 +132,57 @@ impl Put {
         Put { counting: Some(owners.collect()), ..self }
     }
 
+    /// The same with so many of these owners, or of who stands in for them, needed as well.
+    pub fn reaching_also(self, owners: impl Iterator<Item = NodeId>, needed: usize) -> Self {
+        Put { also: Some((owners.collect(), Tally::new(needed))), ..self }
+    }
+
     fn counts(&self, node: NodeId) -> bool {
         self.counting.as_ref().is_none_or(|counting| counting.contains(&node))
     }
 
-    fn count(&mut self, node: NodeId) {
+    /// `node` has it, in the place of this owner.
+    fn count(&mut self, node: NodeId, owner: NodeId) {
         if self.counts(node) {
             self.tally.count(node);
         }
+        if let Some((owners, tally)) = &mut self.also
+            && owners.contains(&owner)
+        {
+            tally.count(node);
+        }
+    }
+
+    /// Whether too few nodes are in reach for it.
+    pub fn is_out_of_reach(&self, is_reachable: impl Fn(NodeId) -> bool) -> bool {
+        let also = self.also.as_ref().map(|(owners, tally)| (tally.needed(), Some(owners)));
+        let all = [(self.tally.needed(), None)];
+        let mut needs = all.into_iter().chain(also);
+        needs.any(|(needed, owners)| self.possible_of(owners, &is_reachable) < needed)
     }
 
     /// How many distinct nodes could hold the write, as far as `is_reachable`.
     pub fn possible(&self, is_reachable: impl Fn(NodeId) -> bool) -> usize {
+        self.possible_of(None, &is_reachable)
+    }
+
+    /// The same of some of the owners, or of all.
+    fn possible_of(
+        &self,
+        some: Option<&BTreeSet<NodeId>>,
+        is_reachable: &impl Fn(NodeId) -> bool,
+    ) -> usize {
         let is_there = |node: NodeId| node == self.me || is_reachable(node);
-        let owners = self.primaries.iter().filter(|node| is_there(**node)).count();
+        let is_asked = |node: &&NodeId| some.is_none_or(|some| some.contains(*node));
+        let asked = self.primaries.iter().filter(is_asked);
+        let owners = asked.clone().filter(|node| is_there(**node)).count();
         if self.counting.is_some() {
             let counts = |node: &&NodeId| self.counts(**node) && is_there(**node);
-            return self.primaries.iter().filter(counts).count();
+            return asked.filter(counts).count();
         }
         let is_minting = matches!(&self.name, Name::Wanted(naming) if naming.is_last());
         // More owners are away than others stand in for: this node does.
-        let is_standing_in = self.primaries.len() - owners > self.debts.spares();
+        let is_standing_in = asked.count() - owners > self.debts.spares();
         let own_hint = usize::from((is_minting || is_standing_in) && self.may_stand_in());
         owners + own_hint + self.debts.spares()
     }
@@ -240,10 +275,12 @@ impl Put {
     /// The write is minted and stored here.
     pub fn minted(&mut self, dot: Dot, siblings: Arc<Siblings>) {
         self.name = Name::Given(dot, siblings);
-        self.count(self.me);
         self.is_minted_here = true;
         self.debts.is_covered = !self.is_owner();
         self.hinted += u32::from(self.debts.is_covered);
+        // Who is none stands in for all owners: for the first of them, too.
+        let owner = if self.is_owner() { Some(self.me) } else { self.primaries.first().copied() };
+        self.count(self.me, owner.unwrap_or(self.me));
     }
 
     /// An owner has lent the write this dot, in an object that nobody has stored.
@@ -274,16 +311,17 @@ impl Put {
 
     /// `node` holds the write.
     pub fn acknowledged(&mut self, node: NodeId) {
+        let owner = self.debts.sent_for(node).unwrap_or(node);
         self.hinted += u32::from(self.debts.acknowledged(node));
-        self.count(node);
+        self.count(node, owner);
     }
 
     /// The hint for `owner` is stored here.
     pub fn hint_stored(&mut self, owner: NodeId) {
         self.debts.hint_stored(owner);
-        if self.may_stand_in() && !self.tally.has_counted(self.me) {
-            self.hinted += 1;
-            self.tally.count(self.me);
+        if self.may_stand_in() {
+            self.hinted += u32::from(!self.tally.has_counted(self.me));
+            self.count(self.me, owner);
         }
     }
 
@@ -324,11 +362,17 @@ impl Put {
         let is_required = self.debts.is_required();
         let may_count = self.may_stand_in() && !self.tally.has_counted(self.me);
         let own = usize::from(may_count && self.debts.is_storing());
-        let standing = self.tally.standing(self.debts.possible(|node| self.counts(node)) + own);
+        let possible = self.debts.possible(|node| self.counts(node)) + own;
+        // The one that is short, where two must be reached.
+        let is_short = |tally: &&Tally| tally.standing(possible) != Standing::Reached;
+        let also = self.also.as_ref().map(|(_, tally)| tally);
+        let tally = also.filter(is_short).filter(|_| !is_short(&&self.tally));
+        let tally = tally.unwrap_or(&self.tally);
+        let standing = tally.standing(possible);
         let is_early = now_ms < self.deadline_ms;
         let short = |effect| {
-            let needed = self.tally.needed() as u32;
-            Err(RequestError::QuorumNotReached { needed, answered: acked, effect })
+            let (needed, answered) = (tally.needed() as u32, tally.answered() as u32);
+            Err(RequestError::QuorumNotReached { needed, answered, effect })
         };
         let answer = match (&self.name, standing) {
             (Name::Wanted(_), _) if is_early => return None,
