@@ -178,9 +178,9 @@ async fn a_silent_client_is_let_go() {
 async fn hellos_that_do_not_fit_are_refused_in_words() {
     let node = node().await;
     let fits = hello();
-    let later = Spoken { min: 7, max: 9 };
+    let later = Spoken { min: 107, max: 109 };
     let cases = [
-        (Hello { spoken: later, ..fits.clone() }, "in versions 7 to 9"),
+        (Hello { spoken: later, ..fits.clone() }, "in versions 107 to 109"),
         (Hello { spoken: Spoken { min: 1, max: 2 }, ..fits.clone() }, "in versions 1 to 2"),
         (Hello { cluster: ClusterId(1), ..fits.clone() }, "belongs to cluster"),
         (Hello { node: NodeId(9), ..fits.clone() }, "not a member"),
