@@ -66,7 +66,7 @@ const EXCUSED: &[(&str, &str, usize)] = &[
     ("docs/quick-start.md", "sudo systemctl enable --now stator", 4),
     ("docs/regions.md", "stator bench --local 3 --far 1 --link-delay 20ms", 1),
     ("docs/access.md", "printf 'stator module signature", 3),
-    ("docs/clients.md", "const watch = client.watch(", 6),
+    ("docs/clients.md", "const watch = client.watch(", 1),
     ("docs/security.md", "cargo test --workspace --test cluster hostile_clients", 1),
     ("docs/watch.md", "stator kv watch -k carts", 4),
     ("docs/watch.md", "async def follow", 1),
