@@ -68,7 +68,7 @@ pub(super) fn sides(left: &Side, right: &Side) -> String {
 fn payload(value: &[u8], indent: usize) -> String {
     let one_line = match form::text(value) {
         Some(text) if serde_json::from_str::<serde_json::Value>(text).is_ok() => {
-            if text.contains('\n') { compact(text) } else { text.to_owned() }
+            visible(&if text.contains('\n') { compact(text) } else { text.to_owned() })
         }
         Some(text) => format!("{text:?}"),
         None => format!("hex {}", hex::encode(value)),
@@ -117,9 +117,9 @@ fn payload_lines(value: &[u8]) -> Vec<String> {
         && (json.is_object() || json.is_array())
         && let Ok(pretty) = serde_json::to_string_pretty(&json)
     {
-        return pretty.lines().map(str::to_owned).collect();
+        return pretty.lines().map(visible).collect();
     }
-    text.lines().map(str::to_owned).collect()
+    text.lines().map(visible).collect()
 }
 
 /// The text as it is, with characters that cannot be seen escaped.
@@ -138,6 +138,9 @@ fn visible(line: &str) -> String {
     for character in line.chars() {
         if character.is_control() {
             text.extend(character.escape_default());
+        } else if !character.is_ascii() {
+            // Accents that stand alone and spaces that are not the usual one.
+            text.extend(character.escape_debug());
         } else {
             text.push(character);
         }
@@ -267,6 +270,13 @@ mod tests {
         assert!(text.contains("- {\"a\":1}") && text.contains("+ { \"a\": 1 }"), "{text}");
         let text = sides(&side("x", b"{\"a\":1}"), &side("y", b"{\"a\":1}\n"));
         assert!(text.contains("+ {\"a\":1}\\n"), "{text}");
+    }
+
+    #[test]
+    fn letters_that_look_the_same_are_told_apart() {
+        let text = sides(&side("x", "é".as_bytes()), &side("y", "e\u{301}".as_bytes()));
+        assert!(text.contains("- é\n") && text.contains("+ e\\u{301}\n"), "{text}");
+        assert_eq!(payload("[\"größe\u{a0}\"]".as_bytes(), 0), r#"["größe\u{a0}"]"#);
     }
 
     #[test]
