@@ -228,6 +228,10 @@ impl<'a> Evaluator<'a> {
             Promise::Unanswered(failure) if !failure.is_lasting() => {
                 return Err(Stop::Node(failure));
             }
+            // What it takes to look is not promised, and values grow beyond what a sampler thinks of.
+            Promise::Unanswered(
+                MergeFailure::OutOfFuel { .. } | MergeFailure::OutOfMemory { .. },
+            ) if case.origin != Origin::Sampled => return Ok(Found::Moot),
             Promise::Unanswered(failure) => format!("the module's invariant fails: {failure}"),
         };
         let sides = vec![(term.clone(), Shown::of(&Ok(answer)))];
