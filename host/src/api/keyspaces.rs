@@ -6,11 +6,11 @@ use std::time::Duration;
 use stator_core::catalogue::{
     Catalogue, CatalogueChange, Durability, Keyspace, KeyspaceSpec, KeyspaceUpdate, Merging,
     PAUSE_AFTER, QUOTAS_LEVEL, Quorums, Quota, READ_REPAIR_PERCENT, REASON_CHARS_MAX,
-    RESIZES_LEVEL, Reconcile, Role,
+    RESIZES_LEVEL, Reconcile, Role, SIGNATURES_LEVEL,
 };
 use stator_core::usage::{Estimate, Usage};
 use stator_proto::v1;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{errors, resizes, signing, trials};
 use crate::node::Node;
@@ -65,15 +65,12 @@ pub(super) async fn create(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let asked = request.keyspace.unwrap_or_default();
     let spec = spec(&catalogue, &asked)?;
-    if !spec.signed_by.is_empty() {
-        signing::may_begin(node)?;
-    }
-    if spec.quota != Quota::default() {
-        signing::may_begin_at(node, QUOTAS_LEVEL, "quotas")?;
-    }
-    if spec.merging.memory_bytes > 0 {
-        signing::may_begin_at(node, QUOTAS_LEVEL, "budgets of memory")?;
-    }
+    let begun = [
+        (!spec.signed_by.is_empty(), SIGNATURES_LEVEL, "signatures"),
+        (spec.quota != Quota::default(), QUOTAS_LEVEL, "quotas"),
+        (spec.merging.memory_bytes > 0, QUOTAS_LEVEL, "budgets of memory"),
+    ];
+    may_begin(node, &begun)?;
     may_fold(node, &catalogue, spec.reconcile).await?;
     let change = CatalogueChange::CreateKeyspace(spec);
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
@@ -93,20 +90,17 @@ pub(super) async fn update(
         reason: reason(request.reason)?,
         ..masked(now, &asked, &paths)?
     };
-    let begins =
-        now.signed_by.value.is_empty() && update.signed_by.iter().flatten().next().is_some();
-    if begins {
-        signing::may_begin(node)?;
-    }
-    if now.quota.version == 0 && update.quota.is_some_and(|quota| quota != Quota::default()) {
-        signing::may_begin_at(node, QUOTAS_LEVEL, "quotas")?;
-    }
-    if update.merging.as_ref().is_some_and(|merging| merging.memory_bytes > 0) {
-        signing::may_begin_at(node, QUOTAS_LEVEL, "budgets of memory")?;
-    }
-    if update.n.is_some_and(|n| n != now.quorums.value.n) {
-        signing::may_begin_at(node, RESIZES_LEVEL, "changes of n")?;
-    }
+    let signs = update.signed_by.iter().flatten().next().is_some();
+    let has_quota = update.quota.is_some_and(|quota| quota != Quota::default());
+    let has_memory = update.merging.as_ref().is_some_and(|merging| merging.memory_bytes > 0);
+    let resizes = update.n.is_some_and(|n| n != now.quorums.value.n);
+    let begun = [
+        (signs && now.signed_by.value.is_empty(), SIGNATURES_LEVEL, "signatures"),
+        (has_quota && now.quota.version == 0, QUOTAS_LEVEL, "quotas"),
+        (has_memory, QUOTAS_LEVEL, "budgets of memory"),
+        (resizes, RESIZES_LEVEL, "changes of n"),
+    ];
+    may_begin(node, &begun)?;
     may_fold(node, &catalogue, update.reconcile.unwrap_or_default()).await?;
     let etag = (!asked.etag.is_empty()).then(|| asked.etag.clone());
     let change =
@@ -114,10 +108,26 @@ pub(super) async fn update(
     let catalogue = make(node, &catalogue, change, request.validate_only).await?;
     let made = catalogue.keyspace(&asked.name).ok_or_else(|| errors::no_keyspace(&asked.name))?;
     if stands(&update, made) {
-        Ok(resizes::shown(node, &catalogue, message(&catalogue, made)))
+        Ok(live(node, &catalogue, message(&catalogue, made)))
     } else {
         Err(errors::overruled(&asked.name))
     }
+}
+
+/// Whether a keyspace may begin to have what connected nodes below a level would not look at.
+fn may_begin(node: &Node, begun: &[(bool, u32, &str)]) -> Result<(), Status> {
+    for (_, level, what) in begun.iter().filter(|(begins, ..)| *begins) {
+        let old = node.transport.below_level(*level);
+        let Some(first) = old.first() else { continue };
+        let message = format!(
+            "of the connected nodes {} run a program that does not look at {what}, {first} among \
+             them: upgrade them first; nothing was changed",
+            old.len()
+        );
+        let facts = [("node_id", first.to_string())];
+        return Err(errors::status(Code::FailedPrecondition, "NODES_TOO_OLD", message, &facts));
+    }
+    Ok(())
 }
 
 /// Who may make this update: what concerns merges is the publishers' matter.
@@ -211,7 +221,7 @@ pub(super) async fn delete(
 pub(super) fn get(node: &Node, name: &str) -> Result<v1::Keyspace, Status> {
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let keyspace = found(&catalogue, name)?;
-    Ok(resizes::shown(node, &catalogue, with_usage(node, &catalogue, keyspace)))
+    Ok(live(node, &catalogue, keyspace))
 }
 
 pub(super) fn list(
@@ -221,8 +231,7 @@ pub(super) fn list(
     let catalogue = node.catalogue().ok_or_else(errors::no_cluster)?;
     let all = catalogue.live_keyspaces().map(|k| (k.name.clone(), message(&catalogue, k)));
     let (keyspaces, next_page_token) = page(all, request.page_size, &request.page_token)?;
-    let with_usage = |shown| resizes::shown(node, &catalogue, with_usage(node, &catalogue, shown));
-    let keyspaces = keyspaces.into_iter().map(with_usage).collect();
+    let keyspaces = keyspaces.into_iter().map(|shown| live(node, &catalogue, shown)).collect();
     Ok(v1::ListKeyspacesResponse { keyspaces, next_page_token })
 }
 
@@ -426,13 +435,14 @@ fn quota_message(quota: Quota) -> v1::Quota {
     v1::Quota { keys, bytes, requests_per_second }
 }
 
-/// How much there is of a keyspace.
-fn with_usage(node: &Node, catalogue: &Catalogue, shown: v1::Keyspace) -> v1::Keyspace {
+/// With what is not in the catalogue: how much there is of it, and how far a change of n is.
+fn live(node: &Node, catalogue: &Catalogue, shown: v1::Keyspace) -> v1::Keyspace {
     let Some(keyspace) = catalogue.keyspace(&shown.name) else { return shown };
     let Estimate { one_copy, stored_bytes, unknown } = node.driver.shared().usage(keyspace.id);
     let Usage { keys, bytes } = one_copy;
     let usage = v1::KeyspaceUsage { keys, bytes, stored_bytes, members_unknown: unknown };
-    v1::Keyspace { usage: Some(usage), ..shown }
+    let resize = resizes::under_way(node, catalogue, keyspace);
+    v1::Keyspace { usage: Some(usage), resize, ..shown }
 }
 
 pub(super) fn durability(durability: Durability) -> v1::Durability {
@@ -461,7 +471,6 @@ pub(super) fn reconcile_message(reconcile: Reconcile) -> v1::Reconcile {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
 
     use super::*;
 

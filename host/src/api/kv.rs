@@ -158,18 +158,15 @@ impl KvService {
             written_at_ms: self.node.clock.now().wall_ms,
         };
         let name = &named.keyspace.name;
-        let mut span = traces::below(traces::here(), "validate");
+        let span = traces::below(traces::here(), "validate");
         let verdict = self.node.merges.validate(&module, name, &named.key, &candidate);
         let verdict = tokio::time::timeout_at(deadline, verdict).await;
-        if let Some(span) = &mut span {
+        if let Some(mut span) = span {
+            let outcome = if matches!(verdict, Ok(Ok(()))) { "taken" } else { "not taken" };
             span.set("stator.module", module.to_string());
             span.set("stator.value_bytes", value.len() as i64);
-            span.set(
-                "stator.outcome",
-                if matches!(verdict, Ok(Ok(()))) { "taken" } else { "not taken" },
-            );
+            span.set("stator.outcome", outcome);
         }
-        drop(span);
         match verdict.map_err(|_| errors::request(&RequestError::Expired))? {
             Ok(()) | Err(MergeFailure::NotLoaded(_)) => Ok(()),
             Err(MergeFailure::Refused { reason, message, .. }) => {

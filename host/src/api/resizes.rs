@@ -1,20 +1,23 @@
 //! Changes of a keyspace's n, as they are shown.
 
-use stator_core::catalogue::{Catalogue, Stage};
+use stator_core::catalogue::{Catalogue, Keyspace, Stage};
 use stator_proto::v1;
 
 use crate::node::Node;
 
-/// With the change of n that is under way, and how far this node is with it.
-pub(super) fn shown(node: &Node, catalogue: &Catalogue, shown: v1::Keyspace) -> v1::Keyspace {
-    let Some(keyspace) = catalogue.keyspace(&shown.name) else { return shown };
-    let Some(resize) = &keyspace.resizes.present else { return shown };
+/// The change of n that is under way, and how far this node is with it.
+pub(super) fn under_way(
+    node: &Node,
+    catalogue: &Catalogue,
+    keyspace: &Keyspace,
+) -> Option<v1::Resize> {
+    let resize = keyspace.resizes.present.as_ref()?;
     let ring_version = catalogue.ring.version();
     let members = catalogue.members.keys();
     let waiting = members.filter(|member| !resize.is_through(**member, ring_version));
     let figures = node.driver.shared().resizes();
     let own = figures.iter().find(|figures| figures.keyspace == keyspace.id);
-    let resize = v1::Resize {
+    Some(v1::Resize {
         n: resize.to.n,
         r: resize.to.r,
         w: resize.to.w,
@@ -23,8 +26,7 @@ pub(super) fn shown(node: &Node, catalogue: &Catalogue, shown: v1::Keyspace) -> 
         waiting_node_ids: waiting.map(ToString::to_string).collect(),
         partitions: own.map_or(0, |own| own.partitions as u32),
         partitions_left: own.map_or(0, |own| own.partitions_left as u32),
-    };
-    v1::Keyspace { resize: Some(resize), ..shown }
+    })
 }
 
 fn stage(stage: Stage) -> v1::ResizeStage {

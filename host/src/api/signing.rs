@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use stator_core::catalogue::{
-    BadSigning, Catalogue, PublicKey, SIGNATURES_LEVEL, SIGNATURES_MAX, Signature, Signatures,
+    BadSigning, Catalogue, PublicKey, SIGNATURES_MAX, Signature, Signatures,
 };
 use stator_core::id::ModuleDigest;
 use stator_proto::v1;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::errors;
-use crate::node::Node;
 use crate::signing;
 
 const SIGNATURES: &str = "header.signatures";
@@ -51,24 +50,6 @@ pub(super) fn messages(signatures: &Signatures) -> Vec<v1::ModuleSignature> {
     signatures.iter().map(message).collect()
 }
 
-/// Whether a keyspace may begin to demand signatures: nodes of before would not look at them.
-pub(super) fn may_begin(node: &Node) -> Result<(), Status> {
-    may_begin_at(node, SIGNATURES_LEVEL, "signatures")
-}
-
-/// Whether a keyspace may begin to have what nodes below a level would not look at.
-pub(super) fn may_begin_at(node: &Node, level: u32, what: &str) -> Result<(), Status> {
-    let old = node.transport.below_level(level);
-    let Some(first) = old.first() else { return Ok(()) };
-    let message = format!(
-        "of the connected nodes {} run a program that does not look at {what}, {first} among \
-         them: upgrade them first; nothing was changed",
-        old.len()
-    );
-    let facts = [("node_id", first.to_string())];
-    Err(errors::status(Code::FailedPrecondition, "NODES_TOO_OLD", message, &facts))
-}
-
 /// An alarm for each keyspace that pins or tries a module which is not signed for it.
 pub(super) fn alarms(catalogue: &Catalogue) -> Vec<v1::Alarm> {
     let of = catalogue.live_keyspaces().flat_map(|keyspace| {
@@ -91,6 +72,7 @@ pub(super) fn alarms(catalogue: &Catalogue) -> Vec<v1::Alarm> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::Code;
 
     #[test]
     fn only_signatures_that_hold_are_taken() {

@@ -165,13 +165,17 @@ impl Conflicts {
         }
         let needed = (module, merges.memory_needed(module));
         let held = self.0.care.admit(keyspace, needed, Instant::now())?;
-        let mut span = traces::below(traces::here(), "merge");
+        let span = traces::below(traces::here(), "merge");
         let (answer, made) = self.0.ask(cause, keyspace, module, divergence).await;
         drop(held);
-        if let Some(span) = &mut span {
-            describe(span, (module, divergence), &answer, made.as_ref().map(|(_, used)| *used));
+        if let Some(mut span) = span {
+            describe(
+                &mut span,
+                (module, divergence),
+                &answer,
+                made.as_ref().map(|(_, used)| *used),
+            );
         }
-        drop(span);
         let Some((mut conflict, used)) = made else { return answer };
         self.0.ended(keyspace, module, &answer, used);
         if let Some(recorder) = &self.0.recorder {

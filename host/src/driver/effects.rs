@@ -20,7 +20,7 @@ use super::inbox::Inbox;
 use super::persist::{Persist, persist_all};
 use crate::conflicts::{Cause, Conflicts};
 use crate::storage::{
-    Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, ScanJob,
+    Applied, Area as StoreArea, Effect, FindAnyJob, Home, IndexJob, ListHintsJob, LoadJob, ScanJob,
     ScanPage, StoreError, Stores, TreeJob, WriteDone, WriteJob,
 };
 use crate::telemetry::traces::{self, Place};
@@ -122,7 +122,7 @@ impl Effects {
                 let applied = is_told.then(|| {
                     let inbox = inbox.clone();
                     let tell = move |done| inbox.deliver(Event::Applied(token, stored(done)));
-                    Box::new(tell) as Box<dyn FnOnce(WriteDone) + Send>
+                    Box::new(tell) as Applied
                 });
                 let done = Box::new(move |result: Result<WriteDone, StoreError>| {
                     let result = result.map(stored).map_err(failure);

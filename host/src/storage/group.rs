@@ -17,7 +17,7 @@ use super::StoreError;
 use super::chunks;
 use super::engine::Batch;
 use super::index;
-use super::job::{Done, WriteDone};
+use super::job::{Applied, Done, WriteDone};
 use super::trees::Replaced;
 
 /// Writes that are applied together.
@@ -66,19 +66,9 @@ impl InEngine {
 
 /// What a job gets once its group is applied.
 pub(super) enum Answer {
-    Write {
-        done: Done<WriteDone>,
-        applied: Option<Box<dyn FnOnce(WriteDone) + Send>>,
-        outcome: WriteDone,
-        needs_sync: bool,
-    },
-    Settle {
-        done: Done<bool>,
-        is_removed: bool,
-    },
-    Drop {
-        done: Done<()>,
-    },
+    Write { done: Done<WriteDone>, applied: Option<Applied>, outcome: WriteDone, needs_sync: bool },
+    Settle { done: Done<bool>, is_removed: bool },
+    Drop { done: Done<()> },
 }
 
 impl Answer {
@@ -91,8 +81,8 @@ impl Answer {
         if let Answer::Write { applied, outcome, .. } = self
             && let Some(applied) = applied.take()
         {
-            let outcome = Ok(outcome.clone());
-            answer(Box::new(move |outcome: Result<_, _>| outcome.map_or((), applied)), outcome);
+            let outcome = outcome.clone();
+            call(|| applied(outcome));
         }
     }
 
@@ -106,10 +96,14 @@ impl Answer {
     }
 }
 
-/// Calls `done`. A panic in it is the caller's, and must not end a store's thread.
+/// Gives a job its answer.
 pub(super) fn answer<T>(done: Done<T>, result: Result<T, StoreError>) {
-    let call = std::panic::AssertUnwindSafe(|| done(result));
-    if std::panic::catch_unwind(call).is_err() {
+    call(|| done(result));
+}
+
+/// Tells the one who waits. A panic in that is the caller's, and must not end a store's thread.
+fn call(tell: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(tell)).is_err() {
         tracing::error!("the receiver of a store's answer panicked; the store goes on");
     }
 }

@@ -20,6 +20,9 @@ use super::StoreError;
 /// Called once with a job's answer.
 pub type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
+/// Called once when readers see a write, which a power cut may still take back.
+pub type Applied = Box<dyn FnOnce(WriteDone) + Send>;
+
 /// Which of the node's two stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
@@ -60,7 +63,7 @@ pub struct WriteJob {
     /// Not begun from then on: nobody waits for it any more.
     pub until: Option<Instant>,
     /// Called before `done`, once readers see the write and before it is synced.
-    pub applied: Option<Box<dyn FnOnce(WriteDone) + Send>>,
+    pub applied: Option<Applied>,
     /// Gets the answer.
     pub done: Done<WriteDone>,
 }

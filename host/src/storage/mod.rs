@@ -68,8 +68,8 @@ pub use error::{CloseError, Effect, OpenError, StoreError};
 pub use history::{History, Superseded};
 pub use home::{Home, HomeError};
 pub use job::{
-    Area, Done, FindAnyJob, HeldHint, HintFigures, IndexJob, ListHintsJob, LoadJob, ScanJob,
-    ScanPage, StoreFigures, TreeJob, WriteDone, WriteJob,
+    Applied, Area, Done, FindAnyJob, HeldHint, HintFigures, IndexJob, ListHintsJob, LoadJob,
+    ScanJob, ScanPage, StoreFigures, TreeJob, WriteDone, WriteJob,
 };
 pub use options::{EngineKind, StoreOptions};
 pub use stores::Stores;

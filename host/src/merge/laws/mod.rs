@@ -49,9 +49,9 @@
 //! # Left out
 //! Proofs: a law that holds on a million samples may fail on the next. Deletes as later writes:
 //! see [`Report::remarks`]. What no sample shows and nothing leads to: a word that the merge alone
-//! knows (`reopened`), two words of one hash of 24 bits or more, numbers that count as one because they
-//! are near (of seven seeds two saw it), the structure of values that are no
-//! text. Merges that lose something always alike keep all laws but the module's own promise. A
+//! knows (`reopened`), two words of one hash of 24 bits or more, the structure of values that are no
+//! text. Numbers that count as one because they are less than five apart show with seven seeds of
+//! eight. Merges that lose something always alike keep all laws but the module's own promise. A
 //! minimum of code that a fold must have reached: panics and
 //! formatting are code too, and nobody can say how much of it is.
 

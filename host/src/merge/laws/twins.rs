@@ -58,9 +58,9 @@ pub(super) fn twin(case: &mut Case, form: &Form, rng: &mut ChaCha8Rng) {
     let changed = if texts.len() < values.len() {
         numbers_of_bytes(&values, rng)
     } else {
-        let of = match below(rng, 3) {
+        let of = match below(rng, 4) {
             0 => spellings(&texts, rng),
-            1 => numbers(&texts, rng),
+            1 | 2 => numbers(&texts, rng),
             _ => parts(&texts, rng),
         };
         let of = of.or_else(|| spellings(&texts, rng)).unwrap_or_default();
@@ -121,13 +121,13 @@ fn numbers(texts: &[&str], rng: &mut ChaCha8Rng) -> Option<Vec<String>> {
     let at = below(rng, found.iter().map(Vec::len).min().filter(|n| *n > 0)?);
     let first = texts[0][found[0][at].clone()].parse::<f64>().unwrap_or_default().abs() as u64;
     // Whatever is taken for near, one of these steps is nearer than that, and two of them are not.
-    let step = 1 << below(rng, 17);
-    let (of, bits) = (below(rng, 12), BITS[below(rng, BITS.len())]);
+    // Small ones more often, for so are what merges round by.
+    let step = 1 << below(rng, 17).min(below(rng, 17));
+    let (of, bits) = (below(rng, 13), BITS[below(rng, BITS.len())]);
     let is_json = texts.iter().all(|text| words::is_json(text));
     let mut number = |n: usize| match of {
         0 => first.to_string(),
-        1 => (u128::from(first) + n as u128).to_string(),
-        2 | 3 => (u128::from(first) + n as u128 * step).to_string(),
+        1..4 | 11 => (u128::from(first) + n as u128 * step).to_string(),
         4..7 => (rng.next_u64() >> (64 - bits)).to_string(),
         7 => ((1u128 << bits) - 1 + n as u128).to_string(),
         8 => (u128::from(first) + ((n as u128) << bits)).to_string(),
