@@ -64,7 +64,9 @@ deb: release ## a Debian package, target/stator.deb
 packaging: build ## check packages, manifests and alerts, as far as this machine can
 	host/packaging/check target/debug/stator
 
-demo: guests ## three nodes merge shopping carts through a partition
+demo: build wasm-target ## three nodes merge shopping carts through a partition
+	cargo build --profile guest --target $(TARGET) -p cart
+	target/debug/stator module encode $(GUESTS)/cart.wasm --out $(COMPONENTS)/cart.wasm
 	target/debug/stator demo
 
 # All targets at once, so that nothing is built twice with other features.

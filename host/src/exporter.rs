@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::api::resizes;
 use crate::descriptors::METRICS_CONNECTIONS_MAX;
 use crate::driver::VERSIONS;
 use crate::node::Node;
@@ -228,6 +229,9 @@ fn keyspaces(node: &Node) {
         let label = || [("keyspace", keyspace.name.clone())];
         set(KEYSPACE_KEYS, label(), usage.keys as f64);
         set(KEYSPACE_BYTES, label(), usage.bytes as f64);
+        let resize = resizes::under_way(node, &catalogue, keyspace).unwrap_or_default();
+        set(RESIZE_WAITING, label(), resize.waiting_node_ids.len() as f64);
+        set(RESIZE_LEFT, label(), f64::from(resize.partitions_left));
         // As a put is checked: by what is told or what is here, whichever is more.
         let used = usage.max(node.driver.shared().usage(keyspace.id).one_copy);
         let quota = keyspace.quota.value;

@@ -97,7 +97,7 @@ const CORE: [&[&str]; 14] = [
     &["causality", "version", "ancestor", "lent"],
     &["expiry", "held_by_all", "homecoming"],
     &["ring", "catalogue"],
-    &["tree", "usage", "request_notes", "reconcile"],
+    &["tree", "usage", "request_notes", "reconcile", "region"],
     &["fold"],
     &["record", "write", "quota", "collect"],
     &["request", "listing"],

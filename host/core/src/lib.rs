@@ -36,6 +36,7 @@ pub mod quorum;
 pub mod quota;
 pub mod reconcile;
 pub mod record;
+pub mod region;
 pub mod request;
 pub mod request_notes;
 pub mod ring;

@@ -5,8 +5,9 @@ mod world;
 use std::collections::BTreeSet;
 
 use stator_core::catalogue::{KeyspaceSpec, Quorums};
-use stator_core::event::Area;
+use stator_core::event::{Area, Notice};
 use stator_core::id::{KeyspaceId, NodeId};
+use stator_core::message::Message;
 use stator_core::node::Settings;
 use stator_core::request::{Effect, GetRequest, PutRequest, QuorumKind, RequestError};
 use stator_core::ring::claim;
@@ -14,6 +15,11 @@ use world::{KEY, Link, World, carts, catalogue, put_of, values};
 
 /// Nodes 1 to 3 are in one region, 4 to 6 in the other; a key has four owners, two in each.
 fn world() -> (World, Vec<NodeId>, Vec<NodeId>) {
+    comparing_within(0)
+}
+
+/// The same with exchanges that cover all in this time.
+fn comparing_within(exchange_cover_ms: u64) -> (World, Vec<NodeId>, Vec<NodeId>) {
     let mut known = catalogue(6);
     for (node, member) in &mut known.members {
         member.value.region = if node.0 <= 3 { "eu".to_owned() } else { "us".to_owned() };
@@ -21,7 +27,7 @@ fn world() -> (World, Vec<NodeId>, Vec<NodeId>) {
     }
     known.ring = claim(1, 8, 4, &known.seats()).expect("a ring");
     let quorums = Quorums { n: 4, r: 3, w: 3 };
-    let settings = Settings { exchange_cover_ms: 0, ..Settings::default() };
+    let settings = Settings { exchange_cover_ms, ..Settings::default() };
     let spec = KeyspaceSpec { quorums, read_repair_percent: 0, ..carts() };
     let world = World::knowing(6, known, spec, settings);
     let node = world.hosts.values().next().expect("a node");
@@ -69,9 +75,10 @@ fn a_local_quorum_asks_its_region_and_every_owner_gets_the_write() {
     assert_eq!(get(&mut world, near[1], QuorumKind::Local), Ok(vec!["milk".to_owned()]));
     assert_eq!(get(&mut world, NodeId(1), QuorumKind::Local), Ok(vec!["milk".to_owned()]));
     let asked = |to: &NodeId| to.0 > 3;
-    let abroad = world.sent.iter().filter(|(_, to, message)| {
-        asked(to) && matches!(message, stator_core::message::Message::Read { .. })
-    });
+    let abroad = world
+        .sent
+        .iter()
+        .filter(|(_, to, message)| asked(to) && matches!(message, Message::Read { .. }));
     assert_eq!(abroad.count(), 0, "nobody abroad was asked");
 }
 
@@ -125,4 +132,116 @@ fn too_few_owners_here_are_told_before_anything_is_done() {
     let one = PutRequest { w: Some(1), ..local("milk") };
     let ticket = world.put(near[0], one);
     assert_eq!(world.receipt(ticket).acked, 1);
+}
+
+/// Who was asked what they hold since this was last looked at.
+fn asked(world: &mut World) -> BTreeSet<NodeId> {
+    let sent = std::mem::take(&mut world.sent).into_iter();
+    sent.filter(|(_, _, message)| matches!(message, Message::Read { .. }))
+        .map(|sent| sent.1)
+        .collect()
+}
+
+#[test]
+fn a_get_asks_near_owners_first_and_far_ones_where_too_few_are_here() {
+    let (mut world, near, far) = world();
+    world.with_probes = true;
+    world.pass_ms(5_000);
+    let ticket = world.put(near[0], put_of("milk"));
+    assert_eq!(world.receipt(ticket).acked, 3);
+    let read = |world: &mut World, r: u32, quorum: QuorumKind| {
+        world.sent.clear();
+        let keyspace = KeyspaceId::of("carts", 1);
+        let key = KEY.to_vec().into();
+        let ticket = world
+            .ask(NodeId(1), GetRequest { keyspace, key, r: Some(r), quorum, timeout_ms: 2_000 });
+        world.pass_ms(3_000);
+        assert_eq!(values(&world.gets[&ticket].as_ref().expect("read").siblings), ["milk"]);
+        asked(world)
+    };
+    let mut here: BTreeSet<NodeId> = near.iter().copied().collect();
+    here.remove(&NodeId(1));
+    for quorum in [QuorumKind::Strict, QuorumKind::Sloppy] {
+        assert_eq!(read(&mut world, 2, quorum), here, "{quorum:?}");
+        let three = read(&mut world, 3, quorum);
+        assert_eq!(three.intersection(&far.iter().copied().collect()).count(), 1, "{quorum:?}");
+        assert!(three.is_superset(&here), "{quorum:?}");
+    }
+    world.host(near[1]).link = Link::Silent;
+    world.pass_ms(20_000);
+    let two = read(&mut world, 2, QuorumKind::Strict);
+    assert_eq!(two.intersection(&far.iter().copied().collect()).count(), 1);
+}
+
+#[test]
+fn a_hint_is_kept_in_its_targets_region_and_a_get_looks_there() {
+    for is_far in [true, false] {
+        let (mut world, near, far) = world();
+        world.with_probes = true;
+        world.pass_ms(5_000);
+        let gone = if is_far { far[1] } else { near[1] };
+        world.host(gone).link = Link::Silent;
+        world.pass_ms(20_000);
+        let is_there = |node: &NodeId| (node.0 > 3) == is_far;
+        let spare = (1..=6).map(NodeId).filter(is_there);
+        let spare: Vec<_> =
+            spare.filter(|node| !near.contains(node) && !far.contains(node)).collect();
+        world.sent.clear();
+        let ticket = world.put(near[0], put_of("milk"));
+        world.pass_ms(3_000);
+        assert!(world.receipt(ticket).acked >= 3);
+        let hints = world.sent.iter().filter_map(|(_, to, message)| match message {
+            Message::Write(write) if !write.hint_for.is_empty() => Some((*to, &write.hint_for[..])),
+            _ => None,
+        });
+        assert_eq!(hints.collect::<Vec<_>>(), [(spare[0], &[gone][..])], "far: {is_far}");
+        // All are needed, so the one that stands in is asked: where the hint is.
+        world.sent.clear();
+        let get = GetRequest {
+            keyspace: KeyspaceId::of("carts", 1),
+            key: KEY.to_vec().into(),
+            r: Some(4),
+            quorum: QuorumKind::Sloppy,
+            timeout_ms: 2_000,
+        };
+        let ticket = world.ask(near[0], get);
+        world.pass_ms(3_000);
+        assert!(world.gets[&ticket].is_ok());
+        assert!(asked(&mut world).contains(&spare[0]), "far: {is_far}");
+        world.host(gone).link = Link::Up;
+        world.pass_ms(60_000);
+        assert_eq!(world.values(gone, Area::Data), ["milk"]);
+    }
+}
+
+#[test]
+fn what_differs_crosses_the_sea_by_few_pairs_and_reaches_everyone() {
+    let (mut world, near, far) = comparing_within(2_000);
+    world.pass_ms(5_000);
+    world.notices.clear();
+    world.pass_ms(100_000);
+    let exchanged = world.notices.iter().filter_map(|(at, notice)| match notice {
+        Notice::Exchanged(_, peer, _) => Some((at.0 <= 3) == (peer.0 <= 3)),
+        _ => None,
+    });
+    let (within, across): (Vec<bool>, Vec<bool>) = exchanged.partition(|is_near| *is_near);
+    // Of the twelve ordered pairs of a partition four are within regions and eight across; of these
+    // two are walked on the average.
+    let share = across.len() as f64 / (within.len() + across.len()) as f64;
+    assert!((0.25..0.42).contains(&share), "{} within, {} across", within.len(), across.len());
+    // One owner alone holds something: all come to hold it.
+    let ticket = world.put(near[0], put_of("milk"));
+    let milk = world.record(near[0], Area::Data).cloned().expect("stored");
+    assert!(world.receipt(ticket).acked >= 3);
+    for lost in near[1..].iter().chain(&far) {
+        let host = world.host(*lost);
+        host.store.clear();
+        host.trees = None;
+        assert!(world.record(*lost, Area::Data).is_none());
+    }
+    world.pass_ms(20_000);
+    for owner in near.iter().chain(&far) {
+        let held = world.record(*owner, Area::Data).map(|record| &record.siblings);
+        assert_eq!(held, Some(&milk.siblings), "{owner}");
+    }
 }

@@ -28,7 +28,7 @@ mod quota;
 mod recover;
 mod repair;
 mod replica;
-mod resizes;
+pub(crate) mod resizes;
 mod ring;
 mod routing;
 mod signing;

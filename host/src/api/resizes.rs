@@ -6,7 +6,7 @@ use stator_proto::v1;
 use crate::node::Node;
 
 /// The change of n that is under way, and how far this node is with it.
-pub(super) fn under_way(
+pub(crate) fn under_way(
     node: &Node,
     catalogue: &Catalogue,
     keyspace: &Keyspace,

@@ -73,6 +73,11 @@ fn keyspace_json(keyspace: &v1::Keyspace, figures: Option<&v1::KeyspaceStatus>) 
             "bytes": usage.bytes,
             "stored_bytes": usage.stored_bytes,
         })),
+        "resize": keyspace.resize.as_ref().map(|resize| json!({
+            "n": resize.n,
+            "stage": word(resize.stage().as_str_name(), "RESIZE_STAGE_"),
+            "waiting": resize.waiting_node_ids.len(),
+        })),
         "quota": keyspace.quota.map(|quota| json!({
             "keys": quota.keys,
             "bytes": quota.bytes,

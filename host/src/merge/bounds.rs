@@ -122,7 +122,12 @@ impl Count<'_> {
         let (number, limits) = (self.functions, self.limits);
         let range = body.range();
         let what = || format!("bytes in function {number}");
-        within_named(what, range.end - range.start, limits.function_bytes_max.into(), limits)?;
+        within_named(
+            what,
+            (range.end - range.start) as u64,
+            limits.function_bytes_max.into(),
+            limits,
+        )?;
         let mut locals: u64 = 0;
         for group in body.get_locals_reader().map_err(malformed)? {
             let (count, _) = group.map_err(malformed)?;

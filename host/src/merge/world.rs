@@ -7,7 +7,7 @@
 
 use wasmparser::component_types::{ComponentEntityType, ComponentInstanceTypeId};
 use wasmparser::types::{Types, TypesRef};
-use wasmparser::{Parser, Payload, Validator};
+use wasmparser::{ComponentExternName, Parser, Payload, Validator};
 
 use super::refused::ModuleRefused;
 
@@ -46,6 +46,11 @@ fn malformed(error: wasmparser::BinaryReaderError) -> ModuleRefused {
     ModuleRefused::Malformed(error.to_string())
 }
 
+/// A version may stand apart from the name that it is of.
+fn full(name: ComponentExternName<'_>) -> String {
+    [name.name, name.version_suffix.unwrap_or_default()].concat()
+}
+
 /// Checks the names of exports and imports; returns the latter.
 fn names(component: &[u8]) -> Result<Vec<String>, ModuleRefused> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
@@ -56,12 +61,12 @@ fn names(component: &[u8]) -> Result<Vec<String>, ModuleRefused> {
             Payload::End(_) => depth -= 1,
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    imports.push(import.map_err(malformed)?.name.full_name().into_owned());
+                    imports.push(full(import.map_err(malformed)?.name));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
-                    exports.push(export.map_err(malformed)?.name.full_name().into_owned());
+                    exports.push(full(export.map_err(malformed)?.name));
                 }
             }
             _ => {}
@@ -91,7 +96,7 @@ pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
             Payload::End(_) => depth -= 1,
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
-                    let name = import.map_err(malformed)?.name.full_name().into_owned();
+                    let name = full(import.map_err(malformed)?.name);
                     if interface(&name) != "types" {
                         surface.imports.push(name);
                     }
@@ -99,7 +104,7 @@ pub fn surface(component: &[u8]) -> Result<Surface, ModuleRefused> {
             }
             Payload::ComponentExportSection(section) if depth == 1 => {
                 for export in section {
-                    let name = export.map_err(malformed)?.name.full_name().into_owned();
+                    let name = full(export.map_err(malformed)?.name);
                     if interface(&name) == "resolver" {
                         surface.world = name;
                     }

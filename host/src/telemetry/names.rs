@@ -170,6 +170,10 @@ metrics! {
         "What quotas are held against: keys and bytes of one copy, in the whole cluster as far as this node has heard";
     QUOTA_REFUSALS = Counter "stator_quota_refusals_total" ["keyspace", "quota"]
         "Puts and requests that this node refused because of a quota";
+    RESIZE_WAITING = Gauge "stator_keyspace_resize_waiting" ["keyspace"]
+        "Members for which a change of n waits; 0 without one";
+    RESIZE_LEFT = Gauge "stator_keyspace_resize_partitions_left" ["keyspace"]
+        "Partitions that this node has still to copy for a change of n";
     STORE_SERVING = Gauge "stator_store_serving" ["store"]
         "1 if the store takes writes, 0 if it is out of service";
     STORE_COMMITS = Counter "stator_store_commits_total" ["store"]

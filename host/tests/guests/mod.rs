@@ -101,8 +101,8 @@ pub fn component_unchecked(wit: &str, world: &str, core: &str) -> Bytes {
 }
 
 fn encode(core: &[u8], is_valid: bool) -> Bytes {
-    let mut encoder = ComponentEncoder::default();
-    encoder.module(core).expect("a module").validate(is_valid).encode().expect("encodes").into()
+    let encoder = ComponentEncoder::default().module(core).expect("a module");
+    encoder.validate(is_valid).encode().expect("encodes").into()
 }
 
 /// A core module that carries the types of a world of `wit`, as a compiler makes it.
@@ -111,8 +111,7 @@ pub fn typed(wit: &str, world: &str, core: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("test.wit", wit).expect("WIT");
     let world = resolve.select_world(&[package], Some(world)).expect("the world is there");
-    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8, false)
-        .expect("embeds");
+    embed_component_metadata(&mut core, &resolve, world, StringEncoding::UTF8).expect("embeds");
     core
 }
 

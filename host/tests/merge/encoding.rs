@@ -156,8 +156,8 @@ fn of_wasi(body: &str) -> Vec<u8> {
     let package = wit.push_str("wasi.wit", &format!("{world} {WASI}")).expect("WIT");
     let world = wit.select_world(&[package], Some("wasi")).expect("a world");
     let utf8 = wit_component::StringEncoding::UTF8;
-    wit_component::embed_component_metadata(&mut core, &wit, world, utf8, false).expect("embeds");
-    let mut encoder = wit_component::ComponentEncoder::default();
+    wit_component::embed_component_metadata(&mut core, &wit, world, utf8).expect("embeds");
+    let encoder = wit_component::ComponentEncoder::default();
     encoder.module(&core).expect("a module").validate(true).encode().expect("encodes")
 }
 

@@ -322,7 +322,8 @@ async fn a_backup_is_incremental_and_comes_back_into_a_cluster_of_another_size()
 
     // Another cluster, of five, that has nothing: keyspaces, settings and modules come along.
     let second = Cluster::start(5).await;
-    let restored = must_run(&second[4], &["backup", "restore", &place, "one"]).await;
+    let slowly = ["backup", "restore", &place, "one", "--rate-limit", "20MiB"];
+    let restored = must_run(&second[4], &slowly).await;
     let taken = restored["keyspaces"].as_array().expect("keyspaces").iter();
     assert_eq!(
         taken.map(|k| k["taken"].as_u64().expect("a count")).sum::<u64>(),
@@ -346,7 +347,12 @@ async fn a_backup_is_incremental_and_comes_back_into_a_cluster_of_another_size()
     let damaged = run(&first[0], &["backup", "verify", &place]).await;
     assert!(damaged.expect_err("damaged").contains("damaged"));
     std::fs::write(&chunk, whole).expect("written");
-    for id in ["one", "two"] {
+    must_run(&first[0], &["backup", "create", &place, "--id", "three", "--keep", "2"]).await;
+    let listed = must_run(&first[0], &["backup", "list", &place]).await;
+    let ids = listed["backups"].as_array().expect("backups").iter().map(|backup| &backup["id"]);
+    assert_eq!(ids.collect::<Vec<_>>(), ["two", "three"]);
+    must_run(&first[0], &["backup", "verify", &place, "two"]).await;
+    for id in ["two", "three"] {
         must_run(&first[0], &["backup", "delete", &place, id]).await;
     }
     assert!(!chunk.exists());

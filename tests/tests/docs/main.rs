@@ -65,6 +65,7 @@ const EXCUSED: &[(&str, &str, usize)] = &[
     ("docs/quick-start.md", "head -c 32 /dev/urandom | base64 >cluster-secret", 2),
     ("docs/quick-start.md", "sudo systemctl enable --now stator", 4),
     ("docs/regions.md", "stator bench --local 3 --far 1 --link-delay 20ms", 1),
+    ("docs/backup.md", "sudo systemctl enable --now stator-backup.timer", 3),
     ("docs/access.md", "printf 'stator module signature", 3),
     ("docs/clients.md", "const watch = client.watch(", 1),
     ("docs/security.md", "cargo test --workspace --test cluster hostile_clients", 1),

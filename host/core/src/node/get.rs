@@ -35,13 +35,15 @@ impl Node {
         let rules = (get.quorum, self.survivors(key.keyspace));
         let now_ms = self.now.monotonic_ms;
         let state = Get::new(Some(ticket), key, deadline_ms, needed, rules, &list, |node| {
-            // Its own copy costs no message.
+            // Its own copy costs no message, and one of another region the longest way.
+            let (is_far, is_silent) = (!self.is_near(node), self.hedges.is_silent(node, now_ms));
             let rank = match node == self.id {
                 true => 0,
-                false => 1 + u8::from(self.hedges.is_silent(node, now_ms)),
+                false => 1 + u8::from(is_silent) + 2 * u8::from(is_far),
             };
             (self.is_reachable(node) && self.counts_for(get.quorum, node)).then_some(rank)
         });
+        let state = state.minding(self.id, self.regions.as_deref());
         self.hedges.earn();
         let owners = list.primaries().len();
         if self.rng.next_u64() % 100 < u64::from(read_repair_percent) || needed >= owners {

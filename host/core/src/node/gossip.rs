@@ -14,6 +14,7 @@ use crate::catalogue::{
 use crate::event::{Action, ChangeFailure, CommitError, Notice, Ticket, Token};
 use crate::id::NodeId;
 use crate::message::Message;
+use crate::region::Regions;
 
 impl Node {
     /// Becomes part of a cluster, or starts as part of one.
@@ -38,6 +39,7 @@ impl Node {
         self.digest = self.parts.whole();
         self.keyspaces = catalogue.live_keyspaces().map(|k| (k.id, k.clone())).collect();
         self.deleted = catalogue.deleted_keyspaces().collect();
+        self.regions = Regions::of(&catalogue);
         self.hedges.keep(|node| catalogue.members.contains_key(&node));
         let before = self.catalogue.replace(catalogue.clone());
         self.act(Action::CatalogueChanged(catalogue));

@@ -73,6 +73,7 @@ use crate::held_by_all::HeldByAll;
 use crate::id::{KeyspaceId, NodeId, PartitionId};
 use crate::listing::{KeyRange, Listings};
 use crate::message::{Message, ReplicaError, RequestId};
+use crate::region::Regions;
 use crate::request::get::Get;
 use crate::request::put::Put;
 use crate::request::{ReplicaRequest, RequestError};
@@ -244,6 +245,8 @@ pub struct Node {
     /// Of the catalogue; kept because every request looks one up.
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     deleted: BTreeSet<KeyspaceId>,
+    /// Where there is more than one.
+    regions: Option<Arc<Regions>>,
     detector: Detector,
     requests: BTreeMap<RequestId, InFlight>,
     listings: Listings,
@@ -298,6 +301,7 @@ impl Node {
             parts: CatalogueDigest::default(),
             keyspaces: BTreeMap::new(),
             deleted: BTreeSet::new(),
+            regions: None,
             detector: Detector::new(id, now.wall_ms, detector_rng),
             requests: BTreeMap::new(),
             listings: Listings::default(),

@@ -121,7 +121,7 @@ impl Node {
 
     fn begin_put(&mut self, state: Put) -> RequestId {
         let request = self.number();
-        let mut state = Box::new(state);
+        let mut state = Box::new(state.minding(self.regions.clone()));
         state.began_ms = self.now.monotonic_ms;
         self.requests.insert(request, InFlight::Put(state));
         request

@@ -12,21 +12,16 @@
 //!
 //! Which nodes are in one region is their own word ([`crate::catalogue::Member`]). Owners are spread over
 //! zones, so zones that are named after their regions spread them over these. Left out: fallbacks of
-//! the same region for an owner there that is away; a region as the place of a partition.
+//! the same region that count for a local quorum; a region as the place of a partition.
 
 use super::Node;
 use crate::id::NodeId;
 use crate::request::{QuorumKind, RequestError};
 
 impl Node {
-    fn region_of(&self, node: NodeId) -> Option<&str> {
-        let member = self.catalogue.as_ref()?.members.get(&node)?;
-        Some(&member.value.region)
-    }
-
     /// Whether a node is in this one's region.
     pub(super) fn is_near(&self, node: NodeId) -> bool {
-        node == self.id || self.region_of(node) == self.region_of(self.id)
+        self.regions.as_ref().is_none_or(|regions| regions.are_near(node, self.id))
     }
 
     /// Whether a node counts for a quorum of this kind.

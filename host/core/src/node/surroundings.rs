@@ -2,6 +2,7 @@
 //! change nothing of it: what they want done they say as wishes, which the node grants.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,6 +11,7 @@ use super::{InFlight, Node, Purpose, Settings};
 use crate::catalogue::{Catalogue, Keyspace};
 use crate::event::Now;
 use crate::id::{KeyspaceId, NodeId, PartitionId, RequestId, Token};
+use crate::region::Regions;
 
 /// What is under way of a partition, and may carry what was read before.
 #[derive(Debug, Default)]
@@ -41,6 +43,8 @@ pub(super) trait Surroundings {
     /// Whether the keyspace was deleted; one that is not known may be new.
     fn is_deleted(&self, keyspace: KeyspaceId) -> bool;
     fn is_reachable(&self, node: NodeId) -> bool;
+    /// Where there is more than one.
+    fn regions(&self) -> Option<Arc<Regions>>;
     /// Whether it cannot tell yet what it held of the partition.
     fn is_filling(&self, partition: PartitionId) -> bool;
     /// Whether nothing moves the partition on this node but requests, hints and exchanges.
@@ -152,6 +156,10 @@ impl Surroundings for Node {
 
     fn is_reachable(&self, node: NodeId) -> bool {
         Node::is_reachable(self, node)
+    }
+
+    fn regions(&self) -> Option<Arc<Regions>> {
+        self.regions.clone()
     }
 
     fn is_filling(&self, partition: PartitionId) -> bool {

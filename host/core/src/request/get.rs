@@ -16,6 +16,7 @@ use crate::causality::{Siblings, Survivors, VersionVector};
 use crate::id::{NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::quorum::{Standing, Tally};
+use crate::region::Regions;
 use crate::request_notes::unite_tries;
 use crate::ring::PreferenceList;
 
@@ -91,6 +92,21 @@ impl Get {
             survivors,
             is_answered: false,
         }
+    }
+
+    /// The same, at `me`, in a cluster of these regions: of the fallbacks those come first that stand in
+    /// for the owners which are not asked.
+    pub fn minding(mut self, me: NodeId, regions: Option<&Regions>) -> Self {
+        let Some(regions) = regions else { return self };
+        let mut fallbacks = self.spares.split_off(self.unasked_owners());
+        let absent = self.primaries.iter().filter(|owner| !self.spares.contains(owner));
+        let absent: Vec<NodeId> = absent.copied().collect();
+        for owner in absent {
+            let place = regions.stand_in((owner, me), &fallbacks);
+            self.spares.extend(fallbacks.remove(place));
+        }
+        self.spares.append(&mut fallbacks);
+        self
     }
 
     /// The next node to ask, which from now on is waited for until `due_ms`; and whether it is

@@ -7,16 +7,21 @@ use tokio::time::Instant;
 /// The least that may be said: a node ends the connection of who reads less than a quarter of it.
 const LEAST: u64 = 64 << 10;
 
+/// So many bytes pass at a time: timers are too coarse to wait for a single object.
+const STEP: u64 = 64 << 10;
+
 /// Lets so many bytes a second by, and saves none up.
 pub(super) struct Brake {
     rate: Option<u64>,
     free_at: Instant,
+    /// Passed, and not waited for yet.
+    ahead: u64,
 }
 
 impl Brake {
     /// One that lets `rate` bytes a second by, or all.
     pub(super) fn of(rate: Option<u64>) -> Self {
-        Brake { rate, free_at: Instant::now() }
+        Brake { rate, free_at: Instant::now(), ahead: 0 }
     }
 
     /// Waits until these bytes, which are there, would be there at that rate.
@@ -27,7 +32,12 @@ impl Brake {
     }
 
     fn next(&mut self, bytes: u64, now: Instant) -> Option<Instant> {
-        let seconds = bytes as f64 / self.rate? as f64;
+        let rate = self.rate?;
+        self.ahead += bytes;
+        if self.ahead < STEP {
+            return None;
+        }
+        let seconds = std::mem::take(&mut self.ahead) as f64 / rate as f64;
         self.free_at = self.free_at.max(now) + Duration::from_secs_f64(seconds);
         Some(self.free_at)
     }
@@ -50,11 +60,13 @@ mod tests {
     fn bytes_pass_at_the_rate_and_a_pause_saves_nothing_up() {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut brake = Brake { rate: Some(1_000), free_at: begun };
-        assert_eq!(brake.next(2_000, begun), Some(at(2)));
-        assert_eq!(brake.next(1_000, at(2)), Some(at(3)));
-        assert_eq!(brake.next(1_000, at(10)), Some(at(11)), "the time between is gone");
-        assert_eq!(Brake { rate: None, free_at: begun }.next(1 << 40, begun), None);
+        let brake = |rate| Brake { rate, free_at: begun, ahead: 0 };
+        let (all, mut brake) = (brake(None).next(1 << 40, begun), brake(Some(STEP)));
+        assert_eq!(all, None);
+        assert_eq!(brake.next(2 * STEP, begun), Some(at(2)));
+        assert_eq!(brake.next(STEP - 1, at(2)), None, "it comes with what follows");
+        assert_eq!(brake.next(1, at(2)), Some(at(3)));
+        assert_eq!(brake.next(STEP, at(10)), Some(at(11)), "the time between is gone");
         assert_eq!((rate("1MiB"), rate("64KiB/s")), (Ok(1 << 20), Ok(64 << 10)));
         assert!(rate("63KiB").is_err() && rate("fast").is_err());
     }

@@ -1,6 +1,7 @@
 //! `stator backup create`.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -14,6 +15,7 @@ use super::brake::{self, Brake};
 use super::chunks::Cutter;
 use super::manifest::{Chunk, Keyspace, Manifest, Module};
 use super::store::{Store, digest};
+use super::tend;
 use crate::cli::data::{has_value, progress};
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::output::{self, Output};
@@ -24,6 +26,7 @@ Examples:
   stator backup create /backups/stator
   stator backup create s3://backups/stator --keyspace carts --keyspace users
   stator backup create /backups/stator --rate-limit 10MiB --key-file /etc/stator/backup.key
+  stator backup create /backups/stator --keep 14
   AWS_ENDPOINT=http://127.0.0.1:3900 AWS_ALLOW_HTTP=true stator backup create s3://backups/stator
 
 Every backup is whole; what another one in the same place has already is not written again. It holds of
@@ -45,6 +48,9 @@ pub(in crate::cli) struct Create {
     /// Read at most so many bytes of objects a second, such as 10MiB [default: as fast as it goes]
     #[arg(long, value_name = "BYTES", value_parser = brake::rate)]
     rate_limit: Option<u64>,
+    /// Then remove all but so many of the newest backups of the place [default: keep all]
+    #[arg(long, value_name = "COUNT")]
+    keep: Option<NonZeroUsize>,
     /// How many owners of each key must answer [default: each keyspace's r]
     #[arg(short, value_name = "REPLICAS")]
     r: Option<u32>,
@@ -92,6 +98,11 @@ impl Create {
         self.modules(&admin, &store, &keyspaces, &mut manifest).await?;
         manifest.ended_at_ms = now_ms();
         store.put_manifest(&manifest).await?;
+        if let Some(keep) = self.keep {
+            tend::keep_newest(&store, keep.get()).await.map_err(|failure| {
+                failure.hint(format!("backup {} is made, and whole; older ones stay", manifest.id))
+            })?;
+        }
         match session.output {
             Output::Json => output::json(&summary(&manifest)),
             Output::Table => output::line(format!(

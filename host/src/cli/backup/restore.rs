@@ -9,6 +9,7 @@ use stator_client::Admin;
 use stator_proto::v1;
 
 use super::Place;
+use super::brake::{self, Brake};
 use super::chunks::objects;
 use super::manifest::{Keyspace, Manifest};
 use super::store::Store;
@@ -22,6 +23,7 @@ Examples:
   stator backup restore /backups/stator
   stator backup restore s3://backups/stator 2026-11-22T20-08-48.123Z --keyspace carts
   stator backup restore /backups/stator --keyspace carts --as carts-of-monday
+  stator backup restore /backups/stator --rate-limit 10MiB
 
 Keyspaces that are missing are made as they were; those that are there keep their settings. Objects are
 joined with what there is: nothing that has replaced a value is undone, and to restore again is
@@ -46,6 +48,9 @@ pub(in crate::cli) struct Restore {
     /// Bring back what was deleted since
     #[arg(long)]
     revive: bool,
+    /// Send at most so many bytes of objects a second, such as 10MiB [default: as fast as it goes]
+    #[arg(long, value_name = "BYTES", value_parser = brake::rate)]
+    rate_limit: Option<u64>,
     /// How many nodes must acknowledge each key [default: the keyspace's w]
     #[arg(short, value_name = "REPLICAS")]
     w: Option<u32>,
@@ -65,6 +70,7 @@ impl Restore {
         let admin = session.patient(PATIENCE).persistent().admin().await?;
         let there = admin.keyspaces().await?;
         let bar = progress::bytes(chosen.iter().map(|keyspace| keyspace.bytes).sum());
+        let mut brake = Brake::of(self.rate_limit);
         let mut all = Vec::new();
         for keyspace in chosen {
             let name = self.name.as_ref().unwrap_or(&keyspace.name).clone();
@@ -85,6 +91,7 @@ impl Restore {
             while let Some(chunk) = chunks.next().await {
                 let chunk = chunk?;
                 for (key, object) in objects(&chunk)? {
+                    brake.pass((key.len() + object.len()) as u64).await;
                     upload.add(key, object).await?;
                 }
                 bar.inc(chunk.len() as u64);

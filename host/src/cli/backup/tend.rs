@@ -127,14 +127,7 @@ impl Delete {
         let store = self.place.open(false)?;
         let gone = store.manifest(Some(&self.id)).await?;
         store.delete_manifest(&gone.id).await?;
-        let kept = store.manifests().await?;
-        let chunks = kept.iter().flat_map(Manifest::chunks);
-        let needed: BTreeSet<String> = chunks.map(|chunk| store.file(&chunk.digest)).collect();
-        let mut removed = 0u64;
-        for chunk in store.chunks().await?.iter().filter(|chunk| !needed.contains(*chunk)) {
-            store.delete_chunk(chunk).await?;
-            removed += 1;
-        }
+        let removed = sweep(&store).await?;
         match session.output {
             Output::Json => output::json(&json!({ "id": gone.id, "chunks_removed": removed })),
             Output::Table => {
@@ -142,4 +135,30 @@ impl Delete {
             }
         }
     }
+}
+
+/// Removes what no backup consists of. Says how many chunks that were.
+async fn sweep(store: &Store) -> Result<u64, Failure> {
+    let kept = store.manifests().await?;
+    let chunks = kept.iter().flat_map(Manifest::chunks);
+    let needed: BTreeSet<String> = chunks.map(|chunk| store.file(&chunk.digest)).collect();
+    let mut removed = 0;
+    for chunk in store.chunks().await?.iter().filter(|chunk| !needed.contains(*chunk)) {
+        store.delete_chunk(chunk).await?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+/// Removes all backups of a place but the newest ones.
+pub(super) async fn keep_newest(store: &Store, count: usize) -> Result<(), Failure> {
+    let all = store.manifests().await?;
+    let old = &all[..all.len().saturating_sub(count)];
+    for manifest in old {
+        store.delete_manifest(&manifest.id).await?;
+    }
+    if !old.is_empty() {
+        sweep(store).await?;
+    }
+    Ok(())
 }

@@ -34,7 +34,7 @@ function policy(keyspace) {
 
 function policies(keyspaces) {
   const rows = keyspaces.map(one => {
-    const { merging, trial, usage, quota } = one;
+    const { merging, trial, usage, quota, resize } = one;
     const care = [
       merging.paused && 'paused by an operator',
       merging.previous && 'previous module stands in',
@@ -47,7 +47,7 @@ function policies(keyspaces) {
       quota?.requests_per_second > 0 && `${number(quota.requests_per_second)} requests/s at most`,
     ].filter(Boolean).join(', ');
     return [
-      one.name, number(one.n), number(one.r), number(one.w), one.durability,
+      one.name, resize ? `${one.n} → ${resize.n} (${resize.stage}, waits for ${resize.waiting})` : number(one.n), number(one.r), number(one.w), one.durability,
       `${one.read_repair_percent} %`, policy(one),
       one.reconcile?.module_digest ? digest(one.reconcile.module_digest) : '–',
       trial ? el('span', {}, trial.canary_percent ? `canary of ${trial.canary_percent} % ` : 'shadow ',

@@ -98,10 +98,9 @@ pub fn encode_component(input: &[u8], built: Option<SystemTime>) -> Result<Encod
 fn encode_core(core: &[u8]) -> anyhow::Result<Encoded> {
     let typed = types::with_types(core)?;
     let wanted = types::imports(&typed, PREVIEW1)?;
-    let mut encoder = ComponentEncoder::default();
-    encoder.module(&typed)?.validate(true);
+    let mut encoder = ComponentEncoder::default().module(&typed)?.validate(true);
     if !wanted.is_empty() {
-        encoder.adapter(PREVIEW1, &preview1()?)?;
+        encoder = encoder.adapter(PREVIEW1, &preview1()?)?;
     }
     let component = encoder.encode()?;
     Ok(Encoded { component, remarks: wasi::remarks(wanted.iter().map(String::as_str)) })
@@ -118,12 +117,6 @@ fn preview1() -> anyhow::Result<Vec<u8>> {
         "package stator:adapter; world adapter { import stator:merge/log@0.1.0; }",
     )?;
     let world = wit.select_world(&[package], Some("adapter"))?;
-    wit_component::embed_component_metadata(
-        &mut adapter,
-        &wit,
-        world,
-        StringEncoding::UTF8,
-        false,
-    )?;
+    wit_component::embed_component_metadata(&mut adapter, &wit, world, StringEncoding::UTF8)?;
     Ok(adapter)
 }

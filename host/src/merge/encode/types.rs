@@ -44,7 +44,7 @@ pub(super) fn with_types(core: &[u8]) -> anyhow::Result<Vec<u8>> {
     );
     let mut named = with_full_names(core)?;
     let (wit, world) = world_of(&interfaces)?;
-    wit_component::embed_component_metadata(&mut named, &wit, world, StringEncoding::UTF8, false)?;
+    wit_component::embed_component_metadata(&mut named, &wit, world, StringEncoding::UTF8)?;
     Ok(named)
 }
 

@@ -105,9 +105,9 @@ fn stand_in(wit: Resolve, wanted: &[String]) -> anyhow::Result<(Vec<u8>, Vec<Str
     text.push_str(" }");
     let package = own.push_str("wasi.wit", &text)?;
     let world = own.select_world(&[package], Some("wasi"))?;
-    let (text, functions) = Writer::new(&own, world)?.module()?;
+    let (text, functions) = Writer::new(&own, world).module()?;
     let mut core = wat::parse_str(text)?;
-    wit_component::embed_component_metadata(&mut core, &own, world, StringEncoding::UTF8, false)?;
+    wit_component::embed_component_metadata(&mut core, &own, world, StringEncoding::UTF8)?;
     let component = ComponentEncoder::default().module(&core)?.validate(true).encode()?;
     Ok((component, functions))
 }
@@ -122,10 +122,10 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(wit: &'a Resolve, world: WorldId) -> anyhow::Result<Self> {
+    fn new(wit: &'a Resolve, world: WorldId) -> Self {
         let mut sizes = SizeAlign::default();
-        sizes.fill(wit)?;
-        Ok(Writer { wit, world, sizes, imports: String::new(), body: String::new() })
+        sizes.fill(wit);
+        Writer { wit, world, sizes, imports: String::new(), body: String::new() }
     }
 
     fn module(mut self) -> anyhow::Result<(String, Vec<String>)> {

@@ -4,6 +4,10 @@
 //! it draws anew for each walk, one exchange at a time, at a pace that covers all in
 //! [`Settings::exchange_cover_ms`] (0 is never). Both owners do so: a pair is compared twice in that time.
 //!
+//! Between regions not every pair is walked: of the owners in one region, one on the average compares
+//! itself with one in each other region, both drawn by lot. What differs crosses the sea once then, and
+//! owners of one region bring it to each other.
+//!
 //! Pairs that are *owed* come first and as fast as [`EXCHANGES_MAX`] allows: all of them, after an
 //! unclean stop that may have lost what a keyspace of durability `one` or `buffered` had
 //! acknowledged, and after a fill. They are tried until the two have been compared, or are no
@@ -26,6 +30,7 @@ use crate::catalogue::Durability;
 use crate::event::ExchangeOutcome;
 use crate::id::{NodeId, PartitionId};
 use crate::node::surroundings::Surroundings;
+use crate::region::Regions;
 
 /// How often the schedule is looked at.
 pub(super) const PERIOD_MS: u64 = 250;
@@ -201,9 +206,33 @@ impl Exchanges {
     }
 }
 
-/// All pairs in an order of their own.
+/// All pairs of a region, and some between regions.
+fn near_pairs(around: &mut dyn Surroundings, regions: &Regions) -> Vec<Pair> {
+    let mut walk = Vec::new();
+    let own: BTreeSet<PartitionId> = pairs(around).into_iter().map(|(own, _)| own).collect();
+    for partition in own {
+        let me = around.me();
+        let (near, far): (Vec<NodeId>, Vec<NodeId>) =
+            around.others(partition).into_iter().partition(|other| regions.are_near(*other, me));
+        let is_there = |other: &NodeId| around.is_reachable(*other);
+        let takers = 1 + near.iter().filter(|other| is_there(other)).count();
+        let far: Vec<NodeId> = far.into_iter().filter(is_there).collect();
+        walk.extend(near.into_iter().map(|other| (partition, other)));
+        for there in regions.split(far) {
+            if around.random() % takers as u64 == 0 {
+                walk.push((partition, there[(around.random() % there.len() as u64) as usize]));
+            }
+        }
+    }
+    walk
+}
+
+/// What is to be compared, in an order of its own.
 fn drawn(around: &mut dyn Surroundings) -> Vec<Pair> {
-    let mut walk = pairs(around);
+    let mut walk = match around.regions() {
+        Some(regions) => near_pairs(around, &regions),
+        None => pairs(around),
+    };
     for last in (1..walk.len()).rev() {
         let chosen = (around.random() % (last as u64 + 1)) as usize;
         walk.swap(last, chosen);

@@ -9,10 +9,15 @@
 //! only once that hint is durable: a full hint store refuses before it acknowledges. A hint that
 //! cannot be stored later is tried again [`HINT_TRIES`] times, with the owner itself if it is
 //! back by then.
+//!
+//! Where there are several regions, the fallback is one of the owner's region if one is left: the write
+//! crosses the sea once, and the hint does not cross it again. Else it is one of this node's own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::id::NodeId;
+use crate::region::Regions;
 
 /// How often a hint that could not be stored here is tried again, a replica's time-out apart.
 pub const HINT_TRIES: u32 = 20;
@@ -66,6 +71,8 @@ pub struct Debts {
     owners: BTreeMap<NodeId, Owner>,
     /// Reachable fallbacks that were not used yet.
     spares: VecDeque<NodeId>,
+    /// Where there is more than one.
+    pub(super) regions: Option<Arc<Regions>>,
     /// Overdue, and something was done in its place: an acknowledgement still counts.
     late: BTreeSet<NodeId>,
     /// Whether this node's own record is a hint for every owner.
@@ -75,7 +82,7 @@ pub struct Debts {
 impl Debts {
     pub(super) fn new(me: NodeId, spares: VecDeque<NodeId>) -> Self {
         let (owners, late) = (BTreeMap::new(), BTreeSet::new());
-        Debts { me, owners, spares, late, is_covered: false }
+        Debts { me, owners, spares, regions: None, late, is_covered: false }
     }
 
     /// Fallbacks that were not used yet.
@@ -109,10 +116,17 @@ impl Debts {
         Place::Owner(owner)
     }
 
+    /// The next fallback that is to keep a hint for `owner`.
+    fn take_spare(&mut self, owner: NodeId) -> Option<NodeId> {
+        let regions = self.regions.as_ref();
+        let place = regions.map_or(0, |regions| regions.stand_in((owner, self.me), &self.spares));
+        self.spares.remove(place)
+    }
+
     /// Where a hint for `owner` goes. Nowhere if this node's own record is one already and no
     /// fallback is left.
     fn place_hint(&mut self, owner: NodeId, due_ms: u64) -> Option<Place> {
-        let (owed, place) = match self.spares.pop_front() {
+        let (owed, place) = match self.take_spare(owner) {
             Some(node) => (Owed::Sent { to: node, due_ms }, Some(Place::Fallback { node, owner })),
             // What this node owns and may not take now comes by anti-entropy: nobody hands over to
             // itself.

@@ -15,6 +15,7 @@ use crate::causality::{Context, LiveVersion, Siblings};
 use crate::id::{Dot, NodeId, Ticket};
 use crate::keys::StoreKey;
 use crate::quorum::{Standing, Tally};
+use crate::region::Regions;
 use crate::ring::PreferenceList;
 use crate::version::Origin;
 
@@ -125,6 +126,12 @@ impl Put {
             refusal: None,
             is_answered: false,
         }
+    }
+
+    /// The same in a cluster of these regions.
+    pub fn minding(mut self, regions: Option<Arc<Regions>>) -> Self {
+        self.debts.regions = regions;
+        self
     }
 
     /// The same with only these owners counting.
