@@ -97,8 +97,7 @@ fn with_full_names(core: &[u8]) -> anyhow::Result<Vec<u8>> {
             }
             module.section(&renamed);
         } else if let Some((id, range)) = payload.as_section() {
-            module
-                .section(&RawSection { id, data: &core[range.start as usize..range.end as usize] });
+            module.section(&RawSection { id, data: &core[range] });
         }
     }
     Ok(module.finish())

@@ -114,7 +114,7 @@ fn core_of(component: &[u8]) -> Result<Range<usize>, String> {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth -= 1,
             Payload::ModuleSection { unchecked_range, .. } if depth == 1 => {
-                modules.push(unchecked_range.start as usize..unchecked_range.end as usize);
+                modules.push(unchecked_range.start..unchecked_range.end);
             }
             Payload::ExportSection(exports) if depth == 2 => {
                 for export in exports {
@@ -263,7 +263,7 @@ impl<'a> Module<'a> {
         for payload in Parser::new(0).parse_all(self.bytes) {
             let payload = payload.map_err(|error| error.to_string())?;
             let Some((id, range)) = payload.as_section() else { continue };
-            let raw = &self.bytes[range.start as usize..range.end as usize];
+            let raw = &self.bytes[range.start..range.end];
             let mut content = Vec::new();
             match id {
                 FUNCTIONS => {
@@ -355,9 +355,9 @@ impl Marks {
     fn marked(&mut self, bytes: &[u8], body: &FunctionBody<'_>) -> wasmparser::Result<Vec<u8>> {
         let mut operators = body.get_operators_reader()?.into_iter_with_offsets().peekable();
         let range = body.range();
-        let (start, end) = (range.start as usize, range.end as usize);
+        let (start, end) = (range.start, range.end);
         let first = match operators.peek() {
-            Some(Ok((_, at))) => *at as usize,
+            Some(Ok((_, at))) => *at,
             _ => end,
         };
         let mut code = bytes[start..first].to_vec();
@@ -365,10 +365,10 @@ impl Marks {
         while let Some(operator) = operators.next() {
             let (operator, at) = operator?;
             let next = match operators.peek() {
-                Some(Ok((_, next))) => *next as usize,
+                Some(Ok((_, next))) => *next,
                 _ => end,
             };
-            code.extend_from_slice(&bytes[at as usize..next]);
+            code.extend_from_slice(&bytes[at..next]);
             let begins = matches!(
                 operator,
                 Operator::If { .. }

@@ -219,7 +219,7 @@ fn near_pairs(around: &mut dyn Surroundings, regions: &Regions) -> Vec<Pair> {
         let far: Vec<NodeId> = far.into_iter().filter(is_there).collect();
         walk.extend(near.into_iter().map(|other| (partition, other)));
         for there in regions.split(far) {
-            if around.random() % takers as u64 == 0 {
+            if around.random().is_multiple_of(takers as u64) {
                 walk.push((partition, there[(around.random() % there.len() as u64) as usize]));
             }
         }
