@@ -20,7 +20,7 @@
 //! a key or a value.
 //!
 //! Bounds: at most [`SPANS_MAX`] spans are open or wait for the collector, each with a dozen attributes
-//! of at most [`WORDS_MAX`] bytes: 4 MiB. Beyond that no span is made, and counted as lost, so a collector
+//! of at most `WORDS_MAX` bytes: 4 MiB. Beyond that no span is made, and counted as lost, so a collector
 //! that is slow, stopped or gone costs nobody anything.
 //!
 //! Left out: TLS to the collector (it runs beside the node, or behind what encrypts), spans of background
@@ -128,7 +128,7 @@ impl Span {
         Place { trace: context.trace_id().to_bytes(), span: context.span_id().to_bytes() }
     }
 
-    /// Notes something of it. What is no number or switch is cut at [`WORDS_MAX`].
+    /// Notes something of it. What is no number or switch is cut at `WORDS_MAX`.
     pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         let value = match value.into() {
             Value::String(text) if text.as_str().len() > WORDS_MAX => {
