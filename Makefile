@@ -83,7 +83,8 @@ simulate: ## seeds of the simulator: SEEDS=1000 FIRST=0 SCENARIO='lost disks' RE
 faults: build ## real nodes under real faults, as root: partitions, kills, full disks (not part of test)
 	tests/faults/run
 
-# dev optimises dependencies too; with release everything is built anew, which takes long.
+# dev is quick to build, and about half as fast: to compare with others take PROFILE=release, for which
+# everything is built anew.
 PROFILE := dev
 BENCH := merge events store cluster
 CARGO_BENCH = $(filter-out cluster,$(BENCH))
