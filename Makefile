@@ -8,6 +8,8 @@ TEST_GUESTS := hash_order drops_third options lines half wrong first
 TARGET := wasm32-unknown-unknown
 GUESTS := target/$(TARGET)/guest
 COMPONENTS := target/components
+# What makes a component of a merge that was built.
+encode = target/debug/stator module encode $(GUESTS)/$(subst -,_,$(1)).wasm --out $(COMPONENTS)/$(1).wasm
 
 .PHONY: help build release guests components rules languages release-static image deb packaging demo test simulate faults bench compare wasm-target
 
@@ -22,11 +24,7 @@ guests: build components ## build the example merges as components into target/c
 
 components: wasm-target
 	cargo build --profile guest --target $(TARGET) $(MERGES:%=-p %)
-	@for merge in $(MERGES); do \
-	    target/debug/stator module encode $(GUESTS)/$$(echo $$merge | tr - _).wasm \
-	        --out $(COMPONENTS)/$$merge.wasm \
-	        || exit 1; \
-	done
+	@$(foreach merge,$(MERGES),$(call encode,$(merge)) &&) true
 	cargo build --profile guest --target $(TARGET) -p guests --examples
 	@for guest in $(TEST_GUESTS); do \
 	    target/debug/stator module encode $(GUESTS)/examples/$$guest.wasm \
@@ -66,7 +64,7 @@ packaging: build ## check packages, manifests and alerts, as far as this machine
 
 demo: build wasm-target ## three nodes merge shopping carts through a partition
 	cargo build --profile guest --target $(TARGET) -p cart
-	target/debug/stator module encode $(GUESTS)/cart.wasm --out $(COMPONENTS)/cart.wasm
+	$(call encode,cart)
 	target/debug/stator demo
 
 # All targets at once, so that nothing is built twice with other features.

@@ -46,7 +46,7 @@ use crate::listen::{AnswerBudget, BodyBudget, Door, Places, Speech};
 use crate::node::Node;
 use crate::telemetry::vital::Vital;
 use crate::telemetry::{self, traces};
-use crate::tls::{Tls, TlsFiles};
+use crate::tls::{ClientTls, Tls, TlsFiles};
 use crate::transport::Transport;
 use crate::web;
 
@@ -176,12 +176,18 @@ pub async fn serve(config: Config) -> anyhow::Result<RunningNode> {
     let (client_addr, admin_addr) = (client.local_addr()?, admin.local_addr()?);
     let peer_addr = peer.local_addr();
     let collector = config.traces_endpoint.clone();
+    let trust = |ca| ClientTls::trusting("traces_ca", ca);
+    let collector_tls = config.traces_ca.as_deref().map(trust).transpose()?;
     let (share, zone) = (config.traces_sample, config.zone.clone());
     let node = Node::start(config, peer, doors.peer, (client_addr, admin_addr)).await?;
     if let Some(collector) = collector {
         let id = ("service.instance.id", node.id.to_string());
         let version = ("service.version", env!("CARGO_PKG_VERSION").to_owned());
-        traces::start(&collector, share, [id, version, ("stator.zone", zone)])?;
+        traces::start(
+            (&collector, collector_tls.as_ref()),
+            share,
+            [id, version, ("stator.zone", zone)],
+        )?;
     }
     node.driver.shared().settle(SETTLE_WITHIN).await;
     let stop = watch::Sender::new(false);

@@ -54,7 +54,7 @@ fn baseline() -> Vec<Row> {
 fn seat(id: u64) -> Seat {
     // Ids as they are: random, so that their order says nothing.
     let id = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    Seat { node: NodeId(id), zone: String::new(), weight: 1 }
+    Seat { node: NodeId(id), region: String::new(), zone: String::new(), weight: 1 }
 }
 
 fn seats(ids: impl IntoIterator<Item = u64>) -> Vec<Seat> {
@@ -92,14 +92,41 @@ fn balance(ring: &Ring, seats: &[Seat]) -> Balance {
     Balance { first: ends(1), all: ends(usize::MAX) }
 }
 
+/// Lists with too few nodes, too few regions or one that has more than its part, or too few zones in one.
 fn violations(ring: &Ring, seats: &[Seat], replicas_max: u16) -> usize {
-    let zones: BTreeMap<NodeId, &str> = seats.iter().map(|s| (s.node, s.zone.as_str())).collect();
-    let known: BTreeSet<&str> = zones.values().copied().collect();
+    let mut zones: BTreeMap<&str, BTreeMap<&str, BTreeSet<NodeId>>> = BTreeMap::new();
+    for seat in seats {
+        let here = zones.entry(&seat.region).or_default();
+        here.entry(&seat.zone).or_default().insert(seat.node);
+    }
     let replicas = usize::from(replicas_max).min(seats.len());
+    let size = |region: &BTreeMap<&str, BTreeSet<NodeId>>| -> usize {
+        region.values().map(BTreeSet::len).sum()
+    };
+    let reach = |most: usize| zones.values().map(|region| size(region).min(most)).sum::<usize>();
+    let most = (1..=replicas).find(|most| reach(*most) >= replicas).unwrap();
     let is_broken = |list: &&Vec<NodeId>| {
         let nodes: BTreeSet<NodeId> = list.iter().copied().collect();
-        let used: BTreeSet<&str> = nodes.iter().map(|node| zones[node]).collect();
-        nodes.len() != replicas || used.len() < replicas.min(known.len())
+        let of = |zone: &BTreeSet<NodeId>| nodes.intersection(zone).count();
+        let counts = |region: &BTreeMap<&str, BTreeSet<NodeId>>| -> Vec<usize> {
+            region.values().map(of).filter(|count| *count > 0).collect()
+        };
+        let is_uneven = |region: &BTreeMap<&str, BTreeSet<NodeId>>| {
+            let counts = counts(region);
+            let all: usize = counts.iter().sum();
+            all > most || counts.len() < all.min(region.len())
+        };
+        let used = zones.values().filter(|region| !counts(region).is_empty()).count();
+        let first_few = |few: usize| {
+            let is_used = |region: &&BTreeMap<&str, BTreeSet<NodeId>>| {
+                list.iter().take(few).any(|node| region.values().any(|zone| zone.contains(node)))
+            };
+            zones.values().filter(is_used).count()
+        };
+        nodes.len() != replicas
+            || (1..replicas).any(|few| first_few(few) < few.min(zones.len()))
+            || used < replicas.min(zones.len())
+            || zones.values().any(is_uneven)
     };
     ring.planned().iter().filter(is_broken).count()
 }
@@ -248,22 +275,29 @@ fn thirty_nodes_of_4096_partitions_are_balanced_as_the_paper_wants() {
     assert!(first.1 - first.0 <= 1 && all.1 - all.0 <= 1);
 }
 
+/// A region and a zone of it.
+type Place = (u8, u8);
+
+fn any_place() -> impl Strategy<Value = Place> {
+    (prop_oneof![3 => Just(0u8), 2 => 1u8..4], 0u8..4)
+}
+
 /// A cluster that changes: who is there with which weight and zone.
 #[derive(Debug, Clone)]
 enum Change {
-    Join { weight: u32, zone: u8 },
+    Join { weight: u32, place: Place },
     Leave(prop::sample::Index),
     Weigh(prop::sample::Index, u32),
-    Rezone(prop::sample::Index, u8),
+    Move(prop::sample::Index, Place),
     Replicas(u16),
 }
 
 fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        3 => (1u32..5, 0u8..4).prop_map(|(weight, zone)| Change::Join { weight, zone }),
+        3 => (1u32..5, any_place()).prop_map(|(weight, place)| Change::Join { weight, place }),
         2 => any::<prop::sample::Index>().prop_map(Change::Leave),
         1 => (any::<prop::sample::Index>(), 1u32..5).prop_map(|(who, w)| Change::Weigh(who, w)),
-        1 => (any::<prop::sample::Index>(), 0u8..4).prop_map(|(who, z)| Change::Rezone(who, z)),
+        1 => (any::<prop::sample::Index>(), any_place()).prop_map(|(who, p)| Change::Move(who, p)),
         1 => (1u16..6).prop_map(Change::Replicas),
     ]
 }
@@ -271,16 +305,20 @@ fn any_change() -> impl Strategy<Value = Change> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever changes: every list is as long as it can be, on distinct nodes and zones.
+    /// Whatever changes: every list is as long as it can be, on distinct nodes, regions and zones.
     #[test]
     fn no_change_leaves_a_violation(changes in prop::collection::vec(any_change(), 1..12)) {
         let (mut here, mut replicas_max) = (seats(0..3), N);
         let mut ring = claim(1, 64, replicas_max, &here).unwrap();
         for (step, change) in changes.into_iter().enumerate() {
-            let of_zone = |zone: u8| format!("z{zone}");
+            let at = |(region, zone): Place, seat: Seat| Seat {
+                region: format!("r{region}"),
+                zone: format!("z{zone}"),
+                ..seat
+            };
             match change {
-                Change::Join { weight, zone } => {
-                    here.push(Seat { weight, zone: of_zone(zone), ..seat(step as u64 + 10) });
+                Change::Join { weight, place } => {
+                    here.push(Seat { weight, ..at(place, seat(step as u64 + 10)) });
                 }
                 Change::Leave(who) if here.len() > 1 => drop(here.remove(who.index(here.len()))),
                 Change::Leave(_) => {}
@@ -288,9 +326,9 @@ proptest! {
                     let place = who.index(here.len());
                     here[place].weight = weight;
                 }
-                Change::Rezone(who, zone) => {
+                Change::Move(who, to) => {
                     let place = who.index(here.len());
-                    here[place].zone = of_zone(zone);
+                    here[place] = at(to, here[place].clone());
                 }
                 Change::Replicas(wanted) => replicas_max = wanted,
             }

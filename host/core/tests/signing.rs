@@ -29,7 +29,7 @@ fn keys(of: &[u8]) -> BTreeSet<PublicKey> {
 /// A catalogue with a keyspace that merges by nothing.
 fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::new(ClusterId(1), "test", Secret([1; 32]));
-    let seat = Seat { node: NodeId(1), zone: String::new(), weight: 1 };
+    let seat = Seat { node: NodeId(1), region: String::new(), zone: String::new(), weight: 1 };
     catalogue.ring = claim(1, 8, 1, &[seat]).unwrap();
     CatalogueChange::CreateKeyspace(spec("carts", None, &[])).apply(&mut catalogue).unwrap();
     catalogue

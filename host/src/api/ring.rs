@@ -221,6 +221,8 @@ fn view(catalogue: &Catalogue, plan: &Plan, slot_bytes: u64) -> v1::RingPlan {
         nodes,
         zones_shared_before: plan.zones_shared.0,
         zones_shared_after: plan.zones_shared.1,
+        in_one_region_before: plan.in_one_region.0,
+        in_one_region_after: plan.in_one_region.1,
         slots_pending: catalogue.ring.moves().len() as u32,
     }
 }
@@ -276,6 +278,12 @@ fn warnings(catalogue: &Catalogue, plan: &Plan) -> Vec<String> {
     if after > before {
         warnings.push(format!(
             "{after} partitions will have two owners of one zone, {before} have now"
+        ));
+    }
+    let (before, after) = plan.in_one_region;
+    if after > before {
+        warnings.push(format!(
+            "{after} partitions will have all owners in one region, {before} have now"
         ));
     }
     if !catalogue.ring.moves().is_empty() {

@@ -86,6 +86,10 @@ struct Flags {
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     traces_endpoint: Option<HostPort>,
+    /// A PEM file of authorities: the collector is told through TLS and must show a certificate of one
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces_ca: Option<PathBuf>,
     /// Which share of requests is traced whose clients do not say [default: 0.01]
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -308,6 +312,7 @@ mod tests {
             console_listen: "127.0.0.1:0".parse().ok(),
             http_listen: "127.0.0.1:0".parse().ok(),
             traces_endpoint: "127.0.0.1:4317".parse().ok(),
+            traces_ca: Some("/ca.pem".into()),
             traces_sample: Some(0.5),
             advertise_client: "a:1".parse().ok(),
             advertise_admin: "a:2".parse().ok(),

@@ -39,11 +39,14 @@ pub enum Refusal {
     MetricsExposed(SocketAddr),
     /// The collector is elsewhere, and is told in plain text.
     #[error(
-        "traces_endpoint = {0} may be on another machine, and traces are not encrypted: run a \
-         collector on this one and name it by a loopback address, or say --insecure if the network \
-         itself is trusted"
+        "traces_endpoint = {0} may be on another machine, and traces are not encrypted: give the \
+         authority of its certificate (traces_ca), run a collector on this machine and name it by a \
+         loopback address, or say --insecure if the network itself is trusted"
     )]
     TracesExposed(HostPort),
+    /// Nobody is dialled.
+    #[error("traces_ca means nothing without traces_endpoint")]
+    TrustOfNobody,
     /// A share that is none.
     #[error("traces_sample = {0} is no share: 0 to 1 is allowed")]
     NoShare(String),
@@ -152,10 +155,12 @@ impl Config {
         }
         let is_here =
             |collector: &HostPort| collector.socket_addr().is_some_and(|at| at.ip().is_loopback());
-        if let Some(collector) = self.traces_endpoint.as_ref().filter(|at| !is_here(at))
-            && !self.insecure
-        {
-            return Err(Refusal::TracesExposed(collector.clone()));
+        match (&self.traces_endpoint, &self.traces_ca) {
+            (None, Some(_)) => return Err(Refusal::TrustOfNobody),
+            (Some(collector), None) if !is_here(collector) && !self.insecure => {
+                return Err(Refusal::TracesExposed(collector.clone()));
+            }
+            _ => {}
         }
         if !(0.0..=1.0).contains(&self.traces_sample) {
             return Err(Refusal::NoShare(self.traces_sample.to_string()));
@@ -322,13 +327,18 @@ mod tests {
     }
 
     #[test]
-    fn traces_leave_the_machine_only_where_the_network_is_trusted() {
+    fn traces_leave_the_machine_encrypted_or_where_the_network_is_trusted() {
         let at = |text: &str| text.parse::<HostPort>().ok();
         let mut config = Config { traces_endpoint: at("127.0.0.1:4317"), ..Config::default() };
         assert_eq!(config.check(), Ok(()));
         config.traces_endpoint = at("collector:4317");
         let words = config.check().expect_err("in plain text").to_string();
         assert!(words.contains("collector:4317") && words.contains("--insecure"), "{words}");
+        config.traces_ca = Some("collector.pem".into());
+        assert_eq!(config.check(), Ok(()));
+        config.traces_endpoint = None;
+        assert_eq!(config.check(), Err(Refusal::TrustOfNobody));
+        (config.traces_endpoint, config.traces_ca) = (at("collector:4317"), None);
         config.insecure = true;
         assert_eq!(config.check(), Ok(()));
         for share in [-0.1, 1.1, f64::NAN] {

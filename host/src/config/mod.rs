@@ -50,6 +50,8 @@ pub struct Config {
     pub http_listen: Option<SocketAddr>,
     /// Where a collector of OpenTelemetry takes traces, by OTLP over gRPC; nothing is traced without it.
     pub traces_endpoint: Option<HostPort>,
+    /// A PEM file of the authorities whose certificates the collector may show; plain text without it.
+    pub traces_ca: Option<PathBuf>,
     /// Of the requests whose clients do not say whether they are traced, which share is, 0 to 1.
     pub traces_sample: f64,
     /// HOST:PORT told to clients instead of the address listened on.
@@ -112,6 +114,7 @@ impl Default for Config {
             console_listen: None,
             http_listen: None,
             traces_endpoint: None,
+            traces_ca: None,
             traces_sample: 0.01,
             advertise_client: None,
             advertise_admin: None,

@@ -17,9 +17,6 @@ use super::refused::ModuleRefused;
 /// Bytes of the child's complaints that are worth carrying.
 const COMPLAINT_BYTES_MAX: usize = 4096;
 
-/// What Rust says of itself when a stack is full: wasmparser reads nested types by recursion.
-const OVERFLOWED: &str = "overflowed its stack";
-
 /// Checks and compiles `component` in a child process and returns its artefact. Tells what it
 /// took, even of a refusal; nothing if the child was killed on the wall clock.
 pub(super) async fn compile(
@@ -111,9 +108,6 @@ impl End {
                 let seconds = limits.compile_cpu_seconds;
                 let what = format!("the compiler was stopped after {seconds} s of processor time");
                 ModuleRefused::CompileLimit { what, class }
-            }
-            (_, Some(_)) if words.contains(OVERFLOWED) => {
-                ModuleRefused::Compile("its types or its code are nested too deep".to_owned())
             }
             (_, Some(signal)) => {
                 let bytes = limits.compile_memory_bytes;

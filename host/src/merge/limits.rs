@@ -18,7 +18,7 @@ pub struct Limits {
     pub component_bytes_max: usize,
     /// Core modules inside a component, at any depth.
     pub core_modules_max: u32,
-    /// Components inside components: how deep.
+    /// Components inside components, and types inside types of these: how deep.
     pub nesting_max: u32,
     /// What a component declares outside of its core modules, at any depth: types, imports,
     /// exports, aliases, instances, canonical functions. What an instance exports is copied at

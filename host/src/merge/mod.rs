@@ -56,6 +56,7 @@ pub mod laws;
 mod limits;
 mod log;
 mod memo;
+mod nesting;
 mod options;
 mod refused;
 mod rules;

@@ -72,6 +72,19 @@ impl ClientTls {
         Ok(ClientTls { config, name: domain.map(str::to_owned) })
     }
 
+    /// One that shows no certificate, and trusts the authorities of a file that a setting names. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// Names the setting and what is wrong with its file.
+    pub fn trusting(setting: &str, ca: &Path) -> Result<Self, TlsError> {
+        let file = Named::new(setting, ca);
+        let roots = authorities(&file, &file.read()?)?;
+        let config =
+            client(roots, None, ALPN_GRPC).map_err(|error| file.wrong(error.to_string()))?;
+        Ok(ClientTls { config, name: None })
+    }
+
     /// Connects to `HOST:PORT`.
     ///
     /// # Errors

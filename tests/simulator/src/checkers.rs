@@ -11,7 +11,7 @@ use stator_core::keys::StoreKey;
 use stator_core::version::{Origin, Version};
 
 use super::clients::{self, Key, LABEL};
-use super::history::{ClientWrite, History, Outcome, WriteId};
+use super::history::{ClientWrite, Counts, History, Outcome, WriteId};
 use super::merging;
 use super::queue::Micros;
 
@@ -60,6 +60,8 @@ pub const NAMED: &str = "who has received a named write does not mint it again";
 pub const NO_EFFECT: &str = "what was refused without effect has none";
 /// Strict quorums that intersect see each other.
 pub const STRICT: &str = "a strict get sees every strict put before it";
+/// Local quorums of one region see each other.
+pub const LOCAL: &str = "a local get sees every local put of its region before it";
 /// Every request is answered once, by its deadline.
 pub const ANSWERED: &str = "every request is answered once, by its deadline";
 /// What is read is what was written.
@@ -283,23 +285,24 @@ pub fn answer(history: &History, key: usize, found: &BTreeSet<WriteId>) -> Optio
     None
 }
 
-/// What a strict get with `r` that started at `from_us` got: no strict put that was acknowledged
-/// before may be missing where r + w > n.
+/// What a get that started at `from_us` found, of which such answers count: no put that was acknowledged
+/// before, and that it must meet, may be missing.
 pub fn strict_get(
     history: &History,
     (key, found): (usize, &BTreeSet<WriteId>),
-    r: u32,
+    counts: Counts,
     n: u32,
     from_us: Micros,
 ) -> Option<Violation> {
-    let is_before = |write: &ClientWrite| match (write.outcome, write.strict_w) {
-        (Outcome::Acked { at_us }, Some(w)) => at_us < from_us && r + w > n,
+    let is_before = |write: &ClientWrite| match write.outcome {
+        Outcome::Acked { at_us } => at_us < from_us && counts.meets(write.counts, n),
         _ => false,
     };
     let mut before = history.of_key(key).filter(|(_, write)| is_before(write));
     let (id, _) = before.find(|(id, _)| !history.is_explained(*id, found))?;
-    let found = format!("a strict get with r={r} found {found:?}, not write {id}");
-    Some(Violation { rule: STRICT, key: Some(key), found })
+    let rule = if let Counts::Region(_) = counts { LOCAL } else { STRICT };
+    let found = format!("a get of {counts:?} found {found:?}, not write {id}");
+    Some(Violation { rule, key: Some(key), found })
 }
 
 /// What is left of a key at the end: `found` by every owner.
@@ -361,7 +364,8 @@ mod tests {
 
     fn write(seen: &[WriteId], strict_w: Option<u32>, outcome: Outcome) -> ClientWrite {
         let seen = seen.iter().copied().collect();
-        ClientWrite { key: 0, is_delete: false, seen, contents: BTreeSet::new(), strict_w, outcome }
+        let counts = strict_w.map_or(Counts::Any, Counts::Owners);
+        ClientWrite { key: 0, is_delete: false, seen, contents: BTreeSet::new(), counts, outcome }
     }
 
     const ACKED: Outcome = Outcome::Acked { at_us: 10 };
@@ -408,12 +412,25 @@ mod tests {
     #[test]
     fn strict_quorums_intersect_only_if_they_are_large_enough() {
         let history = history(Outcome::Maybe);
-        let get = |r, from_us| rule(strict_get(&history, (0, &BTreeSet::new()), r, 3, from_us));
+        let get = |r, from_us| {
+            let found = BTreeSet::new();
+            rule(strict_get(&history, (0, &found), Counts::Owners(r), 3, from_us))
+        };
         assert_eq!(get(2, 11), Some(STRICT));
         assert_eq!(get(1, 11), None, "w=2 and r=1 of 3 need not meet");
         assert_eq!(get(2, 10), None, "the put was not over yet");
         let replaced = BTreeSet::from([4]);
-        assert_eq!(rule(strict_get(&history, (0, &replaced), 2, 3, 11)), None);
+        assert_eq!(rule(strict_get(&history, (0, &replaced), Counts::Owners(2), 3, 11)), None);
+    }
+
+    #[test]
+    fn local_quorums_meet_in_their_region() {
+        let mut history = History::new(false);
+        history.start(ClientWrite { counts: Counts::Region(1), ..write(&[], None, ACKED) });
+        let get = |counts| rule(strict_get(&history, (0, &BTreeSet::new()), counts, 3, 11));
+        assert_eq!(get(Counts::Region(1)), Some(LOCAL));
+        let others = [Counts::Region(0), Counts::Owners(3), Counts::Any];
+        others.into_iter().for_each(|counts| assert_eq!(get(counts), None, "{counts:?}"));
     }
 
     #[test]

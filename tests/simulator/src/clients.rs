@@ -17,7 +17,7 @@ use stator_core::request::{Effect, GetRequest, PutReceipt, PutRequest, QuorumKin
 use stator_core::version::{Payload, Version};
 use stator_core::write::{Draft, SiblingLimits};
 
-use super::history::{ClientWrite, Outcome, WriteId};
+use super::history::{ClientWrite, Counts, Outcome, WriteId};
 use super::merging;
 use super::scenario::{Chore, Scenario};
 
@@ -54,8 +54,8 @@ pub struct Client {
 /// What a client wants next.
 #[derive(Debug)]
 pub enum Wish {
-    /// A get, with r if only owners count.
-    Get(GetRequest, Option<u32>),
+    /// A get, and whose answers count.
+    Get(GetRequest, Counts),
     /// A put; its label is still missing.
     Put(Box<PutRequest>, ClientWrite),
 }
@@ -70,22 +70,34 @@ pub struct Key {
 }
 
 impl Client {
-    /// Decides what to do with the `place`-th key, of which `n` nodes are owners.
+    /// Decides what to do with the `place`-th key, of which `n` nodes are owners, in a region.
     pub fn wish(
         &mut self,
         rng: &mut ChaCha8Rng,
         scenario: &Scenario,
-        (place, key, n): (usize, &Key, u32),
+        (place, key, n, region): (usize, &Key, u32, usize),
     ) -> Wish {
         let is_resized = scenario.does(Chore::Resize);
         let is_strict = rng.random_bool(if is_resized { 0.6 } else { 0.3 });
-        let quorum = if is_strict { QuorumKind::Strict } else { QuorumKind::Sloppy };
+        let is_local = scenario.regions > 1 && rng.random_bool(0.5);
+        let quorum = match (is_local, is_strict) {
+            (true, _) => QuorumKind::Local,
+            (false, true) => QuorumKind::Strict,
+            (false, false) => QuorumKind::Sloppy,
+        };
+        let counts = |needed| match quorum {
+            QuorumKind::Local => Counts::Region(region),
+            QuorumKind::Strict => Counts::Owners(needed),
+            QuorumKind::Sloppy => Counts::Any,
+        };
+        // Most of those that are here, however many.
+        let is_unasked = is_resized || is_local;
         let timeout_ms = rng.random_range(100..3_000);
         let known = self.known.get(&place).cloned();
         let dice = rng.random_range(0..100);
         if dice < 40 || (dice < 80 && known.is_none()) {
             let r = rng.random_range(1..=n);
-            let (r, asked) = if is_resized { (WHOLE, None) } else { (r, Some(r)) };
+            let (r, asked) = if is_unasked { (WHOLE, None) } else { (r, Some(r)) };
             let get = GetRequest {
                 keyspace: key.keyspace,
                 key: key.bytes.clone(),
@@ -93,14 +105,14 @@ impl Client {
                 quorum,
                 timeout_ms,
             };
-            return Wish::Get(get, is_strict.then_some(r));
+            return Wish::Get(get, counts(r));
         }
         let is_blind = dice >= 80;
         let is_delete = !is_blind && dice >= 70;
         let is_restore = !is_blind && !is_delete && scenario.is_folding() && rng.random_bool(0.2);
         let known = if is_blind { Known::default() } else { known.unwrap_or_default() };
         let w = rng.random_range(scenario.w_min.min(n)..=n);
-        let (w, asked) = if is_resized { (WHOLE, None) } else { (w, Some(w)) };
+        let (w, asked) = if is_unasked { (WHOLE, None) } else { (w, Some(w)) };
         let is_ending = !is_delete && scenario.is_expiring() && rng.random_bool(0.2);
         let ttl_ms = is_ending.then(|| rng.random_range(10..20_000));
         let plain = put(key, known.context, is_delete);
@@ -112,7 +124,8 @@ impl Client {
             timeout_ms,
             ..plain
         };
-        let strict_w = (is_strict && scenario.durability == Durability::All).then_some(w);
+        let is_kept = scenario.durability == Durability::All;
+        let counts = if is_kept { counts(w) } else { Counts::Any };
         let contents = match self.first.get(&place) {
             _ if is_delete => BTreeSet::new(),
             // Only what it replaces: the rest is there still.
@@ -124,7 +137,7 @@ impl Client {
             is_delete,
             seen: known.seen,
             contents,
-            strict_w,
+            counts,
             outcome: Outcome::Pending,
         };
         Wish::Put(Box::new(put), write)

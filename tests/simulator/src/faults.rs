@@ -9,6 +9,7 @@ use stator_core::node::Node;
 
 use super::Planted;
 use super::machine::Machine;
+use super::network::region_of;
 use super::queue::Micros;
 use super::scenario::FaultKind;
 use super::world::{Happening, Inner, World};
@@ -38,6 +39,7 @@ impl World {
         match kind {
             FaultKind::Partition => self.partition(),
             FaultKind::OneWay => self.one_way(),
+            FaultKind::CutRegion => self.cut_region(self.scenario.region_of(machine)),
             FaultKind::Crash => self.crash(machine),
             FaultKind::PowerCut => {
                 (0..self.machines.len()).for_each(|machine| self.crash(machine));
@@ -73,8 +75,18 @@ impl World {
     fn partition(&mut self) {
         let count = self.machines.len();
         let side: Vec<bool> = (0..count).map(|_| self.rng.random_bool(0.5)).collect();
+        self.cut_between(|machine| side[machine]);
+    }
+
+    fn cut_region(&mut self, region: usize) {
+        let regions = self.scenario.regions;
+        self.cut_between(|machine| region_of(machine, regions) == region);
+    }
+
+    fn cut_between(&mut self, is_on_side: impl Fn(usize) -> bool) {
+        let count = self.machines.len();
         let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
-        let links = pairs.filter(|&(a, b)| side[a] != side[b]).collect();
+        let links = pairs.filter(|&(a, b)| is_on_side(a) != is_on_side(b)).collect();
         self.cut(links);
     }
 

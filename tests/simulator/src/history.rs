@@ -27,6 +27,28 @@ pub enum Outcome {
     Maybe,
 }
 
+/// Whose answers a request counts: which gets must see which puts follows from both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// Those of fallbacks too, so nothing follows.
+    Any,
+    /// So many owners.
+    Owners(u32),
+    /// Most of the owners of this region.
+    Region(usize),
+}
+
+impl Counts {
+    /// Whether a get that counts so must see what was put so, where `n` nodes are owners.
+    pub fn meets(self, put: Counts, n: u32) -> bool {
+        match (self, put) {
+            (Counts::Owners(r), Counts::Owners(w)) => r + w > n,
+            (Counts::Region(here), Counts::Region(there)) => here == there,
+            _ => false,
+        }
+    }
+}
+
 /// A client's put or delete.
 #[derive(Debug, Clone)]
 pub struct ClientWrite {
@@ -38,8 +60,8 @@ pub struct ClientWrite {
     pub seen: BTreeSet<WriteId>,
     /// The writes that its value carries on, where a module merges.
     pub contents: BTreeSet<WriteId>,
-    /// How many owners acknowledge it, if only owners count.
-    pub strict_w: Option<u32>,
+    /// Whose acknowledgements count.
+    pub counts: Counts,
     /// How it ended.
     pub outcome: Outcome,
 }

@@ -65,14 +65,24 @@ pub struct Network {
     /// How many messages are on their way over a link at most, and when each of them arrives.
     outbox_max: Option<usize>,
     outboxes: BTreeMap<(usize, usize), Vec<Micros>>,
+    /// Over how many regions the machines are spread, one after the other.
+    regions: usize,
 }
 
 /// How much longer they take.
 const SLOW_FACTOR: Micros = 40;
 
+/// How long the way to another region is, on top of what any way takes.
+const FAR_US: Micros = 20_000;
+
+/// The region in which a machine stands, of so many.
+pub fn region_of(machine: usize, regions: usize) -> usize {
+    machine % regions
+}
+
 impl Network {
     /// A network without cuts.
-    pub fn new(quality: Quality, outbox_max: Option<usize>) -> Self {
+    pub fn new(quality: Quality, outbox_max: Option<usize>, regions: usize) -> Self {
         Network {
             quality,
             cuts: BTreeMap::new(),
@@ -80,6 +90,7 @@ impl Network {
             slow: BTreeSet::new(),
             outbox_max,
             outboxes: BTreeMap::new(),
+            regions,
         }
     }
 
@@ -149,6 +160,8 @@ impl Network {
         let is_slow = self.slow.contains(&from) || self.slow.contains(&to);
         let factor = if is_slow { SLOW_FACTOR } else { 1 };
         let delay_us = rng.random_range(delay_min_us..=delay_max_us) * factor;
-        if rng.random_bool(straggles) { delay_us * 100 } else { delay_us }
+        let delay_us = if rng.random_bool(straggles) { delay_us * 100 } else { delay_us };
+        let is_far = region_of(from, self.regions) != region_of(to, self.regions);
+        if is_far { delay_us + FAR_US } else { delay_us }
     }
 }

@@ -11,7 +11,7 @@ use stator_core::request::PutRequest;
 
 use super::checkers::{LOST, REVIVED, Violation};
 use super::clients;
-use super::history::{ClientWrite, Outcome, WriteId};
+use super::history::{ClientWrite, Counts, Outcome, WriteId};
 use super::merging;
 use super::queue::Micros;
 use super::world::World;
@@ -105,7 +105,8 @@ impl World {
     ) -> ClientWrite {
         let contents = if is_delete { BTreeSet::new() } else { contents };
         let outcome = Outcome::Pending;
-        ClientWrite { key: PLACE, is_delete, seen, contents, strict_w: None, outcome }
+        let counts = Counts::Any;
+        ClientWrite { key: PLACE, is_delete, seen, contents, counts, outcome }
     }
 
     fn client_put(&mut self, client: usize, write: ClientWrite) -> WriteId {

@@ -15,7 +15,7 @@ use stator_core::request::{
 use super::Planted;
 use super::checkers;
 use super::clients::{self, Key, Known, Wish};
-use super::history::{ClientWrite, Outcome, WriteId};
+use super::history::{ClientWrite, Counts, Outcome, WriteId};
 use super::merging;
 use super::operators::OPERATOR;
 use super::queue::Micros;
@@ -36,7 +36,7 @@ enum Asked {
     Get {
         client: usize,
         key: usize,
-        strict_r: Option<u32>,
+        counts: Counts,
     },
     Put {
         client: usize,
@@ -75,10 +75,13 @@ impl World {
             return self.think(client);
         }
         let (key, n) = (&self.keys[place], self.replicas(place));
-        match self.clients[client].wish(&mut self.rng, &self.scenario, (place, key, n)) {
-            Wish::Get(get, strict_r) => {
-                let asked = Asked::Get { client, key: place, strict_r };
-                self.ask(machine, asked, get);
+        let of = (place, key, n, self.scenario.region_of(machine));
+        match self.clients[client].wish(&mut self.rng, &self.scenario, of) {
+            Wish::Get(mut get, counts) => {
+                if self.planted == Planted::FarCounts && get.quorum == QuorumKind::Local {
+                    (get.quorum, get.r) = (QuorumKind::Strict, Some(1));
+                }
+                self.ask(machine, Asked::Get { client, key: place, counts }, get);
             }
             Wish::Put(put, write) => drop(self.start_put((client, machine), *put, write)),
         }
@@ -140,7 +143,7 @@ impl World {
             quorum: QuorumKind::Sloppy,
             timeout_ms: 2_000,
         };
-        self.ask(machine, Asked::Get { client, key: place, strict_r: None }, get);
+        self.ask(machine, Asked::Get { client, key: place, counts: Counts::Any }, get);
     }
 
     /// Of a planted bug: the get.
@@ -290,9 +293,9 @@ impl World {
         let Some(Request { asked, started_us, machine, .. }) = self.requests.remove(&ticket) else {
             return self.violations.push(checkers::answered_twice(ticket));
         };
-        let (client, key, strict_r) = match asked {
-            Asked::Get { client, key, strict_r } => (Some(client), key, strict_r),
-            Asked::Inspect { key } => (None, key, None),
+        let (client, key, counts) = match asked {
+            Asked::Get { client, key, counts } => (Some(client), key, counts),
+            Asked::Inspect { key } => (None, key, Counts::Any),
             Asked::ToWriteBack { key } => {
                 return result.into_iter().for_each(|receipt| {
                     self.written_back(machine, key, &receipt.siblings);
@@ -309,7 +312,7 @@ impl World {
         };
         if let Ok(receipt) = result {
             self.report.gets_answered += 1;
-            self.got(key, &receipt, strict_r, started_us);
+            self.got(key, &receipt, counts, started_us);
             if let Some(client) = client {
                 let known = self.known(key, &receipt.siblings);
                 self.clients[client].got(&mut self.rng, key, known);
@@ -333,7 +336,7 @@ impl World {
         self.history.clocks_passed(passed_ms.unwrap_or(0));
     }
 
-    fn got(&mut self, key: usize, receipt: &GetReceipt, strict_r: Option<u32>, from_us: Micros) {
+    fn got(&mut self, key: usize, receipt: &GetReceipt, counts: Counts, from_us: Micros) {
         self.look_at_clocks();
         let found = self.writes(key, &receipt.siblings);
         if receipt.siblings.versions().len() > 1 {
@@ -345,11 +348,9 @@ impl World {
         self.violations.extend(checkers::twice(key, &receipt.siblings));
         self.check_contents(key, &receipt.siblings, false);
         self.check_ancestor(key, &receipt.siblings);
-        if let Some(r) = strict_r.filter(|_| self.scenario.is_acked_kept)
-            && self.keeps_siblings()
-        {
+        if self.scenario.is_acked_kept && self.keeps_siblings() {
             let n = self.replicas(key);
-            let missing = checkers::strict_get(&self.history, (key, &found), r, n, from_us);
+            let missing = checkers::strict_get(&self.history, (key, &found), counts, n, from_us);
             self.violations.extend(missing);
         }
     }

@@ -189,7 +189,7 @@ impl World {
         };
         let clients: usize = rng.random_range(2..6);
         let mut world = World {
-            network: Network::new(scenario.quality, scenario.outbox_max),
+            network: Network::new(scenario.quality, scenario.outbox_max, scenario.regions),
             history: History::new(scenario.is_handoff_complete),
             scenario,
             planted: options.planted,
@@ -569,7 +569,7 @@ fn catalogue(
             peer_address: format!("n{number}"),
             client_address: String::new(),
             admin_address: String::new(),
-            region: String::new(),
+            region: format!("region {}", scenario.region_of(number as usize - 1)),
             zone: zone(number as usize - 1, scenario, planted),
             weight: 1,
             incarnation: Default::default(),

@@ -105,6 +105,15 @@ fn damage_that_a_round_of_collection_meets_is_mended() {
     }
 }
 
+/// A coordinator handed the key's partition over while another owner gave its put the dot, and counted
+/// itself as an owner all the same: whoever read from the next one missed what was acknowledged.
+#[test]
+fn a_coordinator_does_not_count_for_what_it_has_handed_over() {
+    let new_rings = Some("new rings in regions");
+    let outcome = run(Options { scenario: new_rings, ..Options::of_seed(23) });
+    assert!(outcome.violations.is_empty(), "{outcome}");
+}
+
 /// `STATOR_SIM_RINGS` sets how many seeds run (30 by default).
 #[test]
 fn operators_change_the_ring_under_faults_and_there_is_one_of_each_version() {

@@ -14,12 +14,18 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use stator_client::{Client, Coordination, Entry, Options, Traceparent};
 use stator_proto::v1;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::metrics::Page;
-use crate::support::{Cluster, Node, eventually, get, keyspace, must, put, stator_with};
+use crate::support::{
+    Authority, Cluster, Identity, Node, eventually, get, keyspace, must, put, stator_with,
+};
 
 /// A span as it arrived.
 #[derive(Debug, Clone)]
@@ -224,6 +230,63 @@ async fn a_share_is_traced_and_a_client_that_is_not_wants_none() {
     })
     .await;
     assert!(collector.of(&trace).is_empty());
+}
+
+/// What shows this certificate, and passes on to `address` what it hears. Gives where it listens.
+async fn encrypted(identity: &Identity, address: String) -> String {
+    let chain = CertificateDer::pem_file_iter(&identity.cert).expect("a file");
+    let chain = chain.collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(&identity.key).expect("a key");
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let versions =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = versions.expect("TLS").with_no_client_auth().with_single_cert(chain, key);
+    let mut config = config.expect("an identity");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listens = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, address) = (acceptor.clone(), address.clone());
+            tokio::spawn(async move {
+                let mut inside = acceptor.accept(stream).await?;
+                let mut behind = TcpStream::connect(address).await?;
+                tokio::io::copy_bidirectional(&mut inside, &mut behind).await
+            });
+        }
+    });
+    listens
+}
+
+#[tokio::test]
+async fn a_collector_is_told_through_tls_if_its_certificate_is_trusted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (ours, theirs) =
+        (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "theirs"));
+    let (collector, address) = Collector::start().await;
+    let address = encrypted(&ours.issue("collector", "127.0.0.1"), address).await;
+    let node = async |name, authority: &Authority| {
+        let flags = [
+            format!("--traces-endpoint={address}"),
+            format!("--traces-ca={}", authority.ca()),
+            "--traces-sample=0".to_owned(),
+        ];
+        Node::start(folder.path(), name, &flags.each_ref().map(String::as_str)).await
+    };
+    let (distrusting, trusting) =
+        (node("distrusting", &theirs).await, node("trusting", &ours).await);
+    let (header, lost) = traced(1);
+    client(&distrusting, &header).get("default", "key").await.expect("got");
+    eventually("its collector is not believed", async || {
+        let log = distrusting.log();
+        must(log.contains("the collector takes no traces"), || log.clone())
+    })
+    .await;
+    let (header, trace) = traced(2);
+    client(&trusting, &header).get("default", "key").await.expect("got");
+    collector.wait(&trace, |spans| !named(spans, "stator.v1.Kv/Get").is_empty()).await;
+    assert!(collector.of(&lost).is_empty());
 }
 
 #[tokio::test]

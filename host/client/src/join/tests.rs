@@ -31,7 +31,8 @@ fn answer((at, held): (usize, &Siblings), r: usize, now_ms: u64) -> v1::GetRepli
 
 /// What a node answers that coordinates a get and hears this of r owners.
 fn coordinated(held: &[Siblings], survivors: Survivors) -> Siblings {
-    let seat = |id| Seat { node: NodeId(id), zone: String::new(), weight: 1 };
+    let seat =
+        |id| Seat { node: NodeId(id), region: String::new(), zone: String::new(), weight: 1 };
     let ring = claim(1, 1, 3, &(1..=3).map(seat).collect::<Vec<_>>()).expect("a ring");
     let list = ring.preference_list(PartitionId(0), 3);
     let key = StoreKey { partition: PartitionId(0), keyspace: KeyspaceId(1), key: "k".into() };

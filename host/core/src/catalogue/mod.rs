@@ -378,8 +378,8 @@ impl Catalogue {
 
     /// A member as a ring takes it.
     pub fn seat(&self, node: NodeId) -> Option<Seat> {
-        let member = &self.members.get(&node)?.value;
-        Some(Seat { node, zone: member.zone.clone(), weight: member.weight })
+        let Member { region, zone, weight, .. } = self.members.get(&node)?.value.clone();
+        Some(Seat { node, region, zone, weight })
     }
 
     /// The bytes to store or send.

@@ -312,10 +312,11 @@ pub(crate) fn seats_after(catalogue: &Catalogue, changes: &[RingChange]) -> Vec<
     }
     let mut seats: Vec<Seat> = nodes.iter().filter_map(|node| catalogue.seat(*node)).collect();
     for change in changes {
-        let RingChange::Set { node, weight, zone, .. } = change else { continue };
+        let RingChange::Set { node, weight, zone, region } = change else { continue };
         for seat in seats.iter_mut().filter(|seat| seat.node == *node) {
             weight.iter().for_each(|weight| seat.weight = *weight);
             zone.iter().for_each(|zone| seat.zone.clone_from(zone));
+            region.iter().for_each(|region| seat.region.clone_from(region));
         }
     }
     seats

@@ -123,6 +123,7 @@ impl Node {
         let request = self.number();
         let mut state = Box::new(state.minding(self.regions.clone()));
         state.began_ms = self.now.monotonic_ms;
+        state.ring_version = self.ring_version();
         self.requests.insert(request, InFlight::Put(state));
         request
     }
@@ -156,6 +157,7 @@ impl Node {
     /// Has the next node give a put its dot.
     pub(super) fn turn_to_next(&mut self, request: RequestId) {
         let due_ms = self.in_ms(self.settings.replica_timeout_ms);
+        let takes_own = self.takes_own(request);
         let Some(InFlight::Put(put)) = self.requests.get_mut(&request) else {
             return;
         };
@@ -163,6 +165,11 @@ impl Node {
             Next::Borrow(owner, mut wanted) => {
                 wanted.timeout_ms = put.deadline_ms.saturating_sub(self.now.monotonic_ms);
                 self.send(owner, Message::Forward { request, put: *wanted });
+            }
+            Next::Mint(_) if put.is_owner() && !takes_own => {
+                let reason = "the partition is another node's by now".to_owned();
+                let error = RequestError::Store { reason, effect: Effect::None };
+                self.unnamed(request, error);
             }
             Next::Mint(wanted) => {
                 let targets = match put.is_owner() {
@@ -181,6 +188,17 @@ impl Node {
             Next::Refused(error) => self.end_put(request, error),
             Next::Wait => {}
         }
+    }
+
+    /// Whether the store here takes what a put has for this node as an owner. It may have handed the
+    /// partition over since the put began, to who counts for its next reader.
+    fn takes_own(&self, request: RequestId) -> bool {
+        let Some(InFlight::Put(put)) = self.requests.get(&request) else { return false };
+        let (key, ring_version) = (&put.key, put.ring_version);
+        let is_owner = self.keyspace(key.keyspace).is_ok_and(|(catalogue, keyspace)| {
+            self.is_owner_for(catalogue, (key.partition, keyspace.holders()), ring_version)
+        });
+        is_owner && !self.is_frozen((key.partition, key.keyspace), self.id)
     }
 
     fn mint(&self, key: &StoreKey, put: PutRequest, until_ms: u64, is_lent: bool) -> Change {
@@ -300,15 +318,10 @@ impl Node {
     /// A put has its dot: now its owners are to have it.
     fn spread(&mut self, request: RequestId) {
         let due_ms = self.in_ms(self.settings.replica_timeout_ms);
-        let is_frozen = match self.requests.get(&request) {
-            Some(InFlight::Put(put)) => {
-                self.is_frozen((put.key.partition, put.key.keyspace), self.id)
-            }
-            _ => return,
-        };
+        let takes_own = self.takes_own(request);
         let (me, detector, is_stopping) = (self.id, &self.detector, self.is_stopping);
         let may_have = |node: NodeId| match node == me {
-            true => !is_frozen,
+            true => takes_own,
             false => !is_stopping && detector.is_reachable(node),
         };
         if let Some(InFlight::Put(put)) = self.requests.get_mut(&request) {
@@ -394,7 +407,7 @@ impl Node {
         let Some(siblings) = put.siblings().cloned() else {
             return;
         };
-        let (key, is_sync) = (put.key.clone(), put.is_sync());
+        let (key, is_sync, ring_version) = (put.key.clone(), put.is_sync(), put.ring_version);
         let (to, hint_for) = match place {
             Place::Owner(node) if node == self.id => {
                 let (purpose, change) = (Purpose::OwnWrite(request), Change::Sync(siblings));
@@ -405,7 +418,7 @@ impl Node {
             Place::Here { owner } => return self.keep_hint(request, owner, key, siblings),
         };
         let write = self.replica_write(request, key, siblings);
-        let write = ReplicaWrite { hint_for, is_sync, is_background: false, ..write };
+        let write = ReplicaWrite { ring_version, hint_for, is_sync, is_background: false, ..write };
         self.send(to, Message::Write(write));
     }
 

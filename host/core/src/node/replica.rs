@@ -77,7 +77,7 @@ impl Node {
         (partition, self.is_owner_for(catalogue, (partition, n), their_ring))
     }
 
-    fn is_owner_for(
+    pub(super) fn is_owner_for(
         &self,
         catalogue: &Catalogue,
         (partition, n): (PartitionId, usize),

@@ -4,25 +4,25 @@
 //! lists in which every node owns its share ([`shares`](super::share)) of all places and of the
 //! first ones. On the way it moves what must be moved:
 //!
-//! 1. Who has no seat any more, or stands in a list with another of its zone, leaves a hole;
-//!    lists are cut or get holes until they have the wanted length.
+//! 1. Who has no seat any more, or stands too near the others of its list, leaves a hole; lists are
+//!    cut or get holes until they have the wanted length.
 //! 2. Holes are filled, each by the node that has the least of its share.
 //! 3. Who owns too much hands places to those that own too little, straight where a list allows
 //!    it, else along the shortest chain of nodes.
-//! 4. The order within lists is changed until first places are shared too. That moves no data.
+//! 4. The order within lists is changed until first places are shared too, and so that the first few
+//!    owners of each are spread. That moves no data.
 //!
 //! Which of the partitions that would do are taken is decided by a hash of (partition, node), so
 //! that a node's partitions, and their other owners, are spread over the ring.
 //!
-//! No list has two nodes of one zone where there are zones enough. Zones order the choice, they
-//! never exclude: with fewer zones than owners every list uses all zones, and as few nodes as
-//! possible share one ([`zone_max`]).
+//! Who is too near is for [`super::spread`] to say: regions and zones.
 //!
-//! Left out: the order of owners after the first, and which nodes stand together how often.
+//! Left out: how often a node is the second owner, and which nodes stand together how often.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::share::{Shares, shares};
+use super::spread::Spread;
 use super::{PARTITIONS_MAX, Ring};
 use crate::id::NodeId;
 
@@ -31,7 +31,9 @@ use crate::id::NodeId;
 pub struct Seat {
     /// The node.
     pub node: NodeId,
-    /// Its failure domain; nodes without a label share the empty one.
+    /// The largest part of the cluster that may fail with it; nodes without a label share the empty one.
+    pub region: String,
+    /// The part of its region that may; nodes without a label share the empty one.
     pub zone: String,
     /// Its capacity beside the others'; at least 1.
     pub weight: u32,
@@ -103,20 +105,12 @@ fn check(partitions: u32, seats: &[Seat]) -> Result<(), ClaimError> {
     }
 }
 
-/// How many owners of a partition may be of one zone: as few as the sizes of the zones allow.
-pub(super) fn zone_max(replicas: usize, sizes: &BTreeMap<usize, usize>) -> usize {
-    let reaches = |max: usize| sizes.values().map(|size| *size.min(&max)).sum::<usize>();
-    (1..replicas).find(|&max| reaches(max) >= replicas).unwrap_or(replicas.max(1))
-}
-
 /// The owner lists while they are being made. Nodes are their places among the sorted seats.
 struct Table {
     nodes: Vec<NodeId>,
-    zones: Vec<usize>,
-    /// How many of one list may be of one zone.
-    zone_max: usize,
-    /// How many of one list may be of a zone that is in it already.
-    repeats_max: usize,
+    spread: Spread,
+    /// How many owners a partition is to have.
+    replicas: usize,
     /// What was there.
     before: Vec<Vec<usize>>,
     /// What is there; `None` is a hole.
@@ -133,14 +127,7 @@ impl Table {
         let mut seats: Vec<&Seat> = seats.iter().collect();
         seats.sort_by_key(|seat| seat.node);
         let nodes: Vec<NodeId> = seats.iter().map(|seat| seat.node).collect();
-        let names: BTreeSet<&str> = seats.iter().map(|seat| seat.zone.as_str()).collect();
-        let names: Vec<&str> = names.into_iter().collect();
-        let zone = |seat: &&Seat| names.partition_point(|name| *name < seat.zone.as_str());
-        let zones: Vec<usize> = seats.iter().map(zone).collect();
-        let mut sizes = BTreeMap::new();
-        zones.iter().for_each(|zone| *sizes.entry(*zone).or_default() += 1);
         let replicas = replicas_max.min(nodes.len());
-        let zone_max = zone_max(replicas, &sizes);
         let place = |node: &NodeId| nodes.binary_search(node).ok();
         let known = |list: &Vec<NodeId>| list.iter().filter_map(place).collect();
         let mut table = Table {
@@ -150,18 +137,17 @@ impl Table {
             first: vec![0; nodes.len()],
             shares: Shares::default(),
             nodes,
-            zones,
-            zone_max,
-            repeats_max: replicas - replicas.min(sizes.len()),
+            spread: Spread::new(&seats, replicas),
+            replicas,
         };
         table.note();
         let weights: Vec<u32> = seats.iter().map(|seat| seat.weight).collect();
         table.shares = shares(
-            (before.len(), replicas, zone_max, table.repeats_max),
-            (&weights, &table.zones),
+            (before.len(), replicas),
+            (&weights, &table.spread),
             (&table.held(), &table.first),
         );
-        table.cut(replicas);
+        table.cut();
         table.fill();
         table.balance();
         table.order();
@@ -169,9 +155,11 @@ impl Table {
     }
 
     fn into_ring(self, version: u64, replicas_max: u16) -> Ring {
-        let node = |place: &Option<usize>| place.map(|place| self.nodes[place]);
-        let owners: Vec<Vec<NodeId>> =
-            self.lists.iter().map(|list| list.iter().filter_map(node).collect()).collect();
+        let in_turn = |list: Vec<Option<usize>>| {
+            let list = self.spread.in_turn(list.into_iter().flatten().collect());
+            list.into_iter().map(|node| self.nodes[node]).collect()
+        };
+        let owners: Vec<Vec<NodeId>> = self.lists.into_iter().map(in_turn).collect();
         Ring::new(version, replicas_max, &owners, Vec::new()).with_seats(self.nodes.clone())
     }
 
@@ -204,16 +192,10 @@ impl Table {
 
     /// Whether `node` can be an owner of `partition`, in the place of `gone`.
     fn fits(&self, partition: usize, node: usize, gone: Option<usize>) -> bool {
-        let list = &self.lists[partition];
-        let others = || list.iter().flatten().copied().filter(|&other| Some(other) != gone);
-        let of_zone = others().filter(|&other| self.zones[other] == self.zones[node]).count();
-        // Of every node whether its zone stands before it: the list is short.
-        let repeats = others().enumerate().filter(|&(place, other)| {
-            others().take(place).any(|before| self.zones[before] == self.zones[other])
-        });
-        of_zone < self.zone_max
-            && others().all(|other| other != node)
-            && (of_zone == 0 || repeats.count() < self.repeats_max)
+        let list = self.lists[partition].iter().flatten().copied();
+        let mut others = list.filter(|&other| Some(other) != gone);
+        let holes = self.replicas.saturating_sub(others.clone().count() + 1);
+        self.spread.admits(others.clone(), node, holes) && others.all(|other| other != node)
     }
 
     /// Puts a node into a place, whoever was there.
@@ -236,9 +218,9 @@ impl Table {
     }
 
     /// Gives every list the wanted length: holes go first, then those with the largest surplus.
-    fn cut(&mut self, replicas: usize) {
+    fn cut(&mut self) {
         for partition in 0..self.lists.len() {
-            while self.lists[partition].len() > replicas {
+            while self.lists[partition].len() > self.replicas {
                 let list = &self.lists[partition];
                 let worth = |&place: &usize| match list[place] {
                     None => (1, 0, 0),
@@ -256,7 +238,7 @@ impl Table {
                     next.into_iter().for_each(|node| self.first[node] += 1);
                 }
             }
-            self.lists[partition].resize(replicas, None);
+            self.lists[partition].resize(self.replicas, None);
         }
     }
 

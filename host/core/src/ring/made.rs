@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn lines_read_back_and_torn_ones_are_passed_over() {
-        let seat = |id| Seat { node: NodeId(id), zone: String::new(), weight: 1 };
+        let seat =
+            |id| Seat { node: NodeId(id), region: String::new(), zone: String::new(), weight: 1 };
         let ring = |version, ids: &[u64]| {
             claim(version, 16, 3, &ids.iter().copied().map(seat).collect::<Vec<_>>()).unwrap()
         };

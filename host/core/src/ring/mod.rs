@@ -19,6 +19,7 @@ mod moves;
 mod plan;
 mod preference;
 mod share;
+mod spread;
 
 pub use claim::{ClaimError, Seat, claim, claim_from};
 pub use digest::RingDigest;

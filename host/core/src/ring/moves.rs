@@ -196,7 +196,8 @@ mod tests {
     use super::*;
 
     fn ring(version: u64, nodes: impl Iterator<Item = u64>) -> Ring {
-        let seat = |id| Seat { node: NodeId(id), zone: String::new(), weight: 1 };
+        let seat =
+            |id| Seat { node: NodeId(id), region: String::new(), zone: String::new(), weight: 1 };
         claim(version, 16, 3, &nodes.map(seat).collect::<Vec<_>>()).unwrap()
     }
 

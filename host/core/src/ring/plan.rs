@@ -60,6 +60,8 @@ pub struct Plan {
     pub slots_ideal: u32,
     /// Partitions with two owners of one zone, before and after.
     pub zones_shared: (u32, u32),
+    /// Partitions with all owners in one region, of a cluster of several, before and after.
+    pub in_one_region: (u32, u32),
 }
 
 /// The plan for what is staged.
@@ -99,15 +101,16 @@ pub fn plan_of(catalogue: &Catalogue, changes: &[RingChange]) -> Result<Plan, Pl
         false => planned,
     };
     let ring = catalogue.ring.towards(&planned);
-    let zones = zones(catalogue, &seats);
+    let places = places(catalogue, &seats);
+    let now_and_then = |count: fn(&Places, Vec<Vec<NodeId>>) -> u32| {
+        (count(&places, catalogue.ring.planned()), count(&places, ring.planned()))
+    };
     let (nodes, firsts_moved) = shares(&catalogue.ring, &ring);
     Ok(Plan {
         changes: changes.to_vec(),
         slots_ideal: ideal(&nodes),
-        zones_shared: (
-            zones_shared(&zones, catalogue.ring.planned()),
-            zones_shared(&zones, ring.planned()),
-        ),
+        zones_shared: now_and_then(zones_shared),
+        in_one_region: now_and_then(in_one_region),
         ring,
         removed,
         nodes,
@@ -150,17 +153,30 @@ impl Plan {
     }
 }
 
-fn zones(catalogue: &Catalogue, seats: &[super::Seat]) -> BTreeMap<NodeId, String> {
-    let members = catalogue.members.iter().map(|(node, m)| (*node, m.value.zone.clone()));
-    members.chain(seats.iter().map(|seat| (seat.node, seat.zone.clone()))).collect()
+/// The region of each node, and its zone there.
+type Places = BTreeMap<NodeId, (String, String)>;
+
+fn places(catalogue: &Catalogue, seats: &[super::Seat]) -> Places {
+    let members = catalogue.members.keys().filter_map(|node| catalogue.seat(*node));
+    let place = |seat: super::Seat| (seat.node, (seat.region, seat.zone));
+    members.chain(seats.iter().cloned()).map(place).collect()
 }
 
-fn zones_shared(zones: &BTreeMap<NodeId, String>, lists: Vec<Vec<NodeId>>) -> u32 {
+fn zones_shared(places: &Places, lists: Vec<Vec<NodeId>>) -> u32 {
     let is_shared = |list: &&Vec<NodeId>| {
-        let distinct: BTreeSet<_> = list.iter().map(|node| zones.get(node)).collect();
+        let distinct: BTreeSet<_> = list.iter().map(|node| places.get(node)).collect();
         distinct.len() < list.len()
     };
     lists.iter().filter(is_shared).count() as u32
+}
+
+fn in_one_region(places: &Places, lists: Vec<Vec<NodeId>>) -> u32 {
+    let regions: BTreeSet<&String> = places.values().map(|(region, _)| region).collect();
+    let is_in_one = |list: &&Vec<NodeId>| {
+        let used = list.iter().filter_map(|node| places.get(node)).map(|(region, _)| region);
+        regions.len() > 1 && used.collect::<BTreeSet<_>>().len() == 1
+    };
+    lists.iter().filter(is_in_one).count() as u32
 }
 
 fn shares(now: &Ring, next: &Ring) -> (BTreeMap<NodeId, NodeShare>, u32) {

@@ -95,6 +95,7 @@ mod tests {
     fn seats(weights: &[u32], zones: usize) -> Vec<Seat> {
         let seat = |(i, &weight): (usize, &u32)| Seat {
             node: NodeId(i as u64 * 7919 + 1),
+            region: String::new(),
             zone: format!("zone-{}", i % zones),
             weight,
         };

@@ -1,11 +1,12 @@
 //! How many places each node is to own: by weight, with nobody twice in a list.
 //!
-//! All places of all partitions are poured over the zones by weight, then those of a zone over
-//! its nodes. Nobody takes more than it can: a node one place of each partition, a zone as many
-//! as may stand in one list, and at least one where every list needs all zones. Shares are whole numbers
-//! next to the exact ones; who is rounded up is whoever owns more already, which moves least.
+//! All places of all partitions are poured over the regions by weight, then those of a region over
+//! its zones, then those of a zone over its nodes. Nobody takes more than it can: a node one place of each
+//! partition, a region or a zone as many as may stand in one list, and at least one where every list needs
+//! all of them. Shares are whole numbers next to the exact ones; who is rounded up is whoever owns more
+//! already, which moves least.
 
-use std::collections::BTreeMap;
+use super::spread::{Region, Spread};
 
 /// Whole places per node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,39 +39,65 @@ impl Exact {
     }
 }
 
-/// The shares of nodes with these weights and zones, of `partitions` lists of `replicas` owners
-/// with at most `zone_max` of one zone and `repeats_max` of one that is there already, when they
-/// own these many places and first places now.
+/// The shares of nodes with these weights, of `partitions` lists of `replicas` owners, when they own these
+/// many places and first places now.
 pub(super) fn shares(
-    (partitions, replicas, zone_max, repeats_max): (usize, usize, usize, usize),
-    (weights, zones): (&[u32], &[usize]),
+    (partitions, replicas): (usize, usize),
+    (weights, spread): (&[u32], &Spread),
     (held, first): (&[usize], &[usize]),
 ) -> Shares {
-    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    zones.iter().enumerate().for_each(|(node, zone)| members.entry(*zone).or_default().push(node));
-    let is_in_all = members.len() + repeats_max <= replicas;
-    let of = |nodes: &Vec<usize>| Taker {
-        weight: nodes.iter().map(|&node| u64::from(weights[node])).sum(),
-        least: usize::from(is_in_all) * partitions,
-        most: nodes.len().min(zone_max) * partitions,
-    };
-    let by_zone = pour(partitions * replicas, &members.values().map(of).collect::<Vec<_>>());
-    let held_by = |nodes: &Vec<usize>| nodes.iter().map(|&node| held[node]).sum();
-    let by_zone = round(&by_zone, &members.values().map(held_by).collect::<Vec<_>>());
+    let pouring = Pouring { partitions, weights, held };
+    let regions: Vec<Vec<usize>> =
+        spread.regions().iter().map(|region| region.nodes().collect()).collect();
+    let by_region = pouring.among(&regions, spread.each_max(), partitions * replicas);
     let mut all = vec![0; weights.len()];
     let mut exact = vec![Exact::whole(0); weights.len()];
-    for (nodes, total) in members.values().zip(by_zone) {
-        let taker =
-            |&node: &usize| Taker { weight: weights[node].into(), least: 0, most: partitions };
-        let takes: Vec<Taker> = nodes.iter().map(taker).collect();
-        let poured = pour(total, &takes);
-        let held: Vec<usize> = nodes.iter().map(|&node| held[node]).collect();
-        for ((&node, exactly), whole) in nodes.iter().zip(&poured).zip(round(&poured, &held)) {
-            all[node] = whole;
-            exact[node] = Exact { num: exactly.num, den: exactly.den * replicas.max(1) as u128 };
+    for (Region { zones, each_max }, total) in spread.regions().iter().zip(by_region) {
+        let by_zone = pouring.among(zones, *each_max, total);
+        for (nodes, total) in zones.iter().zip(by_zone) {
+            for (node, exactly, whole) in pouring.over(nodes, total) {
+                all[node] = whole;
+                let den = exactly.den * replicas.max(1) as u128;
+                exact[node] = Exact { num: exactly.num, den };
+            }
         }
     }
     Shares { all, first: round(&exact, first) }
+}
+
+/// What is poured, and over whom.
+struct Pouring<'a> {
+    partitions: usize,
+    weights: &'a [u32],
+    held: &'a [usize],
+}
+
+impl Pouring<'_> {
+    /// So many places among groups of which a list has `each_max` at most.
+    fn among(&self, groups: &[Vec<usize>], each_max: usize, total: usize) -> Vec<usize> {
+        let is_in_all = groups.len() * self.partitions <= total;
+        let of = |nodes: &Vec<usize>| Taker {
+            weight: nodes.iter().map(|&node| u64::from(self.weights[node])).sum(),
+            least: usize::from(is_in_all) * self.partitions,
+            most: nodes.len().min(each_max) * self.partitions,
+        };
+        let held = |nodes: &Vec<usize>| nodes.iter().map(|&node| self.held[node]).sum();
+        let poured = pour(total, &groups.iter().map(of).collect::<Vec<_>>());
+        round(&poured, &groups.iter().map(held).collect::<Vec<_>>())
+    }
+
+    /// So many places over nodes: of each what it is to own exactly, and in whole places.
+    fn over(&self, nodes: &[usize], total: usize) -> Vec<(usize, Exact, usize)> {
+        let taker = |&node: &usize| {
+            let weight = self.weights[node].into();
+            Taker { weight, least: 0, most: self.partitions }
+        };
+        let poured = pour(total, &nodes.iter().map(taker).collect::<Vec<_>>());
+        let held: Vec<usize> = nodes.iter().map(|&node| self.held[node]).collect();
+        let whole = round(&poured, &held);
+        let each = nodes.iter().copied().zip(poured).zip(whole);
+        each.map(|((node, exactly), whole)| (node, exactly, whole)).collect()
+    }
 }
 
 /// Who takes a part of a total, by weight.

@@ -23,7 +23,8 @@ pub struct Cast {
 impl Cast {
     /// The nodes of a key with so many fallbacks.
     pub fn new(fallbacks: u64) -> Self {
-        let seat = |id| Seat { node: NodeId(id), zone: String::new(), weight: 1 };
+        let seat =
+            |id| Seat { node: NodeId(id), region: String::new(), zone: String::new(), weight: 1 };
         let ring = claim(1, 8, 3, &(1..=3 + fallbacks).map(seat).collect::<Vec<_>>()).unwrap();
         let keyspace = stator_core::id::KeyspaceId(1);
         let partition = ring.partition(keyspace, b"k");

@@ -236,6 +236,12 @@ fn print(plan: &v1::RingPlan) -> Result<(), Failure> {
             plan.zones_shared_before, plan.zones_shared_after
         ))?;
     }
+    if plan.in_one_region_before + plan.in_one_region_after > 0 {
+        output::line(format!(
+            "partitions with all owners in one region: {} now, {} then",
+            plan.in_one_region_before, plan.in_one_region_after
+        ))?;
+    }
     let row = |node: &v1::NodePlan| {
         let arrow = |before: u32, after: u32| format!("{before} -> {after}");
         [
@@ -379,6 +385,8 @@ fn plan_json(plan: &v1::RingPlan) -> Value {
         "seconds": plan.seconds,
         "zones_shared_before": plan.zones_shared_before,
         "zones_shared_after": plan.zones_shared_after,
+        "in_one_region_before": plan.in_one_region_before,
+        "in_one_region_after": plan.in_one_region_after,
         "nodes": plan.nodes.iter().map(node).collect::<Vec<_>>(),
         "warnings": plan.warnings,
     })

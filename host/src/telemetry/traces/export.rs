@@ -19,6 +19,7 @@ use tonic::transport::Endpoint;
 use super::{SPANS_MAX, TRACING, Tracing};
 use crate::address::HostPort;
 use crate::telemetry::names::TRACE_SPANS;
+use crate::tls::{self, ClientTls};
 
 /// Spans that are sent at once, at most.
 const BATCH_MAX: usize = 512;
@@ -41,21 +42,22 @@ pub enum StartError {
 }
 
 /// Has a share of all requests traced from now on, and their spans sent to `endpoint`, which need not
-/// be there. `resource` says whose spans they are. To be called in a tokio runtime.
+/// be there, through TLS if that is given. `resource` says whose spans they are. To be called in a tokio runtime.
 ///
 /// # Errors
 /// Nothing is traced.
 pub fn start(
-    endpoint: &HostPort,
+    (endpoint, tls): (&HostPort, Option<&ClientTls>),
     share: f64,
     resource: impl IntoIterator<Item = (&'static str, String)>,
 ) -> Result<(), StartError> {
     let failed = |error: String| StartError::Endpoint(endpoint.clone(), error);
-    let channel = Endpoint::from_shared(format!("http://{endpoint}"))
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let dialled = Endpoint::from_shared(format!("{scheme}://{endpoint}"))
         .map_err(|error| failed(error.to_string()))?
         .connect_timeout(PATIENCE)
-        .timeout(PATIENCE)
-        .connect_lazy();
+        .timeout(PATIENCE);
+    let channel = tls::connect_lazy(&dialled, tls);
     let exporter = SpanExporter::builder()
         .with_tonic()
         .with_channel(channel)

@@ -23,8 +23,8 @@
 //! of at most `WORDS_MAX` bytes: 4 MiB. Beyond that no span is made, and counted as lost, so a collector
 //! that is slow, stopped or gone costs nobody anything.
 //!
-//! Left out: TLS to the collector (it runs beside the node, or behind what encrypts), spans of background
-//! work (hints, exchanges, transfers: the metrics have them), and events within spans.
+//! Left out: a certificate of the node's own for the collector, and a change of what it trusts without a
+//! restart; spans of background work (hints, exchanges, transfers: the metrics have them), and events within spans.
 
 mod export;
 

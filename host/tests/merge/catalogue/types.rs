@@ -127,7 +127,12 @@ fn shapes() -> Vec<Case> {
             let lists = repeat(200, |n| format!("(type $t{} (list $t{n}))", n + 1));
             with_resolver(&format!("(type $t0 (list u8)) {lists}"))
         }),
-        case("type declarations 5,000 deep", Refused(Compile), &["nested too deep"], deep_type),
+        case(
+            "type declarations 5,000 deep",
+            Refused(Bounds),
+            &["types inside one another, and 16"],
+            deep_type,
+        ),
         case("instances of many resources", Refused(Bounds), &["501 instances", "32"], || {
             resources(500, 400)
         }),

@@ -104,7 +104,7 @@ impl World {
             is_delete: false,
             seen: &live | &contained(version.payload.value().map_or(&[][..], |value| value)),
             contents,
-            strict_w: None,
+            counts: history::Counts::Any,
             outcome: history::Outcome::Pending,
         };
         let put = clients::put(&self.keys[place], Context::of(found), false);

@@ -40,15 +40,30 @@ pub fn zone_of(machine: usize, scenario: &Scenario) -> usize {
     machine % scenario.zones
 }
 
-/// A list of owners with fewer nodes or zones than there could be.
-fn zones(catalogue: &Catalogue, zone_of: impl Fn(NodeId) -> usize) -> Option<Violation> {
+/// A list of owners with fewer nodes, regions or zones of a region than there could be.
+fn zones(
+    catalogue: &Catalogue,
+    (zone_of, region_of): (impl Fn(NodeId) -> usize, impl Fn(NodeId) -> usize),
+) -> Option<Violation> {
     let ring = &catalogue.ring;
-    let all: BTreeSet<usize> = ring.seats().iter().map(|seat| zone_of(*seat)).collect();
+    let regions = |nodes: &[NodeId]| -> BTreeMap<usize, BTreeSet<usize>> {
+        let mut regions: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for node in nodes {
+            regions.entry(region_of(*node)).or_default().insert(zone_of(*node));
+        }
+        regions
+    };
+    let all = regions(ring.seats());
     let is_near = |owners: &Vec<NodeId>| {
         let nodes: BTreeSet<&NodeId> = owners.iter().collect();
-        let zones: BTreeSet<usize> = owners.iter().map(|owner| zone_of(*owner)).collect();
+        let used = regions(owners);
+        let is_narrow = |(region, zones): (&usize, &BTreeSet<usize>)| {
+            let of_it = nodes.iter().filter(|node| region_of(***node) == *region).count();
+            zones.len() < of_it.min(all.get(region).map_or(0, BTreeSet::len))
+        };
         nodes.len() < ring.replicas_max().min(ring.seats().len())
-            || zones.len() < nodes.len().min(all.len())
+            || used.len() < nodes.len().min(all.len())
+            || used.iter().any(is_narrow)
     };
     let near = ring.planned().into_iter().find(is_near)?;
     let found = format!("ring {} has the owners {near:?}", ring.version());
@@ -152,7 +167,8 @@ impl World {
     pub(crate) fn saw_catalogue(&mut self, machine: usize, catalogue: &Catalogue) {
         let zone = |node: NodeId| zone_of(index(node), &self.scenario);
         self.violations.extend(self.rings.saw(machine, catalogue));
-        self.violations.extend(zones(catalogue, zone));
+        let region = |node: NodeId| self.scenario.region_of(index(node));
+        self.violations.extend(zones(catalogue, (zone, region)));
         self.count_resizes(catalogue);
     }
 

@@ -14,7 +14,7 @@ pub use actors::StaleActors;
 pub use messages::Noted;
 
 use super::checkers::{
-    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOST, NAMED, NEVER_GONE, NO_EFFECT, ONE_HOLDER,
+    CONVERGED, DOT, EXCHANGED, HANDED_OFF, LOCAL, LOST, NAMED, NEVER_GONE, NO_EFFECT, ONE_HOLDER,
     ONE_RING, PANICKED, REPAIRED, RESTS, REVIVED, SIBLINGS, STRICT, TREES, TWICE, VALUE, ZONES,
 };
 
@@ -100,6 +100,8 @@ pub enum Planted {
     KeepOldHolder,
     /// A retry reaches the node without its name.
     DropName,
+    /// A get that wants owners of its region takes one of any region.
+    FarCounts,
     /// A listing is answered by one owner whatever `r` is.
     ListFromOne,
     /// Who is to hold a keyspace because its n changes believes that it does already.
@@ -297,6 +299,7 @@ pub const BUGS: &[Bug] = &[
         ("resized", 200),
         &[LOST, STRICT],
     ),
+    bug("count an owner of another region", Planted::FarCounts, ("regions", 20), &[LOCAL]),
     bug("list from one owner", Planted::ListFromOne, ("partitions", 20), &[STRICT, LOST]),
     bug("drop the name of a retry", Planted::DropName, ("named", 20), &[NAMED, SIBLINGS]),
     bug(

@@ -8,6 +8,7 @@ mod copies;
 mod limits;
 mod plain;
 mod quorums;
+mod regions;
 mod resizes;
 mod rings;
 
@@ -15,7 +16,7 @@ use stator_core::catalogue::{Durability, Quorums, Reconcile};
 use stator_core::node::Settings;
 
 use super::merging::UNION;
-use super::network::Quality;
+use super::network::{Quality, region_of};
 use super::queue::Micros;
 use super::world::LATE;
 
@@ -26,6 +27,8 @@ pub enum FaultKind {
     Partition,
     /// Some links carry nothing in one direction.
     OneWay,
+    /// The machines of a region hear nobody else.
+    CutRegion,
     /// A machine loses its power: what was not synced is gone.
     Crash,
     /// All machines lose their power at once.
@@ -116,6 +119,8 @@ pub struct Scenario {
     pub keyspaces: usize,
     /// Over how many zones the machines are spread.
     pub zones: usize,
+    /// Over how many regions they are spread, with a longer way between these.
+    pub regions: usize,
     /// How many hints a store keeps at most.
     pub hints_max: Option<usize>,
     /// How many messages are on their way from one machine to another at most.
@@ -143,6 +148,11 @@ impl Scenario {
     /// Whether operators do this.
     pub fn does(&self, chore: Chore) -> bool {
         self.chores.iter().any(|(kind, _)| *kind == chore)
+    }
+
+    /// The region in which a machine stands.
+    pub fn region_of(&self, machine: usize) -> usize {
+        region_of(machine, self.regions)
     }
 
     /// How many machines of the first ring die at once, in a scenario where most do.
@@ -240,6 +250,7 @@ const CALM: Scenario = Scenario {
     keys: (2, 7),
     keyspaces: 1,
     zones: 1,
+    regions: 1,
     hints_max: None,
     outbox_max: None,
     is_handoff_complete: true,
@@ -283,6 +294,7 @@ const GROUPS: &[&[Scenario]] = &[
     quorums::SCENARIOS,
     chores::SCENARIOS,
     resizes::SCENARIOS,
+    regions::SCENARIOS,
     limits::SCENARIOS,
     copies::SCENARIOS,
 ];

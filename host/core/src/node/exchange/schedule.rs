@@ -86,10 +86,14 @@ impl Schedule {
 
 /// Every partition that this node serves, with every other node that does.
 fn pairs(around: &dyn Surroundings) -> Vec<Pair> {
+    let others = |own| around.others(own).into_iter().map(move |other| (own, other));
+    served(around).into_iter().flat_map(others).collect()
+}
+
+/// The partitions that this node serves.
+fn served(around: &dyn Surroundings) -> Vec<PartitionId> {
     let partitions = around.catalogue().into_iter().flat_map(|c| c.ring.partition_ids());
-    let own = partitions.filter(|partition| around.is_owner(*partition, around.me()));
-    own.flat_map(|partition| around.others(partition).into_iter().map(move |o| (partition, o)))
-        .collect()
+    partitions.filter(|partition| around.is_owner(*partition, around.me())).collect()
 }
 
 fn is_pair(around: &dyn Surroundings, (partition, peer): Pair) -> bool {
@@ -209,9 +213,8 @@ impl Exchanges {
 /// All pairs of a region, and some between regions.
 fn near_pairs(around: &mut dyn Surroundings, regions: &Regions) -> Vec<Pair> {
     let mut walk = Vec::new();
-    let own: BTreeSet<PartitionId> = pairs(around).into_iter().map(|(own, _)| own).collect();
-    for partition in own {
-        let me = around.me();
+    let me = around.me();
+    for partition in served(around) {
         let (near, far): (Vec<NodeId>, Vec<NodeId>) =
             around.others(partition).into_iter().partition(|other| regions.are_near(*other, me));
         let is_there = |other: &NodeId| around.is_reachable(*other);

@@ -41,6 +41,8 @@ pub struct Put {
     pub deadline_ms: u64,
     /// When it began, by the monotonic clock.
     pub began_ms: u64,
+    /// The ring that says who its owners are.
+    pub ring_version: u64,
     /// What the acknowledgement promises.
     pub durability: Durability,
     me: NodeId,
@@ -111,6 +113,7 @@ impl Put {
             key,
             deadline_ms,
             began_ms: 0,
+            ring_version: 0,
             durability,
             me,
             kind,
