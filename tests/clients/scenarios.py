@@ -40,6 +40,9 @@ NODES = sys.argv[1:4]
 #: Port 1 is reserved and nothing listens on it.
 DEAD = "127.0.0.1:1"
 
+#: A client that asks the nodes it is given, and no other.
+asking = functools.partial(Client.connect, coordination="any")
+
 
 def equal(found, expected, what):
     assert found == expected, f"{what}: {found!r}, not {expected!r}"
@@ -251,7 +254,7 @@ async def lists(client):
     equal(sorted({*before, *rest}), left, "from where another listing was")
     assert 0 < len(rest) < len(left), rest
     # The node that tells goes away in the middle: another one goes on.
-    async with Client.connect(NODES[:2]) as two:
+    async with asking(NODES[:2]) as two:
         seen = []
         async for key in two.list("kept", prefix="list-"):
             if not seen:
@@ -291,7 +294,7 @@ async def watches(client):
     await client.put("kept", "watch-2", "three")
     await until(events, {"watch-1": "two", "watch-2": "three"})
     await driver("pause", 3)
-    async with Client.connect(NODES[:2]) as near:
+    async with asking(NODES[:2]) as near:
         await near.put("kept", "watch-3", "without it", request_id="w")
         await until(events, {"watch-3": "without it"})
     await driver("resume", 3)
@@ -332,7 +335,7 @@ async def quotas(client):
     equal((type(outcome), outcome.quota), (QuotaExceeded, "keys"), outcome)
     read = await client.get("small", "one")
     await client.put("small", "one", "a larger value", context=read.context)
-    async with Client.connect(NODES[:1], attempts_max=1) as once:
+    async with asking(NODES[:1], attempts_max=1) as once:
 
         async def refused():
             try:
@@ -361,7 +364,7 @@ async def ttl_and_labels(client):
 
 
 async def deadline(client):
-    async with Client.connect(NODES[:1]) as alone, Client.connect(NODES[:2]) as both:
+    async with asking(NODES[:1]) as alone, asking(NODES[:2]) as both:
         for some in (alone, both, both):
             await some.get("kept", "slow")
         await driver("pause", 1)
@@ -376,12 +379,33 @@ async def deadline(client):
         equal((await client.get("kept", "named")).text, "v", "one write")
 
 
+async def one_endpoint(client):
+    async with Client.connect(NODES[:1], timeout=6) as some:
+        await some.put("kept", "lone", "v")
+        await eventually("it goes on with others", functools.partial(goes_on, some))
+        for number in range(6):
+            await some.put("kept", f"lone-{number}", "v", request_id=f"lone-{number}")
+            equal((await some.get("kept", "lone")).text, "v", "by another node")
+        await driver("resume", 1)
+
+
+async def goes_on(some):
+    """Whether it can without the node that it was given, which is left paused then."""
+    await some.get("kept", "lone")
+    await driver("pause", 1)
+    try:
+        return (await some.get("kept", "lone")).siblings
+    except (DeadlineExceeded, Unreachable):
+        await driver("resume", 1)
+        return None
+
+
 async def dead_endpoint(client):
-    async with Client.connect([DEAD, *NODES[:2]]) as some:
+    async with asking([DEAD, *NODES[:2]]) as some:
         for number in range(6):
             await some.put("kept", f"dead-{number}", "v")
             equal((await some.get("kept", f"dead-{number}")).text, "v", "served elsewhere")
-    async with Client.connect([DEAD]) as none:
+    async with asking([DEAD]) as none:
         error = await fails(Unreachable, "NOT_CONNECTED", none.put("kept", "k", "v"))
         assert not error.may_be_applied, error
     await fails(Refused, "BAD_ENDPOINT", bad_endpoint())
@@ -401,7 +425,7 @@ async def not_reached(alone):
 
 
 async def partition(client):
-    async with Client.connect(NODES[:2]) as near, Client.connect([NODES[2]]) as far:
+    async with asking(NODES[:2]) as near, asking([NODES[2]]) as far:
         before = await near.put("cut", "k", "before", w=3)
         await driver("cut", 3)
         await near.put("cut", "k", "majority", context=before.context)
@@ -417,7 +441,7 @@ async def partition(client):
         await driver("heal", 3)
 
     async def sees(address, key, expected):
-        async with Client.connect([address]) as one:
+        async with asking([address]) as one:
 
             async def holds():
                 return sorted((await one.get("cut", key)).values) == expected
@@ -463,7 +487,7 @@ async def kill(client):
     await asyncio.gather(*writers)
     for key in acknowledged:
         equal((await client.get("kept", key)).text, key, "acknowledged")
-    async with Client.connect([NODES[0]]) as gone:
+    async with asking([NODES[0]]) as gone:
         await fails(Unreachable, "NOT_CONNECTED", gone.get("kept", "k"))
 
 
@@ -473,7 +497,7 @@ async def roles(client):
     [token] = await driver("close", 2)
 
     async def is_closed(node):
-        async with Client.connect([node]) as nobody:
+        async with asking([node]) as nobody:
             try:
                 await nobody.get("kept", "guarded")
             except NotAllowed as error:
@@ -484,7 +508,7 @@ async def roles(client):
         closed = functools.partial(is_closed, node)
         error = await eventually(f"{node} serves only who has a role", closed)
         equal((error.reason, error.effect), ("NOT_KNOWN", "NONE"), error)
-        async with Client.connect([node], token=token) as reader:
+        async with asking([node], token=token) as reader:
 
             async def is_known():
                 try:
@@ -500,7 +524,8 @@ async def roles(client):
 async def main():
     scenarios = (
         values, siblings, update_settled, update_merged, errors, request_ids, batches, lists,
-        watches, quotas, ttl_and_labels, deadline, dead_endpoint, partition, kill, roles,
+        watches, quotas, ttl_and_labels, deadline, one_endpoint, dead_endpoint, partition, kill,
+        roles,
     )  # fmt: skip
     async with Client.connect(NODES) as client:
         for scenario in scenarios:

@@ -61,12 +61,17 @@ async function eventually<T>(what: string, attempt: () => Promise<T>): Promise<N
   }
 }
 
+/** A client that asks the nodes it is given, and no other unless the options say so. */
+function asking(endpoints: string[], options: Options = {}): Client {
+  return Client.connect(endpoints, { coordination: "any", ...options });
+}
+
 async function connected(
   endpoints: string[],
   use: (client: Client) => Promise<void>,
   options: Options = {},
 ): Promise<void> {
-  const client = Client.connect(endpoints, options);
+  const client = asking(endpoints, options);
   try {
     await use(client);
   } finally {
@@ -376,8 +381,8 @@ async function ttlAndLabels(client: Client): Promise<void> {
 }
 
 async function deadline(client: Client): Promise<void> {
-  const alone = Client.connect([FIRST]);
-  const both = Client.connect(NODES.slice(0, 2));
+  const alone = asking([FIRST]);
+  const both = asking(NODES.slice(0, 2));
   for (const some of [alone, both, both]) await some.get("kept", "slow");
   await driver("pause", 1);
   const timeoutMs = 500;
@@ -394,6 +399,33 @@ async function deadline(client: Client): Promise<void> {
   equal((await client.get("kept", "named")).text, "v", "one write");
   alone.close();
   both.close();
+}
+
+async function oneEndpoint(): Promise<void> {
+  await connected(
+    [FIRST],
+    async (some) => {
+      await some.put("kept", "lone", "v");
+      await eventually("it goes on with others", async () => {
+        await some.get("kept", "lone");
+        // It is left paused if that works.
+        await driver("pause", 1);
+        try {
+          return await some.get("kept", "lone");
+        } catch (error) {
+          if (!(error instanceof DeadlineExceeded || error instanceof Unreachable)) throw error;
+          await driver("resume", 1);
+          return undefined;
+        }
+      });
+      for (let number = 0; number < 6; number += 1) {
+        await some.put("kept", `lone-${number}`, "v", { requestId: `lone-${number}` });
+        equal((await some.get("kept", "lone")).text, "v", "by another node");
+      }
+      await driver("resume", 1);
+    },
+    { timeoutMs: 6000, coordination: "owner" },
+  );
 }
 
 async function deadEndpoint(): Promise<void> {
@@ -423,8 +455,8 @@ async function notReached(alone: Client): Promise<NotReached | undefined> {
 }
 
 async function partition(client: Client): Promise<void> {
-  const near = Client.connect(NODES.slice(0, 2));
-  const far = Client.connect([THIRD]);
+  const near = asking(NODES.slice(0, 2));
+  const far = asking([THIRD]);
   const { context } = await near.put("cut", "k", "before", { w: 3 });
   await driver("cut", 3);
   await near.put("cut", "k", "majority", { context });
@@ -536,17 +568,19 @@ async function main(): Promise<void> {
     quotas,
     ttl_and_labels: ttlAndLabels,
     deadline,
+    one_endpoint: oneEndpoint,
     dead_endpoint: deadEndpoint,
     partition,
     kill,
     roles,
   };
-  await connected(NODES, async (client) => {
+  const everyone = async (client: Client): Promise<void> => {
     for (const [name, scenario] of Object.entries(scenarios)) {
       console.log(`scenario ${name}`);
       await scenario(client);
     }
-  });
+  };
+  await connected(NODES, everyone, { coordination: "owner" });
 }
 
 main().then(

@@ -330,7 +330,7 @@ impl Client {
     ) -> Result<v1::GetResponse, Error> {
         let send = async |channel, request| kv(channel).get(request).await;
         let terms = (Kind::Get, Safety::Repeatable, deadline);
-        let plan = self.routes.plan((&request.keyspace, &request.key), terms);
+        let plan = self.routes.plan((&request.keyspace, &request.key), request.quorum(), terms);
         let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)
@@ -343,7 +343,7 @@ impl Client {
     pub async fn send_put(&self, request: v1::PutRequest) -> Result<v1::PutResponse, Error> {
         let send = async |channel, request| kv(channel).put(request).await;
         let terms = (Kind::Write, named(&request.request_id), self.routes.nodes.deadline());
-        let plan = self.routes.plan((&request.keyspace, &request.key), terms);
+        let plan = self.routes.plan((&request.keyspace, &request.key), request.quorum(), terms);
         let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)
@@ -359,7 +359,7 @@ impl Client {
     ) -> Result<v1::DeleteResponse, Error> {
         let send = async |channel, request| kv(channel).delete(request).await;
         let terms = (Kind::Write, named(&request.request_id), self.routes.nodes.deadline());
-        let plan = self.routes.plan((&request.keyspace, &request.key), terms);
+        let plan = self.routes.plan((&request.keyspace, &request.key), request.quorum(), terms);
         let answer = self.routes.nodes.call_by(plan, request, send).await?;
         self.routes.heard(answer.ring_version);
         Ok(answer)

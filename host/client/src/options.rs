@@ -19,7 +19,7 @@ pub enum Coordination {
     /// costs one more way through the network.
     Any,
     /// An owner of the key: the client knows the [ring](crate#who-is-asked), and sends a request to
-    /// the owner that answered fastest lately.
+    /// the owner that answered fastest lately. A message whose quorum is of a region goes to the endpoints.
     #[default]
     Owner,
     /// The client itself, for [`Client::get`](crate::Client::get): it asks r owners for what they

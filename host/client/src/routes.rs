@@ -117,13 +117,19 @@ impl Routes {
         Some(Owners { route, ring_version: known.ring.version, peers })
     }
 
-    /// How a message about a key goes: to one of its owners, or to an endpoint.
+    /// How a message about a key goes: to one of its owners, or to an endpoint. Where a region's owners are
+    /// to count it must be the same region each time: that of the endpoints.
     pub(crate) fn plan(
         self: &Arc<Self>,
         (keyspace, key): (&str, &[u8]),
+        quorum: v1::Quorum,
         (kind, safety, deadline): (Kind, Safety, Instant),
     ) -> Plan {
-        let peers = self.owners(keyspace, key).map(|owners| owners.peers).unwrap_or_default();
+        let owners = match quorum {
+            v1::Quorum::Local => None,
+            _ => self.owners(keyspace, key),
+        };
+        let peers = owners.map(|owners| owners.peers).unwrap_or_default();
         let route = match kind == Kind::Write && safety == Safety::Repeatable {
             true => peers.into_iter().filter(|peer| !peer.is_silent()).collect(),
             false => by_cost(peers, kind),

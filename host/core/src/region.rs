@@ -12,6 +12,12 @@ use std::sync::Arc;
 use crate::catalogue::Catalogue;
 use crate::id::NodeId;
 
+/// Where a node stands, as people read it: `eu/a`, or what of the two it has.
+pub fn place(region: &str, zone: &str) -> String {
+    let named = [region, zone].into_iter().filter(|label| !label.is_empty());
+    named.collect::<Vec<_>>().join("/")
+}
+
 /// The region of each member, as a number.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Regions(BTreeMap<NodeId, usize>);

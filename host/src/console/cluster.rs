@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 use stator_core::id::NodeId;
+use stator_core::region;
 use stator_proto::v1;
 use stator_proto::v1::admin_server::Admin;
 use tonic::Request;
@@ -116,8 +117,7 @@ fn member(view: &v1::MemberView) -> Value {
     let member = view.member.clone().unwrap_or_default();
     json!({
         "node_id": member.node_id,
-        "zone": member.zone,
-        "region": member.region,
+        "place": region::place(&member.region, &member.zone),
         "weight": member.weight,
         "seat": word(member.seat().as_str_name(), "SEAT_"),
         "reachability": word(view.reachability().as_str_name(), "REACHABILITY_"),
@@ -185,7 +185,7 @@ pub(super) async fn ring(State(console): State<Console>) -> Answer {
         let member = catalogue.members.get(node).map(|member| &member.value);
         json!({
             "node_id": node.to_string(),
-            "zone": member.map(|member| &member.zone),
+            "place": member.map(|member| region::place(&member.region, &member.zone)),
             "first": firsts,
             "owned": all,
         })

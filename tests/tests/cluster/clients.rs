@@ -21,7 +21,7 @@ use crate::conflicts::must_run;
 use crate::support::{Cluster, eventually, get, keyspace, must, put};
 
 /// What every client has to show, in this order.
-const SCENARIOS: [&str; 16] = [
+const SCENARIOS: [&str; 17] = [
     "values",
     "siblings",
     "update_settled",
@@ -34,6 +34,7 @@ const SCENARIOS: [&str; 16] = [
     "quotas",
     "ttl_and_labels",
     "deadline",
+    "one_endpoint",
     "dead_endpoint",
     "partition",
     "kill",

@@ -6,6 +6,7 @@ import unittest
 from google.rpc import error_details_pb2 as rpc
 from google.rpc import status_pb2
 from stator_client.kv_pb2 import GetResponse, Version
+from stator_client.routing_pb2 import GetRingResponse
 
 from stator_client import (
     Client,
@@ -21,8 +22,10 @@ from stator_client import (
     Unreachable,
 )
 from stator_client.errors import Code, error_of, told_by
+from stator_client.pace import Pace
 from stator_client.peer import _exact
 from stator_client.retry import PAUSE_MAX, Budget, is_worth_it, pause
+from stator_client.routes import Ring, partition_of
 from stator_client.values import versions
 from stator_client.watch import Known
 
@@ -36,6 +39,56 @@ def said(code, reason=None, metadata=None, *more):
     for detail in more:
         status.details.add().Pack(detail)
     return error_of(told_by(code, "words", status.SerializeToString()))
+
+
+class Ways(unittest.TestCase):
+    def test_keys_lie_where_the_published_vectors_say(self):
+        for keyspace, key, position in [
+            (0, b"", 0x45D330A2BB529958760647A5809156AC),
+            (1, b"a", 0x0156A4075B43F3B4CF76AA072E1B1E3B),
+            (0x0123456789ABCDEF, b"cart:17850", 0x07E3003489EAC530104DFD9A5DA6785B),
+            (2**64 - 1, b"\x00\xff\x80", 0x42DC147506772F01608C7D671FD4BCA2),
+        ]:
+            for bits in (0, 1, 8, 16):
+                self.assertEqual(partition_of(keyspace, key, 1 << bits), position >> 128 - bits)
+
+    def test_a_ring_is_read_whole_or_not_at_all(self):
+        told = GetRingResponse(etag="e")
+        ring = told.ring
+        ring.version, ring.partitions, ring.position_hash = 3, 2, 1
+        for port in (1, 2, 3):
+            ring.members.add(client_address=f"n:{port}")
+        ring.packed_owners = bytes([2, 0, 0, 0, 1, 2, 0, 2, 0, 0])
+        ring.keyspaces.add(name="k", id=f"{1:016x}", n=1)
+        # The position of (1, "a") begins with 0x01.
+        self.assertEqual(Ring.read(told).owners_of("k", b"a"), ["n:1"])
+        self.assertEqual(Ring.read(told).owners_of("other", b"a"), [])
+        for field, wrong in [
+            ("position_hash", 2),
+            ("partitions", 4),
+            ("packed_owners", bytes([1, 0, 3, 1, 0, 0])),
+            ("packed_owners", bytes([2, 0, 0, 0, 1, 2, 0])),
+        ]:
+            other = GetRingResponse()
+            other.CopyFrom(told)
+            setattr(other.ring, field, wrong)
+            self.assertIsNone(Ring.read(other), field)
+
+    def test_who_is_slow_or_has_much_to_do_costs_more(self):
+        slow, fast, new = Pace(), Pace(), Pace()
+        for pace, took in ((slow, 0.1), (fast, 0.01)):
+            pace.asked()
+            pace.ended(1.0, took, False)
+        self.assertLess(new.cost(1.0), fast.cost(1.0))
+        self.assertLess(fast.cost(1.0), slow.cost(1.0))
+        for _ in range(20):
+            fast.asked()
+        self.assertLess(slow.cost(1.0), fast.cost(1.0))
+        # It is tried again some time.
+        self.assertLess(slow.cost(100.0), 0.001)
+        new.asked()
+        new.ended(1.0, 0.2, True)
+        self.assertGreaterEqual(new.cost(1.0), 1.0)
 
 
 class Errors(unittest.TestCase):

@@ -1,6 +1,6 @@
 // Reading and writing keys.
 //
-// Left out: running a cluster (the `Admin` service), routing by the ring: a watch is all that goes by it.
+// Left out: running a cluster (the `Admin` service).
 
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { StaleContext, StatorError } from "./errors";
 import type { View } from "./generated/stator/v1/View";
 import { Listing } from "./listing";
-import { Nodes, type Options } from "./nodes";
+import { Nodes, type Options, type Place, type Terms } from "./nodes";
 import { now } from "./peer";
 import {
   batchItem,
@@ -138,7 +138,8 @@ export class Client {
 
   async #read(keyspace: string, key: Data, view: View, options: GetOptions): Promise<Versions> {
     const request = getRequest({ ...options, get: keyspace, key }, this.#quorum, view);
-    const answer = await this.#nodes.call("get", request, this.#terms(options, true));
+    const terms = this.#terms(options, true, { keyspace, key: request.key });
+    const answer = await this.#nodes.call("get", request, terms);
     return new Versions(keyspace, request.key, answer);
   }
 
@@ -148,14 +149,16 @@ export class Client {
    */
   async put(keyspace: string, key: Data, value: Data, options: PutOptions = {}): Promise<Written> {
     const request = putRequest({ ...options, put: keyspace, key, value }, this.#quorum);
-    const terms = this.#terms(options, request.requestId.length > 0);
+    const isNamed = request.requestId.length > 0;
+    const terms = this.#terms(options, isNamed, { keyspace, key: request.key });
     return written(await this.#nodes.call("put", request, terms));
   }
 
   /** Deletes exactly what `context` covers, or what is there if `observed` is set. */
   async delete(keyspace: string, key: Data, options: DeleteOptions = {}): Promise<Written> {
     const request = deleteRequest({ ...options, delete: keyspace, key }, this.#quorum);
-    const terms = this.#terms(options, request.requestId.length > 0);
+    const isNamed = request.requestId.length > 0;
+    const terms = this.#terms(options, isNamed, { keyspace, key: request.key });
     return written(await this.#nodes.call("delete", request, terms));
   }
 
@@ -287,9 +290,10 @@ export class Client {
     return done;
   }
 
-  #terms(options: CallOptions, isRepeatable: boolean) {
+  #terms(options: CallOptions, isRepeatable: boolean, place?: Place): Terms {
     const timeoutMs = options.timeoutMs ?? this.#timeoutMs;
-    return { isRepeatable, timeoutMs, signal: options.signal };
+    const about = place === undefined ? {} : { place };
+    return { isRepeatable, timeoutMs, signal: options.signal, ...about };
   }
 }
 

@@ -1,13 +1,13 @@
 // The nodes that a client was given, and one request: whom it goes to, attempt by attempt.
 //
-// Every node takes every request. Requests go round the endpoints. One that does not answer is left
-// alone for a while, longer each time, and until it is connected again; it is asked nevertheless
-// where no other is left.
+// Every node takes every request. One for a key goes to an owner of it where the ring is known (`routes`),
+// and others go round the endpoints. A node that does not answer is left alone for a while, longer each time,
+// and until it is connected again; it is asked nevertheless where no other is left.
 //
 // A request is only sent on a connection that stands, so what fails before that has certainly done
 // nothing, and may go elsewhere whatever it is.
 //
-// Left out: going straight to the owners of a key, as the client in Rust does.
+// Left out: coordinating gets in the client, as the one in Rust can.
 
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -16,6 +16,7 @@ import { Metadata } from "@grpc/grpc-js";
 import { NOT_CONNECTED, refusedHere, StatorError } from "./errors";
 import { type Calls, now, Peer, type Streams, type Tls } from "./peer";
 import { Budget, isWorthIt, pauseMs } from "./retry";
+import { Routes } from "./routes";
 
 /** How a client goes about its calls. */
 export interface Options {
@@ -25,8 +26,8 @@ export interface Options {
   readonly attemptsMax?: number;
   /**
    * Who counts for a quorum: `"sloppy"` unless set. Strict, only owners of the key: with r + w > n a
-   * get sees every put that was acknowledged before, whatever fails meanwhile. Local, those in the
-   * node's region.
+   * get sees every put that was acknowledged before, whatever fails meanwhile. Local, those in the region of
+   * the node that is asked, which is one of the endpoints then: give those of one region.
    */
   readonly quorum?: "sloppy" | "strict" | "local";
   /** Sent with each call, where nodes ask for one. */
@@ -37,6 +38,17 @@ export interface Options {
    * https://www.w3.org/TR/trace-context/, or nothing.
    */
   readonly traceparent?: () => string | undefined;
+  /**
+   * Who is asked first: an owner of the key, at the address that it tells the cluster, unless set; or any
+   * endpoint in turn.
+   */
+  readonly coordination?: "owner" | "any";
+}
+
+/** What a request is about. */
+export interface Place {
+  readonly keyspace: string;
+  readonly key: Uint8Array;
 }
 
 /** How one request is to go. */
@@ -44,9 +56,12 @@ export interface Terms {
   readonly isRepeatable: boolean;
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
+  /** The key that it is about, if it is about one. */
+  readonly place?: Place;
 }
 
 export class Nodes {
+  readonly #routes: Routes;
   readonly #peers: Peer[];
   readonly #attemptsMax: number;
   readonly #metadata = new Metadata();
@@ -62,6 +77,13 @@ export class Nodes {
     }
     this.#peers = endpoints.map((endpoint) => new Peer(endpoint, options.tls));
     this.#options = options;
+    this.#routes = new Routes(this.#peers, (address) => this.dial(address), (request) =>
+      this.call("getRing", request, {
+        isRepeatable: true,
+        timeoutMs: this.timeoutMs,
+        signal: undefined,
+      }),
+    );
     this.timeoutMs = options.timeoutMs ?? 10_000;
     this.#attemptsMax = options.attemptsMax ?? 5;
     if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
@@ -82,13 +104,23 @@ export class Nodes {
   }
 
   close(): void {
-    for (const peer of this.#peers) peer.close();
+    this.#routes.close();
   }
 
-  #next(tries: Map<Peer, number>): Peer {
+  /** The owners of a key, those first that are to be asked first. */
+  #owners(place: Place | undefined, isNamed: boolean): Peer[] {
+    // Of a region it must be the same one each time: that of the endpoints.
+    const isAny = this.#options.coordination === "any" || this.#options.quorum === "local";
+    if (place === undefined || isAny) return [];
+    const [owners, at] = [this.#routes.owners(place.keyspace, place.key), now()];
+    return isNamed ? owners : owners.sort((a, b) => a.pace.cost(at) - b.pace.cost(at));
+  }
+
+  #next(tries: Map<Peer, number>, owners: readonly Peer[] = []): Peer {
     const count = this.#peers.length;
     const rank = (peer: Peer) => (peer.isAvoided() ? 1e6 : 0) + (tries.get(peer) ?? 0);
-    const order = this.#peers.map((_, at) => this.#peers[(this.#turn + at) % count] as Peer);
+    const turn = this.#peers.map((_, at) => this.#peers[(this.#turn + at) % count] as Peer);
+    const order = [...owners, ...turn];
     this.#turn = (this.#turn + 1) % count;
     // Of equals the first: sorting keeps their order.
     const ranked = order.map((peer) => ({ peer, rank: rank(peer) }));
@@ -121,30 +153,37 @@ export class Nodes {
   async call<C extends keyof Calls>(
     call: C,
     request: Calls[C][0],
-    { isRepeatable, timeoutMs, signal }: Terms,
+    { isRepeatable, timeoutMs, signal, place }: Terms,
   ): Promise<Calls[C][1]> {
     const deadline = now() + timeoutMs;
     const tries = new Map<Peer, number>();
+    const owners = this.#owners(place, isRepeatable && call !== "get");
+    const nodes = new Set([...owners, ...this.#peers]).size;
     this.#budget.request();
     for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
-      const peer = this.#next(tries);
+      const peer = this.#next(tries, owners);
       const started = now();
       const left = Math.max(deadline - started, 1);
       const isLast = attempt >= this.#attemptsMax;
       // Half of what is left where another node could follow.
-      const isShared = isRepeatable && !isLast && this.#peers.length > 1;
+      const isShared = isRepeatable && !isLast && nodes > 1;
       const terms = { timeoutMs: isShared ? left / 2 : left, metadata: this.metadata(), signal };
+      peer.pace.asked();
       try {
         const answer = await peer.ask(call, request, terms);
+        peer.pace.ended(now(), now() - started, false);
         peer.judge(undefined, started);
         return answer;
       } catch (error) {
+        const isSilent = error instanceof StatorError && error.isSilence;
+        peer.pace.ended(now(), now() - started, isSilent && !signal?.aborted);
         signal?.throwIfAborted();
         if (!(error instanceof StatorError)) throw error;
         peer.judge(error, started);
+        if (isSilent) this.#routes.noteTrouble();
         if (isLast || !isWorthIt(error, isRepeatable)) throw error;
-        const isFresh = tries.size < this.#peers.length;
+        const isFresh = tries.size < nodes;
         const pause = error.isSilence && isFresh ? 0 : pauseMs(attempt, error.retryAfterMs);
         // A node that took its time to refuse will again: its answer is worth more than none.
         const least = error.isSilence ? 0 : now() - started;

@@ -25,6 +25,7 @@ import type { KvClient } from "./generated/stator/v1/Kv";
 import type { PutRequest } from "./generated/stator/v1/PutRequest";
 import type { PutResponse__Output } from "./generated/stator/v1/PutResponse";
 import { v1 } from "./messages";
+import { Pace } from "./pace";
 
 /** The calls that a client makes, with their messages. */
 export interface Calls {
@@ -105,6 +106,8 @@ export class Peer {
   #failures = 0;
   #failedAt = 0;
   #avoidedUntil = 0;
+  /** How fast it answers. */
+  readonly pace = new Pace();
 
   constructor(endpoint: string, tls: Tls | undefined) {
     this.address = addressOf(endpoint, tls);
@@ -118,6 +121,11 @@ export class Peer {
 
   close(): void {
     this.#client.close();
+  }
+
+  /** Whether a connection stands; begins to make one if not. */
+  isReady(): boolean {
+    return this.#state() === State.READY;
   }
 
   isAvoided(): boolean {

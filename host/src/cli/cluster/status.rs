@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use stator_core::region::place;
 use stator_proto::v1;
 
 use crate::cli::failure::Failure;
@@ -120,7 +121,7 @@ fn row(
         member.node_id.clone(),
         member.peer_address.clone(),
         member.client_address.clone(),
-        if member.zone.is_empty() { "-".to_owned() } else { member.zone.clone() },
+        Some(place(&member.region, &member.zone)).filter(|p| !p.is_empty()).unwrap_or("-".into()),
         match member.seat() {
             v1::Seat::None => format!("{}, no seat", state_words(status)),
             v1::Seat::Leaving => format!("{}, leaving", state_words(status)),

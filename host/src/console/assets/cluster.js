@@ -46,7 +46,7 @@ function members(told) {
     const state = isSelf ? own.state : member.reachability;
     return [
       el('span', {}, node(member.node_id), isSelf ? ' (this)' : ''),
-      member.zone || '–',
+      member.place || '–',
       el('span', {}, badge(state, KINDS[state]),
         member.seat === 'seated' ? '' : ` ${member.seat === 'none' ? 'no seat' : member.seat}`,
         isSelf && own.isolated ? ' cut off' : ''),

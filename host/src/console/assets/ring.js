@@ -10,11 +10,11 @@ const GAP = 3;
 
 /** A colour for each node, by its place. */
 export function colours(nodes) {
-  const zones = [...new Set(nodes.map(one => one.zone ?? ''))].sort();
+  const zones = [...new Set(nodes.map(one => one.place ?? ''))].sort();
   return nodes.map((one, at) => {
     if (zones.length < 2) return `hsl(${(210 + (at * 360) / nodes.length) % 360} 58% 52%)`;
-    const zone = zones.indexOf(one.zone ?? '');
-    const inZone = nodes.filter(other => (other.zone ?? '') === (one.zone ?? ''));
+    const zone = zones.indexOf(one.place ?? '');
+    const inZone = nodes.filter(other => (other.place ?? '') === (one.place ?? ''));
     const shade = inZone.length < 2 ? 0.5 : inZone.indexOf(one) / (inZone.length - 1);
     return `hsl(${(210 + (zone * 360) / zones.length) % 360} 58% ${Math.round(36 + shade * 30)}%)`;
   });
@@ -94,10 +94,10 @@ export function draw(ring, cluster) {
     },
   }, swatch(fills[at]), el('code', {}, one.node_id.slice(0, 8)),
   el('span', { class: 'quiet' }, ` first of ${number(one.first)}, holds ${number(one.owned)}`));
-  const zones = [...new Set(ring.nodes.map(one => one.zone ?? ''))].sort();
+  const zones = [...new Set(ring.nodes.map(one => one.place ?? ''))].sort();
   const legend = el('div', { class: 'legend' }, zones.map(zone => el('section', {},
     el('h3', {}, zone ? `Zone ${zone}` : zones.length > 1 ? 'No zone' : 'Nodes'),
-    ring.nodes.map((one, at) => ((one.zone ?? '') === zone ? button(one, at) : null)))),
+    ring.nodes.map((one, at) => ((one.place ?? '') === zone ? button(one, at) : null)))),
   el('p', { class: 'quiet' }, 'The outer circle is the first owner of each partition, the inner ones the further owners.',
     ring.shown.some(one => one.moves) ? ' A red mark: it is on its way to another owner.' : '',
     ring.shown_every > 1 ? ` One partition of ${ring.shown_every} is drawn.` : ''));

@@ -49,6 +49,7 @@ pub(super) async fn run(cluster: &mut Cluster) -> Vec<&'static str> {
         quotas(&client, cluster);
         ttl_and_labels(&client);
         deadline(&client, cluster);
+        one_endpoint(cluster);
         dead_endpoint(cluster);
         partition(&client, cluster);
         kill(&client, cluster);
@@ -473,6 +474,37 @@ async fn deadline(client: &Client, cluster: &mut Cluster) {
     assert!(both.put(named).await.expect("acknowledged elsewhere").acked >= 2);
     act(cluster, "resume", 1).await;
     assert_eq!(text(&read(client, "named").await).as_deref(), Some("v"), "one write");
+}
+
+async fn one_endpoint(cluster: &mut Cluster) {
+    let set = |options: &mut Options| {
+        options.coordination = Coordination::Owner;
+        options.timeout = Duration::from_secs(6);
+    };
+    let some = asking(vec![address(cluster, 0)], set);
+    let entry = |key: &str| {
+        let mut entry = Entry::blind("kept", key.to_owned());
+        entry.set("v").request_id(key.to_owned());
+        entry
+    };
+    some.put(entry("lone")).await.expect("acknowledged");
+    let mut tries = 0;
+    loop {
+        assert_eq!(text(&read(&some, "lone").await).as_deref(), Some("v"));
+        act(cluster, "pause", 1).await;
+        // It is left paused once it can go on without.
+        match some.get("kept", "lone").await {
+            Ok(_) => break,
+            Err(error) => assert!(tries < 10, "it does not hear of the others: {error}"),
+        }
+        tries += 1;
+        act(cluster, "resume", 1).await;
+    }
+    for number in 0..6 {
+        some.put(entry(&format!("lone-{number}"))).await.expect("acknowledged elsewhere");
+        assert_eq!(text(&read(&some, "lone").await).as_deref(), Some("v"));
+    }
+    act(cluster, "resume", 1).await;
 }
 
 async fn dead_endpoint(cluster: &Cluster) {

@@ -1,6 +1,6 @@
 """Reading and writing keys.
 
-Left out: running a cluster (the `Admin` service), routing by the ring: a watch is all that goes by it.
+Left out: running a cluster (the `Admin` service).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .batch import (
 )
 from .errors import StaleContext, StatorError
 from .listing import Listing
-from .nodes import Nodes, Options, Quorum
+from .nodes import Coordination, Nodes, Options, Quorum
 from .peer import Tls
 from .values import Version, Versions, Written, versions, written
 from .watch import Watch
@@ -85,15 +85,16 @@ class Client:
         attempts_max: int = 5,
         quorum: Quorum = "sloppy",
         traceparent: Callable[[], str | None] | None = None,
+        coordination: Coordination = "owner",
     ) -> Client:
         """A client of the client listeners at `endpoints`, each HOST:PORT.
 
-        Connections are made when they are first used. For `timeout`, `attempts_max` and `quorum`
-        see `Options`; `token` is sent with each call, and so is what `traceparent` tells then.
+        Connections are made when they are first used. For `timeout`, `attempts_max`,
+        `quorum` and `coordination` see `Options`; `token` is sent with each call, and so is what `traceparent` tells then.
         """
         if isinstance(endpoints, str):
             endpoints = [endpoints]
-        options = Options(timeout, attempts_max, quorum, token, tls, traceparent)
+        options = Options(timeout, attempts_max, quorum, token, tls, traceparent, coordination)
         return cls(Nodes(list(endpoints), options))
 
     async def close(self) -> None:
@@ -147,7 +148,8 @@ class Client:
     ) -> Versions:
         request = request_of(Get(keyspace, key, r, at_least), self._quorum)
         request.view = view
-        answer = await self._nodes.call("Get", request, True, self._seconds(timeout))
+        place, seconds = (keyspace, request.key), self._seconds(timeout)
+        answer = await self._nodes.call("Get", request, True, seconds, place)
         return versions(keyspace, request.key, answer)
 
     async def put(
@@ -180,7 +182,8 @@ class Client:
         )
         request = request_of(put, self._quorum)
         seconds = self._seconds(timeout)
-        return written(await self._nodes.call("Put", request, bool(request_id), seconds))
+        place = (keyspace, request.key)
+        return written(await self._nodes.call("Put", request, bool(request_id), seconds, place))
 
     async def delete(
         self,
@@ -204,7 +207,8 @@ class Client:
         )
         request = request_of(delete, self._quorum)
         seconds = self._seconds(timeout)
-        return written(await self._nodes.call("Delete", request, bool(request_id), seconds))
+        place = (keyspace, request.key)
+        return written(await self._nodes.call("Delete", request, bool(request_id), seconds, place))
 
     async def batch(
         self, items: Iterable[Item], *, timeout: float | None = None

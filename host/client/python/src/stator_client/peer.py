@@ -21,6 +21,7 @@ from .errors import (
     refused_here,
     silent,
 )
+from .pace import Pace
 
 State = grpc.ChannelConnectivity
 
@@ -86,6 +87,8 @@ class Peer:
         self._change: asyncio.Task[None] | None = None
         self._failures = 0
         self._failed_at = self._avoided_until = 0.0
+        #: How fast it answers.
+        self.pace = Pace()
 
     def _open(self) -> grpc.aio.Channel:
         # When it is first used: a channel belongs to the running loop.
@@ -109,11 +112,16 @@ class Peer:
                 )
         return self._channel
 
-    async def close(self) -> None:
+    async def close(self, grace: float | None = None) -> None:
+        """Closes the connection, once what is under way has ended or `grace` is over."""
         if self._change is not None:
             self._change.cancel()
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(grace)
+
+    def is_ready(self) -> bool:
+        """Whether a connection stands; begins to make one if not."""
+        return bool(self._state() == State.READY)
 
     def is_avoided(self, now: float) -> bool:
         if self._failures == 0:

@@ -20,9 +20,65 @@ import {
 } from "..";
 import { errorOf, toldBy } from "../errors";
 import type { GetResponse__Output } from "../generated/stator/v1/GetResponse";
+import type { GetRingResponse__Output } from "../generated/stator/v1/GetRingResponse";
 import { Known, type Vector } from "../known";
 import { Status, v1 } from "../messages";
+import { Pace } from "../pace";
 import { Budget, isWorthIt, PAUSE_MAX_MS, pauseMs } from "../retry";
+import { partitionOf, Ring } from "../routes";
+
+test("keys lie where the published vectors say", () => {
+  const vectors: [bigint, Buffer, bigint][] = [
+    [0n, Buffer.from(""), 0x45d330a2bb529958760647a5809156acn],
+    [1n, Buffer.from("a"), 0x0156a4075b43f3b4cf76aa072e1b1e3bn],
+    [0x0123456789abcdefn, Buffer.from("cart:17850"), 0x07e3003489eac530104dfd9a5da6785bn],
+    [2n ** 64n - 1n, Buffer.from([0, 0xff, 0x80]), 0x42dc147506772f01608c7d671fd4bca2n],
+  ];
+  for (const [keyspace, key, position] of vectors) {
+    for (const bits of [0, 1, 8, 16]) {
+      const partition = Number(position >> BigInt(128 - bits));
+      equal(partitionOf(keyspace, key, 2 ** bits), partition);
+    }
+  }
+});
+
+test("a ring is read whole or not at all", () => {
+  const ring = {
+    partitions: 2,
+    positionHash: 1,
+    members: [1, 2, 3].map((port) => ({ clientAddress: `n:${port}` })),
+    packedOwners: Buffer.from([2, 0, 0, 0, 1, 2, 0, 2, 0, 0]),
+    keyspaces: [{ name: "k", id: "0000000000000001", n: 1 }],
+  };
+  const read = (fields: object) =>
+    Ring.read({ etag: "e", ring: { ...ring, ...fields } } as unknown as GetRingResponse__Output);
+  // The position of (1, "a") begins with 0x01.
+  equal(read({})?.ownersOf("k", Buffer.from("a")), ["n:1"]);
+  equal(read({})?.ownersOf("other", Buffer.from("a")), []);
+  for (const wrong of [
+    { positionHash: 2 },
+    { partitions: 4 },
+    { packedOwners: Buffer.from([1, 0, 3, 1, 0, 0]) },
+    { packedOwners: Buffer.from([2, 0, 0, 0, 1, 2, 0]) },
+  ]) {
+    equal(read(wrong), undefined);
+  }
+});
+
+test("who is slow or has much to do costs more", () => {
+  const [slow, fast, fresh] = [new Pace(), new Pace(), new Pace()];
+  slow.asked();
+  slow.ended(1000, 100, false);
+  fast.asked();
+  fast.ended(1000, 10, false);
+  ok(fresh.cost(1000) < fast.cost(1000) && fast.cost(1000) < slow.cost(1000));
+  for (let open = 0; open < 20; open += 1) fast.asked();
+  ok(slow.cost(1000) < fast.cost(1000));
+  ok(slow.cost(100_000) < 1, "it is tried again some time");
+  fresh.asked();
+  fresh.ended(1000, 200, true);
+  ok(fresh.cost(1000) >= 1000);
+});
 
 const detail = (type: string, fields: object) => ({
   "@type": `type.googleapis.com/google.rpc.${type}`,
