@@ -1,5 +1,6 @@
 //! Two regions on real processes: local quorums, one region cut off, and back.
 
+use stator_client::Client;
 use stator_proto::v1;
 
 use crate::conflicts::{must_run, run};
@@ -9,6 +10,12 @@ use crate::support::{
 
 fn local(value: &str) -> v1::PutRequest {
     v1::PutRequest { quorum: v1::Quorum::Local.into(), ..put("data", "k", value) }
+}
+
+/// A put that every owner knows again.
+fn named(number: u8, value: &str) -> v1::PutRequest {
+    let request_id = format!("{value} {number}").into();
+    v1::PutRequest { key: format!("named-{number}").into(), request_id, ..local(value) }
 }
 
 #[tokio::test]
@@ -29,8 +36,24 @@ async fn a_region_goes_on_alone_and_the_other_has_all_when_it_is_back() {
         // A key may have one owner in a region, or two: the majority is that many.
         assert!(found.as_ref().is_ok_and(|acked| (1..=2).contains(acked)), "{found:?}");
     }
+    let here = cluster.nodes()[..2].iter().map(|node| node.addresses.client.clone());
+    let client = Client::connect(here).expect("addresses");
+    for number in 0..20 {
+        // It knows all owners by the ring soon, those of the other region too.
+        client.send_put(named(number, "before")).await.expect("a local quorum is there");
+    }
     for place in [2, 3] {
         cluster[place].set_isolated(true).await;
+    }
+    for number in 0..20 {
+        client.send_put(named(number, "after")).await.expect("a local quorum is there");
+        let key = format!("named-{number}");
+        let request = v1::GetRequest { quorum: v1::Quorum::Local.into(), ..get("data", &key) };
+        let found = cluster[0].kv().get(request).await.expect("answered").into_inner();
+        assert!(
+            values(&found).contains("after"),
+            "{number} was put in the other region: {found:?}"
+        );
     }
     // What is isolated is cut off from everybody; the others are two, and go on.
     let writer = Writer::start("w", "data", &cluster.nodes()[..2]);
