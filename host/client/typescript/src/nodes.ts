@@ -14,6 +14,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Metadata } from "@grpc/grpc-js";
 
 import { NOT_CONNECTED, refusedHere, StatorError } from "./errors";
+import type { GetRingRequest } from "./generated/stator/v1/GetRingRequest";
+import type { GetRingResponse__Output } from "./generated/stator/v1/GetRingResponse";
 import { type Calls, now, Peer, type Streams, type Tls } from "./peer";
 import { Budget, isWorthIt, pauseMs } from "./retry";
 import { Routes } from "./routes";
@@ -77,13 +79,8 @@ export class Nodes {
     }
     this.#peers = endpoints.map((endpoint) => new Peer(endpoint, options.tls));
     this.#options = options;
-    this.#routes = new Routes(this.#peers, (address) => this.dial(address), (request) =>
-      this.call("getRing", request, {
-        isRepeatable: true,
-        timeoutMs: this.timeoutMs,
-        signal: undefined,
-      }),
-    );
+    const dial = (address: string) => this.dial(address);
+    this.#routes = new Routes(this.#peers, dial, (request) => this.ring(request));
     this.timeoutMs = options.timeoutMs ?? 10_000;
     this.#attemptsMax = options.attemptsMax ?? 5;
     if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
@@ -101,6 +98,12 @@ export class Nodes {
   /** A way to another node, as to the endpoints. */
   dial(address: string): Peer {
     return new Peer(address, this.#options.tls);
+  }
+
+  /** The ring as any node tells it. */
+  ring(request: GetRingRequest): Promise<GetRingResponse__Output> {
+    const terms = { isRepeatable: true, timeoutMs: this.timeoutMs, signal: undefined };
+    return this.call("getRing", request, terms);
   }
 
   close(): void {

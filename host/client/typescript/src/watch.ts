@@ -179,8 +179,7 @@ export class Watch implements AsyncIterable<Event> {
   async #look(isBeginning: boolean): Promise<void> {
     let answer;
     try {
-      const terms = { isRepeatable: true, timeoutMs: this.#nodes.timeoutMs, signal: undefined };
-      answer = await this.#nodes.call("getRing", { packed: true }, terms);
+      answer = await this.#nodes.ring({ packed: true });
     } catch (error) {
       const passes = error instanceof StatorError && isWorthIt(error, true);
       if (passes && this.#members.size > 0) return;

@@ -89,8 +89,9 @@ class Client:
     ) -> Client:
         """A client of the client listeners at `endpoints`, each HOST:PORT.
 
-        Connections are made when they are first used. For `timeout`, `attempts_max`,
-        `quorum` and `coordination` see `Options`; `token` is sent with each call, and so is what `traceparent` tells then.
+        Connections are made when they are first used. For `timeout`, `attempts_max`, `quorum` and
+        `coordination` see `Options`; `token` is sent with each call, and so is what `traceparent`
+        tells then.
         """
         if isinstance(endpoints, str):
             endpoints = [endpoints]

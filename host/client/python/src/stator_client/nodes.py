@@ -70,7 +70,7 @@ class Nodes:
         self._budget = Budget(time.monotonic())
         token = options.token
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._routes = Routes(self._peers, options.tls, self._ring)
+        self._routes = Routes(self._peers, options.tls, self.ring)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What a request bears that is sent now."""
@@ -81,7 +81,8 @@ class Nodes:
     async def close(self) -> None:
         await self._routes.close()
 
-    async def _ring(self, request: GetRingRequest) -> GetRingResponse:
+    async def ring(self, request: GetRingRequest) -> GetRingResponse:
+        """The ring as any node tells it."""
         answer = await self.call("GetRing", request, True, self.options.timeout)
         assert isinstance(answer, GetRingResponse)
         return answer

@@ -24,7 +24,7 @@ class Pace:
         self._open = 0
 
     def cost(self, now: float) -> float:
-        return max(self._now(now), LEAST) * (self._open + 1)
+        return max(self._mean * self._kept(now), LEAST) * (self._open + 1)
 
     def asked(self) -> None:
         """A request is on its way."""
@@ -39,9 +39,6 @@ class Pace:
             kept = (1 - WEIGHT) * self._kept(now)
             self._mean = kept * self._mean + (1 - kept) * took if self._at else took
         self._at = now
-
-    def _now(self, now: float) -> float:
-        return self._mean * self._kept(now)
 
     def _kept(self, now: float) -> float:
         return float(0.5 ** ((now - self._at) / HALF_LIFE))

@@ -43,7 +43,6 @@ class Ring:
     """Who owns what."""
 
     etag: str
-    version: int
     addresses: tuple[str, ...]
     #: Per partition its owners in order, as places among the addresses.
     owners: tuple[tuple[int, ...], ...]
@@ -77,7 +76,7 @@ class Ring:
         except ValueError:
             return None
         addresses = tuple(member.client_address for member in told.members)
-        return cls(answer.etag, told.version, addresses, tuple(owners), keyspaces)
+        return cls(answer.etag, addresses, tuple(owners), keyspaces)
 
     def owners_of(self, keyspace: str, key: bytes) -> list[str]:
         """The addresses of a key's owners, in order; none of a keyspace that is not known."""

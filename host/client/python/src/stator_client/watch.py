@@ -267,7 +267,7 @@ class Watch:
         """Follows who is a member now."""
         asked = routing_pb2.GetRingRequest(packed=True)
         try:
-            answer = await self._nodes.call("GetRing", asked, True, self._nodes.options.timeout)
+            answer = await self._nodes.ring(asked)
         except StatorError as error:
             if self._members and is_worth_it(error, True):
                 return
